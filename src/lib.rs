@@ -1,1 +1,5 @@
-//! maskwatch
+//! maskwatch learns from Parquet what normal transactions look like, without labels, and flags those that do not fit.
+
+pub mod features;
+pub mod rng;
+pub mod schema;

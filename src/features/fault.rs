@@ -1,0 +1,70 @@
+//! Why a record cannot be scored: the closed list that dead letters, outputs and metrics share.
+
+use serde::Serialize;
+
+/// Why a record is bad. The list is a contract: dead-letter headers and metric labels use these words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultReason {
+    /// The bytes are not one well-formed message of the format.
+    Malformed,
+    /// A field holds a value of another type than its kind.
+    WrongType,
+    /// A field that may not be null is null or absent.
+    MissingField,
+    /// The message is longer than the limit.
+    TooLarge,
+    /// The payload has no bytes.
+    Empty,
+    /// The message has a null payload.
+    Tombstone,
+    /// The writer's schema is not known.
+    UnknownSchema,
+    /// No feature field is present.
+    EmptyRecord,
+}
+
+impl FaultReason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Malformed,
+        Self::WrongType,
+        Self::MissingField,
+        Self::TooLarge,
+        Self::Empty,
+        Self::Tombstone,
+        Self::UnknownSchema,
+        Self::EmptyRecord,
+    ];
+
+    /// The word used in headers, outputs and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::WrongType => "wrong_type",
+            Self::MissingField => "missing_field",
+            Self::TooLarge => "too_large",
+            Self::Empty => "empty",
+            Self::Tombstone => "tombstone",
+            Self::UnknownSchema => "unknown_schema",
+            Self::EmptyRecord => "empty_record",
+        }
+    }
+}
+
+impl std::fmt::Display for FaultReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One bad record: a value, not a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowFault {
+    /// Index of the record in what was given (row of the batch, or index of the payload), from 0.
+    pub row: usize,
+    /// Which of the closed list.
+    pub reason: FaultReason,
+    /// Field or byte offset, value and what was expected, for a person.
+    pub detail: String,
+}

@@ -1,0 +1,117 @@
+//! What a field of a record is: its kind, its role, where it is found, and how it may look.
+
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+/// Input embeddings a categorical field may have at most, unless the schema says less.
+///
+/// 100,000 rows of 16 numbers are 6 MB; a field with more values than that is an identifier.
+pub const DEFAULT_MAX_CARDINALITY: usize = 100_000;
+
+/// How the values of a field are to be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A quantity: becomes an f64, then a standardised number.
+    Numeric,
+    /// One of a set of values, compared by its canonical text.
+    Categorical,
+    /// True or false.
+    Boolean,
+    /// A moment: enters the model as hour of the day and day of the week.
+    Timestamp,
+}
+
+/// What a field is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The model sees and predicts it.
+    #[default]
+    Feature,
+    /// Names the record in outputs (`event_id`); never seen by the model.
+    Key,
+    /// The record's own time (`event_time`); never seen by the model.
+    Time,
+    /// 1 or true for fraud; used by `evaluate` and `--exclude-labelled` only, never seen by the model.
+    Label,
+    /// Not read.
+    Ignore,
+}
+
+/// A function applied to a number before it is standardised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// The number as it is.
+    #[default]
+    None,
+    /// ln(1 + x) for x >= 0, odd continuation -ln(1 - x) below zero.
+    Log1p,
+    /// asinh(x).
+    Asinh,
+}
+
+/// The unit of an integer timestamp (since 1970-01-01T00:00:00Z). Arrow's own unit wins over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds.
+    Ns,
+}
+
+/// Where a field is found in a record: one name a level of nesting, at least one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FieldPath(Vec<String>);
+
+impl FieldPath {
+    /// The path `a.b.c` of nested objects.
+    pub fn parse(text: &str) -> Self {
+        Self(text.split('.').map(str::to_owned).collect())
+    }
+
+    /// The names from the outside in; never empty.
+    pub fn segments(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// A checked field of a schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Unique in the schema, not empty.
+    pub name: String,
+    /// How its values are understood.
+    pub kind: Kind,
+    /// What it is used for.
+    pub role: Role,
+    /// Where it is found.
+    pub path: FieldPath,
+    /// Whether null or absent is a value of its own (true) or bad data (false).
+    pub nullable: bool,
+    /// Applied before standardising; `None` unless the kind is numeric.
+    pub transform: Transform,
+    /// The unit of integer timestamps; only for the kind timestamp.
+    pub unit: Option<TimeUnit>,
+    /// The zone in which hour and weekday are read.
+    pub time_zone: Tz,
+    /// Whether JSON or Parquet text is accepted where a number is expected.
+    pub parse: bool,
+    /// Input embeddings at most, 1..=100,000.
+    pub max_cardinality: usize,
+    /// Whether outputs show `"***"` instead of the value and what was expected.
+    pub redact: bool,
+}
