@@ -1,0 +1,162 @@
+#!/usr/bin/env bash
+#
+# Installs what building or testing maskwatch needs and this machine lacks, and nothing else.
+#
+#   tests/setup.sh build   what `make build` and `make demo` need: a C and C++ compiler, make,
+#                          pkg-config and the headers of OpenSSL and zlib (librdkafka is built from
+#                          source)
+#   tests/setup.sh test    that, and a Java runtime, Maven, promtool, and Apache Kafka's jars
+#
+# Every need is probed first. With nothing missing the script only looks, in well under a second,
+# and asks no package server. What is missing comes from Debian packages, which takes root: as root
+# apt-get runs as it is, else through `sudo -n` (which never waits for a password). Where neither
+# may, the script says which command an administrator has to run, and fails.
+#
+# Two needs take no root and stay inside the checkout: Apache Kafka (tests/kafka/target/jars) and
+# promtool (target/tools). promtool ships in Debian's `prometheus` package, whose installation adds
+# a user and starts a server; unpacking the one file leaves the machine as it was.
+
+set -euo pipefail
+
+readonly JAVA_VERSION_MIN=17
+readonly MAVEN_TIMEOUT_S=600
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly root
+readonly tools="$root/target/tools"
+readonly jars="$root/tests/kafka/target/jars"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs apt-get with root's rights, or fails with the command that somebody who has them must run.
+# The variable is passed by `env`, as sudo drops the caller's environment.
+apt_as_root() {
+    local command=(env DEBIAN_FRONTEND=noninteractive apt-get -q "$@")
+    if [ "$(id -u)" -eq 0 ]; then
+        "${command[@]}" >&2
+    elif have sudo && sudo -n true 2>/dev/null; then
+        sudo -n "${command[@]}" >&2
+    else
+        fail "this step needs root, which neither this user nor 'sudo -n' has. Please run as root:" \
+             "apt-get $*"
+    fi
+}
+
+# The package lists are fetched at most once, and only when something has to be installed.
+package_lists_fresh=no
+refresh_package_lists() {
+    have apt-get || fail "apt-get is not on this machine; please install by its own means: $*"
+    if [ "$package_lists_fresh" = no ]; then
+        apt_as_root update
+        package_lists_fresh=yes
+    fi
+}
+
+install_packages() {
+    say "missing, and installed with apt-get (needs root): $*"
+    if have apt-get && [ "$(id -u)" -ne 0 ] && ! { have sudo && sudo -n true 2>/dev/null; }; then
+        fail "this step needs root, which neither this user nor 'sudo -n' has. Please run as root:" \
+             "apt-get update && apt-get install --no-install-recommends $*"
+    fi
+    refresh_package_lists "$@"
+    apt_as_root install --yes --no-install-recommends "$@"
+}
+
+# Rust is presupposed: a toolchain is the user's choice. Only its two components are added.
+need_rust() {
+    have cargo || fail "cargo is not on the PATH: please install Rust (https://rustup.rs)"
+    local wanted found
+    wanted="$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$root/Cargo.toml")"
+    found="$(cargo --version | cut -d' ' -f2)"
+    if [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" != "$wanted" ]; then
+        fail "Rust $wanted or newer is needed, found $found: please run 'rustup update stable'"
+    fi
+}
+
+need_rust_component() {
+    local program="$1" component="$2"
+    "$program" --version >/dev/null 2>&1 && return
+    have rustup || fail "$component is missing, and there is no rustup to add it with"
+    say "adding the Rust component $component (no root needed)"
+    rustup component add "$component" >&2
+}
+
+need_build_packages() {
+    local missing=()
+    have cc || missing+=(gcc libc6-dev)
+    have c++ || missing+=(g++)
+    have make || missing+=(make)
+    have pkg-config || missing+=(pkg-config)
+    # A header is looked for through the compiler, as it may lie outside /usr/include.
+    has_header openssl/ssl.h || missing+=(libssl-dev)
+    has_header zlib.h || missing+=(zlib1g-dev)
+    [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
+}
+
+has_header() { have cc && echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1; }
+
+# Prints the major version of the Java on the PATH, or 0.
+java_version() {
+    { java -version 2>&1 || true; } | sed -n 's/.* version "\([0-9]*\).*/\1/p' | grep . || echo 0
+}
+
+need_test_packages() {
+    local missing=()
+    [ "$(java_version)" -ge "$JAVA_VERSION_MIN" ] || missing+=(default-jre-headless)
+    have mvn || missing+=(maven)
+    [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
+    [ "$(java_version)" -ge "$JAVA_VERSION_MIN" ] ||
+        fail "Java $JAVA_VERSION_MIN or newer is needed, found $(java_version):" \
+             "please put a newer 'java' first on the PATH"
+}
+
+need_promtool() {
+    { have promtool || [ -x "$tools/promtool" ]; } && return
+    have apt-get || fail "promtool is missing: please install Prometheus's tools"
+    say "unpacking promtool from Debian's prometheus package into target/tools"
+    local scratch
+    scratch="$(mktemp -d)"
+    # shellcheck disable=SC2064 # the folder's name is wanted now, not when the trap runs
+    trap "rm -rf '$scratch'" EXIT
+    download_prometheus "$scratch" || { refresh_package_lists prometheus; download_prometheus "$scratch"; } ||
+        fail "apt-get could not download the package 'prometheus'"
+    dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
+    mkdir -p "$tools"
+    mv "$scratch/usr/bin/promtool" "$tools/promtool"
+}
+
+# Downloading a package into a folder of one's own takes no root, only package lists.
+download_prometheus() { (cd "$1" && apt-get -q download prometheus >&2); }
+
+# The jars carry a copy of the pom that they came from: a changed pom fetches them anew.
+need_kafka_jars() {
+    local pom="$root/tests/kafka/pom.xml"
+    cmp -s "$pom" "$jars/pom.xml" && return
+    say "fetching Apache Kafka's jars through Maven into tests/kafka/target/jars"
+    rm -rf "$jars"
+    timeout "$MAVEN_TIMEOUT_S" mvn -B -q -f "$pom" dependency:copy-dependencies </dev/null >&2 ||
+        fail "Maven could not fetch Apache Kafka (see above): the integration tests need it," \
+             "unless MASKWATCH_TEST_BROKERS names a running cluster"
+    cp "$pom" "$jars/pom.xml"
+}
+
+case "${1:-}" in
+    build)
+        need_rust
+        need_build_packages
+        ;;
+    test)
+        need_rust
+        need_rust_component cargo-fmt rustfmt
+        need_rust_component cargo-clippy clippy
+        need_build_packages
+        need_test_packages
+        need_promtool
+        need_kafka_jars
+        ;;
+    *)
+        fail "usage: tests/setup.sh build|test"
+        ;;
+esac
