@@ -154,7 +154,7 @@ impl Objective for MaskedObjective<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::model::config::Masking;
