@@ -14,4 +14,5 @@ mod raw;
 pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
 pub use error::{SchemaError, SchemaFault};
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
+pub(crate) use fit::is_text;
 pub use fit::{Binding, Mismatch, duplicate_columns, fit};
