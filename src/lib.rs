@@ -5,5 +5,6 @@ pub mod http;
 pub mod model;
 pub mod rng;
 pub mod schema;
+pub mod score;
 pub mod telemetry;
 pub mod train;
