@@ -2,5 +2,9 @@
 
 pub mod features;
 pub mod generate;
+pub mod http;
+pub mod model;
 pub mod rng;
 pub mod schema;
+pub mod telemetry;
+pub mod train;
