@@ -242,7 +242,7 @@ impl Columns {
 /// The name of a payment: its number, mixed by the finaliser of SplitMix64 (Steele et al. 2014), which maps 64-bit numbers
 /// one to one, so that no two payments of a seed share one and none tells its place in the order.
 fn payment_id(seed: u64, number: u64) -> u64 {
-    let mut z = number.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut z = (number + 1).wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -346,6 +346,30 @@ mod tests {
         }
         let amounts = batch["amount"].as_primitive::<Float64Type>();
         assert!(amounts.values().iter().all(|&a| a >= 0.01 && a.is_finite()));
+    }
+
+    #[test]
+    fn the_shipped_schema_fits_and_every_column_is_in_it() {
+        let text = include_str!("../../schemas/payments.toml");
+        let schema = crate::schema::Schema::parse(text, "schemas/payments.toml").unwrap();
+        let mut paths: Vec<String> = schema.fields().iter().map(|f| f.path.to_string()).collect();
+        paths.dedup();
+        let columns: Vec<String> = payment_schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
+        assert_eq!(paths, columns);
+        let batch = generate(&small(), 3_000);
+        let canonicaliser =
+            crate::features::Canonicaliser::new(&schema, &batch.schema(), "payments").unwrap();
+        let canonical = canonicaliser.canonicalise(&batch).unwrap();
+        assert_eq!(canonical.faults, []);
+        assert_eq!(schema.features().count(), 18);
+        assert_eq!(
+            canonical.batch["is_fraud"].as_boolean(),
+            batch["is_fraud"].as_boolean()
+        );
     }
 
     #[test]

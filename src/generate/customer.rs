@@ -25,7 +25,7 @@ const MEAN_WEIGHT: f64 = 0.03;
 /// A payment counts in the mean with at most so many times the mean, so that one car does not blur a year.
 const MEAN_CLIP: f64 = 5.0;
 /// Payments from which a customer's mean amount is known before the first day.
-const MEAN_PAYMENTS: usize = 32;
+const MEAN_PAYMENTS: usize = 64;
 /// Days of a journey, uniform.
 const TRIP_DAYS: std::ops::Range<f64> = 1.0..7.0;
 /// No two payments of a customer are closer.
@@ -84,7 +84,7 @@ pub(super) struct Customer {
     /// Moments of the last day's payments, oldest first.
     recent: VecDeque<i64>,
     /// Where the customer paid lately, beside the places he is a regular of.
-    seen: Ring<16>,
+    seen: Ring<32>,
     /// The digital merchant at which the next payment is made again.
     again_at: Option<u32>,
 }

@@ -13,7 +13,7 @@ use super::world::{
 };
 
 /// Shops a customer is a regular of.
-const USUAL_SHOPS: usize = 6;
+const USUAL_SHOPS: usize = 8;
 /// Online merchants a customer is a regular of.
 const USUAL_ONLINE: usize = 4;
 /// Share of payments at a usual place where there is one of the category.

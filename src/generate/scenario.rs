@@ -134,8 +134,8 @@ fn stolen_card(
         "gift_cards",
         "groceries",
     ];
-    // Three in four are spent in another city; the others where the victim lives.
-    let city = if rng.random_bool(0.75) {
+    // Four in five are spent in another city; the others where the victim lives.
+    let city = if rng.random_bool(0.8) {
         world.destination(rng)
     } else {
         usize::from(victim.habits.city)
@@ -147,7 +147,7 @@ fn stolen_card(
             let category = category_of(SOLD_AGAIN[rng.random_range(0..SOLD_AGAIN.len())]);
             let terminal = world.terminal_in(rng, city, category);
             let usual = usual_amount(rng, world, terminal);
-            let amount_eur = usual * lognormal(rng, 0.35, 0.5);
+            let amount_eur = usual * lognormal(rng, 0.7, 0.5);
             let entry_mode = match amount_eur < CONTACTLESS_LIMIT_EUR {
                 true => EntryMode::Contactless,
                 false if rng.random_bool(0.4) => EntryMode::Magstripe,
