@@ -1,5 +1,6 @@
 //! maskwatch learns from Parquet what normal transactions look like, without labels, and flags those that do not fit.
 
+pub mod evaluate;
 pub mod features;
 pub mod generate;
 pub mod http;
