@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::check::check_fields;
 use super::error::{SchemaError, SchemaFault};
-use super::field::{Field, Role};
+use super::field::{Field, FieldPath, Role};
 use super::raw::read_fields;
 
 /// Fields that a schema may have at most: each costs weights, a calibration table and a metric series.
@@ -106,6 +106,35 @@ impl Schema {
     /// The field that says which records are known frauds.
     pub fn label(&self) -> Option<&Field> {
         self.of_role(Role::Label).next()
+    }
+
+    /// The same schema with the label in the top-level column `column`, whatever field had that role before.
+    ///
+    /// # Errors
+    /// When the model sees that column: then it is no label.
+    pub fn labelled_by(&self, column: &str) -> Result<Self, SchemaError> {
+        let path = FieldPath::top(column);
+        let is_label = |field: &Field| field.path == path && field.role != Role::Feature;
+        let kept = self
+            .fields
+            .iter()
+            .filter(|f| f.role != Role::Label && !is_label(f));
+        let mut fields: Vec<Field> = kept.cloned().collect();
+        let mut faults = Vec::new();
+        if let Some(field) = fields.iter().find(|f| f.path == path || f.name == column) {
+            let role = format!("{:?} (field '{}')", field.role, field.name).to_lowercase();
+            faults.push(SchemaFault::new(
+                column,
+                "role",
+                "a column that the model does not see",
+                role,
+            ));
+        }
+        fields.push(Field::label(column, path));
+        Self::checked(fields, faults).map_err(|faults| SchemaError::Faults {
+            file: "the bundle's schema".to_owned(),
+            faults,
+        })
     }
 
     /// SHA-256 of the canonical JSON, in lower-case hex (64 characters). Comments, the order of keys

@@ -130,3 +130,22 @@ pub struct Field {
     /// Whether outputs show `"***"` instead of the value and what was expected.
     pub redact: bool,
 }
+
+impl Field {
+    /// A label in the column at `path`, everything else as by default.
+    pub(super) fn label(name: &str, path: FieldPath) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: Kind::Boolean,
+            role: Role::Label,
+            path,
+            nullable: true,
+            transform: Transform::None,
+            unit: None,
+            time_zone: Tz::UTC,
+            parse: false,
+            max_cardinality: DEFAULT_MAX_CARDINALITY,
+            redact: false,
+        }
+    }
+}
