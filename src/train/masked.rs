@@ -373,26 +373,28 @@ mod tests {
             warmup_steps: 10,
             ..TrainingConfig::default()
         };
-        let run = |threads: usize| {
+        let run = || {
+            let model = MaskedAutoencoder::new(&all_readings(), &encoder, 3).unwrap();
+            let mut objective =
+                MaskedObjective::new(&model, &encoder, &fitted, &held_out, &config, 3).unwrap();
+            let before = objective.held_out_loss().unwrap();
+            let report = fit(&mut objective, &config, &mut Unobserved).unwrap();
+            (
+                before,
+                report.held_out_loss,
+                model.parameters().to_flat().unwrap(),
+            )
+        };
+        // Within a pool products stay on their thread, outside they are shared among Rayon's.
+        let within = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| {
-                let model = MaskedAutoencoder::new(&all_readings(), &encoder, 3).unwrap();
-                let mut objective =
-                    MaskedObjective::new(&model, &encoder, &fitted, &held_out, &config, 3).unwrap();
-                let before = objective.held_out_loss().unwrap();
-                let report = fit(&mut objective, &config, &mut Unobserved).unwrap();
-                (
-                    before,
-                    report.held_out_loss,
-                    model.parameters().to_flat().unwrap(),
-                )
-            })
+            pool.install(run)
         };
-        let (before, after, parameters) = run(1);
+        let (before, after, parameters) = run();
         assert!(after < before - 1.0, "{before} -> {after}");
-        assert!(run(2).2 == parameters && run(3).2 == parameters);
+        assert!(within(1).2 == parameters && within(3).2 == parameters);
     }
 }

@@ -1,9 +1,9 @@
 //! The one matrix product of the model, on plain slices.
 //!
 //! It calls the `gemm` crate itself instead of candle's `matmul`, which asks the operating system for the number of
-//! cores at every call and adds the bias in a second pass. The product runs in the Rayon pool of the calling thread (one
-//! thread there, none of Rayon's overhead here), and every element is summed over k in one order, so that the result is
-//! the same at any thread count.
+//! cores at every call and adds the bias in a second pass. A caller outside Rayon's pool (training) has the product shared
+//! among its threads; a caller inside it (scoring, where each thread has tiles of its own) does not. Every element is
+//! summed over k in one order, so that the result is the same at any thread count.
 
 use gemm::Parallelism;
 
@@ -51,6 +51,22 @@ impl<'a> Matrix<'a> {
 /// # Panics
 /// If the shapes do not fit: a defect of the caller, never of its input.
 pub fn product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) {
+    let alone = rayon::current_thread_index().is_some() || rayon::current_num_threads() == 1;
+    let parallelism = if alone {
+        Parallelism::None
+    } else {
+        Parallelism::Rayon(0)
+    };
+    product_with(a, b, out, accumulate, parallelism);
+}
+
+fn product_with(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    out: &mut [f32],
+    accumulate: bool,
+    parallelism: Parallelism,
+) {
     assert_eq!(a.columns, b.rows, "the inner sides of a product must agree");
     assert_eq!(
         out.len(),
@@ -60,11 +76,6 @@ pub fn product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) 
     if out.is_empty() {
         return;
     }
-    let parallelism = if rayon::current_num_threads() > 1 {
-        Parallelism::Rayon(0)
-    } else {
-        Parallelism::None
-    };
     #[expect(
         unsafe_code,
         reason = "gemm takes raw pointers; the asserts above and those of `Matrix` keep every access inside the slices"
@@ -97,7 +108,6 @@ pub fn product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::rng::{Purpose, stream};
@@ -151,24 +161,16 @@ mod tests {
     fn the_result_is_the_same_at_any_thread_count() {
         let (m, k, n) = (512, 192, 300);
         let (a, b) = (random(m * k, 3), random(k * n, 4));
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+        let run = |parallelism| {
             let mut out = vec![0f32; m * n];
-            pool.install(|| {
-                product(
-                    Matrix::row_major(&a, m, k),
-                    Matrix::row_major(&b, k, n),
-                    &mut out,
-                    false,
-                );
-            });
+            let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
+            product_with(a, b, &mut out, false, parallelism);
             out
         };
-        let one = run(1);
-        assert!(one == run(2) && one == run(3) && one == run(5));
+        let one = run(Parallelism::None);
+        for threads in [2, 3, 5] {
+            assert!(one == run(Parallelism::Rayon(threads)), "{threads} threads");
+        }
     }
 
     #[test]
