@@ -3,3 +3,4 @@
 pub mod features;
 pub mod rng;
 pub mod schema;
+pub mod stream;
