@@ -299,8 +299,8 @@ fn flag(value: Value<'_>, target: Target) -> Option<bool> {
         _ if target != Target::Label => None,
         Value::Integer(0) => Some(false),
         Value::Integer(1) => Some(true),
-        Value::Float(value) if value == 0.0 => Some(false),
-        Value::Float(value) if value == 1.0 => Some(true),
+        Value::Float(0.0) => Some(false),
+        Value::Float(1.0) => Some(true),
         Value::Text(text) => label_from_text(text),
         _ => None,
     }

@@ -141,10 +141,7 @@ pub trait WriterSchemas: Send {
 pub(crate) type Fault = (FaultReason, String);
 
 /// What every format refuses before it looks inside: no payload, no bytes, too many bytes.
-pub(crate) fn screen<'a>(
-    payload: Option<&'a [u8]>,
-    limits: DecodeLimits,
-) -> Result<&'a [u8], Fault> {
+pub(crate) fn screen(payload: Option<&[u8]>, limits: DecodeLimits) -> Result<&[u8], Fault> {
     let limit = limits.record_bytes_max;
     match payload {
         None => Err((
