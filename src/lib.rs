@@ -10,5 +10,6 @@ pub mod model;
 pub mod rng;
 pub mod schema;
 pub mod score;
+pub mod stream;
 pub mod telemetry;
 pub mod train;
