@@ -4,8 +4,13 @@
 //! or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
+use arrow::error::ArrowError;
 
 use super::definition::Schema;
 use super::field::{Field, Kind, Role};
@@ -81,12 +86,33 @@ pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<M
 /// The names that stand more than once among the top columns, each once, in the order of the columns.
 pub fn duplicate_columns(records: &ArrowSchema) -> Vec<String> {
     let mut seen = std::collections::HashMap::new();
-    let count = |field: &std::sync::Arc<arrow::datatypes::Field>| {
+    let count = |field: &Arc<arrow::datatypes::Field>| {
         let times = seen.entry(field.name().clone()).or_insert(0_usize);
         *times += 1;
         (*times == 2).then(|| field.name().clone())
     };
     records.fields().iter().filter_map(count).collect()
+}
+
+/// The column at the end of `indices` ([`Binding::column`]), null wherever a struct on the way is.
+///
+/// # Errors
+/// When the batch has no such column.
+pub fn column_at(batch: &RecordBatch, indices: &[usize]) -> Result<ArrayRef, ArrowError> {
+    let gone = || ArrowError::SchemaError("a column is not where it was".to_owned());
+    let (&top, children) = indices.split_first().ok_or_else(gone)?;
+    let mut column = Arc::clone(batch.columns().get(top).ok_or_else(gone)?);
+    let mut nulls: Option<NullBuffer> = None;
+    for &child in children {
+        nulls = NullBuffer::union(nulls.as_ref(), column.nulls());
+        let parent = column.as_struct_opt().ok_or_else(gone)?;
+        let child = Arc::clone(parent.columns().get(child).ok_or_else(gone)?);
+        column = child;
+    }
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => nullif(&column, &BooleanArray::new(!nulls.inner(), None)),
+        None => Ok(column),
+    }
 }
 
 /// The indices that lead to the column of `field`, or what was found instead.
