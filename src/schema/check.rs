@@ -108,7 +108,7 @@ fn check_role(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     }
 }
 
-/// The keys that belong to one kind. An ignored field may keep any, so that it is easily taken back.
+/// The keys that belong to one kind. An ignored field may keep any: it is easily taken back then.
 fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     if field.role == Role::Ignore {
         return;

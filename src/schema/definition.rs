@@ -15,7 +15,8 @@ use super::error::{SchemaError, SchemaFault};
 use super::field::{Field, Role};
 use super::raw::read_fields;
 
-/// Fields that a schema may have at most: each costs weights, a calibration table and a metric series.
+/// Fields that a schema may have at most: each costs weights, a calibration table and a metric
+/// series.
 pub const FIELDS_MAX: usize = 4_096;
 
 /// Bytes that a schema file may have at most: a thousand for each of [`FIELDS_MAX`] fields.

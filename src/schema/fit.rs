@@ -3,6 +3,7 @@
 //! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is read,
 //! or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -83,15 +84,26 @@ pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<M
     }
 }
 
-/// The names that stand more than once among the top columns, each once, in the order of the columns.
+/// The columns whose name stands more than once on their level, each once, with dots between levels.
 pub fn duplicate_columns(records: &ArrowSchema) -> Vec<String> {
-    let mut seen = std::collections::HashMap::new();
-    let count = |field: &Arc<arrow::datatypes::Field>| {
-        let times = seen.entry(field.name().clone()).or_insert(0_usize);
-        *times += 1;
-        (*times == 2).then(|| field.name().clone())
-    };
-    records.fields().iter().filter_map(count).collect()
+    let mut duplicates = Vec::new();
+    collect_duplicates(records.fields(), "", &mut duplicates);
+    duplicates
+}
+
+fn collect_duplicates(fields: &Fields, prefix: &str, duplicates: &mut Vec<String>) {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for field in fields {
+        let seen = times.entry(field.name()).or_insert(0);
+        *seen += 1;
+        let column = format!("{prefix}{}", field.name());
+        if let DataType::Struct(children) = field.data_type() {
+            collect_duplicates(children, &format!("{column}."), duplicates);
+        }
+        if *seen == 2 {
+            duplicates.push(column);
+        }
+    }
 }
 
 /// The column at the end of `indices` ([`Binding::column`]), null wherever a struct on the way is.
@@ -276,6 +288,14 @@ mod tests {
             found,
             expected.map(|(column, found)| (column.to_owned(), found.to_owned()))
         );
+    }
+
+    #[test]
+    fn names_that_repeat_on_their_level_are_found_at_any_depth() {
+        let twice = ["c", "c", "d"].map(|name| ArrowField::new(name, DataType::Int8, true));
+        let nested = DataType::Struct(twice.into_iter().collect());
+        let file = columns(&[("c", DataType::Int8), ("n", nested), ("c", DataType::Utf8)]);
+        assert_eq!(duplicate_columns(&file), ["n.c", "c"]);
     }
 
     #[test]

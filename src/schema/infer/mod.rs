@@ -243,3 +243,134 @@ fn find_label(label: &str, leaves: &[Leaf]) -> Result<usize, InferenceError> {
         found: found.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StructArray,
+        TimestampMillisecondArray,
+    };
+    use arrow::datatypes::Field as ArrowField;
+
+    use super::*;
+    use crate::schema::{Kind, Schema};
+
+    fn records(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        let columns = columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    fn inferred(batch: &RecordBatch, label: Option<&str>) -> String {
+        let mut inference = Inference::new(batch.schema_ref(), label).unwrap();
+        inference.add(batch).unwrap();
+        inference.finish("x.parquet").unwrap()
+    }
+
+    fn roles(schema: &Schema) -> Vec<(String, String, Kind, Role)> {
+        let field = |field: &crate::schema::Field| {
+            (
+                field.name.clone(),
+                field.path.to_string(),
+                field.kind,
+                field.role,
+            )
+        };
+        schema.fields().iter().map(field).collect()
+    }
+
+    fn floats() -> ArrayRef {
+        Arc::new(Float64Array::from(vec![1.0, 2.0, 2.0]))
+    }
+
+    #[test]
+    fn the_first_moment_is_also_the_time_of_the_record() {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3]));
+        let columns = vec![
+            ("paid", Arc::clone(&times)),
+            ("event_time", times),
+            ("x", floats()),
+        ];
+        let schema = Schema::parse(&inferred(&records(columns), None), "s").unwrap();
+        let expected = [
+            ("paid", "paid", Kind::Timestamp, Role::Feature),
+            ("event_time_2", "paid", Kind::Timestamp, Role::Time),
+            ("event_time", "event_time", Kind::Timestamp, Role::Feature),
+            ("x", "x", Kind::Numeric, Role::Feature),
+        ];
+        let expected =
+            expected.map(|(name, path, kind, role)| (name.into(), path.into(), kind, role));
+        assert_eq!(roles(&schema), expected);
+    }
+
+    #[test]
+    fn nested_and_oddly_named_columns_keep_their_paths() {
+        let leaf = |name: &str| Arc::new(ArrowField::new(name, DataType::Float64, true));
+        let inner = StructArray::from(vec![(leaf("b"), floats()), (leaf("c.d"), floats())]);
+        let columns = vec![
+            ("a", Arc::new(inner) as ArrayRef),
+            ("a.b", floats()),
+            ("say \"hi\"", floats()),
+            ("line\nbreak", floats()),
+        ];
+        let text = inferred(&records(columns), None);
+        let schema = Schema::parse(&text, "s").unwrap();
+        let places: Vec<(&str, usize)> = schema
+            .fields()
+            .iter()
+            .map(|field| (field.name.as_str(), field.path.segments().len()))
+            .collect();
+        assert_eq!(
+            places,
+            [("a.b", 2), ("a.c.d", 2), ("a.b_2", 1), ("say \"hi\"", 1)]
+        );
+        assert!(
+            text.contains("# The column line?break cannot be named"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_no_kind_reads_is_ignored_with_its_reason() {
+        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"x"[..]; 3]));
+        let text = inferred(&records(vec![("blob", bytes), ("x", floats())]), None);
+        assert!(
+            text.contains(
+                "# Values of type Binary are no kind of field.\nname = \"blob\"\nrole = \"ignore\""
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_label_is_the_column_asked_for_whatever_it_holds() {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let batch = records(vec![("some_id", ids), ("x", floats())]);
+        let schema = Schema::parse(&inferred(&batch, Some("some_id")), "s").unwrap();
+        assert_eq!(schema.label().unwrap().name, "some_id");
+        let error = Inference::new(batch.schema_ref(), Some("fraud"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert_eq!(
+            error,
+            "no column `fraud` for the label; there are `some_id`, `x`"
+        );
+    }
+
+    #[test]
+    fn data_without_a_feature_is_refused_with_every_reason() {
+        let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        let batch = records(vec![("some_id", ids)]);
+        let mut inference = Inference::new(batch.schema_ref(), None).unwrap();
+        inference.add(&batch).unwrap();
+        let error = inference.finish("x.parquet").unwrap_err().to_string();
+        let start = "no column can be a feature: `some_id`: An identifier, by its name.";
+        assert!(error.starts_with(start), "{error}");
+    }
+}

@@ -174,12 +174,10 @@ fn named_as_identifier(profile: &Profile) -> Decision {
 }
 
 fn with_key_hint(reason: &str, profile: &Profile) -> String {
-    let unique = profile.distinct.is_exact() && profile.distinct.count() == profile.rows;
-    let hint = if unique {
-        " It differs in every row: `role = \"key\"` would name records by it."
-    } else {
-        ""
-    };
+    // Beyond the exact range the count is an estimate, so a few in a hundred may be missing.
+    let unique = profile.distinct.count() as f64 > 0.95 * profile.rows as f64;
+    let hint = " It differs in (nearly) every row: `role = \"key\"` would name records by it.";
+    let hint = if unique { hint } else { "" };
     format!("{reason}{hint}")
 }
 
@@ -218,4 +216,148 @@ fn unit_of_times(name: &str, profile: &Profile) -> Option<TimeUnit> {
     [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns]
         .into_iter()
         .find(|&unit| within(least, unit) && within(most, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn integers(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+        Arc::new(values.into_iter().map(Some).collect::<Int64Array>())
+    }
+
+    fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
+        Arc::new(values.into_iter().map(Some).collect::<StringArray>())
+    }
+
+    fn decided(name: &str, column: &ArrayRef) -> Decision {
+        decided_with(name, column, None)
+    }
+
+    fn decided_with(name: &str, column: &ArrayRef, labels: Option<&[Option<u64>]>) -> Decision {
+        let mut profile = Profile::new();
+        profile.add(column, labels).unwrap();
+        decide(name, column.data_type(), &profile)
+    }
+
+    fn kind(name: &str, column: &ArrayRef) -> Option<Kind> {
+        let decision = decided(name, column);
+        assert_eq!(decision.role == Role::Ignore, decision.kind.is_none());
+        decision.kind
+    }
+
+    #[test]
+    fn integers_are_numbers_unless_they_identify_or_tell_the_time() {
+        assert_eq!(
+            kind("flag", &integers((0..10).map(|i| i % 2))),
+            Some(Kind::Numeric)
+        );
+        assert_eq!(
+            kind("pages", &integers((0..10).map(|i| i % 5))),
+            Some(Kind::Numeric)
+        );
+        assert_eq!(kind("pages", &integers((0..10).map(|i| i % 6))), None);
+        assert_eq!(kind("customer_id", &integers([1, 1, 1, 1])), None);
+        let time = decided(
+            "created_at",
+            &integers((0..9).map(|i| 1_530_446_400_000 + i)),
+        );
+        assert_eq!(
+            (time.kind, time.unit),
+            (Some(Kind::Timestamp), Some(TimeUnit::Ms))
+        );
+        assert_eq!(
+            kind("waiting_time", &integers([5, 5, 7, 7])),
+            Some(Kind::Numeric)
+        );
+    }
+
+    #[test]
+    fn a_float_is_never_an_identifier() {
+        let distinct: ArrayRef = Arc::new(
+            (0..50)
+                .map(|i| Some(f64::from(i)))
+                .collect::<Float64Array>(),
+        );
+        assert_eq!(kind("card_num", &distinct), Some(Kind::Numeric));
+    }
+
+    #[test]
+    fn text_is_a_category_unless_it_identifies_or_counts_or_tells_the_time() {
+        let of = |rows: i64, write: &dyn Fn(i64) -> String| texts((0..rows).map(write));
+        assert_eq!(
+            kind("state", &of(100, &|i| format!("s{}", i % 50))),
+            Some(Kind::Categorical)
+        );
+        assert_eq!(kind("state", &of(100, &|i| format!("s{}", i % 51))), None);
+        assert_eq!(kind("cardNumber", &of(9, &|_| "x".to_owned())), None);
+        let day = of(9, &|i| format!("2018-07-0{}", i + 1));
+        assert_eq!(kind("day", &day), Some(Kind::Timestamp));
+        let prices = decided("price", &of(2_000, &|i| format!("{i}.5")));
+        assert_eq!((prices.kind, prices.parse), (Some(Kind::Numeric), true));
+        assert_eq!(
+            kind("code", &of(2_000, &|i| format!("{}", i % 900))),
+            Some(Kind::Categorical)
+        );
+        assert_eq!(
+            kind("zip", &of(4_000, &|i| format!("0{}", i % 1_999))),
+            Some(Kind::Categorical)
+        );
+        let whole = decided("size", &of(4_000, &|i| format!("{}", i % 1_999)));
+        assert_eq!((whole.kind, whole.parse), (Some(Kind::Numeric), true));
+        assert_eq!(kind("order", &of(4_000, &|i| format!("{i}"))), None);
+    }
+
+    #[test]
+    fn only_nulls_are_ignored_and_a_constant_is_kept() {
+        let nulls: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(f64::NAN)]));
+        assert_eq!(kind("x", &nulls), None);
+        assert_eq!(kind("x", &integers([3, 3, 3])), Some(Kind::Numeric));
+    }
+
+    #[test]
+    fn a_column_that_gives_the_label_away_is_ignored() {
+        let labels: Vec<Option<u64>> = (0..60).map(|i| Some(u64::from(i % 3 == 0))).collect();
+        let scenario = integers((0..60).map(|i| if i % 3 == 0 { 1 + i % 2 } else { 0 }));
+        let decision = decided_with("scenario", &scenario, Some(&labels));
+        assert!(decision.reason.unwrap().contains("label in disguise"));
+        let other = integers((0..60).map(|i| i % 2));
+        assert_eq!(
+            decided_with("other", &other, Some(&labels)).kind,
+            Some(Kind::Numeric)
+        );
+        // Nine rows of one label are too few to tell.
+        let few: Vec<Option<u64>> = (0..60).map(|i| Some(u64::from(i < 9))).collect();
+        let split = integers((0..60).map(|i| i64::from(i < 9)));
+        assert_eq!(
+            decided_with("split", &split, Some(&few)).kind,
+            Some(Kind::Numeric)
+        );
+    }
+
+    #[test]
+    fn identifiers_are_known_by_the_last_word_of_their_name() {
+        for name in [
+            "id",
+            "ID",
+            "cc_num",
+            "TERMINAL_ID",
+            "customerId",
+            "account-number",
+            "x_uuid",
+        ] {
+            assert!(is_identifier_name(name), "{name}");
+        }
+        for name in [
+            "paid", "num", "humid", "PAID", "number", "id_count", "idle", "Covid",
+        ] {
+            assert!(!is_identifier_name(name), "{name}");
+        }
+    }
 }

@@ -66,7 +66,8 @@ fn write_field(text: &mut String, name: &str, leaf: &Leaf, profile: &Profile, of
         parse,
         reason,
     } = of;
-    let distinct = profile.distinct.count();
+    // An estimate may exceed what there is.
+    let distinct = profile.distinct.count().min(profile.present());
     let about = if profile.distinct.is_exact() {
         ""
     } else {
