@@ -1,8 +1,8 @@
 //! The checked schema: the only form that anything else is built from.
 //!
-//! In flows TOML ([`Schema::load`], [`Schema::parse`]) or the JSON of a bundle (serde); both pass the
-//! same rules. Out flow fields in the order of the file, and a digest that two schemas share exactly
-//! if they mean the same.
+//! In flows TOML ([`Schema::load`], [`Schema::parse`]) or the JSON of a bundle; both pass the
+//! same rules. Out flow fields in the order of the file, and a digest that two schemas share if and
+//! only if they mean the same.
 
 use std::io::Read;
 use std::path::Path;
@@ -22,8 +22,8 @@ pub const FIELDS_MAX: usize = 4_096;
 /// Bytes that a schema file may have at most: a thousand for each of [`FIELDS_MAX`] fields.
 pub const SCHEMA_BYTES_MAX: u64 = 4_096_000;
 
-/// The fields of a record. Names are unique, at least one field is a feature, and key, time and label
-/// are at most one field each.
+/// The fields of a record. Names are unique, at least one field is a feature, and key, time and
+/// label are at most one field each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SchemaDocument", into = "SchemaDocument")]
 pub struct Schema {
@@ -109,8 +109,8 @@ impl Schema {
         self.of_role(Role::Label).next()
     }
 
-    /// SHA-256 of the canonical JSON, in lower-case hex (64 characters). Comments, the order of keys
-    /// and whether a default is spelled out do not change it; the order of the fields does.
+    /// SHA-256 of the canonical JSON, in lower-case hex (64 characters). Comments, the order of
+    /// keys and whether a default is spelled out do not change it; the order of the fields does.
     pub fn digest(&self) -> String {
         self.digest.clone()
     }

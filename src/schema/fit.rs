@@ -1,7 +1,7 @@
 //! Whether records of an Arrow schema can be read by a schema, and where each field stands in them.
 //!
-//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is read,
-//! or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
+//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is
+//! read, or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -84,7 +84,7 @@ pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<M
     }
 }
 
-/// The columns whose name stands more than once on their level, each once, with dots between levels.
+/// The columns whose name stands more than once on their level, each once, dots between levels.
 pub fn duplicate_columns(records: &ArrowSchema) -> Vec<String> {
     let mut duplicates = Vec::new();
     collect_duplicates(records.fields(), "", &mut duplicates);

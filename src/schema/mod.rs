@@ -11,7 +11,7 @@ mod field;
 mod fit;
 mod infer;
 mod raw;
-mod value;
+pub mod value;
 
 pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
 pub use error::{SchemaError, SchemaFault};

@@ -1,0 +1,47 @@
+# The two commands that do everything, on a Debian machine with Rust:
+#
+#   make demo [ARGS="--seconds 60"]   builds the release binary and runs the whole loop
+#   make test                         formatting, lints, alert rules, and every test
+#
+# Both first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
+
+CARGO ?= cargo
+ARGS ?=
+
+# promtool is unpacked here where the machine has none of its own (tests/setup.sh).
+export PATH := $(PATH):$(CURDIR)/target/tools
+
+.PHONY: build demo test setup-test format-check lint rules clean
+
+build:
+	tests/setup.sh build
+	$(CARGO) build --release --locked
+
+demo: build
+	target/release/maskwatch demo $(ARGS)
+
+# The cheap checks come first. cargo test comes last: its `test result:` lines close the output.
+test: setup-test
+	$(MAKE) --no-print-directory format-check
+	$(MAKE) --no-print-directory rules
+	$(MAKE) --no-print-directory lint
+	$(CARGO) test --locked
+
+setup-test:
+	tests/setup.sh test
+
+format-check:
+	$(CARGO) fmt --check
+
+# Default features only: `vendored` would build OpenSSL from source and lint the same code twice.
+lint:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+rules:
+	promtool check config config/prometheus/prometheus.yml
+	promtool check rules config/prometheus/alerts.yml
+	promtool test rules config/prometheus/tests.yml
+
+clean:
+	$(CARGO) clean
+	rm -rf tests/kafka/target

@@ -1,0 +1,438 @@
+//! What tests do with topics: create one, fill it, read it to its end, and ask what a group has
+//! committed.
+//!
+//! In: records as values. Out: records as values, in the order in which they came (within a
+//! partition: by offset). Invariant: a read returns only when every partition was seen at its end,
+//! so that a record too many shows as clearly as one too few.
+
+use super::kafka_broker::Broker;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Requests to a broker on this machine are answered in milliseconds; a loaded one has its reasons.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+
+/// 200,000 records take a few seconds to be acknowledged.
+const PRODUCE_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a topic that takes "large" records takes: 16 MiB.
+pub const LARGE_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A topic to be created.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    name: String,
+    partitions: i32,
+    configs: Vec<(String, String)>,
+}
+
+impl TopicSpec {
+    /// A topic with `partitions` partitions and the broker's own settings.
+    pub fn new(name: &str, partitions: i32) -> Self {
+        Self {
+            name: name.to_owned(),
+            partitions,
+            configs: Vec::new(),
+        }
+    }
+
+    /// Sets a topic configuration, as `cleanup.policy`.
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.configs.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets the topic take records of up to [`LARGE_RECORD_BYTES_MAX`] bytes.
+    pub fn taking_large_records(self) -> Self {
+        self.with("max.message.bytes", &LARGE_RECORD_BYTES_MAX.to_string())
+    }
+}
+
+/// A record to be produced. A payload of `None` is a tombstone; `Some` of nothing is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InputRecord {
+    /// `None` leaves the choice to the partitioner (by key, if there is one).
+    pub partition: Option<i32>,
+    /// The key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// The payload's bytes.
+    pub payload: Option<Vec<u8>>,
+    /// Header names and values, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl InputRecord {
+    /// A record with a payload and nothing else.
+    pub fn of(payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            payload: Some(payload.into()),
+            ..Self::default()
+        }
+    }
+
+    /// A record without payload, which deletes its key where a topic is compacted.
+    pub fn tombstone() -> Self {
+        Self::default()
+    }
+
+    /// The same record with a key.
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The same record, for one partition.
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// The same record with one header more.
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputRecord {
+    /// The partition that it lies in.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Kafka's timestamp, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// The key's bytes.
+    pub key: Option<Vec<u8>>,
+    /// The payload's bytes; `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// Header names and values, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl OutputRecord {
+    /// The payload as text; panics where there is none or it is no UTF-8.
+    #[track_caller]
+    pub fn text(&self) -> &str {
+        let payload = self.payload.as_deref().expect("a record without payload");
+        std::str::from_utf8(payload).expect("a payload that is no UTF-8")
+    }
+
+    /// The first header of that name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_slice())
+    }
+}
+
+/// Whose records a reader sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those outside transactions and of committed ones, up to the first that is still open.
+    ReadCommitted,
+    /// Everything that lies in the topic, of aborted and open transactions too.
+    ReadUncommitted,
+}
+
+impl Isolation {
+    fn level(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+impl Broker {
+    /// Creates topics and returns once clients can see them.
+    #[track_caller]
+    pub fn create_topics(&self, specs: &[TopicSpec]) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client_config().create().expect("an admin client");
+        let topics: Vec<NewTopic<'_>> = specs.iter().map(new_topic).collect();
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST_PATIENCE))
+            .operation_timeout(Some(REQUEST_PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let results = runtime.block_on(admin.create_topics(&topics, &options));
+        for result in results.expect("the request to create topics") {
+            if let Err((name, code)) = result {
+                panic!("cannot create topic {name}: {code}");
+            }
+        }
+    }
+
+    /// Creates one topic of a new name that starts with `stem`, and returns its name.
+    #[track_caller]
+    pub fn new_topic(&self, stem: &str, partitions: i32) -> String {
+        let name = self.unique_name(stem);
+        self.create_topics(&[TopicSpec::new(&name, partitions)]);
+        name
+    }
+
+    /// Produces records in order (within a partition), acknowledged by the broker, once each.
+    #[track_caller]
+    pub fn produce(&self, topic: &str, records: &[InputRecord]) {
+        let producer: BaseProducer<Deliveries> = self
+            .producer_config()
+            .create_with_context(Deliveries::default())
+            .expect("a producer");
+        let deadline = Instant::now() + PRODUCE_PATIENCE;
+        for record in records {
+            enqueue(&producer, topic, record, deadline);
+        }
+        producer
+            .flush(PRODUCE_PATIENCE)
+            .expect("the records to be delivered in time");
+        let failures = producer
+            .context()
+            .failures
+            .lock()
+            .expect("no thread panics with the lock");
+        assert!(
+            failures.is_empty(),
+            "{} records failed, as {}",
+            failures.len(),
+            failures[0]
+        );
+    }
+
+    /// The configuration of a producer that keeps order, writes once, and may send large records.
+    pub fn producer_config(&self) -> ClientConfig {
+        let mut config = self.client_config();
+        config
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("message.max.bytes", LARGE_RECORD_BYTES_MAX.to_string());
+        config
+    }
+
+    /// Everything that lies in a topic, from its first record to its end (under
+    /// [`Isolation::ReadCommitted`]: to the last stable offset), within `patience`.
+    #[track_caller]
+    pub fn read_to_end(
+        &self,
+        topic: &str,
+        isolation: Isolation,
+        patience: Duration,
+    ) -> Vec<OutputRecord> {
+        self.read_at_least(topic, isolation, 0, patience)
+    }
+
+    /// As [`read_to_end`](Self::read_to_end), but waits until there are at least `count` records.
+    ///
+    /// It then still reads on to the end of every partition: more than `count` come back where
+    /// there are more.
+    ///
+    /// # Panics
+    /// When there are fewer after `patience`, saying how many came and which partitions are not at
+    /// their end.
+    #[track_caller]
+    pub fn read_at_least(
+        &self,
+        topic: &str,
+        isolation: Isolation,
+        count: usize,
+        patience: Duration,
+    ) -> Vec<OutputRecord> {
+        let deadline = Instant::now() + patience;
+        let (consumer, partitions) = self.reader(topic, isolation);
+        let mut unread = partitions.clone();
+        let mut records = Vec::new();
+        while records.len() < count || !unread.is_empty() {
+            assert!(
+                Instant::now() < deadline,
+                "{topic}: {} of at least {count} records after {patience:?}; not at their end: \
+                 partitions {unread:?} of {}",
+                records.len(),
+                partitions.len(),
+            );
+            match consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Ok(message)) => {
+                    unread.insert(message.partition());
+                    records.push(output_record(&message));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    unread.remove(&partition);
+                }
+                Some(Err(error)) => panic!("reading {topic}: {error}"),
+            }
+        }
+        records
+    }
+
+    /// The offsets that a group has committed in a topic, by partition; a partition without one is
+    /// absent.
+    #[track_caller]
+    pub fn committed_offsets(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = self
+            .client_config()
+            .set("group.id", group)
+            .create()
+            .expect("a consumer");
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions_of(&consumer, topic) {
+            asked.add_partition(topic, partition);
+        }
+        let committed = consumer.committed_offsets(asked, REQUEST_PATIENCE);
+        let committed = committed.expect("the group's coordinator to answer");
+        let offsets =
+            committed
+                .elements()
+                .into_iter()
+                .filter_map(|element| match element.offset() {
+                    Offset::Offset(offset) => Some((element.partition(), offset)),
+                    _ => None,
+                });
+        offsets.collect()
+    }
+
+    /// A consumer outside every group, at the start of all partitions, and those partitions.
+    #[track_caller]
+    fn reader(&self, topic: &str, isolation: Isolation) -> (BaseConsumer, BTreeSet<i32>) {
+        let consumer: BaseConsumer = self
+            .client_config()
+            .set("group.id", "unused")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", isolation.level())
+            .set(
+                "fetch.message.max.bytes",
+                LARGE_RECORD_BYTES_MAX.to_string(),
+            )
+            .create()
+            .expect("a consumer");
+        let partitions = partitions_of(&consumer, topic);
+        let mut assignment = TopicPartitionList::new();
+        for &partition in &partitions {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .expect("the beginning is a valid offset");
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        (consumer, partitions)
+    }
+}
+
+fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
+    let topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(1));
+    spec.configs
+        .iter()
+        .fold(topic, |topic, (key, value)| topic.set(key, value))
+}
+
+#[track_caller]
+fn partitions_of(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), REQUEST_PATIENCE)
+        .expect("metadata");
+    let found = &metadata.topics()[0];
+    if let Some(error) = found.error() {
+        panic!("topic {topic}: {}", RDKafkaErrorCode::from(error));
+    }
+    found
+        .partitions()
+        .iter()
+        .map(|partition| partition.id())
+        .collect()
+}
+
+/// Hands one record to the producer, waiting where its queue is full.
+#[track_caller]
+fn enqueue(
+    producer: &BaseProducer<Deliveries>,
+    topic: &str,
+    record: &InputRecord,
+    deadline: Instant,
+) {
+    let mut waiting = base_record(topic, record);
+    loop {
+        match producer.send(waiting) {
+            Ok(()) => return,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                assert!(Instant::now() < deadline, "{topic}: not delivered in time");
+                producer.poll(Duration::from_millis(10));
+                waiting = refused;
+            }
+            Err((error, _)) => panic!("producing to {topic}: {error}"),
+        }
+    }
+}
+
+/// The record as librdkafka's binding wants it.
+pub fn base_record<'a>(topic: &'a str, record: &'a InputRecord) -> BaseRecord<'a, [u8], [u8]> {
+    let mut base = BaseRecord::to(topic);
+    base.partition = record.partition;
+    base.key = record.key.as_deref();
+    base.payload = record.payload.as_deref();
+    if !record.headers.is_empty() {
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (name, value)| {
+                headers.insert(Header {
+                    key: name,
+                    value: Some(value),
+                })
+            });
+        base.headers = Some(headers);
+    }
+    base
+}
+
+fn output_record(message: &BorrowedMessage<'_>) -> OutputRecord {
+    let headers = message.headers().map(|headers| {
+        let named = headers.iter().map(|header| {
+            (
+                header.key.to_owned(),
+                header.value.map(<[u8]>::to_vec).unwrap_or_default(),
+            )
+        });
+        named.collect()
+    });
+    OutputRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        payload: message.payload().map(<[u8]>::to_vec),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+/// Collects what the broker refused.
+#[derive(Debug, Default)]
+struct Deliveries {
+    failures: Mutex<Vec<String>>,
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
+        if let Err((error, _)) = result {
+            let mut failures = self
+                .failures
+                .lock()
+                .expect("no thread panics with the lock");
+            failures.push(error.to_string());
+        }
+    }
+}
