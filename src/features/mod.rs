@@ -11,6 +11,7 @@ mod decode;
 pub mod encoder;
 mod error;
 mod fault;
+mod inference;
 mod inputs;
 mod json;
 pub mod numeric;
@@ -19,7 +20,6 @@ mod parquet_file;
 mod paths;
 mod records;
 pub mod temporal;
-mod value;
 
 pub use avro::{AvroDecoder, FileSchemas, FileSchemasError};
 pub use canonical::{Canonical, Canonicaliser, canonical_schema, row_faults};
@@ -30,6 +30,7 @@ pub use decode::{
 };
 pub use error::{DataError, FileMismatch};
 pub use fault::{FaultReason, RowFault};
+pub use inference::infer_schema;
 pub use inputs::FILES_MAX;
 pub use json::JsonDecoder;
 pub use parquet::{
@@ -41,3 +42,6 @@ pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
     moment_to_text, number_from_text,
 };
+
+// What one value means is the schema's rule; every decoder here reads by it.
+pub use crate::schema::value;

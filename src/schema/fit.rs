@@ -1,11 +1,17 @@
 //! Whether records of an Arrow schema can be read by a schema, and where each field stands in them.
 //!
-//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is read,
-//! or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
+//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is
+//! read, or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
+use arrow::error::ArrowError;
 
 use super::definition::Schema;
 use super::field::{Field, Kind, Role};
@@ -78,15 +84,47 @@ pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<M
     }
 }
 
-/// The names that stand more than once among the top columns, each once, in the order of the columns.
+/// The columns whose name stands more than once on their level, each once, dots between levels.
 pub fn duplicate_columns(records: &ArrowSchema) -> Vec<String> {
-    let mut seen = std::collections::HashMap::new();
-    let count = |field: &std::sync::Arc<arrow::datatypes::Field>| {
-        let times = seen.entry(field.name().clone()).or_insert(0_usize);
-        *times += 1;
-        (*times == 2).then(|| field.name().clone())
-    };
-    records.fields().iter().filter_map(count).collect()
+    let mut duplicates = Vec::new();
+    collect_duplicates(records.fields(), "", &mut duplicates);
+    duplicates
+}
+
+fn collect_duplicates(fields: &Fields, prefix: &str, duplicates: &mut Vec<String>) {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for field in fields {
+        let seen = times.entry(field.name()).or_insert(0);
+        *seen += 1;
+        let column = format!("{prefix}{}", field.name());
+        if let DataType::Struct(children) = field.data_type() {
+            collect_duplicates(children, &format!("{column}."), duplicates);
+        }
+        if *seen == 2 {
+            duplicates.push(column);
+        }
+    }
+}
+
+/// The column at the end of `indices` ([`Binding::column`]), null wherever a struct on the way is.
+///
+/// # Errors
+/// When the batch has no such column.
+pub fn column_at(batch: &RecordBatch, indices: &[usize]) -> Result<ArrayRef, ArrowError> {
+    let gone = || ArrowError::SchemaError("a column is not where it was".to_owned());
+    let (&top, children) = indices.split_first().ok_or_else(gone)?;
+    let mut column = Arc::clone(batch.columns().get(top).ok_or_else(gone)?);
+    let mut nulls: Option<NullBuffer> = None;
+    for &child in children {
+        nulls = NullBuffer::union(nulls.as_ref(), column.nulls());
+        let parent = column.as_struct_opt().ok_or_else(gone)?;
+        let child = Arc::clone(parent.columns().get(child).ok_or_else(gone)?);
+        column = child;
+    }
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => nullif(&column, &BooleanArray::new(!nulls.inner(), None)),
+        None => Ok(column),
+    }
 }
 
 /// The indices that lead to the column of `field`, or what was found instead.
@@ -196,5 +234,124 @@ pub(crate) fn decimal_scale(data_type: &DataType) -> Option<i8> {
         | DataType::Decimal128(_, scale)
         | DataType::Decimal256(_, scale) => Some(*scale),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use arrow::datatypes::{Field as ArrowField, TimeUnit};
+
+    use super::*;
+
+    fn schema(text: &str) -> Schema {
+        Schema::parse(text, "s.toml").unwrap()
+    }
+
+    fn columns(columns: &[(&str, DataType)]) -> ArrowSchema {
+        let column = |(name, kind): &(&str, DataType)| ArrowField::new(*name, kind.clone(), true);
+        ArrowSchema::new(columns.iter().map(column).collect::<Vec<_>>())
+    }
+
+    fn of_kind(kind: &str, data_type: DataType) -> bool {
+        let schema = schema(&format!("[[field]]\nname = 'a'\n{kind}\n"));
+        fit(&schema, &columns(&[("a", data_type)])).is_ok()
+    }
+
+    #[test]
+    fn all_mismatches_of_a_file_come_at_once() {
+        let schema = schema(
+            "[[field]]\nname = 'a'\nkind = 'numeric'\n[[field]]\nname = 'b'\nkind = 'boolean'\n\
+             [[field]]\nname = 'c'\nkind = 'categorical'\npath = 'n.c'\n\
+             [[field]]\nname = 'd'\nkind = 'numeric'\n[[field]]\nname = 'k'\nrole = 'key'\n",
+        );
+        let file = columns(&[
+            ("A", DataType::Int64),
+            ("b", DataType::Utf8),
+            ("n", DataType::Utf8),
+            ("d", DataType::Int8),
+            ("d", DataType::Int8),
+        ]);
+        let found: Vec<(String, String)> = fit(&schema, &file)
+            .unwrap_err()
+            .into_iter()
+            .map(|mismatch| (mismatch.column, mismatch.found))
+            .collect();
+        let expected = [
+            ("a", "no `a` (but `A`)"),
+            ("b", "Utf8"),
+            ("n.c", "`n` of type Utf8, which has no fields"),
+            ("d", "2 columns named `d`"),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(column, found)| (column.to_owned(), found.to_owned()))
+        );
+    }
+
+    #[test]
+    fn names_that_repeat_on_their_level_are_found_at_any_depth() {
+        let twice = ["c", "c", "d"].map(|name| ArrowField::new(name, DataType::Int8, true));
+        let nested = DataType::Struct(twice.into_iter().collect());
+        let file = columns(&[("c", DataType::Int8), ("n", nested), ("c", DataType::Utf8)]);
+        assert_eq!(duplicate_columns(&file), ["n.c", "c"]);
+    }
+
+    #[test]
+    fn key_time_and_label_may_be_absent_and_nested_fields_are_found() {
+        let schema = schema(
+            "[[field]]\nname = 'k'\nrole = 'key'\n[[field]]\nname = 't'\nrole = 'time'\n\
+             [[field]]\nname = 'l'\nrole = 'label'\n[[field]]\nname = 'i'\nrole = 'ignore'\n\
+             [[field]]\nname = 'c'\nkind = 'categorical'\npath = 'n.m.c'\n",
+        );
+        let leaf = ArrowField::new("c", DataType::Utf8, true);
+        let other = ArrowField::new("x", DataType::Binary, true);
+        let inner = ArrowField::new("m", DataType::Struct(vec![other, leaf].into()), true);
+        let file = columns(&[
+            ("l", DataType::Int8),
+            ("n", DataType::Struct(vec![inner].into())),
+        ]);
+        let places: Vec<_> = fit(&schema, &file)
+            .unwrap()
+            .into_iter()
+            .map(|b| (b.field, b.column))
+            .collect();
+        let expected = [
+            (0, None),
+            (1, None),
+            (2, Some(vec![0])),
+            (4, Some(vec![1, 0, 1])),
+        ];
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn each_kind_reads_its_types_and_no_others() {
+        let dictionary = |values| DataType::Dictionary(Box::new(DataType::Int32), Box::new(values));
+        assert!(of_kind("kind = 'numeric'", DataType::Decimal128(20, 2)));
+        assert!(of_kind("kind = 'numeric'", dictionary(DataType::Float16)));
+        assert!(of_kind("kind = 'numeric'", DataType::Null));
+        assert!(!of_kind("kind = 'numeric'", DataType::Utf8));
+        assert!(of_kind(
+            "kind = 'numeric'\nparse = true",
+            DataType::Utf8View
+        ));
+        assert!(!of_kind("kind = 'numeric'", DataType::Boolean));
+        assert!(!of_kind("kind = 'categorical'", DataType::Float64));
+        assert!(!of_kind("kind = 'categorical'", DataType::Decimal128(9, 2)));
+        assert!(of_kind("kind = 'categorical'", DataType::Decimal128(9, 0)));
+        assert!(!of_kind("kind = 'categorical'", DataType::Binary));
+        assert!(!of_kind("kind = 'boolean'", DataType::Int8));
+        assert!(!of_kind("kind = 'timestamp'", DataType::Int64));
+        assert!(of_kind("kind = 'timestamp'\nunit = 'ms'", DataType::Int64));
+        assert!(!of_kind(
+            "kind = 'timestamp'\nunit = 'ms'",
+            DataType::Float64
+        ));
+        assert!(!of_kind(
+            "kind = 'timestamp'",
+            DataType::Time64(TimeUnit::Microsecond)
+        ));
     }
 }
