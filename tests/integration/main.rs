@@ -9,4 +9,7 @@
 // The rig itself: that the broker is a real one, and that what it reports can be believed.
 mod kafka_rig;
 
+// The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
+mod verbs;
+
 mod support;
