@@ -96,7 +96,7 @@ pub struct ScoreArguments {
     #[arg(long)]
     pub out: PathBuf,
     /// Add `reasons`: the five most unusual fields of every scored row, with what was expected.
-    /// This takes several times as long as scoring.
+    /// This takes about twice as long.
     #[arg(long)]
     pub explain: bool,
     /// The share of records that may be flagged: an alert is a p-value at or below it.

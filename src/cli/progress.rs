@@ -4,8 +4,8 @@
 //! a stderr that is closed is ignored.
 
 use crate::train::{Progress, TrainObserver};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::io::{IsTerminal, Write as _};
 use std::time::Instant;
 
 /// Seconds between two plain lines at least.
@@ -108,9 +108,15 @@ impl RowsDisplay {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template(
-                "{msg} {wide_bar} {human_pos}/{human_len} rows  {per_sec}  ETA {eta}",
+                "{msg} {wide_bar} {human_pos}/{human_len} rows  {rate}  ETA {eta}",
             );
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.with_key(
+                "rate",
+                |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    let _ = write!(out, "{:.0} rows/s", state.per_sec());
+                },
+            ));
             bar.with_message(doing)
         });
         let now = Instant::now();

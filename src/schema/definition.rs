@@ -399,4 +399,18 @@ mod tests {
             prop_assert_eq!(again.digest(), schema.digest());
         }
     }
+
+    #[test]
+    fn fields_of_other_roles_can_be_left_out_but_not_all_features() {
+        let text = "[[field]]\nname='id'\nrole='key'\n[[field]]\nname='x'\nkind='numeric'\n\
+                    [[field]]\nname='y'\nrole='label'\n";
+        let schema = Schema::parse(text, "s.toml").unwrap();
+        let names = |schema: &Schema| -> Vec<String> {
+            schema.fields().iter().map(|f| f.name.clone()).collect()
+        };
+        assert_eq!(names(&schema.with_roles(&[Role::Feature]).unwrap()), ["x"]);
+        let both = schema.with_roles(&[Role::Feature, Role::Key]).unwrap();
+        assert_eq!(names(&both), ["id", "x"]);
+        assert!(schema.with_roles(&[Role::Key]).is_err());
+    }
 }

@@ -31,113 +31,75 @@ fn alerts(batch: &RecordBatch) -> Vec<Option<bool>> {
     batch["alert"].as_boolean().iter().collect()
 }
 
-fn errors(batch: &RecordBatch) -> Vec<Option<&str>> {
-    batch["error"].as_string::<i32>().iter().collect()
-}
-
 #[test]
-fn init_train_score_evaluate_embed_and_inspect_agree() {
+fn init_train_and_inspect_agree() {
     let rig = Rig::new();
-    rig.run("init --data payments.parquet --label is_fraud --out schema.toml")
-        .succeeded();
+    rig.init();
     let trained = rig.train("schema.toml", "bundle", &[]);
     let model_id = rig.model_id("bundle");
     assert!(trained.contains(&format!("model {model_id}")), "{trained}");
     assert!(trained.contains("realised rate within"), "{trained}");
-
-    let scored = rig.run(
-        "score --model bundle --data payments.parquet --out scored.parquet --alert-budget 0.01",
-    );
-    let said = scored.succeeded();
-    let (payments, scored) = (
-        read(&rig.path("payments.parquet")),
-        read(&rig.path("scored.parquet")),
-    );
-    assert_eq!(
-        &scored.columns()[..payments.num_columns()],
-        payments.columns()
-    );
-    let added = &scored.schema().fields()[payments.num_columns()..].to_vec();
-    let added: Vec<_> = added
-        .iter()
-        .map(|f| (f.name().as_str(), f.data_type().clone()))
-        .collect();
-    assert_eq!(
-        added,
-        [
-            ("anomaly_score", DataType::Float32),
-            ("p_value", DataType::Float64),
-            ("alert", DataType::Boolean),
-            ("error", DataType::Utf8),
-        ]
-    );
-    let p_values: Vec<f64> = p_values(&scored).into_iter().flatten().collect();
-    assert_eq!(p_values.len(), PAYMENTS);
-    assert!(p_values.iter().all(|&p| p > 0.0 && p <= 1.0));
-    let expected: Vec<_> = p_values.iter().map(|&p| Some(p <= 0.01)).collect();
-    assert_eq!(alerts(&scored), expected);
-    assert_eq!(scored["error"].null_count(), PAYMENTS);
-    // A higher score is never a larger p-value.
-    let mut ranked: Vec<_> = scored["anomaly_score"]
-        .as_primitive::<Float32Type>()
-        .values()
-        .iter()
-        .zip(&p_values)
-        .collect();
-    ranked.sort_by(|a, b| a.0.total_cmp(b.0));
-    assert!(ranked.is_sorted_by(|a, b| a.1 >= b.1));
-
-    let alerts = expected
-        .iter()
-        .filter(|alert| **alert == Some(true))
-        .count() as u64;
-    assert!(
-        alerts > 0 && said.contains(&format!("{alerts} alerts")),
-        "{said}"
-    );
-    let report = rig.run("evaluate --model bundle --data payments.parquet --label is_fraud --json");
-    let report: Value = serde_json::from_str(&report.succeeded()).unwrap();
-    assert_eq!(report["rows"], PAYMENTS);
-    assert_eq!(
-        report["positives"],
-        payments["is_fraud"].as_boolean().true_count()
-    );
-    let budgets = report["at_budget"].as_array().unwrap().iter();
-    let at: Vec<_> = budgets.filter(|at| at["budget"] == 0.01).collect();
-    assert_eq!(at[0]["alerts"], alerts);
-    let text = rig.run("evaluate --model bundle --data payments.parquet --label is_fraud");
-    assert!(text.succeeded().contains("realised rate within"));
-
-    rig.run("embed --model bundle --data payments.parquet --out latent.parquet")
-        .succeeded();
-    let latent = read(&rig.path("latent.parquet"));
-    let names: Vec<_> = latent
-        .schema()
-        .fields()
-        .iter()
-        .map(|f| f.name().clone())
-        .collect();
-    assert_eq!(names, ["event_time", "latent"]);
-    assert_eq!(
-        (
-            latent.num_rows(),
-            latent["latent"].as_fixed_size_list().value_length()
-        ),
-        (PAYMENTS, 16)
-    );
-    assert_eq!(latent["latent"].null_count(), 0);
-
     let page = rig.run("inspect bundle").succeeded();
     let amount = "amount             numeric      feature";
-    for part in [
-        &model_id,
-        amount,
-        "frauds included",
-        "views        4 (balanced)",
-        "40 steps",
-    ] {
+    let views = "views        4 (balanced)";
+    for part in [&model_id, amount, "frauds included", views, "40 steps"] {
         assert!(page.contains(part), "{part}: {page}");
     }
+}
+
+#[test]
+fn score_adds_its_columns_to_an_untouched_input() {
+    let rig = Rig::trained();
+    let scored = rig.score("payments.parquet");
+    let payments = read(&rig.path("payments.parquet"));
+    let (inputs, added) = scored.columns().split_at(payments.num_columns());
+    assert_eq!(inputs, payments.columns());
+    let schema = scored.schema();
+    let fields = schema.fields()[payments.num_columns()..].iter();
+    let fields: Vec<_> = fields.map(|f| (f.name().as_str(), f.data_type())).collect();
+    let expected = [
+        ("anomaly_score", &DataType::Float32),
+        ("p_value", &DataType::Float64),
+        ("alert", &DataType::Boolean),
+        ("error", &DataType::Utf8),
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!(added[0].null_count() + added[1].null_count(), 0);
+    let p_values = added[1].as_primitive::<Float64Type>().values();
+    assert!(p_values.iter().all(|&p| p > 0.0 && p <= 1.0));
+    let expected: Vec<_> = p_values.iter().map(|&p| Some(p <= 0.001)).collect();
+    assert_eq!(alerts(&scored), expected);
+    assert_eq!(added[3].null_count(), PAYMENTS);
+    // A higher score never has a larger p-value.
+    let anomaly_score = added[0].as_primitive::<Float32Type>().values();
+    let mut ranked: Vec<_> = anomaly_score.iter().zip(p_values).collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(b.0));
+    assert!(ranked.is_sorted_by(|a, b| a.1 >= b.1));
+}
+
+#[test]
+fn evaluate_counts_the_alerts_that_score_gives() {
+    let rig = Rig::trained();
+    let line = "score --model bundle --data payments.parquet --out z.parquet --alert-budget 0.01";
+    let said = rig.run(line).succeeded();
+    let scored = read(&rig.path("z.parquet"));
+    let alerts = scored["alert"].as_boolean().true_count();
+    assert!(alerts > 0, "{said}");
+    assert!(said.contains(&format!("{alerts} alerts")), "{said}");
+    let line = "evaluate --model bundle --data payments.parquet --label is_fraud";
+    let report = rig.run(&format!("{line} --json")).succeeded();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["rows"], PAYMENTS);
+    let positives = scored["is_fraud"].as_boolean().true_count();
+    assert_eq!(report["positives"], positives);
+    let mut budgets = report["at_budget"].as_array().unwrap().iter();
+    let at = budgets.find(|at| at["budget"] == 0.01).unwrap();
+    assert_eq!(at["alerts"], alerts);
+    let text = rig.run(line).succeeded();
+    assert!(
+        text.contains("alert budget 0.01: realised rate within"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -251,85 +213,86 @@ fn files_follow_each_other_in_order_if_their_columns_agree() {
     assert_eq!(read(&rig.path("latent.parquet")).num_rows(), PAYMENTS);
 }
 
-#[test]
-fn bad_rows_keep_their_place_and_leave_their_neighbours_alone() {
+/// Rows of `bad.parquet` without the amount that its schema asks for: the first two and the last.
+const BAD: [usize; 3] = [0, 1, PAYMENTS - 1];
+
+/// A bundle that needs the amount and has a key, and `bad.parquet`.
+fn rig_with_bad_rows() -> Rig {
     let rig = Rig::new();
     rig.init();
     let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
-    let strict = schema.replace(
-        "name = \"amount\"\n",
-        "name = \"amount\"\nnullable = false\n",
-    );
-    let strict = strict.replace(
-        "name = \"payment_id\"\nrole = \"ignore\"",
-        "name = \"payment_id\"\nrole = \"key\"",
-    );
-    assert_eq!(strict.matches("nullable = false").count(), 1);
-    fs::write(rig.path("schema.toml"), strict).unwrap();
+    let (amount, id) = ("name = \"amount\"\n", "name = \"payment_id\"\nrole = \"");
+    assert!(schema.contains(amount) && schema.contains(id), "{schema}");
+    let schema = schema
+        .replace(amount, &format!("{amount}nullable = false\n"))
+        .replace(&format!("{id}ignore"), &format!("{id}key"));
+    fs::write(rig.path("schema.toml"), schema).unwrap();
     rig.train("schema.toml", "bundle", &[]);
-    let clean = rig.score("payments.parquet");
+    let bad = with_nulls(&read(&rig.path("payments.parquet")), "amount", &BAD);
+    write(&rig.path("bad.parquet"), &bad);
+    rig
+}
 
-    let bad = [0, 1, PAYMENTS - 1];
-    let payments = read(&rig.path("payments.parquet"));
-    write(
-        &rig.path("bad.parquet"),
-        &with_nulls(&payments, "amount", &bad),
-    );
+#[test]
+fn bad_rows_keep_their_place_and_leave_their_neighbours_alone() {
+    let rig = rig_with_bad_rows();
+    let clean = scores(&rig.score("payments.parquet"))
+        .into_iter()
+        .enumerate();
     let line = "score --model bundle --data bad.parquet --out z.parquet --explain";
     let lenient = rig.run(line);
-    assert!(
-        lenient
-            .stderr
-            .contains("3 of 6000 rows could not be scored"),
-        "{}",
-        lenient.stderr
-    );
-    assert!(
-        lenient.stderr.contains("bad.parquet, row 0"),
-        "{}",
-        lenient.stderr
-    );
+    let warning = "3 of 6000 rows could not be scored";
+    for part in [warning, "bad.parquet, row 0"] {
+        assert!(lenient.stderr.contains(part), "{}", lenient.stderr);
+    }
     lenient.succeeded();
     let scored = read(&rig.path("z.parquet"));
-    let expected = scores(&clean).into_iter().enumerate();
-    let expected: Vec<_> = expected
-        .map(|(row, score)| score.filter(|_| !bad.contains(&row)))
-        .collect();
-    assert_eq!(scores(&scored), expected);
-    let (p_values, alerts, errors) = (p_values(&scored), alerts(&scored), errors(&scored));
+    let expected = clean.map(|(row, score)| score.filter(|_| !BAD.contains(&row)));
+    assert_eq!(scores(&scored), expected.collect::<Vec<_>>());
+    let errors = scored["error"].as_string::<i32>();
     for row in 0..PAYMENTS {
-        let is_bad = bad.contains(&row);
-        assert_eq!(p_values[row].is_none(), is_bad, "row {row}");
-        assert_eq!(alerts[row].is_none(), is_bad, "row {row}");
-        assert_eq!(scored["reasons"].is_null(row), is_bad, "row {row}");
-        assert_eq!(errors[row].is_some(), is_bad, "row {row}");
-        if let Some(error) = errors[row] {
-            assert!(
-                error.starts_with("missing_field: ") && error.contains("amount"),
-                "{error}"
-            );
+        let is_bad = BAD.contains(&row);
+        for column in ["p_value", "alert", "reasons"] {
+            assert_eq!(scored[column].is_null(row), is_bad, "{column} of row {row}");
         }
+        assert_eq!(errors.is_valid(row), is_bad, "error of row {row}");
     }
+    let error = errors.value(0);
+    assert!(
+        error.starts_with("missing_field: ") && error.contains("amount"),
+        "{error}"
+    );
 
     let refused = rig.run(&format!("{line} --strict")).failed(65);
-    assert!(
-        refused.contains("3 of 6000 rows could not be scored"),
-        "{refused}"
-    );
+    assert!(refused.contains(warning), "{refused}");
     assert_eq!(read(&rig.path("z.parquet")), scored);
+}
 
-    rig.run("embed --model bundle --data bad.parquet --out e.parquet")
+#[test]
+fn bad_rows_have_no_latent_and_keep_their_key() {
+    let rig = rig_with_bad_rows();
+    let embed = |data: &str| {
+        rig.run(&format!(
+            "embed --model bundle --data {data} --out e.parquet"
+        ))
         .succeeded();
-    rig.run("embed --model bundle --data payments.parquet --out f.parquet")
-        .succeeded();
-    let (some, all) = (read(&rig.path("e.parquet")), read(&rig.path("f.parquet")));
-    assert_eq!(&some["payment_id"], &payments["payment_id"]);
+        read(&rig.path("e.parquet"))
+    };
+    let (some, all) = (embed("bad.parquet"), embed("payments.parquet"));
+    let schema = some.schema();
+    let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(names, ["payment_id", "event_time", "latent"]);
+    assert_eq!(
+        &some["payment_id"],
+        &read(&rig.path("bad.parquet"))["payment_id"]
+    );
     let (some, all) = (
         some["latent"].as_fixed_size_list(),
         all["latent"].as_fixed_size_list(),
     );
+    assert_eq!((all.value_length(), all.null_count()), (16, 0));
     for row in 0..PAYMENTS {
-        assert_eq!(some.is_null(row), bad.contains(&row));
+        assert_eq!(some.is_null(row), BAD.contains(&row), "row {row}");
         assert!(
             some.is_null(row) || some.value(row) == all.value(row),
             "row {row}"
