@@ -3,3 +3,5 @@
 pub mod features;
 pub mod rng;
 pub mod schema;
+pub mod score;
+pub mod stream;

@@ -1,0 +1,97 @@
+//! What scoring says about records: plain values that every output (Kafka, HTTP, Parquet) is written from.
+//!
+//! Serialised, a [`Reason`] has exactly the keys of the output envelope. Redaction and cutting have already been applied
+//! by whoever makes a `Reason`: a writer of outputs can print it as it is.
+
+use serde::Serialize;
+
+/// Scores of a batch of B records with F feature fields.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scores {
+    /// \[B\]; higher is more abnormal.
+    pub anomaly_score: Vec<f32>,
+    /// \[B\], in (0, 1]: the share of calibration records that are at least as abnormal.
+    pub p_value: Vec<f64>,
+    /// \[B * F\], row-major, fields in schema order; NaN where a field was not predicted.
+    pub field_surprise: Vec<f32>,
+}
+
+/// Why a record is unusual: one field, what it held and what was expected of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reason {
+    /// The field's name in the schema.
+    pub field: String,
+    /// Calibrated surprise of the field; higher is more surprising.
+    pub surprise: f32,
+    /// In (0, 1]: the share of reference records whose same field is at least as surprising.
+    pub p_value: f64,
+    /// The value as received, cut at 256 bytes; `"***"` for a redacted field.
+    pub observed: serde_json::Value,
+    /// What the model expected, given the other fields.
+    pub expected: Expected,
+}
+
+/// What the model expected of a field.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Expected {
+    /// Of a number or a moment.
+    Interval {
+        /// The median.
+        value: serde_json::Value,
+        /// The 5 % point.
+        low: serde_json::Value,
+        /// The 95 % point.
+        high: serde_json::Value,
+    },
+    /// Of a category or a boolean: the likeliest values, likeliest first.
+    Categories {
+        /// At most three.
+        categories: Vec<Category>,
+    },
+    /// `"***"`: the field is redacted.
+    Redacted(&'static str),
+}
+
+/// A value and its probability.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Category {
+    /// Canonical category text.
+    pub value: String,
+    /// In [0, 1].
+    pub probability: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reason_is_written_with_the_keys_of_the_envelope() {
+        let reason = Reason {
+            field: "amount".into(),
+            surprise: 7.5,
+            p_value: 0.001,
+            observed: json!(912.5),
+            expected: Expected::Interval { value: json!(20), low: json!(5), high: json!(80) },
+        };
+        assert_eq!(
+            serde_json::to_value(&reason).unwrap(),
+            json!({"field": "amount", "surprise": 7.5, "p_value": 0.001, "observed": 912.5,
+                   "expected": {"value": 20, "low": 5, "high": 80}})
+        );
+    }
+
+    #[test]
+    fn expected_categories_and_redaction_have_their_own_forms() {
+        let categories =
+            Expected::Categories { categories: vec![Category { value: "DE".into(), probability: 0.5 }] };
+        assert_eq!(
+            serde_json::to_value(categories).unwrap(),
+            json!({"categories": [{"value": "DE", "probability": 0.5}]})
+        );
+        assert_eq!(serde_json::to_value(Expected::Redacted("***")).unwrap(), json!("***"));
+    }
+}
