@@ -5,3 +5,4 @@ pub mod rng;
 pub mod schema;
 pub mod score;
 pub mod stream;
+pub mod telemetry;
