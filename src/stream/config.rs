@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::batcher::BatchLimits;
 use super::properties::{Properties, RawProperty, resolve};
 use super::types::Topic;
+use super::worker::RECORD_BYTES_MAX;
 
 /// Value of `bootstrap_servers` that starts librdkafka's in-process broker.
 pub const EMBEDDED: &str = "embedded";
@@ -39,7 +40,7 @@ pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u64 = 15_000;
 /// Longest name Kafka takes for a topic.
 const TOPIC_CHARACTERS_MAX: usize = 249;
 /// Rows of a batch at most; beyond it only latency grows.
-const ROWS_MAX_LIMIT: usize = 65_536;
+const ROWS_MAX_LIMIT: usize = 16_384;
 
 /// One fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -335,8 +336,12 @@ impl RawStream {
         let mut faults = Vec::new();
         let kafka = check_kafka(self.kafka, &mut faults);
         let input = check_input(self.input, &mut faults);
-        let delivery =
+        let mut delivery =
             check_delivery(&self.delivery, kafka.transaction_timeout(), &mut faults);
+        if kafka.is_embedded() {
+            // The in-process broker takes every call of a transaction and does nothing: promising more would be untrue.
+            delivery.mode = Mode::AtLeastOnce;
+        }
         let batch = check_batch(&self.batch, delivery.dead_letter_bytes_max, &mut faults);
         let alerts = check_alerts(&self.alerts, &mut faults);
         if faults.is_empty() {
@@ -485,7 +490,8 @@ fn check_batch(
     BatchLimits {
         rows_max,
         deadline: Duration::from_millis(deadline_ms),
-        payload_bytes_max: dead_letter_bytes_max.max(super::worker::RECORD_BYTES_MAX),
+        // One byte more than is decoded, so that a longer payload shows as one that is too long.
+        payload_bytes_max: dead_letter_bytes_max.max(RECORD_BYTES_MAX + 1),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is said of one scored record: the JSON envelope of the scores and alerts topics and of HTTP answers.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
@@ -10,7 +12,7 @@ use crate::score::Reason;
 #[derive(Debug, Clone, Serialize)]
 pub struct Envelope<'a> {
     /// The record's key field as text, else `topic-partition-offset`; null over HTTP without a key field.
-    pub event_id: Option<&'a str>,
+    pub event_id: Option<Cow<'a, str>>,
     /// Input topic; null over HTTP.
     pub topic: Option<&'a str>,
     /// Input partition; null over HTTP.
@@ -56,7 +58,7 @@ mod tests {
     #[test]
     fn the_envelope_has_the_keys_of_the_contract_in_order() {
         let envelope = Envelope {
-            event_id: Some("payments-3-17"),
+            event_id: Some("payments-3-17".into()),
             topic: Some("payments"),
             partition: Some(Partition(3)),
             offset: Some(Offset(17)),
