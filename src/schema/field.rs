@@ -77,6 +77,20 @@ impl FieldPath {
         Self(text.split('.').map(str::to_owned).collect())
     }
 
+    /// The path of a value at the top, whose name is taken as it is, dots included.
+    pub fn top(name: &str) -> Self {
+        Self(vec![name.to_owned()])
+    }
+
+    /// The path of `segments`, from the outside in; `None` of none.
+    pub fn from_segments(segments: Vec<String>) -> Option<Self> {
+        if segments.is_empty() {
+            None
+        } else {
+            Some(Self(segments))
+        }
+    }
+
     /// The names from the outside in; never empty.
     pub fn segments(&self) -> &[String] {
         &self.0
@@ -91,6 +105,7 @@ impl std::fmt::Display for FieldPath {
 
 /// A checked field of a schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Field {
     /// Unique in the schema, not empty.
     pub name: String,

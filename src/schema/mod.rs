@@ -1,5 +1,18 @@
 //! What a record is: fields with kinds and roles, read from a schema file and checked whole.
+//!
+//! In flow TOML text (`raw`), Arrow schemas (`fit`) and sample batches (`infer`); out flow a checked
+//! [`Schema`], the place of every field in a file, and a commented schema file. The order of the
+//! fields in a schema is the order of the axis F everywhere else.
 
+mod check;
+mod definition;
+mod error;
 mod field;
+mod fit;
+mod raw;
 
+pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
+pub use error::{SchemaError, SchemaFault};
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
+pub(crate) use fit::is_text;
+pub use fit::{Binding, Mismatch, duplicate_columns, fit};

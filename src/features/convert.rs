@@ -1,0 +1,282 @@
+//! One column of any Arrow type becomes one column of its field's canonical type.
+//!
+//! In flows an array whose type the schema accepts (`schema::fit`), out flows an array of
+//! [`canonical_type`] with the same rows in the same order. What cannot be read becomes null, with a
+//! fault that names the row: a bad value never touches its neighbours. Only a bad label is an error.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray,
+    new_null_array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit as ArrowUnit, UInt64Type};
+use arrow::error::ArrowError;
+use arrow::util::display::array_value_to_string;
+
+use super::fault::{FaultReason, RowFault};
+use super::value::{
+    label_from_text, microseconds, moment_from_text, moment_to_text, number_from_text,
+};
+use crate::schema::{Field, Kind, Role, TimeUnit, is_text};
+
+/// Characters of a bad value that a message shows.
+const VALUE_CHARS_MAX: usize = 64;
+
+/// Microseconds of a day, the unit of Date32.
+const DAY_SECONDS: i128 = 86_400;
+
+/// Why a whole column cannot be converted.
+pub(super) enum ConvertError {
+    /// The label of this row of the batch is neither 0 nor 1.
+    Label { row: usize, value: String },
+    /// Arrow refuses what the schema's fit allowed.
+    Arrow(ArrowError),
+}
+
+impl From<ArrowError> for ConvertError {
+    fn from(error: ArrowError) -> Self {
+        Self::Arrow(error)
+    }
+}
+
+/// The type of a field's canonical column: by its role for keys and labels, else by its kind.
+pub(super) fn canonical_type(field: &Field) -> DataType {
+    match (field.role, field.kind) {
+        (Role::Key, _) | (_, Kind::Categorical) if field.role != Role::Label => DataType::Utf8,
+        (Role::Label, _) | (_, Kind::Boolean) => DataType::Boolean,
+        (_, Kind::Timestamp) => DataType::Timestamp(ArrowUnit::Microsecond, Some("UTC".into())),
+        _ => DataType::Float64,
+    }
+}
+
+/// Converts a column, adding a fault for every value that cannot be read.
+pub(super) fn convert(
+    field: &Field,
+    column: &ArrayRef,
+    faults: &mut Vec<RowFault>,
+) -> Result<ArrayRef, ConvertError> {
+    let plain = match column.data_type() {
+        DataType::Null => return Ok(new_null_array(&canonical_type(field), column.len())),
+        DataType::Dictionary(_, values) => cast(column, values)?,
+        _ => Arc::clone(column),
+    };
+    let plain = if is_text(plain.data_type()) {
+        cast(&plain, &DataType::Utf8)?
+    } else {
+        plain
+    };
+    match (field.role, field.kind) {
+        (Role::Label, _) => labels(&plain),
+        (Role::Key, _) | (_, Kind::Categorical) => texts(&plain),
+        (_, Kind::Boolean) => Ok(cast(&plain, &DataType::Boolean)?),
+        (_, Kind::Numeric) => numbers(field, &plain, faults),
+        (_, Kind::Timestamp) => moments(field, &plain, faults),
+    }
+}
+
+/// Float64, every value finite: NaN and the infinities are null.
+fn numbers(
+    field: &Field,
+    column: &ArrayRef,
+    faults: &mut Vec<RowFault>,
+) -> Result<ArrayRef, ConvertError> {
+    if let Some(texts) = column.as_string_opt::<i32>() {
+        let mut read = Reader {
+            field,
+            expected: "a number",
+            faults,
+        };
+        let numbers = texts
+            .iter()
+            .enumerate()
+            .map(|(row, text)| read.value(row, text, number_from_text, |text| format!("{text:?}")));
+        return Ok(Arc::new(numbers.collect::<Float64Array>()));
+    }
+    let floats = cast(column, &DataType::Float64)?;
+    let numbers = floats.as_primitive::<Float64Type>();
+    if numbers.values().iter().all(|number| number.is_finite()) {
+        return Ok(floats);
+    }
+    let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
+    Ok(Arc::new(
+        numbers.iter().map(finite).collect::<Float64Array>(),
+    ))
+}
+
+/// Utf8: integers in decimal, booleans `true` and `false`, moments in RFC 3339, text as it is.
+fn texts(column: &ArrayRef) -> Result<ArrayRef, ConvertError> {
+    let text: StringArray = match column.data_type() {
+        DataType::Boolean => {
+            let word =
+                |value: Option<bool>| value.map(|value| if value { "true" } else { "false" });
+            column.as_boolean().iter().map(word).collect()
+        }
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
+            let write = |count: Option<Option<i64>>| count.flatten().and_then(moment_to_text);
+            counted(column, None)?.into_iter().map(write).collect()
+        }
+        _ => return Ok(cast(column, &DataType::Utf8)?),
+    };
+    Ok(Arc::new(text))
+}
+
+/// Timestamp in microseconds UTC; a moment outside the years 0000 to 9999 is a fault.
+fn moments(
+    field: &Field,
+    column: &ArrayRef,
+    faults: &mut Vec<RowFault>,
+) -> Result<ArrayRef, ConvertError> {
+    let expected = "a moment in the years 0000 to 9999, as RFC 3339 or an integer with a unit";
+    let mut read = Reader {
+        field,
+        expected,
+        faults,
+    };
+    let moments: TimestampMicrosecondArray = match column.as_string_opt::<i32>() {
+        Some(texts) => {
+            let rows = texts.iter().enumerate();
+            rows.map(|(row, text)| {
+                read.value(row, text, moment_from_text, |text| format!("{text:?}"))
+            })
+            .collect()
+        }
+        None => {
+            let rows = counted(column, field.unit)?.into_iter().enumerate();
+            rows.map(|(row, moment)| {
+                read.value(row, moment, |moment| moment, |_| shown(column, row))
+            })
+            .collect()
+        }
+    };
+    Ok(Arc::new(moments.with_timezone("UTC")))
+}
+
+/// For each row `None` of a null, else the microseconds, or `Some(None)` of a moment out of range.
+/// An Arrow type with a unit of its own wins over `unit`.
+fn counted(
+    column: &ArrayRef,
+    unit: Option<TimeUnit>,
+) -> Result<Vec<Option<Option<i64>>>, ArrowError> {
+    let (unit, factor) = match column.data_type() {
+        DataType::Timestamp(ArrowUnit::Second, _) => (TimeUnit::S, 1),
+        DataType::Timestamp(ArrowUnit::Millisecond, _) | DataType::Date64 => (TimeUnit::Ms, 1),
+        DataType::Timestamp(ArrowUnit::Microsecond, _) => (TimeUnit::Us, 1),
+        DataType::Timestamp(ArrowUnit::Nanosecond, _) => (TimeUnit::Ns, 1),
+        DataType::Date32 => (TimeUnit::S, DAY_SECONDS),
+        other => (
+            unit.ok_or_else(|| ArrowError::CastError(format!("{other} has no unit")))?,
+            1,
+        ),
+    };
+    let moment = |count: i128| microseconds(count * factor, unit);
+    // A u64 beyond an i64 would turn null in a cast, and go unseen.
+    if let Some(counts) = column.as_primitive_opt::<UInt64Type>() {
+        return Ok(counts
+            .iter()
+            .map(|count| count.map(|count| moment(count.into())))
+            .collect());
+    }
+    let counts = cast(column, &DataType::Int64)?;
+    let counts = counts.as_primitive::<Int64Type>();
+    Ok(counts
+        .iter()
+        .map(|count| count.map(|count| moment(count.into())))
+        .collect())
+}
+
+/// Boolean from booleans, from numbers 0 and 1, or from text.
+fn labels(column: &ArrayRef) -> Result<ArrayRef, ConvertError> {
+    let mut labels = Vec::with_capacity(column.len());
+    let mut push = |row: usize, label: Option<Option<bool>>| match label {
+        Some(None) => Err(ConvertError::Label {
+            row,
+            value: shown(column, row),
+        }),
+        sound => {
+            labels.push(sound.flatten());
+            Ok(())
+        }
+    };
+    match column.data_type() {
+        DataType::Boolean => return Ok(Arc::clone(column)),
+        DataType::Utf8 => {
+            for (row, text) in column.as_string::<i32>().iter().enumerate() {
+                push(row, text.map(label_from_text))?;
+            }
+        }
+        _ => {
+            let numbers = cast(column, &DataType::Float64)?;
+            for (row, number) in numbers.as_primitive::<Float64Type>().iter().enumerate() {
+                push(
+                    row,
+                    number
+                        .filter(|number| number.is_finite())
+                        .map(label_from_number),
+                )?;
+            }
+        }
+    }
+    Ok(Arc::new(BooleanArray::from(labels)))
+}
+
+fn label_from_number(number: f64) -> Option<bool> {
+    if number == 0.0 {
+        Some(false)
+    } else if number == 1.0 {
+        Some(true)
+    } else {
+        None
+    }
+}
+
+/// Reads values one by one, noting a fault for each that cannot be read.
+struct Reader<'a> {
+    field: &'a Field,
+    expected: &'static str,
+    faults: &'a mut Vec<RowFault>,
+}
+
+impl Reader<'_> {
+    fn value<T: Copy, V>(
+        &mut self,
+        row: usize,
+        value: Option<T>,
+        read: impl Fn(T) -> Option<V>,
+        show: impl Fn(T) -> String,
+    ) -> Option<V> {
+        let value = value?;
+        let meaning = read(value);
+        if meaning.is_none() {
+            let Self {
+                field,
+                expected,
+                faults,
+            } = self;
+            // Outputs never show a redacted value, and a fault's detail reaches the dead letters.
+            let found = if field.redact {
+                "***".to_owned()
+            } else {
+                cut(&show(value))
+            };
+            faults.push(RowFault {
+                row,
+                reason: FaultReason::WrongType,
+                detail: format!("field `{}`: expected {expected}, found {found}", field.name),
+            });
+        }
+        meaning
+    }
+}
+
+fn shown(column: &ArrayRef, row: usize) -> String {
+    cut(&array_value_to_string(column, row).unwrap_or_else(|error| error.to_string()))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}

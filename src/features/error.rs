@@ -1,0 +1,213 @@
+//! What can be wrong with data at rest: files, footers, columns, pages and labels.
+//!
+//! Each variant carries the facts that a person needs to find the place. A bad record is no error but
+//! a [`RowFault`](super::RowFault).
+
+use std::fmt;
+
+use crate::schema::Mismatch;
+
+/// Mismatches that a message shows before it only counts the rest.
+const MISMATCHES_SHOWN_MAX: usize = 50;
+
+/// The fields that one file cannot give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMismatch {
+    /// The file, or what else the records came from.
+    pub file: String,
+    /// Every mismatch of that file.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// Why data cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// An input names no Parquet file.
+    #[error("no Parquet file found in {input}")]
+    NoFiles {
+        /// The input as given.
+        input: String,
+    },
+    /// An input is no valid glob pattern.
+    #[error("{input} is neither a file or folder nor a pattern: {message}")]
+    Pattern {
+        /// The input as given.
+        input: String,
+        /// What is wrong with the pattern.
+        message: String,
+    },
+    /// An input holds more files than are read.
+    #[error("{input} brings more than {limit} Parquet files")]
+    TooManyFiles {
+        /// The input as given.
+        input: String,
+        /// The limit, [`FILES_MAX`](super::FILES_MAX).
+        limit: usize,
+    },
+    /// A file or folder cannot be opened or read.
+    #[error("cannot read {file}")]
+    Io {
+        /// The file or folder.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file has no sound Parquet footer.
+    #[error("{file} is not a Parquet file, or its footer is corrupt: {message}")]
+    Footer {
+        /// The file.
+        file: String,
+        /// What the reader said.
+        message: String,
+    },
+    /// Two inputs bring the same file.
+    #[error("{file} is given twice")]
+    DuplicateFile {
+        /// The file.
+        file: String,
+    },
+    /// Columns of one name cannot be told apart.
+    #[error("{file} has more than one column named {}", quoted(columns))]
+    DuplicateColumns {
+        /// The file.
+        file: String,
+        /// The names, each once.
+        columns: Vec<String>,
+    },
+    /// An input has files but not one row.
+    #[error("{input} has no rows")]
+    NoRows {
+        /// The input as given.
+        input: String,
+    },
+    /// Columns are missing or of another type than the schema needs.
+    #[error("the schema does not fit the data:{}", mismatch_lines(.0))]
+    Mismatch(Vec<FileMismatch>),
+    /// The records of a batch are not those that were announced.
+    #[error("{file}: the columns changed while reading: expected {expected}, found {found}")]
+    ColumnsChanged {
+        /// The file.
+        file: String,
+        /// The columns and types that were announced.
+        expected: String,
+        /// The columns and types of the batch.
+        found: String,
+    },
+    /// A file has not the rows that its footer announced when it was opened.
+    #[error("{file} changed while it was being read: expected {expected} rows, found {found}")]
+    RowsChanged {
+        /// The file.
+        file: String,
+        /// The rows at opening.
+        expected: u64,
+        /// The rows now.
+        found: u64,
+    },
+    /// A page of a row group cannot be decoded.
+    #[error("{file}, row group {row_group} (of {row_groups}, from 0), after row {row}: {message}")]
+    RowGroup {
+        /// The file.
+        file: String,
+        /// The row group, from 0.
+        row_group: usize,
+        /// The row groups of the file.
+        row_groups: usize,
+        /// Rows of the file read before.
+        row: u64,
+        /// What the reader said.
+        message: String,
+    },
+    /// A label is neither 0 nor 1.
+    #[error(
+        "{file}, column `{column}`, row {row} (from 0): expected a label 0 or 1, found {value}"
+    )]
+    Label {
+        /// The file.
+        file: String,
+        /// The label's column.
+        column: String,
+        /// The row, from 0: of the file where one is read, else of the batch.
+        row: u64,
+        /// The value.
+        value: String,
+    },
+    /// Arrow could not convert a column of a type that it should.
+    #[error("{file}, column `{column}`: {message}")]
+    Convert {
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// What Arrow said.
+        message: String,
+    },
+    /// The column that should be the label is not there.
+    #[error("no column `{column}` for the label; there are {}", quoted(columns))]
+    NoLabelColumn {
+        /// The column that was asked for.
+        column: String,
+        /// The columns that can be one.
+        columns: Vec<String>,
+    },
+    /// No column is left that the model could see.
+    #[error("no column can be a feature:{}", reason_lines(reasons))]
+    NoFeature {
+        /// Each column with why it is none.
+        reasons: Vec<String>,
+    },
+    /// A file has more columns than a schema may have fields.
+    #[error("{columns} columns are over the limit of {limit} fields")]
+    TooManyColumns {
+        /// The columns, those in structs counted each.
+        columns: usize,
+        /// The limit, [`FIELDS_MAX`](crate::schema::FIELDS_MAX).
+        limit: usize,
+    },
+}
+
+impl DataError {
+    /// The same error with the row of a batch counted from the start of its file, where the batch
+    /// begins at `first_row`.
+    pub(super) fn counted_from(mut self, first_row: u64) -> Self {
+        if let Self::Label { row, .. } = &mut self {
+            *row += first_row;
+        }
+        self
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let shown = names.iter().take(MISMATCHES_SHOWN_MAX);
+    let mut text = shown
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > MISMATCHES_SHOWN_MAX {
+        text.push_str(&format!(" and {} more", names.len() - MISMATCHES_SHOWN_MAX));
+    }
+    text
+}
+
+fn mismatch_lines(files: &[FileMismatch]) -> String {
+    let of_file = |file: &FileMismatch| {
+        let name = file.file.clone();
+        file.mismatches
+            .iter()
+            .map(move |mismatch| format!("{name}: {mismatch}"))
+            .collect::<Vec<_>>()
+    };
+    reason_lines(&files.iter().flat_map(of_file).collect::<Vec<_>>())
+}
+
+/// Each reason on a line of its own, up to a limit.
+fn reason_lines<T: fmt::Display>(reasons: &[T]) -> String {
+    let shown = reasons.iter().take(MISMATCHES_SHOWN_MAX);
+    let mut text: String = shown.map(|reason| format!("\n  {reason}")).collect();
+    if reasons.len() > MISMATCHES_SHOWN_MAX {
+        text.push_str(&format!(
+            "\n  and {} more",
+            reasons.len() - MISMATCHES_SHOWN_MAX
+        ));
+    }
+    text
+}

@@ -1,0 +1,145 @@
+//! The rules that a schema keeps, whatever form it was read from.
+//!
+//! In flow fields, out flows every fault at once: names, roles, keys that do not belong to a kind.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono_tz::Tz;
+
+use super::definition::FIELDS_MAX;
+use super::error::SchemaFault;
+use super::field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform};
+
+/// Every broken rule of `fields`.
+pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {
+    check_whole(fields, faults);
+    let mut names = HashSet::new();
+    let mut feature_paths: HashMap<&FieldPath, &str> = HashMap::new();
+    for field in fields {
+        let mut fault = |key: &str, expected: &str, found: &str| {
+            faults.push(SchemaFault::new(
+                format!("field `{}`", field.name),
+                key,
+                expected,
+                found,
+            ));
+        };
+        if !names.insert(&field.name) {
+            fault("name", "a name of its own", "the name of an earlier field");
+        }
+        if field.role == Role::Feature
+            && let Some(earlier) = feature_paths.insert(&field.path, &field.name)
+        {
+            // A hidden field that stands visible under another name would be predicted from itself.
+            let found = format!("that of feature `{earlier}`");
+            fault("path", "a path of its own for each feature", &found);
+        }
+        check_name_and_path(field, &mut fault);
+        check_role(field, &mut fault);
+        check_kind(field, &mut fault);
+    }
+}
+
+fn check_whole(fields: &[Field], faults: &mut Vec<SchemaFault>) {
+    let mut fault = |key: &str, expected: &str, found: String| {
+        faults.push(SchemaFault::new("schema", key, expected, found));
+    };
+    if fields.len() > FIELDS_MAX {
+        let expected = format!("at most {FIELDS_MAX} fields");
+        fault("field", &expected, fields.len().to_string());
+    }
+    if !fields.iter().any(|field| field.role == Role::Feature) {
+        fault(
+            "field",
+            "at least one field with the role `feature`",
+            "none".to_owned(),
+        );
+    }
+    for (role, word) in [
+        (Role::Key, "key"),
+        (Role::Time, "time"),
+        (Role::Label, "label"),
+    ] {
+        let of_role = fields.iter().filter(|field| field.role == role);
+        let names: Vec<&str> = of_role.map(|field| field.name.as_str()).collect();
+        if names.len() > 1 {
+            fault(
+                "role",
+                &format!("at most one field with the role `{word}`"),
+                names.join(", "),
+            );
+        }
+    }
+}
+
+fn check_name_and_path(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
+    if field.name.is_empty() || field.name.chars().any(char::is_control) {
+        let found = format!("{:?}", field.name);
+        fault("name", "a name without control characters", &found);
+    }
+    let segments = field.path.segments();
+    if segments.is_empty() || segments.iter().any(String::is_empty) {
+        let found = format!("`{}`", field.path);
+        fault("path", "no empty name between the dots", &found);
+    }
+}
+
+fn check_role(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
+    if field.role == Role::Time && field.kind != Kind::Timestamp {
+        fault("kind", "`timestamp` for the role `time`", word(field.kind));
+    }
+    if field.role == Role::Label && field.kind == Kind::Timestamp {
+        fault(
+            "kind",
+            "`boolean`, `numeric` or `categorical` for the role `label`",
+            "timestamp",
+        );
+    }
+    if !field.nullable && matches!(field.role, Role::Key | Role::Time | Role::Label) {
+        fault(
+            "nullable",
+            "true, as key, time and label may be absent",
+            "false",
+        );
+    }
+}
+
+/// The keys that belong to one kind. An ignored field may keep any, so that it is easily taken back.
+fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
+    if field.role == Role::Ignore {
+        return;
+    }
+    let kind = word(field.kind);
+    if field.transform != Transform::None && field.kind != Kind::Numeric {
+        fault("transform", "kind `numeric`", kind);
+    }
+    if field.parse && field.kind != Kind::Numeric {
+        fault("parse", "kind `numeric`", kind);
+    }
+    if field.unit.is_some() && field.kind != Kind::Timestamp {
+        fault("unit", "kind `timestamp`", kind);
+    }
+    if field.time_zone != Tz::UTC && field.kind != Kind::Timestamp {
+        fault("time_zone", "kind `timestamp`", kind);
+    }
+    if field.max_cardinality != DEFAULT_MAX_CARDINALITY && field.kind != Kind::Categorical {
+        fault("max_cardinality", "kind `categorical`", kind);
+    }
+    if !(1..=DEFAULT_MAX_CARDINALITY).contains(&field.max_cardinality) {
+        let expected = format!("1 to {DEFAULT_MAX_CARDINALITY}");
+        fault(
+            "max_cardinality",
+            &expected,
+            &field.max_cardinality.to_string(),
+        );
+    }
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Numeric => "numeric",
+        Kind::Categorical => "categorical",
+        Kind::Boolean => "boolean",
+        Kind::Timestamp => "timestamp",
+    }
+}

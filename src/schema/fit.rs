@@ -1,0 +1,200 @@
+//! Whether records of an Arrow schema can be read by a schema, and where each field stands in them.
+//!
+//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is read,
+//! or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
+
+use std::fmt;
+
+use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
+
+use super::definition::Schema;
+use super::field::{Field, Kind, Role};
+
+/// A field that a file cannot give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The field's name in the schema.
+    pub field: String,
+    /// Its path, dots between levels.
+    pub column: String,
+    /// The Arrow types that the field can be read from.
+    pub expected: String,
+    /// What the file has.
+    pub found: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            column,
+            expected,
+            found,
+        } = self;
+        write!(
+            f,
+            "field `{field}`, column `{column}`: expected {expected}, found {found}"
+        )
+    }
+}
+
+/// Where a field is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Index of the field in [`Schema::fields`].
+    pub field: usize,
+    /// Index of the column at the top, then of the child in each struct; `None` when it is absent.
+    pub column: Option<Vec<usize>>,
+}
+
+/// Finds every field that is read (all but the ignored), in the order of the schema.
+///
+/// # Errors
+/// Every feature that is missing, and every field whose column is of a type it cannot be read from.
+pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<Mismatch>> {
+    let mut bindings = Vec::new();
+    let mut mismatches = Vec::new();
+    for (index, field) in schema.fields().iter().enumerate() {
+        if field.role == Role::Ignore {
+            continue;
+        }
+        match locate(field, records.fields()) {
+            Ok(column) => bindings.push(Binding {
+                field: index,
+                column,
+            }),
+            Err(found) => mismatches.push(Mismatch {
+                field: field.name.clone(),
+                column: field.path.to_string(),
+                expected: expected(field),
+                found,
+            }),
+        }
+    }
+    if mismatches.is_empty() {
+        Ok(bindings)
+    } else {
+        Err(mismatches)
+    }
+}
+
+/// The names that stand more than once among the top columns, each once, in the order of the columns.
+pub fn duplicate_columns(records: &ArrowSchema) -> Vec<String> {
+    let mut seen = std::collections::HashMap::new();
+    let count = |field: &std::sync::Arc<arrow::datatypes::Field>| {
+        let times = seen.entry(field.name().clone()).or_insert(0_usize);
+        *times += 1;
+        (*times == 2).then(|| field.name().clone())
+    };
+    records.fields().iter().filter_map(count).collect()
+}
+
+/// The indices that lead to the column of `field`, or what was found instead.
+fn locate(field: &Field, mut fields: &Fields) -> Result<Option<Vec<usize>>, String> {
+    let mut indices = Vec::new();
+    let (last, parents) = match field.path.segments().split_last() {
+        Some(split) => split,
+        None => return Err("an empty path".to_owned()),
+    };
+    for name in parents {
+        let Some(index) = position(name, fields)? else {
+            return absent(field, name, fields);
+        };
+        indices.push(index);
+        match fields[index].data_type() {
+            DataType::Struct(children) => fields = children,
+            other => return Err(format!("`{name}` of type {other}, which has no fields")),
+        }
+    }
+    let Some(index) = position(last, fields)? else {
+        return absent(field, last, fields);
+    };
+    indices.push(index);
+    let found = fields[index].data_type();
+    if accepts(field, found) {
+        Ok(Some(indices))
+    } else {
+        Err(found.to_string())
+    }
+}
+
+fn position(name: &str, fields: &Fields) -> Result<Option<usize>, String> {
+    let mut places = (0..fields.len()).filter(|&index| fields[index].name() == name);
+    match (places.next(), places.count()) {
+        (first, 0) => Ok(first),
+        (_, others) => Err(format!("{} columns named `{name}`", others + 1)),
+    }
+}
+
+fn absent(field: &Field, name: &str, fields: &Fields) -> Result<Option<Vec<usize>>, String> {
+    if field.role != Role::Feature {
+        return Ok(None);
+    }
+    let similar = fields
+        .iter()
+        .find(|other| other.name().eq_ignore_ascii_case(name));
+    Err(match similar {
+        Some(other) => format!("no `{name}` (but `{}`)", other.name()),
+        None => format!("no `{name}`"),
+    })
+}
+
+/// Whether values of `data_type` can be read as `field`. A column of type Null holds only nulls.
+fn accepts(field: &Field, data_type: &DataType) -> bool {
+    if let DataType::Dictionary(_, values) = data_type {
+        return accepts(field, values);
+    }
+    let integer = data_type.is_integer();
+    let boolean = *data_type == DataType::Boolean;
+    let date = matches!(
+        data_type,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _)
+    );
+    let whole = integer || decimal_scale(data_type) == Some(0);
+    let number = integer || data_type.is_floating() || decimal_scale(data_type).is_some();
+    let text = is_text(data_type);
+    *data_type == DataType::Null
+        || match (field.role, field.kind) {
+            (Role::Ignore, _) => true,
+            (Role::Key, _) => whole || boolean || text || date,
+            (Role::Label, _) => number || boolean || text,
+            (_, Kind::Numeric) => number || (text && field.parse),
+            (_, Kind::Categorical) => whole || boolean || text,
+            (_, Kind::Boolean) => boolean,
+            (_, Kind::Timestamp) => date || text || (integer && field.unit.is_some()),
+        }
+}
+
+fn expected(field: &Field) -> String {
+    match (field.role, field.kind) {
+        (Role::Ignore, _) => "anything",
+        (Role::Key, _) => "integers, text, booleans or moments",
+        (Role::Label, _) => "booleans, or numbers or text 0 and 1",
+        (_, Kind::Numeric) if field.parse => "numbers, or text that holds them",
+        (_, Kind::Numeric) => "numbers (text needs `parse = true`)",
+        (_, Kind::Categorical) => "text, integers or booleans",
+        (_, Kind::Boolean) => "booleans",
+        (_, Kind::Timestamp) if field.unit.is_some() => "moments, RFC 3339 text or integers",
+        (_, Kind::Timestamp) => "moments or RFC 3339 text (integers need a `unit`)",
+    }
+    .to_owned()
+}
+
+/// Whether the type holds UTF-8 text.
+pub(crate) fn is_text(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+/// Digits behind the point of a decimal type, `None` for other types.
+pub(crate) fn decimal_scale(data_type: &DataType) -> Option<i8> {
+    match data_type {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => Some(*scale),
+        _ => None,
+    }
+}

@@ -1,0 +1,166 @@
+//! The text form of a schema: TOML with one `[[field]]` table a field.
+//!
+//! In flows text, out flow [`Field`]s with every default filled in, and every fault of spelling: an
+//! unknown key, a value of the wrong type, a missing name. Keys are taken one by one, so that one bad
+//! key does not hide the next. Rules between keys and between fields are `check`'s.
+
+use chrono_tz::Tz;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::error::SchemaFault;
+use super::field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
+
+/// Characters of a bad value that a fault shows.
+const FOUND_CHARS_MAX: usize = 80;
+
+/// `path = "a.b"` for nested names, or `path = ["a.b", "c"]` where a name itself holds a dot.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PathText {
+    Dotted(String),
+    Segments(Vec<String>),
+}
+
+/// Reads the fields of a parsed TOML document, adding what is wrong to `faults`.
+pub(super) fn read_fields(mut document: Table, faults: &mut Vec<SchemaFault>) -> Vec<Field> {
+    let tables = match document.remove("field") {
+        None => Vec::new(),
+        Some(Value::Array(tables)) => tables,
+        Some(other) => {
+            let expected = "`[[field]]` tables";
+            faults.push(SchemaFault::new("schema", "field", expected, shown(&other)));
+            Vec::new()
+        }
+    };
+    for (key, value) in document {
+        let expected = "only `[[field]]` tables";
+        faults.push(SchemaFault::new("schema", key, expected, shown(&value)));
+    }
+    let read = |(index, table)| read_field(index, table, faults);
+    tables.into_iter().enumerate().filter_map(read).collect()
+}
+
+fn read_field(index: usize, value: Value, faults: &mut Vec<SchemaFault>) -> Option<Field> {
+    let place = format!("field {}", index + 1);
+    let Value::Table(table) = value else {
+        faults.push(SchemaFault::new(place, "field", "a table", shown(&value)));
+        return None;
+    };
+    let label = match table.get("name") {
+        Some(Value::String(name)) if !name.is_empty() => format!("field {} `{name}`", index + 1),
+        _ => place,
+    };
+    let mut reader = TableReader {
+        table,
+        label,
+        faults,
+    };
+    let field = reader.field();
+    reader.refuse_unknown_keys();
+    field
+}
+
+/// Takes the keys of one table out of it, one after the other.
+struct TableReader<'a> {
+    table: Table,
+    label: String,
+    faults: &'a mut Vec<SchemaFault>,
+}
+
+impl TableReader<'_> {
+    /// The field, or `None` when it cannot even be named; every fault is noted either way.
+    fn field(&mut self) -> Option<Field> {
+        let name: Option<String> = self.required("name", "text");
+        let role: Role = self
+            .take("role", "`feature`, `key`, `time`, `label` or `ignore`")
+            .unwrap_or_default();
+        let kind = self.kind(role);
+        let path = self.path();
+        let nullable = self.take("nullable", "true or false").unwrap_or(true);
+        let transform = self.take::<Transform>("transform", "`none`, `log1p` or `asinh`");
+        let unit = self.take::<TimeUnit>("unit", "`s`, `ms`, `us` or `ns`");
+        let time_zone = self.take("time_zone", "an IANA time zone such as `Europe/Zurich`");
+        let parse = self.take("parse", "true or false").unwrap_or(false);
+        let max_cardinality = self.take("max_cardinality", "a whole number");
+        let redact = self.take("redact", "true or false").unwrap_or(false);
+        let name = name?;
+        Some(Field {
+            path: path.unwrap_or_else(|| FieldPath::top(&name)),
+            name,
+            kind,
+            role,
+            nullable,
+            transform: transform.unwrap_or_default(),
+            unit,
+            time_zone: time_zone.unwrap_or(Tz::UTC),
+            parse,
+            max_cardinality: max_cardinality.unwrap_or(DEFAULT_MAX_CARDINALITY),
+            redact,
+        })
+    }
+
+    /// The kind: a feature must say it, the other roles have one that goes without saying.
+    fn kind(&mut self, role: Role) -> Kind {
+        let expected = "`numeric`, `categorical`, `boolean` or `timestamp`";
+        let implied = match role {
+            Role::Feature => return self.required("kind", expected).unwrap_or(Kind::Categorical),
+            Role::Key | Role::Ignore => Kind::Categorical,
+            Role::Time => Kind::Timestamp,
+            Role::Label => Kind::Boolean,
+        };
+        self.take("kind", expected).unwrap_or(implied)
+    }
+
+    fn path(&mut self) -> Option<FieldPath> {
+        let expected = "text such as `\"a.b\"`, or names such as `[\"a\", \"b\"]`";
+        match self.take("path", expected)? {
+            PathText::Dotted(text) => Some(FieldPath::parse(&text)),
+            PathText::Segments(segments) => {
+                let path = FieldPath::from_segments(segments);
+                if path.is_none() {
+                    self.fault("path", expected, "no names");
+                }
+                path
+            }
+        }
+    }
+
+    fn required<T: DeserializeOwned>(&mut self, key: &str, expected: &str) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.fault(key, expected, "nothing");
+        }
+        self.take(key, expected)
+    }
+
+    fn take<T: DeserializeOwned>(&mut self, key: &str, expected: &str) -> Option<T> {
+        let value = self.table.remove(key)?;
+        let found = shown(&value);
+        let taken = value.try_into().ok();
+        if taken.is_none() {
+            self.fault(key, expected, &found);
+        }
+        taken
+    }
+
+    fn refuse_unknown_keys(mut self) {
+        for (key, value) in std::mem::take(&mut self.table) {
+            self.fault(&key, "no such key", &shown(&value));
+        }
+    }
+
+    fn fault(&mut self, key: &str, expected: &str, found: &str) {
+        self.faults
+            .push(SchemaFault::new(self.label.clone(), key, expected, found));
+    }
+}
+
+/// A value as TOML, cut to a length that a person reads.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(FOUND_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
