@@ -75,7 +75,11 @@ mod tests {
             surprise: 7.5,
             p_value: 0.001,
             observed: json!(912.5),
-            expected: Expected::Interval { value: json!(20), low: json!(5), high: json!(80) },
+            expected: Expected::Interval {
+                value: json!(20),
+                low: json!(5),
+                high: json!(80),
+            },
         };
         assert_eq!(
             serde_json::to_value(&reason).unwrap(),
@@ -86,12 +90,19 @@ mod tests {
 
     #[test]
     fn expected_categories_and_redaction_have_their_own_forms() {
-        let categories =
-            Expected::Categories { categories: vec![Category { value: "DE".into(), probability: 0.5 }] };
+        let categories = Expected::Categories {
+            categories: vec![Category {
+                value: "DE".into(),
+                probability: 0.5,
+            }],
+        };
         assert_eq!(
             serde_json::to_value(categories).unwrap(),
             json!({"categories": [{"value": "DE", "probability": 0.5}]})
         );
-        assert_eq!(serde_json::to_value(Expected::Redacted("***")).unwrap(), json!("***"));
+        assert_eq!(
+            serde_json::to_value(Expected::Redacted("***")).unwrap(),
+            json!("***")
+        );
     }
 }

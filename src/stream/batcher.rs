@@ -32,7 +32,11 @@ pub struct Batcher {
 impl Batcher {
     /// An empty batch under `limits`.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, batch: MessageBatch::new(limits.payload_bytes_max), begun: None }
+        Self {
+            limits,
+            batch: MessageBatch::new(limits.payload_bytes_max),
+            begun: None,
+        }
     }
 
     /// The batch to push into. Call [`note`](Self::note) after each push.
@@ -63,7 +67,11 @@ impl Batcher {
         if self.is_full() {
             return Some(Duration::ZERO);
         }
-        Some(self.limits.deadline.saturating_sub(now.saturating_duration_since(begun)))
+        Some(
+            self.limits
+                .deadline
+                .saturating_sub(now.saturating_duration_since(begun)),
+        )
     }
 
     /// Whether the batch should be scored now.
@@ -74,7 +82,10 @@ impl Batcher {
     /// Takes what was collected and starts anew.
     pub fn take(&mut self) -> MessageBatch {
         self.begun = None;
-        std::mem::replace(&mut self.batch, MessageBatch::new(self.limits.payload_bytes_max))
+        std::mem::replace(
+            &mut self.batch,
+            MessageBatch::new(self.limits.payload_bytes_max),
+        )
     }
 }
 

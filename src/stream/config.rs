@@ -54,7 +54,10 @@ pub struct ConfigFault {
 impl ConfigFault {
     /// The fault `why` of `key`.
     pub fn new(key: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { key: key.into(), why: why.into() }
+        Self {
+            key: key.into(),
+            why: why.into(),
+        }
     }
 }
 
@@ -229,7 +232,10 @@ impl KafkaConfig {
 
     /// The transaction timeout in force.
     pub fn transaction_timeout(&self) -> Duration {
-        let set = self.properties.get("transaction.timeout.ms").and_then(|text| text.parse().ok());
+        let set = self
+            .properties
+            .get("transaction.timeout.ms")
+            .and_then(|text| text.parse().ok());
         Duration::from_millis(set.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT_MS))
     }
 }
@@ -256,10 +262,13 @@ pub struct InputConfig {
 
 impl fmt::Debug for InputConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.schema_registry_url.as_deref().map(|url| match url.rsplit_once('@') {
-            Some((_, host)) => format!("***@{host}"),
-            None => url.to_owned(),
-        });
+        let url = self
+            .schema_registry_url
+            .as_deref()
+            .map(|url| match url.rsplit_once('@') {
+                Some((_, host)) => format!("***@{host}"),
+                None => url.to_owned(),
+            });
         f.debug_struct("InputConfig")
             .field("format", &self.format)
             .field("schema_registry_url", &url)
@@ -336,8 +345,7 @@ impl RawStream {
         let mut faults = Vec::new();
         let kafka = check_kafka(self.kafka, &mut faults);
         let input = check_input(self.input, &mut faults);
-        let mut delivery =
-            check_delivery(&self.delivery, kafka.transaction_timeout(), &mut faults);
+        let mut delivery = check_delivery(&self.delivery, kafka.transaction_timeout(), &mut faults);
         if kafka.is_embedded() {
             // The in-process broker takes every call of a transaction and does nothing: promising more would be untrue.
             delivery.mode = Mode::AtLeastOnce;
@@ -345,7 +353,13 @@ impl RawStream {
         let batch = check_batch(&self.batch, delivery.dead_letter_bytes_max, &mut faults);
         let alerts = check_alerts(&self.alerts, &mut faults);
         if faults.is_empty() {
-            Ok(StreamConfig { kafka, input, delivery, batch, alerts })
+            Ok(StreamConfig {
+                kafka,
+                input,
+                delivery,
+                batch,
+                alerts,
+            })
         } else {
             Err(faults)
         }
@@ -367,9 +381,15 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
         }
     };
     let group_id = raw.group_id.unwrap_or_else(|| DEFAULT_GROUP_ID.to_owned());
-    for (key, value) in [("kafka.group_id", &group_id), ("kafka.instance_id", &instance_id)] {
+    for (key, value) in [
+        ("kafka.group_id", &group_id),
+        ("kafka.instance_id", &instance_id),
+    ] {
         if !is_name(value) {
-            faults.push(ConfigFault::new(key, format!("\"{value}\": {NAME_EXPECTED}")));
+            faults.push(ConfigFault::new(
+                key,
+                format!("\"{value}\": {NAME_EXPECTED}"),
+            ));
         }
     }
     check_topics(&raw.input_topics, faults);
@@ -377,7 +397,10 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
         let name = name?;
         let key = format!("kafka.{key}");
         if !is_name(&name) {
-            faults.push(ConfigFault::new(key, format!("\"{name}\": {NAME_EXPECTED}")));
+            faults.push(ConfigFault::new(
+                key,
+                format!("\"{name}\": {NAME_EXPECTED}"),
+            ));
         } else if raw.input_topics.contains(&name) {
             let why = format!("\"{name}\" is an input topic too: outputs would be read as inputs");
             faults.push(ConfigFault::new(key, why));
@@ -389,8 +412,10 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
         alerts: output("alerts_topic", raw.alerts_topic),
         dead_letters: output("dead_letter_topic", raw.dead_letter_topic),
     };
-    let named: Vec<&Topic> =
-        [&outputs.scores, &outputs.alerts, &outputs.dead_letters].into_iter().flatten().collect();
+    let named: Vec<&Topic> = [&outputs.scores, &outputs.alerts, &outputs.dead_letters]
+        .into_iter()
+        .flatten()
+        .collect();
     if named.iter().collect::<BTreeSet<_>>().len() < named.len() {
         let why = "scores, alerts and dead letters need topics of their own";
         faults.push(ConfigFault::new("kafka.scores_topic", why));
@@ -411,12 +436,17 @@ const NAME_EXPECTED: &str = "expected 1 to 249 of the characters a-z A-Z 0-9 . _
 
 fn is_name(text: &str) -> bool {
     (1..=TOPIC_CHARACTERS_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 fn check_topics(topics: &[String], faults: &mut Vec<ConfigFault>) {
     if topics.is_empty() {
-        faults.push(ConfigFault::new("kafka.input_topics", "is empty, expected at least one"));
+        faults.push(ConfigFault::new(
+            "kafka.input_topics",
+            "is empty, expected at least one",
+        ));
     }
     let mut seen = BTreeSet::new();
     for topic in topics {
@@ -434,7 +464,11 @@ fn check_topics(topics: &[String], faults: &mut Vec<ConfigFault>) {
 fn check_timeout(properties: &Properties, faults: &mut Vec<ConfigFault>) {
     let key = "transaction.timeout.ms";
     let set = properties.get(key);
-    if set.is_some_and(|text| !text.parse::<u64>().is_ok_and(|ms| (1_000..=900_000).contains(&ms))) {
+    if set.is_some_and(|text| {
+        !text
+            .parse::<u64>()
+            .is_ok_and(|ms| (1_000..=900_000).contains(&ms))
+    }) {
         let why = format!("\"{}\": expected 1000 to 900000", set.unwrap_or_default());
         faults.push(ConfigFault::new(format!("kafka.properties.\"{key}\""), why));
     }
@@ -452,7 +486,10 @@ fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> InputConfig {
             "is set, but input.format is \"json\", which has no writer schemas",
         ));
     }
-    InputConfig { format: raw.format, schema_registry_url }
+    InputConfig {
+        format: raw.format,
+        schema_registry_url,
+    }
 }
 
 fn check_delivery(
@@ -460,14 +497,30 @@ fn check_delivery(
     transaction_timeout: Duration,
     faults: &mut Vec<ConfigFault>,
 ) -> DeliveryConfig {
-    let interval_ms = raw.transaction_interval_ms.unwrap_or(DEFAULT_TRANSACTION_INTERVAL_MS);
+    let interval_ms = raw
+        .transaction_interval_ms
+        .unwrap_or(DEFAULT_TRANSACTION_INTERVAL_MS);
     // A commit must fit into what is left of the timeout once the interval is over.
     let interval_ms_max = u64::try_from(transaction_timeout.as_millis()).unwrap_or(u64::MAX) / 2;
-    within("delivery.transaction_interval_ms", interval_ms, 1, interval_ms_max, faults);
+    within(
+        "delivery.transaction_interval_ms",
+        interval_ms,
+        1,
+        interval_ms_max,
+        faults,
+    );
     let drain_ms = raw.drain_timeout_ms.unwrap_or(DEFAULT_DRAIN_TIMEOUT_MS);
     within("delivery.drain_timeout_ms", drain_ms, 1, 3_600_000, faults);
-    let bytes_max = raw.dead_letter_bytes_max.unwrap_or(DEFAULT_DEAD_LETTER_BYTES_MAX);
-    within("delivery.dead_letter_bytes_max", bytes_max as u64, 0, 100_000_000, faults);
+    let bytes_max = raw
+        .dead_letter_bytes_max
+        .unwrap_or(DEFAULT_DEAD_LETTER_BYTES_MAX);
+    within(
+        "delivery.dead_letter_bytes_max",
+        bytes_max as u64,
+        0,
+        100_000_000,
+        faults,
+    );
     DeliveryConfig {
         mode: raw.mode,
         emit: raw.emit,
@@ -484,7 +537,13 @@ fn check_batch(
     faults: &mut Vec<ConfigFault>,
 ) -> BatchLimits {
     let rows_max = raw.rows_max.unwrap_or(DEFAULT_ROWS_MAX);
-    within("batch.rows_max", rows_max as u64, 1, ROWS_MAX_LIMIT as u64, faults);
+    within(
+        "batch.rows_max",
+        rows_max as u64,
+        1,
+        ROWS_MAX_LIMIT as u64,
+        faults,
+    );
     let deadline_ms = raw.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS);
     within("batch.deadline_ms", deadline_ms, 0, 60_000, faults);
     BatchLimits {
@@ -514,7 +573,10 @@ fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> AlertsConfig 
 
 fn within(key: &str, value: u64, low: u64, high: u64, faults: &mut Vec<ConfigFault>) {
     if !(low..=high).contains(&value) {
-        faults.push(ConfigFault::new(key, format!("{value}: expected {low} to {high}")));
+        faults.push(ConfigFault::new(
+            key,
+            format!("{value}: expected {low} to {high}"),
+        ));
     }
 }
 
@@ -549,17 +611,32 @@ mod tests {
 
     fn check(text: &str) -> Result<StreamConfig, Vec<String>> {
         let file: File = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
-        let File { kafka, input, delivery, batch, alerts } = file;
-        RawStream { kafka, input, delivery, batch, alerts }
-            .check()
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+        let File {
+            kafka,
+            input,
+            delivery,
+            batch,
+            alerts,
+        } = file;
+        RawStream {
+            kafka,
+            input,
+            delivery,
+            batch,
+            alerts,
+        }
+        .check()
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn what_is_not_written_has_its_default() {
         let config = check(KAFKA).unwrap();
         assert_eq!(config.delivery.mode, Mode::ExactlyOnce);
-        assert_eq!(config.delivery.transaction_interval, Duration::from_millis(100));
+        assert_eq!(
+            config.delivery.transaction_interval,
+            Duration::from_millis(100)
+        );
         assert_eq!(config.batch.rows_max, DEFAULT_ROWS_MAX);
         assert_eq!(config.kafka.group_id, "maskwatch");
         assert!(!config.kafka.instance_id.is_empty());
@@ -618,7 +695,10 @@ mod tests {
             "alerts.budget: NaN",
             "alerts.reasons_max",
         ] {
-            assert!(faults.iter().any(|fault| fault.contains(part)), "{part}: {faults:#?}");
+            assert!(
+                faults.iter().any(|fault| fault.contains(part)),
+                "{part}: {faults:#?}"
+            );
         }
         assert_eq!(faults.len(), 13, "{faults:#?}");
     }
@@ -626,7 +706,10 @@ mod tests {
     #[test]
     fn properties_take_numbers_and_set_the_transaction_timeout() {
         let text = format!("{KAFKA}[kafka.properties]\n\"transaction.timeout.ms\" = 4000\n");
-        assert_eq!(check(&text).unwrap().kafka.transaction_timeout(), Duration::from_secs(4));
+        assert_eq!(
+            check(&text).unwrap().kafka.transaction_timeout(),
+            Duration::from_secs(4)
+        );
         let text = format!("{KAFKA}[kafka.properties]\n\"transaction.timeout.ms\" = 4\n");
         assert!(check(&text).unwrap_err()[0].contains("transaction.timeout.ms"));
     }

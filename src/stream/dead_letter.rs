@@ -67,13 +67,23 @@ pub fn record<'a>(
     tell(REASON, reason.as_str().into());
     tell(DETAIL, cut(detail).into());
     tell(TOPIC, message.partition().topic.as_str().into());
-    tell(PARTITION, message.partition().partition.0.to_string().into());
+    tell(
+        PARTITION,
+        message.partition().partition.0.to_string().into(),
+    );
     tell(OFFSET, message.offset().0.to_string().into());
     if payload.len() < message.payload_bytes() {
         tell(TRUNCATED, message.payload_bytes().to_string().into());
     }
-    let key = message.key().filter(|key| form != Form::Stub || key.len() <= STUB_BYTES_MAX);
-    OutputRecord { topic, key, payload, headers }
+    let key = message
+        .key()
+        .filter(|key| form != Form::Stub || key.len() <= STUB_BYTES_MAX);
+    OutputRecord {
+        topic,
+        key,
+        payload,
+        headers,
+    }
 }
 
 fn cut(detail: &str) -> &str {
@@ -117,7 +127,10 @@ mod tests {
             "byte 1: expected a quote",
             Form::Full { bytes_max: 900 },
         );
-        assert_eq!((record.key, record.payload), (Some(&b"k"[..]), &b"{nonsense"[..]));
+        assert_eq!(
+            (record.key, record.payload),
+            (Some(&b"k"[..]), &b"{nonsense"[..])
+        );
         for (name, value) in [
             ("trace", "abc"),
             (REASON, "malformed"),

@@ -104,7 +104,10 @@ fn last_word(fault: DeliveryFault, attempts: u32, kafka: &KafkaConfig) -> Option
         return Some(StreamError::Fatal(fault));
     }
     if attempts >= SESSIONS_MAX {
-        return Some(StreamError::GaveUp { attempts, last: fault });
+        return Some(StreamError::GaveUp {
+            attempts,
+            last: fault,
+        });
     }
     warn!(error = %chain(&fault), attempts, "session ended, a new one starts from the committed offsets");
     None
@@ -135,7 +138,12 @@ mod tests {
     #[test]
     fn pauses_double_and_stay_bounded() {
         let pauses: Vec<u128> = (1..=SESSIONS_MAX).map(|n| pause(n).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000]);
+        assert_eq!(
+            pauses,
+            [
+                100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000
+            ]
+        );
         assert_eq!(pause(u32::MAX), PAUSE_MAX);
     }
 }

@@ -82,6 +82,9 @@ mod tests {
     #[test]
     fn a_moment_outside_the_calendar_has_no_text() {
         assert_eq!(event_time(i64::MAX), None);
-        assert_eq!(event_time(-1_000).as_deref(), Some("1969-12-31T23:59:59.999Z"));
+        assert_eq!(
+            event_time(-1_000).as_deref(),
+            Some("1969-12-31T23:59:59.999Z")
+        );
     }
 }

@@ -116,7 +116,9 @@ impl MessageBatch {
 
     /// The message at `row`, from 0.
     pub fn get(&self, row: usize) -> Option<MessageRef<'_>> {
-        self.rows.get(row).map(|row| MessageRef { batch: self, row })
+        self.rows
+            .get(row)
+            .map(|row| MessageRef { batch: self, row })
     }
 
     /// All messages, in order.
@@ -142,18 +144,22 @@ impl MessageBatch {
     fn store(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        Span { start, len: bytes.len() }
+        Span {
+            start,
+            len: bytes.len(),
+        }
     }
 
     fn slice(&self, span: Span) -> &[u8] {
-        self.bytes.get(span.start..span.start + span.len).unwrap_or_default()
+        self.bytes
+            .get(span.start..span.start + span.len)
+            .unwrap_or_default()
     }
 
     /// The index of a partition in the batch's table; neighbours mostly share theirs, so the last row's is tried first.
     fn partition_index(&mut self, topic: &str, partition: Partition) -> usize {
-        let same = |known: &TopicPartition| {
-            known.partition == partition && known.topic.as_str() == topic
-        };
+        let same =
+            |known: &TopicPartition| known.partition == partition && known.topic.as_str() == topic;
         if let Some(row) = self.rows.last()
             && self.partitions.get(row.partition).is_some_and(same)
         {
@@ -208,13 +214,18 @@ impl<'a> MessageRef<'a> {
 
     /// Whether the kept payload is only a prefix of what was received.
     pub fn is_cut(&self) -> bool {
-        self.row.payload.is_some_and(|span| span.len < self.row.payload_bytes)
+        self.row
+            .payload
+            .is_some_and(|span| span.len < self.row.payload_bytes)
     }
 
     /// Names and values of the headers, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
         let batch = self.batch;
-        let spans = batch.headers.get(self.row.headers.clone()).unwrap_or_default();
+        let spans = batch
+            .headers
+            .get(self.row.headers.clone())
+            .unwrap_or_default();
         spans.iter().map(move |(name, value)| {
             let name = std::str::from_utf8(batch.slice(*name)).unwrap_or_default();
             (name, value.map(|value| batch.slice(value)))
@@ -262,7 +273,10 @@ mod tests {
         batch.push(&incoming(0, 1, Some(b"123456")));
         batch.push(&incoming(0, 2, Some(b"1234")));
         let long = batch.get(0).unwrap();
-        assert_eq!((long.payload(), long.payload_bytes()), (Some(&b"1234"[..]), 6));
+        assert_eq!(
+            (long.payload(), long.payload_bytes()),
+            (Some(&b"1234"[..]), 6)
+        );
         assert!(long.is_cut());
         assert!(!batch.get(1).unwrap().is_cut());
         assert!(batch.bytes() <= 10);
@@ -276,8 +290,10 @@ mod tests {
         }
         let mut positions = Positions::default();
         batch.advance(&mut positions);
-        let found: Vec<_> =
-            positions.iter().map(|(of, next)| (of.partition.0, next.0)).collect();
+        let found: Vec<_> = positions
+            .iter()
+            .map(|(of, next)| (of.partition.0, next.0))
+            .collect();
         assert_eq!(found, [(0, 6), (1, 13)]);
     }
 }

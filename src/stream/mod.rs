@@ -19,6 +19,8 @@ pub mod kafka;
 mod memory;
 pub mod message;
 pub mod output;
+#[cfg(test)]
+mod promises;
 pub mod properties;
 pub mod refusal;
 pub mod scoring;

@@ -26,20 +26,59 @@ const RESERVED: [(&str, &str); 20] = [
     ("group.id", "set kafka.group_id"),
     ("group.instance.id", "set kafka.instance_id"),
     ("transactional.id", "it is {group_id}.{instance_id}"),
-    ("group.protocol", "the classic protocol is the one that the drain before a revocation needs"),
-    ("enable.auto.commit", "offsets are committed with the outputs"),
-    ("enable.auto.offset.store", "offsets are committed with the outputs"),
-    ("auto.commit.interval.ms", "set delivery.transaction_interval_ms"),
+    (
+        "group.protocol",
+        "the classic protocol is the one that the drain before a revocation needs",
+    ),
+    (
+        "enable.auto.commit",
+        "offsets are committed with the outputs",
+    ),
+    (
+        "enable.auto.offset.store",
+        "offsets are committed with the outputs",
+    ),
+    (
+        "auto.commit.interval.ms",
+        "set delivery.transaction_interval_ms",
+    ),
     ("isolation.level", "input is read with read_committed"),
-    ("enable.idempotence", "outputs are never reordered or doubled by a retry"),
-    ("enable.gapless.guarantee", "outputs are never reordered or doubled by a retry"),
-    ("acks", "every output is acknowledged by all in-sync replicas"),
-    ("request.required.acks", "every output is acknowledged by all in-sync replicas"),
-    ("enable.partition.eof", "the end of a partition is no event here"),
-    ("delivery.report.only.error", "successes are known from the flush"),
-    ("statistics.interval.ms", "the consumer lag is measured at a fixed interval"),
-    ("batch.num.messages", "it is lowered to find an output that the broker refuses"),
-    ("test.mock.num.brokers", "set kafka.bootstrap_servers = \"embedded\""),
+    (
+        "enable.idempotence",
+        "outputs are never reordered or doubled by a retry",
+    ),
+    (
+        "enable.gapless.guarantee",
+        "outputs are never reordered or doubled by a retry",
+    ),
+    (
+        "acks",
+        "every output is acknowledged by all in-sync replicas",
+    ),
+    (
+        "request.required.acks",
+        "every output is acknowledged by all in-sync replicas",
+    ),
+    (
+        "enable.partition.eof",
+        "the end of a partition is no event here",
+    ),
+    (
+        "delivery.report.only.error",
+        "successes are known from the flush",
+    ),
+    (
+        "statistics.interval.ms",
+        "the consumer lag is measured at a fixed interval",
+    ),
+    (
+        "batch.num.messages",
+        "it is lowered to find an output that the broker refuses",
+    ),
+    (
+        "test.mock.num.brokers",
+        "set kafka.bootstrap_servers = \"embedded\"",
+    ),
     ("plugin.library.paths", "foreign code is not loaded"),
 ];
 
@@ -115,7 +154,9 @@ impl Properties {
 
     /// Keys and values, secrets included: for the client only.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// `text` with every value that may be secret blotted out: for messages of the client, which quote what they refuse.
@@ -133,7 +174,10 @@ impl Properties {
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.0.iter().map(|(key, value)| {
-            (key.as_str(), if is_secret(key) { MASK } else { value.as_str() })
+            (
+                key.as_str(),
+                if is_secret(key) { MASK } else { value.as_str() },
+            )
         });
         f.debug_map().entries(shown).finish()
     }
@@ -142,8 +186,19 @@ impl fmt::Debug for Properties {
 /// Whether the value of `key` may be secret. Wide on purpose: a harmless value hidden costs nothing.
 fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    let harmless = ["sasl.mechanism", "sasl.mechanisms", "sasl.oauthbearer.method"];
-    let words = ["password", "secret", "token", "username", "credential", "jaas"];
+    let harmless = [
+        "sasl.mechanism",
+        "sasl.mechanisms",
+        "sasl.oauthbearer.method",
+    ];
+    let words = [
+        "password",
+        "secret",
+        "token",
+        "username",
+        "credential",
+        "jaas",
+    ];
     !harmless.contains(&key.as_str())
         && (key.starts_with("sasl.")
             || key.starts_with("ssl.key")
@@ -155,7 +210,10 @@ fn is_secret(key: &str) -> bool {
 /// # Errors
 /// A sentence on the variable or file that cannot be read. It holds no value.
 pub fn resolve(value: &str) -> Result<String, String> {
-    let Some(reference) = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
+    let Some(reference) = value
+        .strip_prefix("${")
+        .and_then(|rest| rest.strip_suffix('}'))
+    else {
         return Ok(value.to_owned());
     };
     match reference.split_once(':') {
@@ -167,9 +225,13 @@ pub fn resolve(value: &str) -> Result<String, String> {
 }
 
 fn read_secret(path: &str) -> Result<String, String> {
-    let bytes = std::fs::metadata(path).map_err(|error| format!("file {path}: {error}"))?.len();
+    let bytes = std::fs::metadata(path)
+        .map_err(|error| format!("file {path}: {error}"))?
+        .len();
     if bytes > SECRET_FILE_BYTES_MAX {
-        return Err(format!("file {path}: {bytes} bytes, the limit is {SECRET_FILE_BYTES_MAX}"));
+        return Err(format!(
+            "file {path}: {bytes} bytes, the limit is {SECRET_FILE_BYTES_MAX}"
+        ));
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("file {path}: {error}"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -194,24 +256,35 @@ mod tests {
 
     #[test]
     fn what_delivery_depends_on_is_refused_with_the_key_to_use() {
-        let (properties, faults) =
-            check(&[("group.id", "g"), ("acks", "0"), ("linger.ms", "7")]);
+        let (properties, faults) = check(&[("group.id", "g"), ("acks", "0"), ("linger.ms", "7")]);
         assert_eq!(properties.get("linger.ms"), Some("7"));
         assert_eq!(properties.get("group.id"), None);
         assert_eq!(faults.len(), 2);
-        assert!(faults.iter().any(|f| f.contains("\"group.id\"") && f.contains("kafka.group_id")));
+        assert!(
+            faults
+                .iter()
+                .any(|f| f.contains("\"group.id\"") && f.contains("kafka.group_id"))
+        );
     }
 
     #[test]
     fn no_secret_is_printed() {
         let secret = "hunter2";
-        for key in ["sasl.password", "ssl.key.pem", "ssl.keystore.password", "x.token"] {
+        for key in [
+            "sasl.password",
+            "ssl.key.pem",
+            "ssl.keystore.password",
+            "x.token",
+        ] {
             let (properties, _) = check(&[(key, secret), ("security.protocol", "SASL_SSL")]);
             let shown = format!("{properties:?}");
             assert!(!shown.contains(secret), "{shown}");
             assert!(shown.contains("SASL_SSL"), "{shown}");
             assert_eq!(properties.get(key), Some(secret));
-            assert_eq!(properties.blot("bad value hunter2 here"), "bad value *** here");
+            assert_eq!(
+                properties.blot("bad value hunter2 here"),
+                "bad value *** here"
+            );
         }
         assert_eq!(format!("{:?}", RawProperty::Text(secret.to_owned())), MASK);
     }
@@ -222,12 +295,19 @@ mod tests {
         file.write_all(b"from a file\n").unwrap();
         let reference = format!("${{file:{}}}", file.path().display());
         assert_eq!(resolve(&reference).unwrap(), "from a file");
-        assert_eq!(resolve("${env:PATH}").unwrap(), std::env::var("PATH").unwrap());
+        assert_eq!(
+            resolve("${env:PATH}").unwrap(),
+            std::env::var("PATH").unwrap()
+        );
         assert_eq!(resolve("pa${ss").unwrap(), "pa${ss");
         let missing = resolve("${env:MASKWATCH_NOT_SET_ANYWHERE}").unwrap_err();
         assert!(missing.contains("MASKWATCH_NOT_SET_ANYWHERE"), "{missing}");
         assert!(resolve("${vault:x}").is_err());
-        assert!(resolve("${file:/does/not/exist}").unwrap_err().contains("/does/not/exist"));
+        assert!(
+            resolve("${file:/does/not/exist}")
+                .unwrap_err()
+                .contains("/does/not/exist")
+        );
     }
 
     #[test]

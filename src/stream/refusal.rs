@@ -54,7 +54,10 @@ pub struct Refusals {
 impl Refusals {
     /// How the next session has to send.
     pub fn options(&self) -> SendOptions {
-        SendOptions { alone: self.suspects.is_some(), batch_bytes_max: self.batch_bytes_max }
+        SendOptions {
+            alone: self.suspects.is_some(),
+            batch_bytes_max: self.batch_bytes_max,
+        }
     }
 
     /// What is sent instead of the outputs of a record; `None` for its own outputs.
@@ -102,7 +105,9 @@ impl Refusals {
         self.marks.retain(|(partition, offset), _| {
             positions.get(partition).is_none_or(|next| *offset >= next)
         });
-        let Some(suspects) = &self.suspects else { return false };
+        let Some(suspects) = &self.suspects else {
+            return false;
+        };
         self.lone_commits += 1;
         let passed = suspects
             .iter()
@@ -151,7 +156,10 @@ mod tests {
         assert!(committed(&mut refusals, 4));
         assert_eq!(
             refusals.options(),
-            SendOptions { alone: false, batch_bytes_max: None }
+            SendOptions {
+                alone: false,
+                batch_bytes_max: None
+            }
         );
         assert_eq!(substitute(&refusals, 2), None);
     }
@@ -185,7 +193,13 @@ mod tests {
         refusals.refused(&[record(100), record(101)]);
         let commits = (0..).take_while(|_| !committed(&mut refusals, 1)).count();
         assert_eq!(commits, LONE_COMMITS_MAX as usize - 1);
-        assert_eq!(refusals.options(), SendOptions { alone: false, batch_bytes_max: None });
+        assert_eq!(
+            refusals.options(),
+            SendOptions {
+                alone: false,
+                batch_bytes_max: None
+            }
+        );
     }
 
     #[test]

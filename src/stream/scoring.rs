@@ -75,7 +75,12 @@ impl ScoringLink {
     /// # Errors
     /// [`Gone`].
     pub fn submit(&mut self, batch: MessageBatch) -> Result<(), Gone> {
-        self.jobs.send(Job { epoch: self.epoch, batch }).map_err(|_| Gone)?;
+        self.jobs
+            .send(Job {
+                epoch: self.epoch,
+                batch,
+            })
+            .map_err(|_| Gone)?;
         self.in_flight += 1;
         Ok(())
     }
@@ -150,10 +155,14 @@ impl ScoringClient {
     /// [`RequestError`]; at once where too many requests wait.
     pub async fn score(&self, payloads: Vec<Vec<u8>>) -> Result<Vec<Answer>, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request { payloads, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => RequestError::Overloaded { limit: REQUESTS_MAX },
-            TrySendError::Disconnected(_) => RequestError::Gone,
-        })?;
+        self.requests
+            .try_send(Request { payloads, reply })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => RequestError::Overloaded {
+                    limit: REQUESTS_MAX,
+                },
+                TrySendError::Disconnected(_) => RequestError::Gone,
+            })?;
         Ok(answer.await.map_err(|_| RequestError::Gone)??)
     }
 }
@@ -162,9 +171,7 @@ impl ScoringClient {
 ///
 /// # Errors
 /// A thread that the system refuses.
-pub fn start(
-    worker: Worker,
-) -> Result<(ScoringLink, ScoringClient, JoinHandle<()>), StreamError> {
+pub fn start(worker: Worker) -> Result<(ScoringLink, ScoringClient, JoinHandle<()>), StreamError> {
     let (jobs, job_queue) = bounded(IN_FLIGHT_MAX);
     let (done_queue, done) = bounded(IN_FLIGHT_MAX);
     let (requests, request_queue) = bounded(REQUESTS_MAX);
@@ -172,7 +179,12 @@ pub fn start(
         .name("scoring".to_owned())
         .spawn(move || serve(worker, job_queue, &done_queue, request_queue))
         .map_err(StreamError::Thread)?;
-    let link = ScoringLink { jobs, done, in_flight: 0, epoch: Epoch(0) };
+    let link = ScoringLink {
+        jobs,
+        done,
+        in_flight: 0,
+        epoch: Epoch(0),
+    };
     Ok((link, ScoringClient { requests }, thread))
 }
 
@@ -211,8 +223,11 @@ fn answer(worker: &mut Worker, request: Request) {
     if request.reply.is_closed() {
         return;
     }
-    let payloads: Vec<Option<&[u8]>> =
-        request.payloads.iter().map(|payload| Some(payload.as_slice())).collect();
+    let payloads: Vec<Option<&[u8]>> = request
+        .payloads
+        .iter()
+        .map(|payload| Some(payload.as_slice()))
+        .collect();
     // Fails only when the client has gone.
     let _ = request.reply.send(worker.answer(&payloads));
 }

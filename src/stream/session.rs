@@ -162,7 +162,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         let batch = self.batcher.wait_left(now).unwrap_or(POLL_IDLE);
         let commit = self.open.as_ref().map_or(POLL_IDLE, |open| {
             let age = now.saturating_duration_since(open.begun);
-            self.shared.config.delivery.transaction_interval.saturating_sub(age)
+            self.shared
+                .config
+                .delivery
+                .transaction_interval
+                .saturating_sub(age)
         });
         POLL_IDLE.min(batch).min(commit)
     }
@@ -172,14 +176,18 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             self.scorer_moved = Instant::now();
         }
         let batch = self.batcher.take();
-        self.link.submit(batch).map_err(|Gone| DeliveryFault::ScorerGone)
+        self.link
+            .submit(batch)
+            .map_err(|Gone| DeliveryFault::ScorerGone)
     }
 
     /// Produces what the scoring thread has done; waits up to `timeout` for the first.
     fn take_scored(&mut self, timeout: Duration) -> Result<(), DeliveryFault> {
         let mut timeout = timeout;
-        while let Some(scored) =
-            self.link.collect(timeout).map_err(|Gone| DeliveryFault::ScorerGone)?
+        while let Some(scored) = self
+            .link
+            .collect(timeout)
+            .map_err(|Gone| DeliveryFault::ScorerGone)?
         {
             self.scorer_moved = Instant::now();
             self.produce(&scored?)?;
@@ -195,7 +203,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     fn produce(&mut self, scored: &ScoredBatch) -> Result<(), DeliveryFault> {
         self.open();
         for outputs in scored.outputs.chunk_by(|a, b| a.row() == b.row()) {
-            let Some(message) = outputs.first().and_then(|first| scored.input.get(first.row()))
+            let Some(message) = outputs
+                .first()
+                .and_then(|first| scored.input.get(first.row()))
             else {
                 continue;
             };
@@ -204,8 +214,12 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         let open = self.open();
         scored.input.advance(&mut open.positions);
         open.records += scored.input.len() as u64;
-        open.timestamps_ms
-            .extend(scored.input.iter().filter_map(|message| message.timestamp_ms()));
+        open.timestamps_ms.extend(
+            scored
+                .input
+                .iter()
+                .filter_map(|message| message.timestamp_ms()),
+        );
         Ok(())
     }
 
@@ -216,7 +230,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         message: &MessageRef<'_>,
         outputs: &[Planned],
     ) -> Result<(), DeliveryFault> {
-        match self.carried.refusals.substitute(message.partition(), message.offset()) {
+        match self
+            .carried
+            .refusals
+            .substitute(message.partition(), message.offset())
+        {
             Some(Substitute::Stub) => return self.send_stub(message, outputs),
             Some(Substitute::Nothing) => {
                 give_up_output(message);
@@ -226,7 +244,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         }
         let shared = self.shared;
         let topics = &shared.config.kafka.outputs;
-        let form = Form::Full { bytes_max: shared.config.delivery.dead_letter_bytes_max };
+        let form = Form::Full {
+            bytes_max: shared.config.delivery.dead_letter_bytes_max,
+        };
         for planned in outputs {
             let record = match planned {
                 Planned::Envelope { target, json, .. } => {
@@ -315,11 +335,17 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
 
     /// Commits what was handed to the sink, if anything was.
     fn commit(&mut self, timeout: Duration) -> Result<(), DeliveryFault> {
-        let Some(open) = &self.open else { return Ok(()) };
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
         self.sink.commit(&open.positions, timeout)?;
-        let Some(open) = self.open.take() else { return Ok(()) };
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
         self.count_transaction(TransactionOutcome::Committed, open.begun);
-        self.shared.metrics.delivered(&seconds_since(&open.timestamps_ms));
+        self.shared
+            .metrics
+            .delivered(&seconds_since(&open.timestamps_ms));
         for (partition, next) in open.positions.iter() {
             self.committed.advance(partition, next);
         }
@@ -337,7 +363,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     fn assigned(&mut self, partitions: &[TopicPartition]) {
         info!(partitions = partitions.len(), "partitions assigned");
         self.shared.metrics.rebalanced(
-            partitions.iter().map(|of| (of.topic.as_str(), of.partition.0)),
+            partitions
+                .iter()
+                .map(|of| (of.topic.as_str(), of.partition.0)),
         );
         self.shared.readiness.partitions_assigned(partitions.len());
     }
@@ -403,8 +431,10 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     fn abandon(&mut self, fault: &DeliveryFault) {
         if let Some(open) = self.open.take() {
             if let DeliveryFault::Refused { tickets } = fault {
-                let records: Vec<_> =
-                    tickets.iter().filter_map(|ticket| open.tickets.get(*ticket).cloned()).collect();
+                let records: Vec<_> = tickets
+                    .iter()
+                    .filter_map(|ticket| open.tickets.get(*ticket).cloned())
+                    .collect();
                 self.carried.refusals.refused(&records);
             }
             let outcome = match fault {
@@ -419,10 +449,17 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
 
     fn report_lag(&self, ends: &[PartitionEnd]) {
         let mut total = 0;
-        for PartitionEnd { partition, end, next } in ends {
+        for PartitionEnd {
+            partition,
+            end,
+            next,
+        } in ends
+        {
             let position = self.committed.get(partition).unwrap_or(*next);
             let lag = u64::try_from(end.0.saturating_sub(position.0)).unwrap_or(0);
-            self.shared.metrics.set_lag(partition.topic.as_str(), partition.partition.0, lag);
+            self.shared
+                .metrics
+                .set_lag(partition.topic.as_str(), partition.partition.0, lag);
             total += lag;
         }
         self.shared.readiness.progress(total, self.carried.records);
@@ -435,6 +472,12 @@ fn give_up_output(message: &MessageRef<'_>) {
 
 /// Seconds from each timestamp until now.
 fn seconds_since(timestamps_ms: &[i64]) -> Vec<f64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    timestamps_ms.iter().map(|timestamp| now - *timestamp as f64 / 1_000.0).collect()
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64();
+    timestamps_ms
+        .iter()
+        .map(|timestamp| now - *timestamp as f64 / 1_000.0)
+        .collect()
 }

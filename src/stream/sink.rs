@@ -51,8 +51,5 @@ pub trait Connector {
     ///
     /// # Errors
     /// A fault, as of a session.
-    fn open(
-        &mut self,
-        options: SendOptions,
-    ) -> Result<(Self::Source, Self::Sink), DeliveryFault>;
+    fn open(&mut self, options: SendOptions) -> Result<(Self::Source, Self::Sink), DeliveryFault>;
 }

@@ -41,7 +41,11 @@ pub trait Source {
     ///
     /// # Errors
     /// A fault that ends the session; passing trouble of the network is only logged.
-    fn poll(&mut self, timeout: Duration, batch: &mut MessageBatch) -> Result<Polled, DeliveryFault>;
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        batch: &mut MessageBatch,
+    ) -> Result<Polled, DeliveryFault>;
 
     /// Gives the partitions back, after [`Polled::Revoked`].
     ///

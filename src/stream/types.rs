@@ -57,7 +57,10 @@ pub struct TopicPartition {
 impl TopicPartition {
     /// Partition `partition` of the topic called `topic`.
     pub fn new(topic: &str, partition: Partition) -> Self {
-        Self { topic: Topic::new(topic), partition }
+        Self {
+            topic: Topic::new(topic),
+            partition,
+        }
     }
 }
 
@@ -125,6 +128,9 @@ mod tests {
 
     #[test]
     fn a_partition_is_written_as_kafka_writes_it() {
-        assert_eq!(TopicPartition::new("payments", Partition(3)).to_string(), "payments-3");
+        assert_eq!(
+            TopicPartition::new("payments", Partition(3)).to_string(),
+            "payments-3"
+        );
     }
 }

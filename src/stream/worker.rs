@@ -180,7 +180,13 @@ impl Worker {
             time: schema.time().map(name),
             features: schema.features().map(name).collect(),
         };
-        Self { scorer, decoder, options, names, metrics }
+        Self {
+            scorer,
+            decoder,
+            options,
+            names,
+            metrics,
+        }
     }
 
     /// Scores a batch of the stream and plans its outputs.
@@ -193,11 +199,18 @@ impl Worker {
         let mut assessed = self.assess(&payloads)?;
         tell_full_sizes(&input, &mut assessed.decoded.faults);
         if self.options.tombstones == Tombstones::Skip {
-            assessed.decoded.faults.retain(|fault| fault.reason != FaultReason::Tombstone);
+            assessed
+                .decoded
+                .faults
+                .retain(|fault| fault.reason != FaultReason::Tombstone);
         }
         self.report(&assessed, Source::Kafka, begin);
         let (outputs, json) = self.plan(&input, assessed)?;
-        Ok(ScoredBatch { input, outputs, json })
+        Ok(ScoredBatch {
+            input,
+            outputs,
+            json,
+        })
     }
 
     /// Scores the records of a request: one answer a payload, in order.
@@ -212,12 +225,17 @@ impl Worker {
         let mut answers: Vec<(usize, Answer)> = Vec::with_capacity(payloads.len());
         for (row, &payload) in assessed.decoded.payloads.iter().enumerate() {
             let mut json = Vec::new();
-            self.envelope(&assessed, &columns, row, None).write(&mut json)?;
+            self.envelope(&assessed, &columns, row, None)
+                .write(&mut json)?;
             let json = String::from_utf8_lossy(&json).into_owned();
             answers.push((payload, Answer::Scored(json)));
         }
         answers.extend(
-            assessed.decoded.faults.into_iter().map(|fault| (fault.row, Answer::Faulty(fault))),
+            assessed
+                .decoded
+                .faults
+                .into_iter()
+                .map(|fault| (fault.row, Answer::Faulty(fault))),
         );
         answers.sort_by_key(|(payload, _)| *payload);
         Ok(answers.into_iter().map(|(_, answer)| answer).collect())
@@ -228,12 +246,19 @@ impl Worker {
         let rows = decoded.batch.num_rows();
         let scores = match rows {
             0 => Scores::default(),
-            _ => self.scorer.score(&decoded.batch).map_err(WorkerError::Score)?,
+            _ => self
+                .scorer
+                .score(&decoded.batch)
+                .map_err(WorkerError::Score)?,
         };
         expect_count("anomaly scores", scores.anomaly_score.len(), rows)?;
         expect_count("p-values", scores.p_value.len(), rows)?;
         let budget = self.options.alerts.budget;
-        let alerts: Vec<bool> = scores.p_value.iter().map(|p_value| *p_value <= budget).collect();
+        let alerts: Vec<bool> = scores
+            .p_value
+            .iter()
+            .map(|p_value| *p_value <= budget)
+            .collect();
         let explained: Vec<usize> = match self.options.alerts.reasons {
             ReasonsFor::All => (0..rows).collect(),
             ReasonsFor::Alerts => (0..rows).filter(|row| alerts[*row]).collect(),
@@ -250,7 +275,12 @@ impl Worker {
                 reasons[row] = found;
             }
         }
-        Ok(Assessed { decoded, scores, alerts, reasons })
+        Ok(Assessed {
+            decoded,
+            scores,
+            alerts,
+            reasons,
+        })
     }
 
     fn report(&self, assessed: &Assessed, source: Source, begin: Instant) {
@@ -259,7 +289,11 @@ impl Worker {
             .names
             .features
             .iter()
-            .map(|name| batch.column_by_name(name).map_or(0, |column| column.null_count() as u64))
+            .map(|name| {
+                batch
+                    .column_by_name(name)
+                    .map_or(0, |column| column.null_count() as u64)
+            })
             .collect();
         self.metrics.record_batch(&BatchReport {
             source,
@@ -289,7 +323,8 @@ impl Worker {
                 continue;
             };
             let begin = json.len();
-            self.envelope(&assessed, &columns, row, Some(&message)).write(&mut json)?;
+            self.envelope(&assessed, &columns, row, Some(&message))
+                .write(&mut json)?;
             outputs.extend(targets.into_iter().map(|target| Planned::Envelope {
                 row: payload,
                 target,
@@ -328,7 +363,11 @@ impl Worker {
     ) -> Envelope<'a> {
         let made_up = || {
             let message = message?;
-            Some(Cow::Owned(format!("{}-{}", message.partition(), message.offset().0)))
+            Some(Cow::Owned(format!(
+                "{}-{}",
+                message.partition(),
+                message.offset().0
+            )))
         };
         let arrived = || message?.timestamp_ms()?.checked_mul(1_000);
         Envelope {
@@ -362,22 +401,37 @@ impl<'a> Columns<'a> {
     }
 
     fn key(&self, row: usize) -> Option<&'a str> {
-        self.key.filter(|column| column.is_valid(row)).map(|column| column.value(row))
+        self.key
+            .filter(|column| column.is_valid(row))
+            .map(|column| column.value(row))
     }
 
     /// Microseconds since 1970.
     fn time(&self, row: usize) -> Option<i64> {
-        self.time.filter(|column| column.is_valid(row)).map(|column| column.value(row))
+        self.time
+            .filter(|column| column.is_valid(row))
+            .map(|column| column.value(row))
     }
 }
 
 fn expect_count(what: &'static str, found: usize, expected: usize) -> Result<(), WorkerError> {
-    if found == expected { Ok(()) } else { Err(WorkerError::Count { what, found, expected }) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(WorkerError::Count {
+            what,
+            found,
+            expected,
+        })
+    }
 }
 
 /// Gives faults of messages of which only a prefix was kept the size that was received.
 fn tell_full_sizes(input: &MessageBatch, faults: &mut [RowFault]) {
-    for fault in faults.iter_mut().filter(|fault| fault.reason == FaultReason::TooLarge) {
+    for fault in faults
+        .iter_mut()
+        .filter(|fault| fault.reason == FaultReason::TooLarge)
+    {
         if let Some(message) = input.get(fault.row).filter(MessageRef::is_cut) {
             let bytes = message.payload_bytes();
             fault.detail = format!("{bytes} bytes, the limit is {RECORD_BYTES_MAX}");

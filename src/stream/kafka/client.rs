@@ -82,7 +82,9 @@ const PRODUCER_ONLY: [&str; 12] = [
 ];
 
 fn is_any(key: &str, beginnings: &[&str]) -> bool {
-    beginnings.iter().any(|beginning| key.starts_with(beginning))
+    beginnings
+        .iter()
+        .any(|beginning| key.starts_with(beginning))
 }
 
 fn client(
@@ -105,7 +107,12 @@ fn client(
 
 /// The consumer of the group.
 pub fn consumer(kafka: &KafkaConfig, servers: &str) -> ClientConfig {
-    let mut client = client(servers, &CONSUMER_DEFAULTS, &kafka.properties, &PRODUCER_ONLY);
+    let mut client = client(
+        servers,
+        &CONSUMER_DEFAULTS,
+        &kafka.properties,
+        &PRODUCER_ONLY,
+    );
     client
         .set("group.id", &kafka.group_id)
         .set("group.instance.id", &kafka.instance_id)
@@ -123,14 +130,22 @@ pub fn producer(
     options: SendOptions,
     transactional_id: Option<&str>,
 ) -> ClientConfig {
-    let mut client = client(servers, &PRODUCER_DEFAULTS, &kafka.properties, &CONSUMER_ONLY);
+    let mut client = client(
+        servers,
+        &PRODUCER_DEFAULTS,
+        &kafka.properties,
+        &CONSUMER_ONLY,
+    );
     client.set("enable.idempotence", "true");
     // Successes are known from the flush; a report for each would double the cost of producing.
     client.set("delivery.report.only.error", "true");
     if let Some(id) = transactional_id {
         client.set("transactional.id", id);
         let timeout_ms = DEFAULT_TRANSACTION_TIMEOUT_MS.to_string();
-        let timeout_ms = kafka.properties.get("transaction.timeout.ms").unwrap_or(&timeout_ms);
+        let timeout_ms = kafka
+            .properties
+            .get("transaction.timeout.ms")
+            .unwrap_or(&timeout_ms);
         client.set("transaction.timeout.ms", timeout_ms);
     }
     if let Some(bytes_max) = options.batch_bytes_max {
@@ -169,18 +184,31 @@ mod tests {
         }
     }
 
-    const TOGETHER: SendOptions = SendOptions { alone: false, batch_bytes_max: None };
+    const TOGETHER: SendOptions = SendOptions {
+        alone: false,
+        batch_bytes_max: None,
+    };
 
     #[test]
     fn the_users_properties_win_over_defaults_and_reach_their_client() {
-        let kafka = kafka(&[("session.timeout.ms", "6000"), ("linger.ms", "50"), ("ssl.ca.location", "/ca")]);
+        let kafka = kafka(&[
+            ("session.timeout.ms", "6000"),
+            ("linger.ms", "50"),
+            ("ssl.ca.location", "/ca"),
+        ]);
         let consumer = consumer(&kafka, "b:1");
         let producer = producer(&kafka, "b:1", TOGETHER, Some("g.i"));
         assert_eq!(consumer.get("session.timeout.ms"), Some("6000"));
         assert_eq!(producer.get("session.timeout.ms"), None);
         assert_eq!(producer.get("linger.ms"), Some("50"));
         assert_eq!(consumer.get("linger.ms"), None);
-        assert_eq!((consumer.get("ssl.ca.location"), producer.get("ssl.ca.location")), (Some("/ca"), Some("/ca")));
+        assert_eq!(
+            (
+                consumer.get("ssl.ca.location"),
+                producer.get("ssl.ca.location")
+            ),
+            (Some("/ca"), Some("/ca"))
+        );
         assert_eq!(consumer.get("isolation.level"), Some("read_committed"));
         assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
     }
@@ -189,7 +217,10 @@ mod tests {
     fn librdkafka_knows_every_property_that_is_set() {
         let kafka = kafka(&[]);
         consumer(&kafka, "b:1").create_native_config().unwrap();
-        let alone = SendOptions { alone: true, batch_bytes_max: Some(20_000) };
+        let alone = SendOptions {
+            alone: true,
+            batch_bytes_max: Some(20_000),
+        };
         let producer = producer(&kafka, "b:1", alone, Some("g.i"));
         assert_eq!(producer.get("batch.num.messages"), Some("1"));
         assert_eq!(producer.get("batch.size"), Some("20000"));

@@ -37,7 +37,11 @@ impl EmbeddedBroker {
             Ok(Err(error)) => return Err(impossible(&error)),
             Err(error) => return Err(impossible(&error)),
         };
-        Ok(Self { bootstrap_servers, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            bootstrap_servers,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// `host:port`.
@@ -81,7 +85,10 @@ fn serve(
 }
 
 fn impossible(error: &dyn std::error::Error) -> DeliveryFault {
-    DeliveryFault::Impossible { operation: "start the embedded broker", detail: error.to_string() }
+    DeliveryFault::Impossible {
+        operation: "start the embedded broker",
+        detail: error.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,9 @@ pub struct Faults {
 impl Faults {
     /// For clients of these properties, whose secrets are blotted out of messages.
     pub fn new(properties: &Properties) -> Self {
-        Self { properties: properties.clone() }
+        Self {
+            properties: properties.clone(),
+        }
     }
 
     /// The fault of a client that could not be made.
@@ -57,7 +59,10 @@ impl Faults {
             KafkaError::ClientConfig(_, why, key, _) => format!("property \"{key}\": {why}"),
             other => other.to_string(),
         };
-        DeliveryFault::Impossible { operation, detail: self.properties.blot(&detail) }
+        DeliveryFault::Impossible {
+            operation,
+            detail: self.properties.blot(&detail),
+        }
     }
 
     /// The fault of a call that failed. `stale` says that the transaction had been open for longer than the cluster allows:
@@ -129,11 +134,24 @@ mod tests {
     #[test]
     fn a_twin_is_told_from_a_transaction_that_was_open_too_long() {
         use RDKafkaErrorCode as Code;
-        for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch] {
-            assert!(matches!(fault(code, false), DeliveryFault::Fenced { .. }), "{code:?}");
-            assert!(matches!(fault(code, true), DeliveryFault::Interrupted { .. }), "{code:?}");
+        for code in [
+            Code::Fenced,
+            Code::ProducerFenced,
+            Code::InvalidProducerEpoch,
+        ] {
+            assert!(
+                matches!(fault(code, false), DeliveryFault::Fenced { .. }),
+                "{code:?}"
+            );
+            assert!(
+                matches!(fault(code, true), DeliveryFault::Interrupted { .. }),
+                "{code:?}"
+            );
         }
-        assert!(matches!(fault(Code::FencedInstanceId, true), DeliveryFault::Fenced { .. }));
+        assert!(matches!(
+            fault(Code::FencedInstanceId, true),
+            DeliveryFault::Fenced { .. }
+        ));
     }
 
     #[test]

@@ -47,17 +47,25 @@ impl KafkaConnector {
                  of librdkafka's in-process broker commit and hide nothing"
             );
             let topics = config.kafka.input_topics.iter();
-            let topics: Vec<_> =
-                topics.map(|topic| (topic.clone(), EMBEDDED_PARTITIONS)).collect();
+            let topics: Vec<_> = topics
+                .map(|topic| (topic.clone(), EMBEDDED_PARTITIONS))
+                .collect();
             Some(EmbeddedBroker::start(topics)?)
         } else {
             None
         };
         let bootstrap_servers = embedded
             .as_ref()
-            .map_or(&config.kafka.bootstrap_servers[..], EmbeddedBroker::bootstrap_servers)
+            .map_or(
+                &config.kafka.bootstrap_servers[..],
+                EmbeddedBroker::bootstrap_servers,
+            )
             .to_owned();
-        Ok(Self { config: config.clone(), bootstrap_servers, _embedded: embedded })
+        Ok(Self {
+            config: config.clone(),
+            bootstrap_servers,
+            _embedded: embedded,
+        })
     }
 
     /// `host:port,...` of the cluster, the in-process one's too.

@@ -167,7 +167,11 @@ impl KafkaSink {
         Ok(Self {
             producer,
             consumer,
-            state: if transactional_id.is_some() { State::Idle } else { State::Acknowledged },
+            state: if transactional_id.is_some() {
+                State::Idle
+            } else {
+                State::Acknowledged
+            },
             transaction_timeout: kafka.transaction_timeout(),
             sends: 0,
             faults,
@@ -184,7 +188,8 @@ impl KafkaSink {
         if let Some((code, text)) = self.producer.client().fatal_error() {
             return self.faults.code(operation, code, text, stale);
         }
-        self.failed_outputs().unwrap_or_else(|| self.faults.call(operation, error, stale))
+        self.failed_outputs()
+            .unwrap_or_else(|| self.faults.call(operation, error, stale))
     }
 
     /// The fault of outputs that failed, if any did.
@@ -203,7 +208,10 @@ impl KafkaSink {
             return Some(DeliveryFault::Refused { tickets });
         }
         // Outputs that were purged because of another's failure say nothing of their own.
-        let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
+        let purged = [
+            RDKafkaErrorCode::PurgeQueue,
+            RDKafkaErrorCode::PurgeInflight,
+        ];
         let (_, code) = failures
             .iter()
             .find(|(_, code)| !purged.contains(code))
@@ -217,7 +225,9 @@ impl KafkaSink {
             self.producer
                 .begin_transaction()
                 .map_err(|error| self.fault("begin a transaction", &error))?;
-            self.state = State::Open { begun: Instant::now() };
+            self.state = State::Open {
+                begun: Instant::now(),
+            };
         }
         Ok(())
     }
@@ -235,7 +245,9 @@ impl KafkaSink {
         let mut attempts = 0;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let sent = self.producer.send_offsets_to_transaction(offsets, &metadata, left);
+            let sent = self
+                .producer
+                .send_offsets_to_transaction(offsets, &metadata, left);
             attempts += 1;
             match sent {
                 Ok(()) => return Ok(()),
@@ -286,7 +298,9 @@ impl KafkaSink {
         deadline: Instant,
     ) -> Result<(), DeliveryFault> {
         let left = deadline.saturating_duration_since(Instant::now());
-        self.producer.flush(left).map_err(|error| self.fault("flush", &error))?;
+        self.producer
+            .flush(left)
+            .map_err(|error| self.fault("flush", &error))?;
         // The reports of failures may lie behind the last acknowledgement.
         self.producer.poll(Duration::ZERO);
         if let Some(fault) = self.failed_outputs() {
@@ -301,7 +315,11 @@ impl KafkaSink {
 fn kafka_offsets(positions: &Positions) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for (of, next) in positions.iter() {
-        list.add_partition_offset(of.topic.as_str(), of.partition.0, KafkaOffset::Offset(next.0))?;
+        list.add_partition_offset(
+            of.topic.as_str(),
+            of.partition.0,
+            KafkaOffset::Offset(next.0),
+        )?;
     }
     Ok(list)
 }
@@ -312,7 +330,10 @@ fn kafka_headers(record: &OutputRecord<'_>) -> Option<OwnedHeaders> {
     }
     let empty = OwnedHeaders::new_with_capacity(record.headers.len());
     Some(record.headers.iter().fold(empty, |headers, (name, value)| {
-        headers.insert(Header { key: name, value: value.as_deref() })
+        headers.insert(Header {
+            key: name,
+            value: value.as_deref(),
+        })
     }))
 }
 

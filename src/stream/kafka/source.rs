@@ -135,7 +135,9 @@ impl ClientContext for GroupContext {
         match partition_ends(report, &group.assigned) {
             Ok(ends) => {
                 // Only the newest counts, and the queue stays short.
-                group.events.retain(|event| !matches!(event, GroupEvent::Ends(_)));
+                group
+                    .events
+                    .retain(|event| !matches!(event, GroupEvent::Ends(_)));
                 group.events.push_back(GroupEvent::Ends(ends));
             }
             Err(error) => warn!(%error, "librdkafka's statistics cannot be read"),
@@ -157,7 +159,11 @@ impl ConsumerContext for GroupContext {
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if !closing => {
                 let lost = consumer.assignment_lost();
-                self.tell(if lost { GroupEvent::Lost } else { GroupEvent::Revoked });
+                self.tell(if lost {
+                    GroupEvent::Lost
+                } else {
+                    GroupEvent::Revoked
+                });
             }
             _ => {
                 self.forget();
@@ -219,7 +225,9 @@ impl KafkaSource {
     }
 
     fn consumer(&self) -> Result<&Arc<GroupConsumer>, DeliveryFault> {
-        self.consumer.as_ref().ok_or_else(|| interrupted("closed".to_owned()))
+        self.consumer
+            .as_ref()
+            .ok_or_else(|| interrupted("closed".to_owned()))
     }
 
     fn event(&self, event: GroupEvent) -> Result<Polled, DeliveryFault> {
@@ -260,7 +268,10 @@ impl KafkaSource {
 }
 
 fn interrupted(detail: String) -> DeliveryFault {
-    DeliveryFault::Interrupted { operation: "consume", detail }
+    DeliveryFault::Interrupted {
+        operation: "consume",
+        detail,
+    }
 }
 
 fn push(message: &BorrowedMessage<'_>, batch: &mut MessageBatch) {
@@ -278,7 +289,11 @@ fn push(message: &BorrowedMessage<'_>, batch: &mut MessageBatch) {
 }
 
 impl Source for KafkaSource {
-    fn poll(&mut self, timeout: Duration, batch: &mut MessageBatch) -> Result<Polled, DeliveryFault> {
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        batch: &mut MessageBatch,
+    ) -> Result<Polled, DeliveryFault> {
         let consumer = self.consumer()?;
         let next = || consumer.context().group().events.pop_front();
         if let Some(event) = next() {
@@ -297,7 +312,9 @@ impl Source for KafkaSource {
     fn release(&mut self) -> Result<(), DeliveryFault> {
         let consumer = self.consumer()?;
         consumer.context().forget();
-        consumer.unassign().map_err(|error| self.faults.call("give partitions back", &error, false))
+        consumer
+            .unassign()
+            .map_err(|error| self.faults.call("give partitions back", &error, false))
     }
 }
 
@@ -305,22 +322,28 @@ impl Drop for KafkaSource {
     /// Leaves the group, for a bounded time. A revocation that was not answered is answered now: the client would wait for
     /// it for ever otherwise.
     fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
+        let Some(consumer) = self.consumer.take() else {
+            return;
+        };
         consumer.context().closing.store(true, Ordering::Release);
         if let Err(error) = consumer.unassign() {
             warn!(%error, "partitions cannot be given back");
         }
         let (tell, told) = bounded::<()>(0);
-        let closer = std::thread::Builder::new().name("close-consumer".to_owned()).spawn(move || {
-            drop(consumer);
-            drop(tell);
-        });
+        let closer = std::thread::Builder::new()
+            .name("close-consumer".to_owned())
+            .spawn(move || {
+                drop(consumer);
+                drop(tell);
+            });
         // Disconnected is what is waited for: the consumer is closed then.
         if closer.is_ok()
-            && told.recv_timeout(CLOSE_TIMEOUT)
-                == Err(crossbeam_channel::RecvTimeoutError::Timeout)
+            && told.recv_timeout(CLOSE_TIMEOUT) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
         {
-            error!(timeout_s = CLOSE_TIMEOUT.as_secs(), "the consumer does not close, the process goes on without it");
+            error!(
+                timeout_s = CLOSE_TIMEOUT.as_secs(),
+                "the consumer does not close, the process goes on without it"
+            );
         }
     }
 }

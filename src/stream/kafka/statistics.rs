@@ -41,9 +41,17 @@ pub fn partition_ends(
     let report: Report = serde_json::from_slice(report)?;
     let ends = assigned.iter().filter_map(|of| {
         let Partition(number) = of.partition;
-        let found = report.topics.get(of.topic.as_str())?.partitions.get(&number)?;
+        let found = report
+            .topics
+            .get(of.topic.as_str())?
+            .partitions
+            .get(&number)?;
         // What is beyond the last stable offset belongs to open transactions and cannot be read yet.
-        let end = if found.ls_offset >= 0 { found.ls_offset } else { found.hi_offset };
+        let end = if found.ls_offset >= 0 {
+            found.ls_offset
+        } else {
+            found.hi_offset
+        };
         (end >= 0 && found.next_offset >= 0).then(|| PartitionEnd {
             partition: of.clone(),
             end: Offset(end),
@@ -66,11 +74,14 @@ mod tests {
             "2": {"next_offset": -1001, "hi_offset": -1001, "ls_offset": -1001},
             "3": {"next_offset": 1, "hi_offset": 1, "ls_offset": 1},
             "-1": {"next_offset": -1001, "hi_offset": -1001, "ls_offset": -1001}}}}}"#;
-        let assigned: BTreeSet<_> =
-            (0..3).map(|number| TopicPartition::new("in", Partition(number))).collect();
+        let assigned: BTreeSet<_> = (0..3)
+            .map(|number| TopicPartition::new("in", Partition(number)))
+            .collect();
         let ends = partition_ends(report, &assigned).unwrap();
-        let ends: Vec<_> =
-            ends.iter().map(|end| (end.partition.partition.0, end.end.0, end.next.0)).collect();
+        let ends: Vec<_> = ends
+            .iter()
+            .map(|end| (end.partition.partition.0, end.end.0, end.next.0))
+            .collect();
         assert_eq!(ends, [(0, 9, 5), (1, 12, 5)]);
         assert!(partition_ends(b"{}", &assigned).unwrap().is_empty());
         assert!(partition_ends(b"nonsense", &assigned).is_err());
