@@ -38,6 +38,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 rules:
+	promtool check config config/prometheus/prometheus.yml
 	promtool check rules config/prometheus/alerts.yml
 	promtool test rules config/prometheus/tests.yml
 

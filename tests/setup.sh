@@ -30,37 +30,35 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Runs apt-get with root's rights, or fails with the command that somebody who has them must run.
+may_be_root() { [ "$(id -u)" -eq 0 ] || { have sudo && sudo -n true 2>/dev/null; }; }
+
+# Fails, with the command that somebody else must run, where this user may not install packages.
+require_apt_and_root() {
+    have apt-get || fail "apt-get is not on this machine. Please install by its own means what" \
+                         "Debian has in the packages: $*"
+    may_be_root || fail "this step needs root, which neither this user nor 'sudo -n' has. Please" \
+                        "run as root: apt-get update && apt-get install --no-install-recommends $*"
+}
+
 # The variable is passed by `env`, as sudo drops the caller's environment.
 apt_as_root() {
     local command=(env DEBIAN_FRONTEND=noninteractive apt-get -q "$@")
-    if [ "$(id -u)" -eq 0 ]; then
-        "${command[@]}" >&2
-    elif have sudo && sudo -n true 2>/dev/null; then
-        sudo -n "${command[@]}" >&2
-    else
-        fail "this step needs root, which neither this user nor 'sudo -n' has. Please run as root:" \
-             "apt-get $*"
-    fi
+    [ "$(id -u)" -eq 0 ] || command=(sudo -n "${command[@]}")
+    "${command[@]}" >&2
 }
 
 # The package lists are fetched at most once, and only when something has to be installed.
 package_lists_fresh=no
 refresh_package_lists() {
-    have apt-get || fail "apt-get is not on this machine; please install by its own means: $*"
-    if [ "$package_lists_fresh" = no ]; then
-        apt_as_root update
-        package_lists_fresh=yes
-    fi
+    [ "$package_lists_fresh" = no ] || return 0
+    apt_as_root update
+    package_lists_fresh=yes
 }
 
 install_packages() {
     say "missing, and installed with apt-get (needs root): $*"
-    if have apt-get && [ "$(id -u)" -ne 0 ] && ! { have sudo && sudo -n true 2>/dev/null; }; then
-        fail "this step needs root, which neither this user nor 'sudo -n' has. Please run as root:" \
-             "apt-get update && apt-get install --no-install-recommends $*"
-    fi
-    refresh_package_lists "$@"
+    require_apt_and_root "$@"
+    refresh_package_lists
     apt_as_root install --yes --no-install-recommends "$@"
 }
 
@@ -115,16 +113,19 @@ need_test_packages() {
 need_promtool() {
     { have promtool || [ -x "$tools/promtool" ]; } && return
     have apt-get || fail "promtool is missing: please install Prometheus's tools"
-    say "unpacking promtool from Debian's prometheus package into target/tools"
-    local scratch
-    scratch="$(mktemp -d)"
-    # shellcheck disable=SC2064 # the folder's name is wanted now, not when the trap runs
-    trap "rm -rf '$scratch'" EXIT
-    download_prometheus "$scratch" || { refresh_package_lists prometheus; download_prometheus "$scratch"; } ||
-        fail "apt-get could not download the package 'prometheus'"
+    say "unpacking promtool from Debian's prometheus package into target/tools (no root needed)"
+    local scratch="$tools/scratch"
+    rm -rf "$scratch"
+    mkdir -p "$scratch"
+    # Where the download fails, the package lists may be absent or old; fetching them takes root.
+    if ! download_prometheus "$scratch"; then
+        require_apt_and_root prometheus
+        refresh_package_lists
+        download_prometheus "$scratch" || fail "apt-get could not download package 'prometheus'"
+    fi
     dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
-    mkdir -p "$tools"
     mv "$scratch/usr/bin/promtool" "$tools/promtool"
+    rm -rf "$scratch"
 }
 
 # Downloading a package into a folder of one's own takes no root, only package lists.

@@ -225,3 +225,325 @@ fn descend(batch: &RecordBatch, indices: &[usize]) -> Result<ArrayRef, ArrowErro
         None => Ok(column),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use arrow::array::{
+        Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array,
+        Int64Array, StringArray, StringViewArray, StructArray, TimestampNanosecondArray,
+        UInt64Array,
+    };
+    use arrow::compute::cast;
+    use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit, TimestampMicrosecondType};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn records(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        let columns = columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    fn read(schema: &str, columns: Vec<(&str, ArrayRef)>) -> Result<Canonical, DataError> {
+        let schema = Schema::parse(schema, "s.toml").unwrap();
+        let batch = records(columns);
+        Canonicaliser::new(&schema, batch.schema_ref(), "f.parquet")?.canonicalise(&batch)
+    }
+
+    fn one(keys: &str, column: ArrayRef) -> Canonical {
+        read(
+            &format!("[[field]]\nname = 'a'\n{keys}\n"),
+            vec![("a", column)],
+        )
+        .unwrap()
+    }
+
+    /// A column beside a sound feature, so that keys and labels can be looked at.
+    fn beside(keys: &str, column: ArrayRef) -> Result<Canonical, DataError> {
+        let feature: ArrayRef = Arc::new(Int8Array::from(vec![1; column.len()]));
+        let schema = format!("[[field]]\nname = 'a'\n{keys}\n[[field]]\nname='f'\nkind='numeric'");
+        read(&schema, vec![("a", column), ("f", feature)])
+    }
+
+    fn numbers(canonical: &Canonical) -> Vec<Option<f64>> {
+        canonical
+            .batch
+            .column(0)
+            .as_primitive::<Float64Type>()
+            .iter()
+            .collect()
+    }
+
+    fn moments(canonical: &Canonical) -> Vec<Option<i64>> {
+        canonical
+            .batch
+            .column(0)
+            .as_primitive::<TimestampMicrosecondType>()
+            .iter()
+            .collect()
+    }
+
+    fn texts(canonical: &Canonical) -> Vec<Option<String>> {
+        let texts = canonical.batch.column(0).as_string::<i32>();
+        texts.iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    fn labels(canonical: &Canonical) -> Vec<Option<bool>> {
+        canonical.batch.column(0).as_boolean().iter().collect()
+    }
+
+    fn faults(canonical: &Canonical) -> Vec<(usize, &'static str)> {
+        canonical
+            .faults
+            .iter()
+            .map(|fault| (fault.row, fault.reason.as_str()))
+            .collect()
+    }
+
+    fn some(texts: &[&str]) -> Vec<Option<String>> {
+        texts.iter().map(|text| Some((*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_number_type_becomes_the_same_float() {
+        let integers: ArrayRef = Arc::new(Int8Array::from(vec![Some(1), None, Some(-3)]));
+        for to in [
+            DataType::Int16,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Float16,
+            DataType::Float32,
+            DataType::Float64,
+            DataType::Decimal128(20, 4),
+            DataType::Decimal256(40, 2),
+        ] {
+            let canonical = one("kind = 'numeric'", cast(&integers, &to).unwrap());
+            assert_eq!(numbers(&canonical), [Some(1.0), None, Some(-3.0)], "{to}");
+        }
+        let wide = one(
+            "kind = 'numeric'",
+            Arc::new(UInt64Array::from(vec![u64::MAX])),
+        );
+        assert_eq!(numbers(&wide), [Some(u64::MAX as f64)]);
+        let cents = Decimal128Array::from(vec![1])
+            .with_precision_and_scale(9, 1)
+            .unwrap();
+        assert_eq!(
+            numbers(&one("kind = 'numeric'", Arc::new(cents))),
+            [Some(0.1)]
+        );
+    }
+
+    #[test]
+    fn nan_and_the_infinities_are_null() {
+        let odd = Float32Array::from(vec![f32::NAN, 1.5, f32::INFINITY, f32::NEG_INFINITY]);
+        let canonical = one("kind = 'numeric'", Arc::new(odd));
+        assert_eq!(numbers(&canonical), [None, Some(1.5), None, None]);
+        assert_eq!(
+            faults(&canonical),
+            [0, 2, 3].map(|row| (row, "empty_record"))
+        );
+    }
+
+    #[test]
+    fn a_bad_row_leaves_its_neighbours_alone() {
+        let column = StringViewArray::from(vec![Some("1"), Some("x"), None, Some("1e999")]);
+        let keys = "kind = 'numeric'\nparse = true\nnullable = false";
+        let canonical = one(keys, Arc::new(column));
+        assert_eq!(numbers(&canonical), [Some(1.0), None, None, None]);
+        let expected = [(1, "wrong_type"), (2, "missing_field"), (3, "wrong_type")];
+        assert_eq!(faults(&canonical), expected);
+        assert_eq!(
+            canonical.faults[0].detail,
+            "field `a`: expected a number, found \"x\""
+        );
+    }
+
+    #[test]
+    fn a_redacted_value_does_not_show_in_the_fault() {
+        let column = StringArray::from(vec!["secret"]);
+        let canonical = one(
+            "kind = 'numeric'\nparse = true\nredact = true",
+            Arc::new(column),
+        );
+        assert_eq!(
+            canonical.faults[0].detail,
+            "field `a`: expected a number, found ***"
+        );
+    }
+
+    #[test]
+    fn category_text_is_canonical_whatever_the_type() {
+        let booleans = BooleanArray::from(vec![true, false]);
+        let canonical = one("kind = 'categorical'", Arc::new(booleans));
+        assert_eq!(texts(&canonical), some(&["true", "false"]));
+        let integers = Int64Array::from(vec![i64::MIN, 7]);
+        let canonical = one("kind = 'categorical'", Arc::new(integers));
+        assert_eq!(texts(&canonical), some(&["-9223372036854775808", "7"]));
+        let whole = Decimal128Array::from(vec![-1200])
+            .with_precision_and_scale(9, 0)
+            .unwrap();
+        assert_eq!(
+            texts(&one("kind = 'categorical'", Arc::new(whole))),
+            some(&["-1200"])
+        );
+        let values: DictionaryArray<Int32Type> = vec![Some("b"), None, Some(""), Some("b")]
+            .into_iter()
+            .collect();
+        let canonical = one("kind = 'categorical'", Arc::new(values));
+        assert_eq!(texts(&canonical)[1], None);
+        assert_eq!(
+            [0, 2, 3].map(|row| texts(&canonical)[row].clone().unwrap()),
+            ["b", "", "b"]
+        );
+    }
+
+    #[test]
+    fn moments_of_every_unit_are_microseconds_rounded_down() {
+        let nanoseconds = TimestampNanosecondArray::from(vec![1_999, -1]).with_timezone("+05:00");
+        assert_eq!(
+            moments(&one("kind = 'timestamp'", Arc::new(nanoseconds))),
+            [Some(1), Some(-1)]
+        );
+        let days = Date32Array::from(vec![Some(1), None]);
+        let canonical = one("kind = 'timestamp'", Arc::new(days));
+        assert_eq!(moments(&canonical), [Some(86_400_000_000), None]);
+        let seconds: ArrayRef = Arc::new(Int64Array::from(vec![2, i64::MAX]));
+        let canonical = one("kind = 'timestamp'\nunit = 's'", Arc::clone(&seconds));
+        assert_eq!(moments(&canonical), [Some(2_000_000), None]);
+        assert_eq!(faults(&canonical), [(1, "wrong_type")]);
+        let wide = UInt64Array::from(vec![3, u64::MAX]);
+        let canonical = one("kind = 'timestamp'\nunit = 'us'", Arc::new(wide));
+        assert_eq!(moments(&canonical), [Some(3), None]);
+        assert_eq!(faults(&canonical), [(1, "wrong_type")]);
+        let arrow = DataType::Timestamp(TimeUnit::Second, None);
+        let own_unit = cast(&seconds.slice(0, 1), &arrow).unwrap();
+        assert_eq!(
+            moments(&one("kind = 'timestamp'\nunit = 'ns'", own_unit)),
+            [Some(2_000_000)]
+        );
+        let text = StringArray::from(vec!["1970-01-01T00:00:01+00:00", "soon"]);
+        let canonical = one("kind = 'timestamp'", Arc::new(text));
+        assert_eq!(moments(&canonical), [Some(1_000_000), None]);
+        assert_eq!(faults(&canonical), [(1, "wrong_type")]);
+    }
+
+    #[test]
+    fn a_key_is_always_text() {
+        let day = Date32Array::from(vec![1]);
+        let canonical = beside("role = 'key'", Arc::new(day)).unwrap();
+        assert_eq!(texts(&canonical), some(&["1970-01-02T00:00:00Z"]));
+        let numbers = UInt64Array::from(vec![u64::MAX]);
+        let canonical = beside("role = 'key'\nkind = 'numeric'", Arc::new(numbers)).unwrap();
+        assert_eq!(texts(&canonical), some(&["18446744073709551615"]));
+    }
+
+    #[test]
+    fn a_label_is_read_from_numbers_and_text_and_anything_else_is_named() {
+        let expected = [Some(false), Some(true), None];
+        let columns: [ArrayRef; 3] = [
+            Arc::new(Int64Array::from(vec![Some(0), Some(1), None])),
+            Arc::new(Float64Array::from(vec![
+                Some(0.0),
+                Some(1.0),
+                Some(f64::NAN),
+            ])),
+            Arc::new(StringArray::from(vec![Some("false"), Some("1"), None])),
+        ];
+        for column in columns {
+            assert_eq!(labels(&beside("role = 'label'", column).unwrap()), expected);
+        }
+        let bad = beside(
+            "role = 'label'\npath = 'a'",
+            Arc::new(Int64Array::from(vec![0, 2])),
+        );
+        let expected =
+            "f.parquet, column `a`, row 1 (from 0): expected a label 0 or 1, found 2".to_owned();
+        assert_eq!(bad.unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_value_below_a_null_struct_is_null_and_not_looked_at() {
+        let leaf: ArrayRef = Arc::new(StringArray::from(vec![Some("1"), Some("junk"), None]));
+        let fields = vec![ArrowField::new("b", DataType::Utf8, true)].into();
+        let nulls = NullBuffer::from(vec![true, false, true]);
+        let parent = StructArray::new(fields, vec![leaf], Some(nulls));
+        let schema = "[[field]]\nname='x'\npath='a.b'\nkind='numeric'\nparse=true\n\
+                      [[field]]\nname='y'\nkind='numeric'";
+        let other = Int8Array::from(vec![1, 2, 3]);
+        let columns: Vec<(&str, ArrayRef)> = vec![("a", Arc::new(parent)), ("y", Arc::new(other))];
+        let canonical = read(schema, columns).unwrap();
+        assert_eq!(numbers(&canonical), [Some(1.0), None, None]);
+        assert_eq!(canonical.faults, []);
+    }
+
+    #[test]
+    fn absent_columns_are_null_and_ignored_ones_are_gone() {
+        let schema = "[[field]]\nname='k'\nrole='key'\n[[field]]\nname='t'\nrole='time'\n\
+                      [[field]]\nname='l'\nrole='label'\n[[field]]\nname='f'\nkind='numeric'\n\
+                      [[field]]\nname='i'\nrole='ignore'";
+        let column: ArrayRef = Arc::new(Int8Array::from(vec![1, 2]));
+        let columns = vec![
+            ("i", Arc::clone(&column)),
+            ("f", Arc::clone(&column)),
+            ("z", column),
+        ];
+        let batch = read(schema, columns).unwrap().batch;
+        let parsed = Schema::parse(schema, "s").unwrap();
+        assert_eq!(batch.schema(), canonical_schema(&parsed));
+        let nulls: Vec<usize> = batch
+            .columns()
+            .iter()
+            .map(|column| column.null_count())
+            .collect();
+        assert_eq!(nulls, [2, 2, 2, 0]);
+    }
+
+    #[test]
+    fn a_batch_of_other_columns_than_announced_is_refused() {
+        let schema = Schema::parse("[[field]]\nname='a'\nkind='numeric'", "s").unwrap();
+        let announced = records(vec![("a", Arc::new(Int8Array::from(vec![1])))]);
+        let other = records(vec![("a", Arc::new(StringArray::from(vec!["1"])))]);
+        let reader = Canonicaliser::new(&schema, announced.schema_ref(), "f.parquet").unwrap();
+        let error = reader.canonicalise(&other).unwrap_err().to_string();
+        assert!(
+            error.ends_with("expected a: Int8, found a: Utf8"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_rows_keep_count_order_and_value(
+            rows in prop::collection::vec((any::<i64>(), prop::option::of("[0-9x]{1,3}")), 0..40),
+            start in 0_usize..8,
+        ) {
+            let schema = "[[field]]\nname='n'\nkind='categorical'\n\
+                          [[field]]\nname='p'\nkind='numeric'\nparse=true\nnullable=false";
+            let schema = Schema::parse(schema, "s").unwrap();
+            let keys: Int64Array = rows.iter().map(|(number, _)| Some(*number)).collect();
+            let parsed: StringArray = rows.iter().map(|(_, text)| text.clone()).collect();
+            let batch = records(vec![("n", Arc::new(keys)), ("p", Arc::new(parsed))]);
+            // A slice has offsets that a careless reader forgets.
+            let start = start.min(rows.len());
+            let batch = batch.slice(start, rows.len() - start);
+            let reader = Canonicaliser::new(&schema, batch.schema_ref(), "f").unwrap();
+            let canonical = reader.canonicalise(&batch).unwrap();
+            prop_assert_eq!(canonical.batch.num_rows(), rows.len() - start);
+            let order: Vec<Option<String>> =
+                rows[start..].iter().map(|(number, _)| Some(number.to_string())).collect();
+            prop_assert_eq!(texts(&canonical), order);
+            let good: Vec<bool> = rows[start..]
+                .iter()
+                .map(|(_, text)| text.as_ref().is_some_and(|text| !text.contains('x')))
+                .collect();
+            let bad: Vec<usize> = (0..good.len()).filter(|&row| !good[row]).collect();
+            let faulty: Vec<usize> = canonical.faults.iter().map(|fault| fault.row).collect();
+            prop_assert_eq!(faulty, bad);
+        }
+    }
+}

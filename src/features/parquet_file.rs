@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,8 +101,9 @@ impl FileReader {
             if self.group.is_none() {
                 self.group = Some(self.start_row_group()?);
             }
-            if let Some(batch) = self.group.as_mut().and_then(Iterator::next) {
-                let batch = batch.map_err(|error| self.row_group_error(&error))?;
+            let group = self.group.as_mut();
+            let batch = guarded(|| group.and_then(Iterator::next).transpose());
+            if let Some(batch) = batch.map_err(|message| self.row_group_error(message))? {
                 let first_row = self.rows_read;
                 self.rows_read += batch.num_rows() as u64;
                 return Ok(Some((first_row, batch)));
@@ -126,21 +128,39 @@ impl FileReader {
             file: self.name.clone(),
             source,
         })?;
-        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-            .with_row_groups(vec![self.row_group])
-            .with_batch_size(self.batch_rows)
-            .with_projection(self.mask.clone())
-            .build()
-            .map_err(|error| self.row_group_error(&error))
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_row_groups(vec![self.row_group])
+                .with_batch_size(self.batch_rows)
+                .with_projection(self.mask.clone());
+        guarded(|| builder.build()).map_err(|message| self.row_group_error(message))
     }
 
-    fn row_group_error(&self, error: &dyn std::error::Error) -> DataError {
+    fn row_group_error(&self, message: String) -> DataError {
         DataError::RowGroup {
             file: self.name.clone(),
             row_group: self.row_group,
             row_groups: self.metadata.metadata().num_row_groups(),
             row: self.rows_read,
-            message: error.to_string(),
+            message,
+        }
+    }
+}
+
+/// Runs a step of the Parquet reader, and turns its errors and its panics into a message.
+///
+/// The reader panics on some damage (a page that needs a dictionary which is not there, lengths that
+/// contradict each other), and damaged input must not end the program. What panicked is never used again.
+fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!(
+                "damaged beyond reading ({})",
+                text.unwrap_or("no reason given")
+            ))
         }
     }
 }
@@ -175,7 +195,8 @@ pub(super) fn open_file(
     })
 }
 
-fn open_footer(path: &Path) -> Result<(File, ArrowReaderMetadata), DataError> {
+/// Opens the file at `path` and decodes its footer.
+pub(super) fn open_footer(path: &Path) -> Result<(File, ArrowReaderMetadata), DataError> {
     let name = path.display().to_string();
     let file = File::open(path);
     let file = file.map_err(|source| DataError::Io {
@@ -184,11 +205,11 @@ fn open_footer(path: &Path) -> Result<(File, ArrowReaderMetadata), DataError> {
     })?;
     // The page index serves row selections, which nothing here makes.
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
-    match ArrowReaderMetadata::load(&file, options) {
+    match guarded(|| ArrowReaderMetadata::load(&file, options)) {
         Ok(metadata) => Ok((file, metadata)),
-        Err(error) => Err(DataError::Footer {
+        Err(message) => Err(DataError::Footer {
             file: name,
-            message: error.to_string(),
+            message,
         }),
     }
 }

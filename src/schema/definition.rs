@@ -175,3 +175,184 @@ fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> SchemaErro
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schema::{DEFAULT_MAX_CARDINALITY, Kind, TimeUnit, Transform};
+
+    const EXAMPLE: &str = include_str!("../../schemas/example.toml");
+
+    fn faults_of(text: &str) -> Vec<String> {
+        match Schema::parse(text, "s.toml") {
+            Err(SchemaError::Faults { faults, .. }) => {
+                faults.iter().map(ToString::to_string).collect()
+            }
+            other => panic!("expected faults, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        let schema = Schema::parse(EXAMPLE, "example.toml").unwrap();
+        let json = serde_json::to_value(&schema.fields()[0]).unwrap();
+        for key in json.as_object().unwrap().keys() {
+            assert!(EXAMPLE.contains(&format!("\n{key} = ")), "{key}");
+        }
+        let names: Vec<&str> = schema.features().map(|field| field.name.as_str()).collect();
+        let expected = [
+            "amount",
+            "merchant_category",
+            "card_country",
+            "card_present",
+            "paid_at",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(schema.key().unwrap().name, "payment_id");
+        assert_eq!(schema.time().unwrap().unit, Some(TimeUnit::Ms));
+        assert_eq!(schema.label().unwrap().kind, Kind::Boolean);
+        let country = schema.features().nth(2).unwrap();
+        assert_eq!(country.path.segments(), ["card.details", "country"]);
+    }
+
+    #[test]
+    fn every_fault_of_a_file_is_reported_at_once() {
+        let text = r#"
+            title = "cards"
+            [[field]]
+            name = "a"
+            kind = "number"
+            colour = "red"
+            nullable = "no"
+            [[field]]
+            kind = "numeric"
+            [[field]]
+            name = "a"
+            kind = "boolean"
+            transform = "log1p"
+            time_zone = "Mars/Olympus"
+            [[field]]
+            name = "t"
+            role = "time"
+            kind = "numeric"
+            max_cardinality = 0
+            path = "x..y"
+        "#;
+        let expected = [
+            r#"schema: `title`: expected only `[[field]]` tables, found "cards""#,
+            "field 1 `a`: `kind`: expected `numeric`, `categorical`, `boolean` or `timestamp`, found \"number\"",
+            r#"field 1 `a`: `nullable`: expected true or false, found "no""#,
+            r#"field 1 `a`: `colour`: expected no such key, found "red""#,
+            "field 2: `name`: expected text, found nothing",
+            r#"field 3 `a`: `time_zone`: expected an IANA time zone such as `Europe/Zurich`, found "Mars/Olympus""#,
+            "field `a`: `name`: expected a name of its own, found the name of an earlier field",
+            "field `a`: `path`: expected a path of its own for each feature, found that of feature `a`",
+            "field `a`: `transform`: expected kind `numeric`, found boolean",
+            "field `t`: `path`: expected no empty name between the dots, found `x..y`",
+            "field `t`: `kind`: expected `timestamp` for the role `time`, found numeric",
+            "field `t`: `max_cardinality`: expected kind `categorical`, found numeric",
+            "field `t`: `max_cardinality`: expected 1 to 100000, found 0",
+        ];
+        assert_eq!(faults_of(text), expected);
+    }
+
+    #[test]
+    fn two_of_a_role_and_no_feature_are_refused() {
+        let text = "[[field]]\nname = 'a'\nrole = 'key'\n[[field]]\nname = 'b'\nrole = 'key'\n";
+        let expected = [
+            "schema: `field`: expected at least one field with the role `feature`, found none",
+            "schema: `role`: expected at most one field with the role `key`, found a, b",
+        ];
+        assert_eq!(faults_of(text), expected);
+    }
+
+    #[test]
+    fn text_that_is_no_toml_is_refused_with_its_place() {
+        let error = Schema::parse("[[field]]\nname = 'a\n", "s.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("schema s.toml, line 2, column "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_what_a_schema_means_changes_its_digest() {
+        let digest = |text: &str| Schema::parse(text, "s.toml").unwrap().digest();
+        let plain = digest("[[field]]\nname = 'a'\nkind = 'numeric'\n");
+        let spelled = "# A comment.\n[[field]]\nkind = 'numeric'\nnullable = true\nname = 'a'\n";
+        assert_eq!(plain, digest(spelled));
+        assert_ne!(plain, digest("[[field]]\nname = 'b'\nkind = 'numeric'\n"));
+        assert_eq!(plain.len(), 64);
+    }
+
+    #[test]
+    fn the_json_of_a_bundle_passes_the_same_rules() {
+        let schema = Schema::parse("[[field]]\nname = 'a'\nkind = 'numeric'\n", "s").unwrap();
+        let json = serde_json::to_string(&schema).unwrap();
+        let broken = json.replace("\"feature\"", "\"ignore\"");
+        let error = serde_json::from_str::<Schema>(&broken)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("at least one field"), "{error}");
+        let unknown = json.replace("\"redact\"", "\"hide\":1,\"redact\"");
+        assert!(serde_json::from_str::<Schema>(&unknown).is_err());
+    }
+
+    /// Fields that keep the rules, as TOML and as what they must become.
+    fn field_text() -> impl Strategy<Value = (String, Kind, bool)> {
+        let numeric = (any::<bool>(), 0..3_usize).prop_map(|(parse, transform)| {
+            let transform = ["none", "log1p", "asinh"][transform];
+            (
+                format!("kind = 'numeric'\nparse = {parse}\ntransform = '{transform}'"),
+                Kind::Numeric,
+            )
+        });
+        let categorical = (1..=DEFAULT_MAX_CARDINALITY).prop_map(|limit| {
+            (
+                format!("kind = 'categorical'\nmax_cardinality = {limit}"),
+                Kind::Categorical,
+            )
+        });
+        let timestamp = (0..4_usize).prop_map(|unit| {
+            let unit = ["s", "ms", "us", "ns"][unit];
+            let text = format!("kind = 'timestamp'\nunit = '{unit}'\ntime_zone = 'Asia/Tokyo'");
+            (text, Kind::Timestamp)
+        });
+        let kinds = prop_oneof![numeric, categorical, timestamp];
+        (kinds, any::<bool>()).prop_map(|((text, kind), nullable)| {
+            (
+                format!("{text}\nnullable = {nullable}\nredact = {}", !nullable),
+                kind,
+                nullable,
+            )
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_schema_survives_toml_and_json(
+            fields in prop::collection::vec((r#"[\PC&&[^"\\]]{1,12}"#, field_text()), 1..8)
+        ) {
+            let mut text = String::new();
+            for (index, (name, (keys, _, _))) in fields.iter().enumerate() {
+                text += &format!("[[field]]\nname = \"{name}{index}\"\n{keys}\n");
+            }
+            let schema = Schema::parse(&text, "s.toml").unwrap();
+            for (field, (name, (_, kind, nullable))) in schema.fields().iter().zip(&fields) {
+                prop_assert!(field.name.starts_with(name.as_str()));
+                prop_assert_eq!((field.kind, field.nullable), (*kind, *nullable));
+                prop_assert!(field.kind == Kind::Numeric || field.transform == Transform::None);
+            }
+            let json = serde_json::to_string(&schema).unwrap();
+            let again: Schema = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(&again, &schema);
+            prop_assert_eq!(again.digest(), schema.digest());
+        }
+    }
+}

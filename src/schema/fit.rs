@@ -198,3 +198,114 @@ pub(crate) fn decimal_scale(data_type: &DataType) -> Option<i8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use arrow::datatypes::{Field as ArrowField, TimeUnit};
+
+    use super::*;
+
+    fn schema(text: &str) -> Schema {
+        Schema::parse(text, "s.toml").unwrap()
+    }
+
+    fn columns(columns: &[(&str, DataType)]) -> ArrowSchema {
+        let column = |(name, kind): &(&str, DataType)| ArrowField::new(*name, kind.clone(), true);
+        ArrowSchema::new(columns.iter().map(column).collect::<Vec<_>>())
+    }
+
+    fn of_kind(kind: &str, data_type: DataType) -> bool {
+        let schema = schema(&format!("[[field]]\nname = 'a'\n{kind}\n"));
+        fit(&schema, &columns(&[("a", data_type)])).is_ok()
+    }
+
+    #[test]
+    fn all_mismatches_of_a_file_come_at_once() {
+        let schema = schema(
+            "[[field]]\nname = 'a'\nkind = 'numeric'\n[[field]]\nname = 'b'\nkind = 'boolean'\n\
+             [[field]]\nname = 'c'\nkind = 'categorical'\npath = 'n.c'\n\
+             [[field]]\nname = 'd'\nkind = 'numeric'\n[[field]]\nname = 'k'\nrole = 'key'\n",
+        );
+        let file = columns(&[
+            ("A", DataType::Int64),
+            ("b", DataType::Utf8),
+            ("n", DataType::Utf8),
+            ("d", DataType::Int8),
+            ("d", DataType::Int8),
+        ]);
+        let found: Vec<(String, String)> = fit(&schema, &file)
+            .unwrap_err()
+            .into_iter()
+            .map(|mismatch| (mismatch.column, mismatch.found))
+            .collect();
+        let expected = [
+            ("a", "no `a` (but `A`)"),
+            ("b", "Utf8"),
+            ("n.c", "`n` of type Utf8, which has no fields"),
+            ("d", "2 columns named `d`"),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(column, found)| (column.to_owned(), found.to_owned()))
+        );
+    }
+
+    #[test]
+    fn key_time_and_label_may_be_absent_and_nested_fields_are_found() {
+        let schema = schema(
+            "[[field]]\nname = 'k'\nrole = 'key'\n[[field]]\nname = 't'\nrole = 'time'\n\
+             [[field]]\nname = 'l'\nrole = 'label'\n[[field]]\nname = 'i'\nrole = 'ignore'\n\
+             [[field]]\nname = 'c'\nkind = 'categorical'\npath = 'n.m.c'\n",
+        );
+        let leaf = ArrowField::new("c", DataType::Utf8, true);
+        let other = ArrowField::new("x", DataType::Binary, true);
+        let inner = ArrowField::new("m", DataType::Struct(vec![other, leaf].into()), true);
+        let file = columns(&[
+            ("l", DataType::Int8),
+            ("n", DataType::Struct(vec![inner].into())),
+        ]);
+        let places: Vec<_> = fit(&schema, &file)
+            .unwrap()
+            .into_iter()
+            .map(|b| (b.field, b.column))
+            .collect();
+        let expected = [
+            (0, None),
+            (1, None),
+            (2, Some(vec![0])),
+            (4, Some(vec![1, 0, 1])),
+        ];
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn each_kind_reads_its_types_and_no_others() {
+        let dictionary = |values| DataType::Dictionary(Box::new(DataType::Int32), Box::new(values));
+        assert!(of_kind("kind = 'numeric'", DataType::Decimal128(20, 2)));
+        assert!(of_kind("kind = 'numeric'", dictionary(DataType::Float16)));
+        assert!(of_kind("kind = 'numeric'", DataType::Null));
+        assert!(!of_kind("kind = 'numeric'", DataType::Utf8));
+        assert!(of_kind(
+            "kind = 'numeric'\nparse = true",
+            DataType::Utf8View
+        ));
+        assert!(!of_kind("kind = 'numeric'", DataType::Boolean));
+        assert!(!of_kind("kind = 'categorical'", DataType::Float64));
+        assert!(!of_kind("kind = 'categorical'", DataType::Decimal128(9, 2)));
+        assert!(of_kind("kind = 'categorical'", DataType::Decimal128(9, 0)));
+        assert!(!of_kind("kind = 'categorical'", DataType::Binary));
+        assert!(!of_kind("kind = 'boolean'", DataType::Int8));
+        assert!(!of_kind("kind = 'timestamp'", DataType::Int64));
+        assert!(of_kind("kind = 'timestamp'\nunit = 'ms'", DataType::Int64));
+        assert!(!of_kind(
+            "kind = 'timestamp'\nunit = 'ms'",
+            DataType::Float64
+        ));
+        assert!(!of_kind(
+            "kind = 'timestamp'",
+            DataType::Time64(TimeUnit::Microsecond)
+        ));
+    }
+}

@@ -86,7 +86,7 @@ impl Broker {
     /// A client configuration that points here and gives up on a lost broker within the tests' time.
     pub fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap_servers);
+        config.set("bootstrap.servers", self.bootstrap_servers());
         config.set("socket.timeout.ms", "20000");
         config
     }
