@@ -1,5 +1,22 @@
-//! From a batch of canonical records to scores, p-values and reasons.
+//! From encoded records to scores, p-values and reasons.
+//!
+//! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
+//! record: views hide fields -> `surprise` -> reference tables (`survival`, `calibration`) -> anomaly score -> conformal
+//! p-value -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never on its batch.
 
+mod budget;
+mod calibration;
+mod explanation;
+mod predictive;
+mod scorer;
+mod surprise;
+mod survival;
 mod types;
 
+pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
+pub use calibration::{ConformalScores, ReferenceSample, ReferenceTables};
+pub use explanation::{OBSERVED_BYTES_MAX, REDACTED};
+pub use scorer::{ScoreError, Scorer};
+pub use surprise::{Axes, SurpriseModel, Surprises, TILE_ROWS};
+pub use survival::{KNOTS_MAX, SurvivalTable};
 pub use types::{Category, Expected, Reason, Scores};

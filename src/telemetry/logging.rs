@@ -1,5 +1,6 @@
-//! Logs: `tracing` events flow in, lines on standard error flow out, for people on a terminal and as JSON elsewhere.
-//! Standard output stays free for what a verb prints, and a filter that cannot be read is an error, not silence.
+//! Logs: `tracing` events flow in, lines on standard error flow out, for people on a terminal and
+//! as JSON elsewhere. Standard output stays free for what a verb prints, and a filter that cannot
+//! be read is an error, not silence.
 
 use std::io::IsTerminal;
 use std::str::FromStr;
@@ -7,10 +8,11 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Environment variables that hold the filter, the first that is set counts: a level (`debug`) or directives
-/// (`warn,maskwatch=debug`).
+/// Environment variables that hold the filter, the first that is set counts: a level (`debug`) or
+/// directives (`warn,maskwatch=debug`).
 pub const FILTER_VARIABLES: [&str; 2] = ["MASKWATCH_LOG", "RUST_LOG"];
-/// Filter if no variable is set: what an operator needs to follow start-up, rebalances and drain, and nothing a record.
+/// Filter if no variable is set: what an operator needs to follow start-up, rebalances and drain,
+/// and nothing a record.
 pub const DEFAULT_FILTER: &str = "info";
 
 /// How a line looks.

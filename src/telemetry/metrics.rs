@@ -1,7 +1,8 @@
-//! What is recorded, and when: batches, transactions, rebalances and training progress flow in through typed methods; the
-//! text format flows out to `/metrics`. Recording cannot fail, happens once a batch, and takes label values from closed
-//! lists only: sources, outcomes, reasons, the fields of the loaded model, the assigned partitions. The names, labels and
-//! buckets are declared in `table.rs`.
+//! What is recorded, and when: batches, transactions, rebalances and training progress flow in
+//! through typed methods; the text format flows out to `/metrics`. Recording cannot fail, happens
+//! once a batch, and takes label values from closed lists only: sources, outcomes, reasons, the
+//! fields of the loaded model, the assigned partitions. The names, labels and buckets are declared
+//! in `table.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -68,11 +69,13 @@ impl TransactionOutcome {
 const SCORED: &str = "scored";
 const DEAD_LETTER: &str = "dead_letter";
 
-/// What is recorded of one batch of B good records of F fields, and of the bad records that came with them.
+/// What is recorded of one batch of B good records of F fields, and of the bad records that came
+/// with them.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchReport<'a> {
-    /// Where the records came from. Those of HTTP count only in `records_total`, `scoring_seconds` and `batch_records`,
-    /// so that a client that asks what-if questions does not move what is known of the stream.
+    /// Where the records came from. Those of HTTP count only in `records_total`, `scoring_seconds`
+    /// and `batch_records`, so that a client that asks what-if questions does not move what is
+    /// known of the stream.
     pub source: Source,
     /// Time from bytes to scores.
     pub scoring: Duration,
@@ -110,7 +113,8 @@ pub struct TrainProgress {
 struct Live {
     /// Assigned partitions: the only ones that may have a lag series.
     assigned: BTreeSet<(String, i32)>,
-    /// The loaded model's feature fields, in schema order, and when it was trained (seconds since 1970).
+    /// The loaded model's feature fields, in schema order, and when it was trained (seconds since
+    /// 1970).
     model: Option<(Vec<String>, u64)>,
     /// The recent past of the stream.
     window: Window,
@@ -126,7 +130,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Declares every metric. Counters with closed label lists start at 0, so that a first event is an increase.
+    /// Declares every metric. Counters with closed label lists start at 0, so that a first event is
+    /// an increase.
     ///
     /// # Errors
     /// A declaration that the registry refuses.
@@ -209,8 +214,8 @@ impl Metrics {
         live.window.add(self.started.elapsed(), &sums);
     }
 
-    /// Records that outputs are committed: for each record, the seconds since its Kafka timestamp. A negative time (clocks
-    /// that differ) counts as 0.
+    /// Records that outputs are committed: for each record, the seconds since its Kafka timestamp.
+    /// A negative time (clocks that differ) counts as 0.
     pub fn delivered(&self, end_to_end_seconds: &[f64]) {
         let seconds = end_to_end_seconds.iter().map(|seconds| seconds.max(0.0));
         observe(&self.table.end_to_end_seconds, seconds);
@@ -225,26 +230,35 @@ impl Metrics {
         );
     }
 
-    /// Records a rebalance: from now on exactly `assigned` are this instance's partitions. The lag of any other vanishes.
+    /// Records a rebalance: from now on exactly `assigned` are this instance's partitions. The lag
+    /// of any other vanishes.
     pub fn rebalanced<'a>(&self, assigned: impl IntoIterator<Item = (&'a str, i32)>) {
         add(&self.table.rebalances, &[], 1);
-        let assigned: BTreeSet<(String, i32)> = assigned
-            .into_iter()
-            .map(|(topic, partition)| (topic.to_owned(), partition))
-            .collect();
+        let assigned = assigned.into_iter();
+        self.keep_lag_of(
+            assigned
+                .map(|(topic, partition)| (topic.to_owned(), partition))
+                .collect(),
+        );
+    }
+
+    /// Records that no partition is this instance's, until the next rebalance: all lag vanishes.
+    pub fn revoked(&self) {
+        self.keep_lag_of(BTreeSet::new());
+    }
+
+    fn keep_lag_of(&self, assigned: BTreeSet<(String, i32)>) {
         let mut live = self.live();
         for (topic, partition) in live.assigned.difference(&assigned) {
+            let labels = [topic.as_str(), &partition.to_string()];
             // The series is not there if the lag was never set.
-            let _ = self
-                .table
-                .consumer_lag_records
-                .remove_label_values(&[topic.as_str(), &partition.to_string()]);
+            let _ = self.table.consumer_lag_records.remove_label_values(&labels);
         }
         live.assigned = assigned;
     }
 
-    /// Sets the lag of a partition in records; one that is not assigned is left out, so that a late report cannot bring
-    /// a revoked partition back.
+    /// Sets the lag of a partition in records; one that is not assigned is left out, so that a late
+    /// report cannot bring a revoked partition back.
     pub fn set_lag(&self, topic: &str, partition: i32, lag_records: u64) {
         let live = self.live();
         if live.assigned.contains(&(topic.to_owned(), partition)) {
@@ -262,8 +276,9 @@ impl Metrics {
         set(&self.table.alert_budget_ratio, &[], budget);
     }
 
-    /// Records that a model is loaded: its id, when it was trained (seconds since 1970) and its feature fields in schema
-    /// order. Series of the fields of an earlier model vanish, and the recent past starts anew.
+    /// Records that a model is loaded: its id, when it was trained (seconds since 1970) and its
+    /// feature fields in schema order. Series of the fields of an earlier model vanish, and the
+    /// recent past starts anew.
     pub fn set_model<'a>(
         &self,
         model_id: &str,
@@ -275,7 +290,7 @@ impl Metrics {
         table.model_info.reset();
         set(&table.model_info, &[model_id], 1.0);
         let mut live = self.live();
-        for (old, _) in &live.model {
+        if let Some((old, _)) = &live.model {
             for field in old.iter().filter(|field| !fields.contains(field)) {
                 let _ = table.nulls.remove_label_values(&[field.as_str()]);
             }
@@ -318,7 +333,8 @@ impl Metrics {
     /// # Errors
     /// Text that cannot be written.
     pub fn encode(&self) -> Result<String, MetricsError> {
-        // The lock is held until the text is whole, so that no scrape sees another's half-set gauges.
+        // The lock is held until the text is whole, so that no scrape sees another's half-set
+        // gauges.
         let mut live = self.live();
         self.refresh(&mut live);
         TextEncoder::new()
@@ -351,7 +367,8 @@ impl Metrics {
         set(&table.model_age_seconds, &[], age);
     }
 
-    /// The live part. A thread that panicked while it held the lock left sums that are at worst incomplete.
+    /// The live part. A thread that panicked while it held the lock left sums that are at worst
+    /// incomplete.
     fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -517,6 +534,11 @@ mod tests {
             .collect();
         let kept = "maskwatch_consumer_lag_records{partition=\"1\",topic=\"payments\"}";
         assert_eq!(lag, [(kept, 9.0)]);
+        metrics.revoked();
+        metrics.set_lag("payments", 1, 9);
+        let text = metrics.encode().unwrap();
+        assert!(!text.contains("consumer_lag_records"), "{text}");
+        assert_eq!(samples(&text)["maskwatch_rebalances_total"], 2.0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! What the process says of itself: metrics, logs and readiness. Facts flow in from training, the stream and HTTP; text
-//! flows out to Prometheus, standard error and probes. Nothing here can fail or slow the work that it describes:
-//! recording is infallible, a batch at a time, and every label comes from a closed list.
+//! What the process says of itself: metrics, logs and readiness. Facts flow in from training, the
+//! stream and HTTP; text flows out to Prometheus, standard error and probes. Nothing here can fail
+//! or slow the work that it describes: recording is infallible, a batch at a time, and every label
+//! comes from a closed list.
 
 pub mod logging;
 pub mod metrics;

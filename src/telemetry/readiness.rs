@@ -1,15 +1,16 @@
-//! Whether the daemon does its work: facts from the stream flow in (the model is loaded, partitions are assigned, how far
-//! behind it is), one verdict with its reasons flows out to `/readyz`. A daemon that is connected and does nothing is the
-//! failure that users of stream processors complain of most; here it is unready as soon as its lag grows while nothing
-//! is scored, or as soon as the stream has fallen silent.
+//! Whether the daemon does its work: facts from the stream flow in (the model is loaded, partitions
+//! are assigned, how far behind it is), one verdict with its reasons flows out to `/readyz`. A
+//! daemon that is connected and does nothing is the failure that users of stream processors
+//! complain of most; here it is unready as soon as its lag grows while nothing is scored, or as
+//! soon as the stream has fallen silent.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// How long the lag may grow with nothing scored. Twice the default transaction timeout (15 s), so that one transaction
-/// that times out and is done again is no stall.
+/// How long the lag may grow with nothing scored. Twice the default transaction timeout (15 s), so
+/// that one transaction that times out and is done again is no stall.
 pub const DEFAULT_STALL_AFTER_SECONDS: u64 = 30;
 
 /// Stands for a lag that the stream has not reported yet: no lag grows beyond it.
@@ -24,7 +25,8 @@ struct Progress {
     records: u64,
     /// Lag by that report, in records.
     lag: u64,
-    /// The latest report at which records were done or the lag did not grow: nothing can be wrong before it.
+    /// The latest report at which records were done or the lag did not grow: nothing can be wrong
+    /// before it.
     moved: Instant,
     /// Lag at `moved`.
     lag_when_moved: u64,
@@ -42,7 +44,8 @@ impl Progress {
     }
 
     fn report(&mut self, now: Instant, lag: u64, records: u64) {
-        // A lag that stays above 0 is no stall in itself: the control records of a transactional producer never arrive.
+        // A lag that stays above 0 is no stall in itself: the control records of a transactional
+        // producer never arrive.
         if records != self.records || lag <= self.lag_when_moved {
             *self = Self::new(now, lag, records);
         } else {
@@ -93,7 +96,8 @@ struct State {
 pub struct Report {
     /// Nothing is missing.
     pub ready: bool,
-    /// What is missing, for a person; each begins with `model`, `partitions`, `progress` or `stopping`.
+    /// What is missing, for a person; each begins with `model`, `partitions`, `progress` or
+    /// `stopping`.
     pub missing: Vec<String>,
     /// The loaded model.
     pub model_id: Option<String>,
@@ -133,7 +137,8 @@ impl State {
         }
     }
 
-    /// Another share of the partitions: the lag starts anew, and so does the time in which to make progress.
+    /// Another share of the partitions: the lag starts anew, and so does the time in which to make
+    /// progress.
     fn assigned(&mut self, now: Instant, partitions: usize) {
         let records = self.progress.map_or(0, |progress| progress.records);
         self.progress = Some(Progress::new(now, UNKNOWN_LAG, records));
@@ -155,7 +160,8 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Unready, until the rest is told. `stall_after`: how long the lag may grow with nothing scored.
+    /// Unready, until the rest is told. `stall_after`: how long the lag may grow with nothing
+    /// scored.
     pub fn new(stall_after: Duration) -> Self {
         Self {
             stall_after,
@@ -168,14 +174,16 @@ impl Readiness {
         self.state().model_id = Some(model_id.to_owned());
     }
 
-    /// The group has given this instance a share: `partitions` in all from now on, 0 if all were revoked.
+    /// The group has given this instance a share: `partitions` in all from now on, 0 if all were
+    /// revoked.
     pub fn partitions_assigned(&self, partitions: usize) {
         self.state().assigned(Instant::now(), partitions);
     }
 
-    /// How far the stream is: `lag_records` over all assigned partitions, and a running total of the records that were
-    /// done (scored or dead-lettered). To be called from the loop that consumes, at least every few seconds and with
-    /// nothing to do too: silence is taken as a stall.
+    /// How far the stream is: `lag_records` over all assigned partitions, and a running total of
+    /// the records that were done (scored or dead-lettered). To be called from the loop that
+    /// consumes, at least every few seconds and with nothing to do too: silence is taken as a
+    /// stall.
     pub fn progress(&self, lag_records: u64, records_total: u64) {
         let now = Instant::now();
         match &mut self.state().progress {

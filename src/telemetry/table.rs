@@ -1,6 +1,7 @@
-//! Every metric that the process exports beside `process_*`, declared in one table: handle, kind, name, labels, buckets,
-//! help. A registry flows in, handles flow out. Names are `maskwatch_<noun>_<unit>[_total]` in base units, and every
-//! label has a closed list of values (`metrics.rs` keeps to it, as no series ever expires by itself).
+//! Every metric that the process exports beside `process_*`, declared in one table: handle, kind,
+//! name, labels, buckets, help. A registry flows in, handles flow out. Names are
+//! `maskwatch_<noun>_<unit>[_total]` in base units, and every label has a closed list of values
+//! (`metrics.rs` keeps to it, as no series ever expires by itself).
 
 use prometheus::core::Collector;
 use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
@@ -11,12 +12,13 @@ const SECONDS: &[f64] = &[
 ];
 /// Records in a batch.
 const RECORDS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
-/// Scores: a mean of -log of shares, which is near 1 for normal records whatever the number of fields.
+/// Scores: a mean of -log of shares, which is near 1 for normal records whatever the number of
+/// fields.
 const SCORES: &[f64] = &[
     0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 50.0,
 ];
-/// p-values: uniform for normal records, so the share at or below a bound is to be the bound. The bounds reach down to the
-/// smallest p-value of the largest calibration part.
+/// p-values: uniform for normal records, so the share at or below a bound is to be the bound. The
+/// bounds reach down to the smallest p-value of the largest calibration part.
 const P_VALUES: &[f64] = &[
     1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4,
     0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
@@ -24,9 +26,12 @@ const P_VALUES: &[f64] = &[
 /// For what is no histogram.
 const NONE: &[f64] = &[];
 
-/// Writes the struct of handles and the code that registers them from one table, so that neither can miss a row.
+/// Writes the struct of handles and the code that registers them from one table, so that neither
+/// can miss a row.
 macro_rules! table {
-    ($($handle:ident: $kind:ident, $name:literal, $labels:expr, $buckets:ident, $help:literal;)*) => {
+    ($(
+        $handle:ident: $kind:ident, $name:literal, $labels:expr, $buckets:ident, $help:literal;
+    )*) => {
         /// One handle a metric.
         pub(super) struct Table { $(pub $handle: $kind,)* }
 
@@ -41,7 +46,8 @@ macro_rules! table {
 
 table! {
     records: IntCounterVec, "records_total", ["source", "outcome"], NONE,
-        "Records taken in. A record that is scored again after an aborted transaction counts again; over HTTP, dead_letter means answered with an error.";
+        "Records taken in. A record that is scored again after an aborted transaction counts \
+         again; over HTTP, dead_letter means answered with an error.";
     alerts: IntCounterVec, "alerts_total", [], NONE,
         "Records of the stream whose p-value is within the alert budget.";
     dead_letters: IntCounterVec, "dead_letters_total", ["reason"], NONE,
@@ -61,11 +67,13 @@ table! {
     p_value: HistogramVec, "p_value", [], P_VALUES,
         "p-values of the stream; uniform if the records are like the calibration rows.";
     alert_ratio: GaugeVec, "alert_ratio", [], NONE,
-        "Share of the records of the stream in the last 5 minutes that were flagged; absent if there were none.";
+        "Share of the records of the stream in the last 5 minutes that were flagged; absent \
+         if there were none.";
     alert_budget_ratio: GaugeVec, "alert_budget_ratio", [], NONE,
         "Share of normal records that may be flagged: the configured alert budget.";
     field_surprise: GaugeVec, "field_surprise", ["field"], NONE,
-        "Mean surprise of a field over the last 5 minutes of the stream; absent if it was not predicted.";
+        "Mean surprise of a field over the last 5 minutes of the stream; absent if it was not \
+         predicted.";
     model_info: GaugeVec, "model_info", ["model_id"], NONE,
         "1 for the loaded model.";
     model_age_seconds: GaugeVec, "model_age_seconds", [], NONE,
@@ -104,8 +112,8 @@ pub enum MetricsError {
     Encode(#[source] prometheus::Error),
 }
 
-/// A kind of metric that the table can declare. All are families of series, one with no labels too: such a gauge can be
-/// absent, which says more than a zero that was never measured.
+/// A kind of metric that the table can declare. All are families of series, one with no labels too:
+/// such a gauge can be absent, which says more than a zero that was never measured.
 trait Declare: Collector + Clone + Sized + 'static {
     fn declare(opts: Opts, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self>;
 }
@@ -145,8 +153,8 @@ fn declare<M: Declare>(
     register().map_err(|source| MetricsError::Declare { name, source })
 }
 
-/// Adds to a counter. A wrong number of labels is a fault that the tests find; in service, the worst is that a
-/// count is missing.
+/// Adds to a counter. A wrong number of labels is a fault that the tests find; in service, the
+/// worst is that a count is missing.
 pub(super) fn add(counter: &IntCounterVec, labels: &[&str], by: u64) {
     if let Ok(series) = counter.get_metric_with_label_values(labels) {
         series.inc_by(by);
@@ -160,8 +168,8 @@ pub(super) fn set(gauge: &GaugeVec, labels: &[&str], value: f64) {
     }
 }
 
-/// Adds values to a histogram without labels, all at once. One that is not finite is left out: it would make the sum NaN
-/// for ever.
+/// Adds values to a histogram without labels, all at once. One that is not finite is left out: it
+/// would make the sum NaN for ever.
 pub(super) fn observe(histogram: &HistogramVec, values: impl Iterator<Item = f64>) {
     if let Ok(series) = histogram.get_metric_with_label_values::<&str>(&[]) {
         let local = series.local();

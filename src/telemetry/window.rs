@@ -1,11 +1,13 @@
-//! Sums over the recent past, in slots of equal length: batches flow in with the time at which they were scored, and the
-//! alert ratio and the mean surprise of each field flow out. Memory is bounded by the number of slots, and a slot older
-//! than the window never counts, even if nothing has been added since.
+//! Sums over the recent past, in slots of equal length: batches flow in with the time at which they
+//! were scored, and the alert ratio and the mean surprise of each field flow out. Memory is bounded
+//! by the number of slots, and a slot older than the window never counts, even if nothing has been
+//! added since.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Length of the window. Five minutes hold enough records for a ratio to mean something, and show a surge while it lasts.
+/// Length of the window. Five minutes hold enough records for a ratio to mean something, and show a
+/// surge while it lasts.
 pub const DEFAULT_WINDOW_SECONDS: u64 = 300;
 /// Length of one slot: the resolution with which the past is forgotten.
 const SLOT_SECONDS: u64 = 10;
@@ -26,7 +28,8 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    /// The sums of one batch. `field_surprise` is `[B*F]`, row-major; a value that is not finite was not predicted.
+    /// The sums of one batch. `field_surprise` is `[B*F]`, row-major; a value that is not finite
+    /// was not predicted.
     pub fn of_batch(scored: u64, alerts: u64, field_surprise: &[f32], fields: usize) -> Self {
         let mut sums = Self {
             scored,
@@ -88,7 +91,8 @@ impl Window {
         let slot = now.as_secs() / SLOT_SECONDS;
         self.forget(slot);
         match self.slots.back_mut() {
-            // Two threads may take the time in one order and the lock in the other: the newest slot takes both.
+            // Two threads may take the time in one order and the lock in the other: the newest slot
+            // takes both.
             Some((newest, sums)) if *newest >= slot => sums.add(batch),
             _ => self.slots.push_back((slot, batch.clone())),
         }

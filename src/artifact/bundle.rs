@@ -1,0 +1,269 @@
+//! A bundle on disk: written whole or not at all, read whole or refused.
+
+use super::calibration_file;
+use super::error::ArtifactError;
+use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
+use super::weights::{self, WeightsFault};
+use crate::model::MaskedAutoencoder;
+use crate::score::{Axes, Scorer, SurpriseModel};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// The weights' file name.
+pub const WEIGHTS: &str = "weights.safetensors";
+/// The calibration's file name.
+pub const CALIBRATION: &str = "calibration.parquet";
+/// The file of times, rates and paths, outside every digest.
+pub const RUN: &str = "run.json";
+/// Bytes of a bundle's file at most: far above any model, far below what would exhaust memory.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Writes a bundle into `dir`: into a temporary sibling first, synced, then renamed. A bundle that is there is replaced.
+///
+/// # Errors
+/// [`ArtifactError::NotABundle`] if `dir` exists and is none; [`ArtifactError::Io`]. Nothing partial is left behind.
+pub fn save(
+    dir: &Path,
+    description: Description,
+    scorer: &Scorer,
+    run: &impl Serialize,
+) -> Result<Manifest, ArtifactError> {
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    check_target(dir)?;
+    let malformed =
+        |name: &str, e: &dyn std::fmt::Display| ArtifactError::malformed(&dir.join(name), e);
+    let weights = weights::write(scorer.model().model().parameters())?;
+    let calibration = calibration_file::write(scorer.reference(), scorer.conformal())
+        .map_err(|e| malformed(CALIBRATION, &e))?;
+    let manifest = Manifest::new(
+        description,
+        &[(WEIGHTS, &weights), (CALIBRATION, &calibration)],
+    )
+    .map_err(|e| malformed(MANIFEST, &e))?;
+    let manifest_json = pretty(&manifest).map_err(|e| malformed(MANIFEST, &e))?;
+    let run_json = pretty(run).map_err(|e| malformed(RUN, &e))?;
+
+    fs::create_dir_all(parent).map_err(ArtifactError::io(parent, "create the folder"))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".maskwatch-bundle-")
+        .tempdir_in(parent)
+        .map_err(ArtifactError::io(parent, "create a temporary folder"))?;
+    let files = [
+        (WEIGHTS, weights),
+        (CALIBRATION, calibration),
+        (RUN, run_json),
+        (MANIFEST, manifest_json),
+    ];
+    for (name, bytes) in files {
+        write_synced(&temporary.path().join(name), &bytes)?;
+    }
+    sync_folder(temporary.path())?;
+    replace(temporary, dir, parent)?;
+    Ok(manifest)
+}
+
+/// Whether `dir` may be written: absent, empty, or a bundle.
+///
+/// # Errors
+/// [`ArtifactError::NotABundle`].
+pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
+    let occupied = dir.exists()
+        && !dir.join(MANIFEST).is_file()
+        && fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_some());
+    if occupied {
+        Err(ArtifactError::NotABundle {
+            path: dir.to_owned(),
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// Moves the finished temporary folder to `dir`; an old bundle there steps aside first and is removed afterwards.
+fn replace(temporary: tempfile::TempDir, dir: &Path, parent: &Path) -> Result<(), ArtifactError> {
+    let io = |action| ArtifactError::io(dir, action);
+    let aside = tempfile::Builder::new()
+        .prefix(".maskwatch-replaced-")
+        .tempdir_in(parent)
+        .map_err(io("create a temporary folder"))?;
+    let old = aside.path().join("bundle");
+    let replaces = dir.exists();
+    if replaces {
+        fs::rename(dir, &old).map_err(io("move the old bundle aside"))?;
+    }
+    if let Err(source) = fs::rename(temporary.path(), dir) {
+        if replaces {
+            fs::rename(&old, dir).map_err(io("move the old bundle back"))?;
+        }
+        return Err(io("rename the finished bundle")(source));
+    }
+    // The folder is the bundle now: it must not be removed with the handle.
+    let _ = temporary.keep();
+    sync_folder(parent)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
+    let mut file = File::create(path).map_err(ArtifactError::io(path, "create the file"))?;
+    file.write_all(bytes)
+        .map_err(ArtifactError::io(path, "write the file"))?;
+    file.sync_all()
+        .map_err(ArtifactError::io(path, "sync the file"))
+}
+
+fn sync_folder(path: &Path) -> Result<(), ArtifactError> {
+    let folder = File::open(path).map_err(ArtifactError::io(path, "open the folder"))?;
+    folder
+        .sync_all()
+        .map_err(ArtifactError::io(path, "sync the folder"))
+}
+
+/// JSON with a line break at its end.
+fn pretty(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Reads and checks the manifest alone.
+///
+/// # Errors
+/// [`ArtifactError`]: what is off.
+pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
+    let path = dir.join(MANIFEST);
+    let bytes = read_file(&path)?;
+    let version: VersionOnly = parse(&path, &bytes)?;
+    if version.format_version != FORMAT_VERSION {
+        let (found, expected) = (version.format_version, FORMAT_VERSION);
+        return Err(ArtifactError::Version {
+            path,
+            found,
+            expected,
+        });
+    }
+    let manifest: Manifest = parse(&path, &bytes)?;
+    let computed = manifest
+        .computed_model_id()
+        .map_err(|e| ArtifactError::malformed(&path, e))?;
+    check_equal(
+        &path,
+        "the computed model_id",
+        &computed,
+        &manifest.model_id,
+    )?;
+    let description = &manifest.description;
+    let digest = description.schema.digest();
+    check_equal(
+        &path,
+        "the schema's digest",
+        &digest,
+        &description.schema_sha256,
+    )?;
+    let schema: Vec<&str> = description
+        .schema
+        .features()
+        .map(|f| f.name.as_str())
+        .collect();
+    let encoder: Vec<&str> = description
+        .encoder
+        .fields()
+        .iter()
+        .map(|f| f.name.as_str())
+        .collect();
+    if schema != encoder {
+        let detail = format!("the encoder has the fields {encoder:?}, the schema {schema:?}");
+        return Err(ArtifactError::malformed(&path, detail));
+    }
+    let mut faults = description.model.faults();
+    faults.extend(description.views.fault(encoder.len()));
+    if !faults.is_empty() {
+        return Err(ArtifactError::malformed(&path, faults.join("; ")));
+    }
+    Ok(manifest)
+}
+
+/// Reads a bundle and checks every name, shape, type and digest.
+///
+/// # Errors
+/// [`ArtifactError`]: what is off.
+pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
+    let manifest = load_manifest(dir)?;
+    let weights = read_digested(dir, WEIGHTS, &manifest)?;
+    let calibration = read_digested(dir, CALIBRATION, &manifest)?;
+    let description = &manifest.description;
+    let encoder = description.encoder.clone();
+    let model = MaskedAutoencoder::new(&description.model, &encoder, description.seed)?;
+    let path = dir.join(WEIGHTS);
+    weights::read(&weights, model.parameters()).map_err(|fault| match fault {
+        WeightsFault::Format(e) => ArtifactError::malformed(&path, e),
+        WeightsFault::Differences(differences) => ArtifactError::Weights { path, differences },
+        WeightsFault::Tensor(e) => ArtifactError::Tensor(e),
+    })?;
+    let axes = Axes {
+        fields: encoder.fields().len(),
+        strata: description.views.strata().len(),
+        readings: model.heads().readings(),
+    };
+    let (reference, conformal) = calibration_file::read(calibration, axes)
+        .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
+    let model = SurpriseModel::new(encoder, model, &description.views)?;
+    Ok((manifest, Scorer::from_parts(model, reference, conformal)))
+}
+
+#[derive(serde::Deserialize)]
+struct VersionOnly {
+    format_version: u64,
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ArtifactError> {
+    serde_json::from_slice(bytes).map_err(|e| ArtifactError::malformed(path, e))
+}
+
+fn read_digested(dir: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, ArtifactError> {
+    let path = dir.join(name);
+    let bytes = read_file(&path)?;
+    let expected = manifest.files.get(name).map_or("nothing", String::as_str);
+    check_equal(&path, "its SHA-256", &sha256_hex(&bytes), expected)?;
+    Ok(bytes)
+}
+
+fn check_equal(
+    path: &Path,
+    what: &'static str,
+    found: &str,
+    expected: &str,
+) -> Result<(), ArtifactError> {
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (found.to_owned(), expected.to_owned());
+    Err(ArtifactError::Digest {
+        path: path.to_owned(),
+        what,
+        found,
+        expected,
+    })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
+    let size = fs::metadata(path)
+        .map_err(ArtifactError::io(path, "find the file"))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        let detail = format!("{size} bytes, the limit is {FILE_BYTES_MAX}");
+        return Err(ArtifactError::malformed(path, detail));
+    }
+    fs::read(path).map_err(ArtifactError::io(path, "read the file"))
+}
+
+/// The path of `run.json` in a bundle.
+pub fn run_path(dir: &Path) -> PathBuf {
+    dir.join(RUN)
+}

@@ -1,0 +1,214 @@
+//! From Parquet to a bundle: read, train, calibrate, save. The one place where training and scoring meet.
+
+use super::bundle;
+use super::error::ArtifactError;
+use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
+use crate::features::ParquetSource;
+use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
+use crate::model::{MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
+use crate::rng::{Purpose, stream};
+use crate::schema::Schema;
+use crate::score::{ScoreError, Scorer, SurpriseModel};
+use crate::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
+use crate::train::{
+    Dataset, DatasetError, DatasetOptions, FitReport, MaskedObjective, Split, TrainError,
+    TrainObserver, TrainingConfig, fit,
+};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The seed of a training unless one is given.
+pub const DEFAULT_SEED: u64 = 0;
+
+/// A training configuration file: every section may be left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// The shape of the model.
+    pub model: ModelConfig,
+    /// How scoring hides fields.
+    pub views: ViewsConfig,
+    /// How the model is fitted.
+    pub training: TrainingConfig,
+    /// How records are encoded.
+    pub encoder: EncoderConfig,
+    /// How scores become p-values.
+    pub calibration: CalibrationConfig,
+}
+
+/// The `[encoder]` section.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncoderConfig {
+    /// Values of a category with a class of their own, 1..=65,536.
+    pub head_classes_max: usize,
+}
+
+impl Default for EncoderConfig {
+    fn default() -> Self {
+        Self {
+            head_classes_max: DEFAULT_HEAD_CLASSES_MAX,
+        }
+    }
+}
+
+/// The `[calibration]` section.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CalibrationConfig {
+    /// How the calibration part is chosen.
+    pub split: Split,
+}
+
+impl TrainConfig {
+    /// Everything that is wrong, each with key, value and limit; empty if nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.model.faults();
+        faults.extend(self.views.faults());
+        faults.extend(self.training.faults());
+        let classes = self.encoder.head_classes_max;
+        if !(1..=65_536).contains(&classes) {
+            faults.push(format!(
+                "encoder.head_classes_max = {classes}: must be within 1..=65536"
+            ));
+        }
+        faults
+    }
+}
+
+/// Why no bundle could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// The training data cannot be read or used.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Calibration failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// The bundle cannot be written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The tensor library failed.
+    #[error("the tensor library failed")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// What to train on and where to put the result.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe<'a> {
+    /// The training files.
+    pub source: &'a ParquetSource,
+    /// The schema of their records.
+    pub schema: &'a Schema,
+    /// A configuration without faults.
+    pub config: &'a TrainConfig,
+    /// The seed of everything.
+    pub seed: u64,
+    /// Leave out rows labelled 1.
+    pub exclude_labelled: bool,
+    /// The bundle's folder.
+    pub out: &'a Path,
+}
+
+/// `run.json`: what is worth knowing of a training but part of no digest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    /// Seconds since 1970 at the end of training.
+    pub created_at_unix_s: u64,
+    /// The program's version.
+    pub version: String,
+    /// The training files.
+    pub files: Vec<String>,
+    /// How the fit ended.
+    pub fit: FitReport,
+    /// Wall-clock seconds of the whole: reading, fitting, calibrating.
+    pub seconds: f64,
+}
+
+/// Makes a bundle.
+///
+/// # Errors
+/// [`LearnError`]; no partial bundle is left behind.
+pub fn learn(
+    recipe: &Recipe<'_>,
+    observer: &mut dyn TrainObserver,
+) -> Result<(Manifest, Run), LearnError> {
+    let started = std::time::Instant::now();
+    bundle::check_target(recipe.out)?;
+    let Recipe { config, seed, .. } = *recipe;
+    let options = DatasetOptions {
+        exclude_labelled: recipe.exclude_labelled,
+        split: config.calibration.split,
+        head_classes_max: config.encoder.head_classes_max,
+        fit_bytes_max: DEFAULT_FIT_BYTES_MAX,
+        seed,
+    };
+    let data = dataset::read(recipe.source, recipe.schema, &options, observer)?;
+    let encoder = &data.encoder;
+    let model = MaskedAutoencoder::new(&config.model, encoder, seed)?;
+    let training = &config.training;
+    observer.stage("training the model");
+    let mut objective =
+        MaskedObjective::new(&model, encoder, &data.fit, &data.reference, training, seed)?;
+    let report = fit(&mut objective, training, observer)?;
+
+    observer.stage("calibrating the scores");
+    let ViewsConfig {
+        plan,
+        ratios,
+        rounds,
+    } = &config.views;
+    let fields = encoder.fields().len();
+    let mut rng = stream(seed, Purpose::Views);
+    let views = Views::draw(*plan, ratios, *rounds, fields, &mut rng);
+    let surprise = SurpriseModel::new(encoder.clone(), model, &views)?;
+    let scorer = Scorer::calibrate(surprise, &data.reference, &data.calibration)?;
+
+    let run = Run {
+        created_at_unix_s: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |t| t.as_secs()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        files: recipe
+            .source
+            .files()
+            .iter()
+            .map(|f| f.path().display().to_string())
+            .collect(),
+        fit: report,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    let description = describe(recipe, &data, views);
+    Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
+}
+
+fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
+    let config = recipe.config;
+    Description {
+        schema: recipe.schema.clone(),
+        schema_sha256: recipe.schema.digest(),
+        encoder: data.encoder.clone(),
+        model: config.model.clone(),
+        views_config: config.views.clone(),
+        views,
+        training: config.training.clone(),
+        split: config.calibration.split,
+        seed: recipe.seed,
+        p_value: match recipe.exclude_labelled {
+            true => PValueMeaning::PerNormalRecord,
+            false => PValueMeaning::PerRecordLikeTheTrainingData,
+        },
+        data: data.fingerprint.clone(),
+        rows: PartRows {
+            fit: data.fit_rows,
+            fit_kept: data.fit.rows() as u64,
+            reference: data.reference.rows() as u64,
+            calibration: data.calibration.rows() as u64,
+            excluded: data.excluded_rows,
+        },
+    }
+}

@@ -1,0 +1,492 @@
+//! The one encoder: canonical record batches in, [`Records`] out, the same in training, batch, stream and HTTP.
+//!
+//! It is fitted in one streaming pass over the *fit* rows only, with memory bounded by the schema (moments a number,
+//! at most `2 * max_cardinality` counts a category), and is immutable afterwards.
+
+use super::categorical::{CategoricalEncoder, FrequentValues};
+use super::numeric::{Moments, NumericEncoder, apply};
+use super::records::{FieldShape, Records};
+use super::temporal::day_time;
+use crate::schema::{Field, Kind, Transform};
+use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+/// Why an encoder cannot be fitted or used.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum EncodeError {
+    /// A feature never had a value in the fit rows.
+    #[error(
+        "field '{field}': all {rows} training rows are null; nothing can be learned of it (set role = \"ignore\")"
+    )]
+    AllNull {
+        /// The field.
+        field: String,
+        /// Rows seen.
+        rows: u64,
+    },
+    /// The schema has no field with the role feature.
+    #[error("the schema has no field with role \"feature\"")]
+    NoFeature,
+    /// A batch is not in the canonical form of the schema.
+    #[error("field '{field}': expected a canonical column of type {expected}, found {found}")]
+    NotCanonical {
+        /// The field.
+        field: String,
+        /// The canonical Arrow type.
+        expected: &'static str,
+        /// What the batch has.
+        found: String,
+    },
+}
+
+/// The fitted encoding of one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ValueEncoder {
+    /// A standardised number.
+    Numeric(NumericEncoder),
+    /// A code of a value.
+    Categorical(CategoricalEncoder),
+    /// True or false.
+    Boolean,
+    /// Hour and weekday in a zone.
+    Timestamp {
+        /// Where the hour is read.
+        time_zone: Tz,
+    },
+}
+
+/// A field with its fitted encoding and how often it was null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FieldEncoder {
+    /// The field's name.
+    pub name: String,
+    /// How values are encoded.
+    pub value: ValueEncoder,
+    /// Fit rows seen.
+    pub rows: u64,
+    /// How many of them were null.
+    pub nulls: u64,
+}
+
+impl FieldEncoder {
+    /// What the model must know of it.
+    pub fn shape(&self) -> FieldShape {
+        match &self.value {
+            ValueEncoder::Numeric(_) => FieldShape::Numeric,
+            ValueEncoder::Categorical(c) => FieldShape::Categorical {
+                codes: c.codes(),
+                classes: c.classes(),
+            },
+            ValueEncoder::Boolean => FieldShape::Boolean,
+            ValueEncoder::Timestamp { .. } => FieldShape::Timestamp,
+        }
+    }
+}
+
+/// The fitted encoding of a record: its feature fields in schema order (the F axis everywhere).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Encoder {
+    fields: Vec<FieldEncoder>,
+}
+
+impl Encoder {
+    /// The feature fields, in schema order.
+    pub fn fields(&self) -> &[FieldEncoder] {
+        &self.fields
+    }
+
+    /// The shapes of the fields, `[F]`.
+    pub fn shapes(&self) -> Vec<FieldShape> {
+        self.fields.iter().map(FieldEncoder::shape).collect()
+    }
+
+    /// Encodes every row of a canonical batch.
+    ///
+    /// # Errors
+    /// [`EncodeError::NotCanonical`] if a feature column is absent or has another type.
+    pub fn encode(&self, batch: &RecordBatch) -> Result<Records, EncodeError> {
+        let mut records = Records::absent(&self.shapes(), batch.num_rows());
+        let (mut number, mut code) = (0, 0);
+        for (index, field) in self.fields.iter().enumerate() {
+            let mut slots = Slots {
+                records: &mut records,
+                field: index,
+                number,
+                code,
+            };
+            slots.fill(field, batch)?;
+            number += field.shape().numbers();
+            code += field.shape().codes();
+        }
+        Ok(records)
+    }
+}
+
+/// Where one field writes.
+struct Slots<'a> {
+    records: &'a mut Records,
+    field: usize,
+    number: usize,
+    code: usize,
+}
+
+impl Slots<'_> {
+    fn fill(&mut self, field: &FieldEncoder, batch: &RecordBatch) -> Result<(), EncodeError> {
+        match &field.value {
+            ValueEncoder::Numeric(encoder) => {
+                for (row, x) in present(numbers(batch, &field.name)?.iter()) {
+                    self.records.set_number(row, self.number, encoder.encode(x));
+                    self.records.set_present(row, self.field);
+                }
+            }
+            ValueEncoder::Categorical(encoder) => {
+                for (row, text) in present(texts(batch, &field.name)?.iter()) {
+                    self.records.set_code(row, self.code, encoder.encode(text));
+                    self.records.set_present(row, self.field);
+                }
+            }
+            ValueEncoder::Boolean => {
+                for (row, value) in present(booleans(batch, &field.name)?.iter()) {
+                    self.records.set_code(row, self.code, u32::from(value));
+                    self.records.set_present(row, self.field);
+                }
+            }
+            ValueEncoder::Timestamp { time_zone } => {
+                for (row, micros) in present(micros(batch, &field.name)?.iter()) {
+                    let Some(at) = day_time(micros, *time_zone) else {
+                        continue;
+                    };
+                    self.records.set_number(row, self.number, at.hour);
+                    self.records.set_code(row, self.code, at.hour as u32);
+                    self.records.set_code(row, self.code + 1, at.weekday);
+                    self.records.set_present(row, self.field);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Collects the statistics of fit rows, batch by batch.
+#[derive(Debug)]
+pub struct EncoderFitter {
+    fields: Vec<FieldFitter>,
+    rows: u64,
+    head_classes_max: usize,
+}
+
+#[derive(Debug)]
+struct FieldFitter {
+    name: String,
+    statistics: Statistics,
+    nulls: u64,
+}
+
+#[derive(Debug)]
+enum Statistics {
+    Numeric {
+        transform: Transform,
+        moments: Moments,
+    },
+    Categorical(FrequentValues),
+    Boolean,
+    Timestamp(Tz),
+}
+
+impl EncoderFitter {
+    /// A fitter of the given feature fields, in schema order.
+    ///
+    /// # Errors
+    /// [`EncodeError::NoFeature`] if there is none.
+    pub fn new<'a>(
+        features: impl IntoIterator<Item = &'a Field>,
+        head_classes_max: usize,
+    ) -> Result<Self, EncodeError> {
+        let fields: Vec<_> = features.into_iter().map(FieldFitter::new).collect();
+        if fields.is_empty() {
+            return Err(EncodeError::NoFeature);
+        }
+        Ok(Self {
+            fields,
+            rows: 0,
+            head_classes_max,
+        })
+    }
+
+    /// Adds every row of a canonical batch.
+    ///
+    /// # Errors
+    /// [`EncodeError::NotCanonical`] if a feature column is absent or has another type.
+    pub fn observe(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
+        self.rows += batch.num_rows() as u64;
+        self.fields
+            .iter_mut()
+            .try_for_each(|field| field.observe(batch))
+    }
+
+    /// The fitted encoder.
+    ///
+    /// # Errors
+    /// [`EncodeError::AllNull`] for the first feature that never had a value.
+    pub fn finish(self) -> Result<Encoder, EncodeError> {
+        let (rows, head_classes_max) = (self.rows, self.head_classes_max);
+        let fields = self
+            .fields
+            .into_iter()
+            .map(|field| field.finish(rows, head_classes_max));
+        Ok(Encoder {
+            fields: fields.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl FieldFitter {
+    fn new(field: &Field) -> Self {
+        let statistics = match field.kind {
+            Kind::Numeric => Statistics::Numeric {
+                transform: field.transform,
+                moments: Moments::default(),
+            },
+            Kind::Categorical => {
+                Statistics::Categorical(FrequentValues::new(field.max_cardinality))
+            }
+            Kind::Boolean => Statistics::Boolean,
+            Kind::Timestamp => Statistics::Timestamp(field.time_zone),
+        };
+        Self {
+            name: field.name.clone(),
+            statistics,
+            nulls: 0,
+        }
+    }
+
+    fn observe(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
+        match &mut self.statistics {
+            Statistics::Numeric { transform, moments } => {
+                let column = numbers(batch, &self.name)?;
+                self.nulls += column.null_count() as u64;
+                column
+                    .iter()
+                    .flatten()
+                    .for_each(|x| moments.observe(apply(*transform, x)));
+            }
+            Statistics::Categorical(frequent) => {
+                let column = texts(batch, &self.name)?;
+                self.nulls += column.null_count() as u64;
+                column
+                    .iter()
+                    .flatten()
+                    .for_each(|text| frequent.observe(text));
+            }
+            Statistics::Boolean => {
+                self.nulls += booleans(batch, &self.name)?.null_count() as u64;
+            }
+            Statistics::Timestamp(_) => {
+                self.nulls += micros(batch, &self.name)?.null_count() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, rows: u64, head_classes_max: usize) -> Result<FieldEncoder, EncodeError> {
+        if self.nulls == rows {
+            return Err(EncodeError::AllNull {
+                field: self.name,
+                rows,
+            });
+        }
+        let value = match self.statistics {
+            Statistics::Numeric { transform, moments } => {
+                ValueEncoder::Numeric(NumericEncoder::fit(transform, &moments))
+            }
+            Statistics::Categorical(frequent) => {
+                ValueEncoder::Categorical(CategoricalEncoder::fit(frequent, head_classes_max))
+            }
+            Statistics::Boolean => ValueEncoder::Boolean,
+            Statistics::Timestamp(time_zone) => ValueEncoder::Timestamp { time_zone },
+        };
+        Ok(FieldEncoder {
+            name: self.name,
+            value,
+            rows,
+            nulls: self.nulls,
+        })
+    }
+}
+
+fn present<T>(values: impl Iterator<Item = Option<T>>) -> impl Iterator<Item = (usize, T)> {
+    values
+        .enumerate()
+        .filter_map(|(row, value)| value.map(|value| (row, value)))
+}
+
+fn column<'a, A>(
+    batch: &'a RecordBatch,
+    field: &str,
+    expected: &'static str,
+    cast: impl Fn(&'a dyn Array) -> Option<&'a A>,
+) -> Result<&'a A, EncodeError> {
+    let column = batch.column_by_name(field);
+    column
+        .and_then(|column| cast(column.as_ref()))
+        .ok_or_else(|| EncodeError::NotCanonical {
+            field: field.to_owned(),
+            expected,
+            found: column.map_or_else(|| "no column".to_owned(), |c| c.data_type().to_string()),
+        })
+}
+
+fn numbers<'a>(batch: &'a RecordBatch, field: &str) -> Result<&'a Float64Array, EncodeError> {
+    column(batch, field, "Float64", |c| {
+        c.as_primitive_opt::<Float64Type>()
+    })
+}
+
+fn texts<'a>(batch: &'a RecordBatch, field: &str) -> Result<&'a StringArray, EncodeError> {
+    column(batch, field, "Utf8", |c| c.as_string_opt::<i32>())
+}
+
+fn booleans<'a>(batch: &'a RecordBatch, field: &str) -> Result<&'a BooleanArray, EncodeError> {
+    column(batch, field, "Boolean", |c| c.as_boolean_opt())
+}
+
+fn micros<'a>(
+    batch: &'a RecordBatch,
+    field: &str,
+) -> Result<&'a arrow::array::TimestampMicrosecondArray, EncodeError> {
+    column(batch, field, "Timestamp(Microsecond)", |c| {
+        c.as_primitive_opt::<TimestampMicrosecondType>()
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::schema::{FieldPath, Role};
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+    use std::sync::Arc;
+
+    fn field(name: &str, kind: Kind) -> Field {
+        Field {
+            name: name.to_owned(),
+            kind,
+            role: Role::Feature,
+            path: FieldPath::parse(name),
+            nullable: true,
+            transform: Transform::None,
+            unit: None,
+            time_zone: Tz::UTC,
+            parse: false,
+            max_cardinality: 100,
+            redact: false,
+        }
+    }
+
+    fn batch() -> RecordBatch {
+        let columns: [(&str, ArrayRef); 4] = [
+            (
+                "amount",
+                Arc::new(Float64Array::from(vec![Some(1.0), None, Some(3.0)])),
+            ),
+            (
+                "country",
+                Arc::new(StringArray::from(vec![Some("CH"), Some("CH"), Some("FR")])),
+            ),
+            (
+                "online",
+                Arc::new(BooleanArray::from(vec![Some(true), Some(false), None])),
+            ),
+            (
+                "at",
+                Arc::new(TimestampMicrosecondArray::from(vec![
+                    Some(0),
+                    None,
+                    Some(3_600_000_000),
+                ])),
+            ),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn fields() -> Vec<Field> {
+        [
+            ("amount", Kind::Numeric),
+            ("country", Kind::Categorical),
+            ("online", Kind::Boolean),
+            ("at", Kind::Timestamp),
+        ]
+        .map(|(name, kind)| field(name, kind))
+        .to_vec()
+    }
+
+    fn fitted() -> Encoder {
+        let fields = fields();
+        let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
+        fitter.observe(&batch()).unwrap();
+        fitter.finish().unwrap()
+    }
+
+    #[test]
+    fn every_kind_is_encoded_into_its_slots() {
+        let records = fitted().encode(&batch()).unwrap();
+        assert_eq!(records.numbers(0), [-1.0, 0.0]);
+        assert_eq!(records.numbers(2), [1.0, 1.0]);
+        // Code slots: country, online, hour, weekday (1970-01-01 was a Thursday).
+        assert_eq!(records.codes(0), [1, 1, 0, 3]);
+        assert_eq!(records.codes(2), [2, 0, 1, 3]);
+        assert_eq!(records.present(0), [true; 4]);
+        assert_eq!(records.present(1), [false, true, true, false]);
+    }
+
+    #[test]
+    fn an_absent_field_leaves_zeros_in_its_slots() {
+        let records = fitted().encode(&batch()).unwrap();
+        assert_eq!(records.numbers(1), [0.0, 0.0]);
+        assert_eq!(records.codes(1), [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_field_without_any_value_is_refused_by_name() {
+        let fields = [field("amount", Kind::Numeric)];
+        let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
+        let empty: ArrayRef = Arc::new(Float64Array::from(vec![None::<f64>; 2]));
+        fitter
+            .observe(&RecordBatch::try_from_iter([("amount", empty)]).unwrap())
+            .unwrap();
+        let error = fitter.finish().unwrap_err();
+        assert_eq!(
+            error,
+            EncodeError::AllNull {
+                field: "amount".to_owned(),
+                rows: 2
+            }
+        );
+    }
+
+    #[test]
+    fn a_column_of_another_type_is_refused_by_name() {
+        let wrong: ArrayRef = Arc::new(StringArray::from(vec!["1"]));
+        let batch = RecordBatch::try_from_iter([("amount", wrong)]).unwrap();
+        let error = fitted().encode(&batch).unwrap_err().to_string();
+        assert!(
+            error.contains("'amount'") && error.contains("Utf8"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_stored_encoder_encodes_the_same() {
+        let encoder = fitted();
+        let stored = serde_json::to_string(&encoder).unwrap();
+        let loaded: Encoder = serde_json::from_str(&stored).unwrap();
+        assert_eq!(
+            loaded.encode(&batch()).unwrap(),
+            encoder.encode(&batch()).unwrap()
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! The shape of the model: what a user may choose, checked before anything is built.
+
+use super::likelihood::Likelihood;
+use super::likelihood::histogram::{DEFAULT_BINS, DEFAULT_SMOOTHING_BINS};
+use super::mask::{DEFAULT_RATIOS, DEFAULT_ROUNDS, MaskPlan};
+use serde::{Deserialize, Serialize};
+
+/// Width of the hidden layers: with three blocks about 0.6 million weights on 29 fields.
+pub const DEFAULT_WIDTH: usize = 192;
+/// Residual blocks.
+pub const DEFAULT_BLOCKS: usize = 3;
+/// Numbers of a category's input embedding at most.
+pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
+
+/// How fields become an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Visible values, embeddings and the visibility mask, concatenated, through residual pre-norm blocks.
+    Mlp,
+}
+
+/// What stands in the place of a hidden value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Masking {
+    /// A learned value a field.
+    Token,
+    /// Zero; the visibility mask tells it from a visible zero.
+    Drop,
+}
+
+/// The `[model]` section of a training configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// How fields become an output.
+    pub architecture: Architecture,
+    /// What stands in the place of a hidden value.
+    pub masking: Masking,
+    /// Readings of a number, at least one, none twice.
+    pub likelihood: Vec<Likelihood>,
+    /// D: width of the hidden layers, 1..=4,096.
+    pub width: usize,
+    /// Residual blocks, 1..=32.
+    pub blocks: usize,
+    /// Share of hidden units that training removes, 0 <= dropout < 1.
+    pub dropout: f32,
+    /// Numbers of a category's input embedding at most, 1..=256.
+    pub embedding_dim_max: usize,
+    /// Bins of the histogram reading, 2..=1,024.
+    pub histogram_bins: usize,
+    /// Smoothing of its targets in bins, > 0.
+    pub histogram_smoothing_bins: f32,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            architecture: Architecture::Mlp,
+            masking: Masking::Drop,
+            likelihood: vec![Likelihood::Histogram, Likelihood::StudentT],
+            width: DEFAULT_WIDTH,
+            blocks: DEFAULT_BLOCKS,
+            dropout: 0.0,
+            embedding_dim_max: DEFAULT_EMBEDDING_DIM_MAX,
+            histogram_bins: DEFAULT_BINS,
+            histogram_smoothing_bins: DEFAULT_SMOOTHING_BINS,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Everything that is wrong, each with key, value and limit; empty if nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Faults::default();
+        faults.range("model.width", self.width, 1, 4096);
+        faults.range("model.blocks", self.blocks, 1, 32);
+        faults.range("model.embedding_dim_max", self.embedding_dim_max, 1, 256);
+        faults.range("model.histogram_bins", self.histogram_bins, 2, 1024);
+        faults.require((0.0..1.0).contains(&self.dropout), || {
+            format!(
+                "model.dropout = {}: must be at least 0 and below 1",
+                self.dropout
+            )
+        });
+        let smoothing = self.histogram_smoothing_bins;
+        faults.require(smoothing > 0.0 && smoothing <= 100.0, || {
+            format!("model.histogram_smoothing_bins = {smoothing}: must be above 0 and at most 100")
+        });
+        faults.require(!self.likelihood.is_empty(), || {
+            "model.likelihood = []: at least one reading is needed".to_owned()
+        });
+        for (i, reading) in self.likelihood.iter().enumerate() {
+            faults.require(!self.likelihood[..i].contains(reading), || {
+                format!("model.likelihood: {reading:?} is named twice")
+            });
+        }
+        faults.0
+    }
+}
+
+/// The `[views]` section: how scoring hides fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ViewsConfig {
+    /// How the views are chosen.
+    pub plan: MaskPlan,
+    /// Mask ratios, each in (0, 1].
+    pub ratios: Vec<f32>,
+    /// Times that each field is hidden at each ratio, 1..=64.
+    pub rounds: usize,
+}
+
+impl Default for ViewsConfig {
+    fn default() -> Self {
+        Self {
+            plan: MaskPlan::Balanced,
+            ratios: DEFAULT_RATIOS.to_vec(),
+            rounds: DEFAULT_ROUNDS,
+        }
+    }
+}
+
+impl ViewsConfig {
+    /// Everything that is wrong, each with key, value and limit; empty if nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Faults::default();
+        faults.range("views.rounds", self.rounds, 1, 64);
+        faults.range("views.ratios (how many)", self.ratios.len(), 1, 32);
+        for &ratio in &self.ratios {
+            faults.require(ratio > 0.0 && ratio <= 1.0, || {
+                format!("views.ratios: {ratio} must be above 0 and at most 1")
+            });
+        }
+        faults.0
+    }
+}
+
+/// Collects what is wrong with a configuration, so that all of it is reported at once.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(pub(crate) Vec<String>);
+
+impl Faults {
+    pub(crate) fn require(&mut self, holds: bool, message: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(message());
+        }
+    }
+
+    pub(crate) fn range(&mut self, key: &str, value: usize, min: usize, max: usize) {
+        self.require((min..=max).contains(&value), || {
+            format!("{key} = {value}: must be within {min}..={max}")
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(ModelConfig::default().faults(), Vec::<String>::new());
+        assert_eq!(ViewsConfig::default().faults(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let config = ModelConfig {
+            width: 0,
+            dropout: f32::NAN,
+            likelihood: vec![Likelihood::Gaussian, Likelihood::Gaussian],
+            histogram_smoothing_bins: 0.0,
+            ..ModelConfig::default()
+        };
+        let faults = config.faults();
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        let views = ViewsConfig {
+            ratios: vec![0.0, 1.5],
+            ..ViewsConfig::default()
+        };
+        assert_eq!(views.faults().len(), 2);
+    }
+}

@@ -1,0 +1,303 @@
+//! The output layer's layout: which logits belong to which field, and what they say of its true value.
+//!
+//! A field's logits are, in this order: whether it is null (only if the fit rows had nulls), then the outputs of every
+//! reading of a number, or the class logits of a category, yes/no, hour and weekday. Letters: O outputs of all heads,
+//! R readings; a field that is no number has one surprise, which counts for every reading.
+
+use super::likelihood::histogram::Histogram;
+use super::likelihood::location_scale::Family;
+use super::likelihood::{Likelihood, discrete};
+use super::target::Target;
+use crate::features::{Encoder, FieldShape, HOURS, WEEKDAYS};
+use std::ops::Range;
+
+/// How a number is read: the head of one [`Likelihood`].
+#[derive(Debug, Clone)]
+pub enum Reading {
+    /// Bins.
+    Histogram(Histogram),
+    /// Location and scale.
+    LocationScale(Family),
+}
+
+impl Reading {
+    fn new(likelihood: Likelihood, bins: usize, smoothing_bins: f32) -> Self {
+        match likelihood {
+            Likelihood::Histogram => Self::Histogram(Histogram::new(bins, smoothing_bins)),
+            Likelihood::StudentT => Self::LocationScale(Family::StudentT),
+            Likelihood::Gaussian => Self::LocationScale(Family::Gaussian),
+            Likelihood::SquaredError => Self::LocationScale(Family::SquaredError),
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        match self {
+            Self::Histogram(histogram) => histogram.bins(),
+            Self::LocationScale(family) => family.outputs(),
+        }
+    }
+
+    fn surprise(&self, output: &[f32], z: f32) -> f32 {
+        match self {
+            Self::Histogram(histogram) => histogram.surprise(output, z),
+            Self::LocationScale(family) => family.loss(output, z, 1.0, None),
+        }
+    }
+
+    fn loss(&self, output: &[f32], z: f32, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
+        match self {
+            Self::Histogram(histogram) => histogram.loss(output, z, weight, gradient),
+            Self::LocationScale(family) => family.loss(output, z, weight, gradient),
+        }
+    }
+}
+
+/// What nullness costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Nullness {
+    /// Predicted by a logit of its own.
+    Learned,
+    /// The fit rows had no null: a fixed cost in nats, by the rule of Krichevsky & Trofimov.
+    Never { null: f32, present: f32 },
+}
+
+/// The head of one field: its logits and how they are read.
+#[derive(Debug, Clone)]
+pub struct FieldHead {
+    shape: FieldShape,
+    outputs: Range<usize>,
+    nullness: Nullness,
+}
+
+/// The heads of all fields.
+#[derive(Debug, Clone)]
+pub struct Heads {
+    fields: Vec<FieldHead>,
+    readings: Vec<Reading>,
+    outputs: usize,
+}
+
+impl Heads {
+    /// The heads of the encoder's fields with the given readings of numbers, at least one.
+    pub fn new(
+        encoder: &Encoder,
+        likelihoods: &[Likelihood],
+        bins: usize,
+        smoothing_bins: f32,
+    ) -> Self {
+        let readings: Vec<_> = likelihoods
+            .iter()
+            .map(|&l| Reading::new(l, bins, smoothing_bins))
+            .collect();
+        let number: usize = readings.iter().map(Reading::outputs).sum();
+        let mut outputs = 0;
+        let mut fields = Vec::with_capacity(encoder.fields().len());
+        for field in encoder.fields() {
+            let value = match field.shape() {
+                FieldShape::Numeric => number,
+                FieldShape::Categorical { classes, .. } => classes as usize,
+                FieldShape::Boolean => 1,
+                FieldShape::Timestamp => HOURS + WEEKDAYS,
+            };
+            let nullness = if field.nulls > 0 {
+                Nullness::Learned
+            } else {
+                let null = 0.5 / (field.rows + 1) as f64;
+                Nullness::Never {
+                    null: -null.ln() as f32,
+                    present: -(-null).ln_1p() as f32,
+                }
+            };
+            let start = outputs;
+            outputs += value + usize::from(nullness == Nullness::Learned);
+            fields.push(FieldHead {
+                shape: field.shape(),
+                outputs: start..outputs,
+                nullness,
+            });
+        }
+        Self {
+            fields,
+            readings,
+            outputs,
+        }
+    }
+
+    /// O.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// R: at least 1.
+    pub fn readings(&self) -> usize {
+        self.readings.len()
+    }
+
+    /// The head of a field.
+    pub fn field(&self, field: usize) -> FieldView<'_> {
+        FieldView {
+            head: &self.fields[field],
+            readings: &self.readings,
+        }
+    }
+
+    /// F.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
+/// The head of one field together with the readings of numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldView<'a> {
+    head: &'a FieldHead,
+    readings: &'a [Reading],
+}
+
+impl<'a> FieldView<'a> {
+    /// The columns of the output layer that are this field's.
+    pub fn outputs(&self) -> Range<usize> {
+        self.head.outputs.clone()
+    }
+
+    /// What kind of field it is.
+    pub fn shape(&self) -> FieldShape {
+        self.head.shape
+    }
+
+    /// The readings of a number with the places of their outputs within the field's logits.
+    pub fn reading_outputs(&self) -> impl Iterator<Item = (&'a Reading, Range<usize>)> + use<'a> {
+        let mut start = self.value_start();
+        self.readings.iter().map(move |reading| {
+            let range = start..start + reading.outputs();
+            start = range.end;
+            (reading, range)
+        })
+    }
+
+    /// Where the logits of the value start: after that of nullness, if there is one.
+    pub fn value_start(&self) -> usize {
+        usize::from(self.head.nullness == Nullness::Learned)
+    }
+
+    /// The surprise of `target` under the field's `logits`, one a reading, `[R]`.
+    pub fn surprises(&self, logits: &[f32], target: &Target, out: &mut [f32]) {
+        let nullness = self.null_surprise(logits, matches!(target, Target::Absent));
+        let value = &logits[self.value_start()..];
+        if let Target::Number(z) = *target {
+            let mut start = 0;
+            for (surprise, reading) in out.iter_mut().zip(self.readings) {
+                let output = &value[start..start + reading.outputs()];
+                *surprise = nullness + reading.surprise(output, z);
+                start += reading.outputs();
+            }
+        } else {
+            out.fill(nullness + discrete_surprise(value, target));
+        }
+    }
+
+    /// The training loss of `target`; adds `weight` times its gradient to `gradient`.
+    ///
+    /// The sum over the readings of a number; nothing for a value without a class.
+    pub fn loss(
+        &self,
+        logits: &[f32],
+        target: &Target,
+        weight: f32,
+        gradient: Option<&mut [f32]>,
+    ) -> f32 {
+        let start = self.value_start();
+        let mut gradient = gradient;
+        let mut loss = 0.0;
+        if start == 1 {
+            let null = matches!(target, Target::Absent);
+            let g = part(&mut gradient, 0..1).map(|g| &mut g[0]);
+            loss += discrete::bernoulli(logits[0], null, weight, g);
+        }
+        let mut gradient = part(&mut gradient, start..logits.len());
+        loss + self.value_loss(&logits[start..], target, weight, &mut gradient)
+    }
+
+    /// The loss of the value alone; `value` and `gradient` start behind the logit of nullness.
+    fn value_loss(
+        &self,
+        value: &[f32],
+        target: &Target,
+        weight: f32,
+        gradient: &mut Option<&mut [f32]>,
+    ) -> f32 {
+        match *target {
+            Target::Absent | Target::Unseen { .. } => 0.0,
+            Target::Number(z) => {
+                let (mut at, mut sum) = (0, 0.0);
+                for reading in self.readings {
+                    let range = at..at + reading.outputs();
+                    at = range.end;
+                    sum += reading.loss(&value[range.clone()], z, weight, part(gradient, range));
+                }
+                sum
+            }
+            Target::Category { class, .. } => discrete::categorical(
+                value,
+                class as usize,
+                weight,
+                part(gradient, 0..value.len()),
+            ),
+            Target::Boolean(outcome) => {
+                let g = part(gradient, 0..1).map(|g| &mut g[0]);
+                discrete::bernoulli(value[0], outcome, weight, g)
+            }
+            Target::Timestamp { hour, weekday } => {
+                let (hours, days) = (0..HOURS, HOURS..HOURS + WEEKDAYS);
+                let (h, d) = (hour as usize, weekday as usize);
+                let by_hour = part(gradient, hours.clone());
+                let loss = discrete::categorical(&value[hours], h, weight, by_hour);
+                let by_day = part(gradient, days.clone());
+                loss + discrete::categorical(&value[days], d, weight, by_day)
+            }
+        }
+    }
+
+    fn null_surprise(&self, logits: &[f32], is_null: bool) -> f32 {
+        match self.head.nullness {
+            Nullness::Learned => discrete::bernoulli(logits[0], is_null, 1.0, None),
+            Nullness::Never { null, present } => {
+                if is_null {
+                    null
+                } else {
+                    present
+                }
+            }
+        }
+    }
+}
+
+/// The part of an optional gradient that belongs to `range`.
+fn part<'g>(gradient: &'g mut Option<&mut [f32]>, range: Range<usize>) -> Option<&'g mut [f32]> {
+    gradient.as_deref_mut().map(|gradient| &mut gradient[range])
+}
+
+/// The surprise of a value that is no number, nats; 0 for an absent one.
+fn discrete_surprise(value: &[f32], target: &Target) -> f32 {
+    match *target {
+        Target::Absent | Target::Number(_) => 0.0,
+        Target::Category {
+            class,
+            within_class,
+        } => discrete::categorical(value, class as usize, 1.0, None) + within_class,
+        Target::Unseen {
+            floor,
+            within_class_max,
+        } => floor.max(discrete::categorical_max(value) + within_class_max),
+        Target::Boolean(outcome) => discrete::bernoulli(value[0], outcome, 1.0, None),
+        Target::Timestamp { hour, weekday } => {
+            discrete::categorical(&value[..HOURS], hour as usize, 1.0, None)
+                + discrete::categorical(&value[HOURS..], weekday as usize, 1.0, None)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Records and hidden fields become the tensors that the first layer reads.
+//!
+//! Letters: B rows, N' input numbers (numeric 1: z; boolean 1: -1 or 1; timestamp 4: sine and cosine of hour and
+//! weekday), F fields. A field is visible if it is neither hidden nor null; the values of others are zero here, so no
+//! hidden or null value can leak into the model.
+
+use crate::features::{FieldShape, HOURS, Records, WEEKDAYS};
+use candle_core::{Device, Result, Tensor};
+use std::f32::consts::TAU;
+
+/// The input tensors of B rows.
+#[derive(Debug)]
+pub struct Inputs {
+    /// `[B, N']` f32; zero where not visible.
+    pub numbers: Tensor,
+    /// `[B, N']` f32: 1 where the number's field is not visible.
+    pub numbers_hidden: Tensor,
+    /// One `[B]` u32 a categorical field, in field order; 0 where not visible.
+    pub codes: Vec<Tensor>,
+    /// One `[B, 1]` f32 a categorical field: whether it is visible.
+    pub codes_visible: Vec<Tensor>,
+    /// `[B, F]` f32: whether each field is visible.
+    pub visible: Tensor,
+}
+
+/// Assembles [`Inputs`] row by row.
+#[derive(Debug)]
+pub struct InputBuilder<'a> {
+    shapes: &'a [FieldShape],
+    rows: usize,
+    numbers: Vec<f32>,
+    numbers_hidden: Vec<f32>,
+    codes: Vec<Vec<u32>>,
+    visible: Vec<f32>,
+}
+
+/// Input numbers of a field.
+pub fn input_numbers(shape: FieldShape) -> usize {
+    match shape {
+        FieldShape::Numeric | FieldShape::Boolean => 1,
+        FieldShape::Timestamp => 4,
+        FieldShape::Categorical { .. } => 0,
+    }
+}
+
+impl<'a> InputBuilder<'a> {
+    /// An empty builder with room for `rows` rows of the given fields.
+    pub fn new(shapes: &'a [FieldShape], rows: usize) -> Self {
+        let numbers: usize = shapes.iter().map(|&s| input_numbers(s)).sum();
+        let categories = shapes
+            .iter()
+            .filter(|s| matches!(s, FieldShape::Categorical { .. }))
+            .count();
+        Self {
+            shapes,
+            rows: 0,
+            numbers: Vec::with_capacity(rows * numbers),
+            numbers_hidden: Vec::with_capacity(rows * numbers),
+            codes: vec![Vec::with_capacity(rows); categories],
+            visible: Vec::with_capacity(rows * shapes.len()),
+        }
+    }
+
+    /// Appends record `row` with the fields for which `hidden` is true hidden.
+    pub fn push(&mut self, records: &Records, row: usize, hidden: impl Fn(usize) -> bool) {
+        let (numbers, codes) = (records.numbers(row), records.codes(row));
+        let (mut number, mut code, mut category) = (0, 0, 0);
+        for (field, &shape) in self.shapes.iter().enumerate() {
+            let visible = records.present(row)[field] && !hidden(field);
+            self.visible.push(f32::from(visible));
+            let width = input_numbers(shape);
+            self.numbers_hidden
+                .extend(std::iter::repeat_n(f32::from(!visible), width));
+            match shape {
+                FieldShape::Categorical { .. } => {
+                    self.codes[category].push(if visible { codes[code] } else { 0 });
+                    category += 1;
+                }
+                _ if !visible => self.numbers.extend(std::iter::repeat_n(0.0, width)),
+                FieldShape::Numeric => self.numbers.push(numbers[number]),
+                FieldShape::Boolean => self.numbers.push(codes[code] as f32 * 2.0 - 1.0),
+                FieldShape::Timestamp => {
+                    let hour = numbers[number] / HOURS as f32 * TAU;
+                    let day = codes[code + 1] as f32 / WEEKDAYS as f32 * TAU;
+                    self.numbers
+                        .extend([hour.sin(), hour.cos(), day.sin(), day.cos()]);
+                }
+            }
+            number += shape.numbers();
+            code += shape.codes();
+        }
+        self.rows += 1;
+    }
+
+    /// Replaces the visible category codes for which `drop` is true by 0, the unknown value.
+    ///
+    /// Training does so now and then: otherwise the embedding of unknown values would keep its random start.
+    pub fn drop_codes(&mut self, mut drop: impl FnMut() -> bool) {
+        for code in self.codes.iter_mut().flatten() {
+            // The draw comes first, so that the random stream does not depend on the data.
+            if drop() {
+                *code = 0;
+            }
+        }
+    }
+
+    /// The tensors.
+    ///
+    /// # Errors
+    /// If candle cannot make them.
+    pub fn finish(self) -> Result<Inputs> {
+        let device = &Device::Cpu;
+        let rows = self.rows;
+        let fields = self.shapes.len();
+        let width: usize = self.shapes.iter().map(|&s| input_numbers(s)).sum();
+        let mut codes_visible = Vec::new();
+        for (field, shape) in self.shapes.iter().enumerate() {
+            if matches!(shape, FieldShape::Categorical { .. }) {
+                let column: Vec<f32> = self
+                    .visible
+                    .iter()
+                    .skip(field)
+                    .step_by(fields)
+                    .copied()
+                    .collect();
+                codes_visible.push(Tensor::from_vec(column, (rows, 1), device)?);
+            }
+        }
+        let codes = self
+            .codes
+            .into_iter()
+            .map(|codes| Tensor::from_vec(codes, rows, device));
+        Ok(Inputs {
+            numbers: Tensor::from_vec(self.numbers, (rows, width), device)?,
+            numbers_hidden: Tensor::from_vec(self.numbers_hidden, (rows, width), device)?,
+            codes: codes.collect::<Result<_>>()?,
+            codes_visible,
+            visible: Tensor::from_vec(self.visible, (rows, fields), device)?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_and_null_values_do_not_reach_the_inputs() {
+        let shapes = [
+            FieldShape::Numeric,
+            FieldShape::Categorical {
+                codes: 5,
+                classes: 5,
+            },
+            FieldShape::Boolean,
+            FieldShape::Timestamp,
+        ];
+        let mut records = Records::absent(&shapes, 1);
+        records.set_number(0, 0, 7.0);
+        records.set_number(0, 1, 6.0);
+        [3, 1, 6, 2]
+            .iter()
+            .enumerate()
+            .for_each(|(slot, &code)| records.set_code(0, slot, code));
+        [0, 1, 3]
+            .iter()
+            .for_each(|&field| records.set_present(0, field));
+        let mut builder = InputBuilder::new(&shapes, 2);
+        builder.push(&records, 0, |field| field < 2);
+        builder.push(&records, 0, |field| field == 3);
+        let inputs = builder.finish().unwrap();
+        let rows = inputs.numbers.to_vec2::<f32>().unwrap();
+        assert_eq!(rows[0][..2], [0.0, 0.0], "hidden number, null boolean");
+        assert!(
+            (rows[0][2] - 1.0).abs() < 1e-6,
+            "six o'clock is a quarter of the day"
+        );
+        assert_eq!(rows[1], [7.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(inputs.codes[0].to_vec1::<u32>().unwrap(), [0, 3]);
+        let visible = inputs.visible.to_vec2::<f32>().unwrap();
+        assert_eq!(visible, [[0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]]);
+    }
+}

@@ -1,0 +1,120 @@
+//! The histogram head: a softmax over equal bins of asinh(2 z), trained against Gaussian-smoothed targets.
+//!
+//! The smoothed-target histogram loss of Imani & White 2018 ("Improving Regression Performance with Distributional
+//! Losses"). Smoothing makes neighbouring bins share what they learn, and the squashed scale gives the tails bins of
+//! their own without starving the centre. The surprise is -log of the true bin's probability.
+
+use crate::features::numeric::{CLIP, SQUASH, squash, unsquash};
+use crate::model::ops::math::{exp, log_sum_exp};
+
+/// Bins of the head: about 0.1 of a standard deviation each at the centre. 64 did best among 24, 64 and 100 on card data.
+pub const DEFAULT_BINS: usize = 64;
+/// Standard deviation of the target's smoothing, in bins.
+pub const DEFAULT_SMOOTHING_BINS: f32 = 1.0;
+/// Standard deviations after which the smoothed target is taken as zero; e^-18 of a bin's weight is below f32's reach.
+const SMOOTHING_REACH: f32 = 6.0;
+
+/// The bins and the smoothing of a histogram head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    bins: usize,
+    limit: f32,
+    /// Unnormalised weight of a bin by its distance from the true one.
+    kernel: Vec<f32>,
+}
+
+impl Histogram {
+    /// `bins` >= 2 equal bins of asinh(2 z) over z in -10..=10, targets smoothed by `smoothing_bins` > 0 bins.
+    pub fn new(bins: usize, smoothing_bins: f32) -> Self {
+        let reach = ((SMOOTHING_REACH * smoothing_bins).ceil() as usize).min(bins - 1);
+        let kernel = (0..=reach)
+            .map(|d| (-0.5 * (d as f32 / smoothing_bins).powi(2)).exp())
+            .collect();
+        Self {
+            bins,
+            limit: (CLIP as f32 * SQUASH).asinh() + 1e-3,
+            kernel,
+        }
+    }
+
+    /// Logits of the head.
+    pub fn bins(&self) -> usize {
+        self.bins
+    }
+
+    /// The bin of z.
+    pub fn bin(&self, z: f32) -> usize {
+        let position = (squash(z) + self.limit) / (2.0 * self.limit) * self.bins as f32;
+        (position.max(0.0) as usize).min(self.bins - 1)
+    }
+
+    /// z at the lower edge of bin `edge`, 0..=bins, or at a fraction between two edges; within -10..=10.
+    pub fn edge(&self, edge: f32) -> f32 {
+        let squashed = edge / self.bins as f32 * 2.0 * self.limit - self.limit;
+        unsquash(squashed).clamp(-CLIP as f32, CLIP as f32)
+    }
+
+    /// -log p(bin of z) in nats, >= 0.
+    pub fn surprise(&self, logits: &[f32], z: f32) -> f32 {
+        log_sum_exp(logits) - logits[self.bin(z)]
+    }
+
+    /// The cross entropy of the smoothed target; adds `weight` times its gradient to `gradient`.
+    pub fn loss(&self, logits: &[f32], z: f32, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
+        let log_norm = log_sum_exp(logits);
+        let bin = self.bin(z);
+        let first = bin.saturating_sub(self.kernel.len() - 1);
+        let last = (bin + self.kernel.len() - 1).min(self.bins - 1);
+        let target = |j: usize| self.kernel[j.abs_diff(bin)];
+        let mass: f32 = (first..=last).map(target).sum();
+        let expected: f32 = (first..=last).map(|j| target(j) * logits[j]).sum::<f32>() / mass;
+        if let Some(gradient) = gradient {
+            for (g, &logit) in gradient.iter_mut().zip(logits) {
+                *g += weight * exp(logit - log_norm);
+            }
+            for j in first..=last {
+                gradient[j] -= weight * target(j) / mass;
+            }
+        }
+        log_norm - expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::likelihood::tests::assert_gradient;
+    use proptest::prelude::*;
+
+    #[test]
+    fn loss_and_surprise_equal_the_prototypes() {
+        // NumPy: n = 8; limit = np.arcsinh(20) + 1e-3; edges = np.sinh(np.linspace(-limit, limit, n + 1)[1:-1]) / 2
+        //   o = np.array([.1, -.2, .3, 1, .5, 0, -1, .2]); lp = o - np.log(np.exp(o).sum()); b = (.7 > edges).sum()
+        //   t = np.exp(-.5 * (np.arange(n) - b)**2); b, -lp[b], -(t / t.sum() * lp).sum() -> 5, 2.325329, 2.380474
+        let histogram = Histogram::new(8, 1.0);
+        let logits = [0.1, -0.2, 0.3, 1.0, 0.5, 0.0, -1.0, 0.2];
+        assert_eq!(histogram.bin(0.7), 5);
+        assert!((histogram.surprise(&logits, 0.7) - 2.325_329).abs() < 1e-5);
+        assert!((histogram.loss(&logits, 0.7, 1.0, None) - 2.380_474).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences() {
+        let histogram = Histogram::new(12, 1.5);
+        let logits: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
+        for z in [-10.0, -0.3, 0.0, 2.0, 10.0] {
+            assert_gradient(&logits, |logits, g| histogram.loss(logits, z, 0.7, g), 0.7);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_has_a_bin_whose_edges_enclose_it(z in -10.0..10.0f32, bins in 2usize..200) {
+            let histogram = Histogram::new(bins, 1.0);
+            let bin = histogram.bin(z);
+            prop_assert!(bin < bins);
+            prop_assert!(histogram.edge(bin as f32) <= z + 1e-3);
+            prop_assert!(histogram.edge(bin as f32 + 1.0) >= z - 1e-3);
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Which fields are hidden: the random masks of training and the fixed views of scoring.
+//!
+//! Letters: F fields, K views, S strata (mask ratios). A view is one set of hidden fields; a stratum is the views of one
+//! mask ratio. Views are drawn once, stored in the bundle and used for every record, so that a record has one score.
+
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+/// Mask ratios of scoring: low ones see broken dependence between fields, 1.0 sees marginal extremes.
+pub const DEFAULT_RATIOS: [f32; 4] = [0.15, 0.35, 0.65, 1.0];
+/// Times that each field is hidden at each ratio; two halve the noise of the drawn partition.
+pub const DEFAULT_ROUNDS: usize = 2;
+/// Views of a model at most: a bound on the cost of a record.
+pub const VIEWS_MAX: usize = 4096;
+
+/// How the views of scoring are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskPlan {
+    /// Every field is hidden equally often at every ratio: up to 0.5 each part of a random partition is hidden in turn,
+    /// above it each part is the only one visible, at 1 nothing is visible.
+    Balanced,
+    /// Every field of a view is hidden with the ratio's probability, as many views as `balanced` would have.
+    Random,
+    /// One view a field, which hides only that field; ratios and rounds do not matter.
+    LeaveOneOut,
+}
+
+/// The views of one mask ratio.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stratum {
+    /// The share of hidden fields, in (0, 1].
+    pub ratio: f32,
+    /// The hidden fields of each view, ascending.
+    pub hidden: Vec<Vec<u32>>,
+}
+
+/// All views, stratum by stratum.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Views {
+    strata: Vec<Stratum>,
+}
+
+impl Views {
+    /// Draws the views of `fields` fields. Every field is hidden in at least one view.
+    ///
+    /// `ratios` lie in (0, 1], `rounds` >= 1.
+    pub fn draw(
+        plan: MaskPlan,
+        ratios: &[f32],
+        rounds: usize,
+        fields: usize,
+        rng: &mut impl Rng,
+    ) -> Self {
+        if plan == MaskPlan::LeaveOneOut {
+            let hidden = (0..fields as u32).map(|field| vec![field]).collect();
+            return Self {
+                strata: vec![Stratum {
+                    ratio: 1.0 / fields as f32,
+                    hidden,
+                }],
+            };
+        }
+        let strata = ratios.iter().map(|&ratio| {
+            let mut hidden = balanced(ratio, rounds, fields, rng);
+            if plan == MaskPlan::Random {
+                hidden = random(ratio, hidden.len(), fields, rng);
+            }
+            Stratum { ratio, hidden }
+        });
+        Self {
+            strata: strata.collect(),
+        }
+    }
+
+    /// The strata, in the order of the configured ratios.
+    pub fn strata(&self) -> &[Stratum] {
+        &self.strata
+    }
+
+    /// K.
+    pub fn len(&self) -> usize {
+        self.strata.iter().map(|s| s.hidden.len()).sum()
+    }
+
+    /// Whether there is no view.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The views one after the other: the index of the stratum and the hidden fields.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        self.strata
+            .iter()
+            .enumerate()
+            .flat_map(|(index, stratum)| stratum.hidden.iter().map(move |h| (index, h.as_slice())))
+    }
+
+    /// What is wrong with stored views of `fields` fields, if anything.
+    pub fn fault(&self, fields: usize) -> Option<String> {
+        let mut seen = vec![false; fields];
+        for (_, hidden) in self.iter() {
+            for &field in hidden {
+                match seen.get_mut(field as usize) {
+                    Some(seen) => *seen = true,
+                    None => return Some(format!("a view hides field {field} of {fields}")),
+                }
+            }
+            if hidden.is_empty() || !hidden.is_sorted_by(|a, b| a < b) {
+                return Some(format!(
+                    "hidden fields {hidden:?} are not ascending and distinct"
+                ));
+            }
+        }
+        let never = seen.iter().position(|&seen| !seen)?;
+        Some(format!("no view hides field {never}"))
+    }
+}
+
+/// Views of one ratio under the plan `balanced`.
+fn balanced(ratio: f32, rounds: usize, fields: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
+    let all: Vec<u32> = (0..fields as u32).collect();
+    if ratio >= 1.0 || fields == 1 {
+        return vec![all];
+    }
+    let share = ratio.min(1.0 - ratio);
+    // The small number keeps 1 / 0.2 at five parts in spite of f32.
+    let parts = ((1.0 / share - 1e-4).ceil() as usize).clamp(1, fields);
+    let mut views = Vec::with_capacity(rounds * parts);
+    for _ in 0..rounds {
+        let mut order = all.clone();
+        order.shuffle(rng);
+        for part in 0..parts {
+            // Parts differ by at most one field.
+            let (start, end) = (part * fields / parts, (part + 1) * fields / parts);
+            let outside = || {
+                order[..start]
+                    .iter()
+                    .chain(&order[end..])
+                    .copied()
+                    .collect()
+            };
+            let mut hidden: Vec<u32> = if ratio <= 0.5 {
+                order[start..end].to_vec()
+            } else {
+                outside()
+            };
+            hidden.sort_unstable();
+            views.push(hidden);
+        }
+    }
+    views
+}
+
+/// `count` views that hide each field with probability `ratio`, and none too few: no view is empty, no field forgotten.
+fn random(ratio: f32, count: usize, fields: usize, rng: &mut impl Rng) -> Vec<Vec<u32>> {
+    let mut views: Vec<Vec<u32>> = (0..count)
+        .map(|_| {
+            (0..fields as u32)
+                .filter(|_| rng.random::<f32>() < ratio)
+                .collect()
+        })
+        .collect();
+    for view in &mut views {
+        if view.is_empty() {
+            view.push(rng.random_range(0..fields as u32));
+        }
+    }
+    for field in 0..fields as u32 {
+        if !views.iter().any(|view| view.contains(&field)) {
+            let view = rng.random_range(0..views.len());
+            let at = views[view].partition_point(|&f| f < field);
+            views[view].insert(at, field);
+        }
+    }
+    views
+}
+
+/// Draws a training mask for each of `rows` records: `[rows * fields]`, true = hidden.
+///
+/// The ratio of each record is uniform in `ratio_min..=ratio_max` and hides each field with that probability; at least
+/// one field is hidden, so that no record is wasted.
+pub fn training_masks(
+    rows: usize,
+    fields: usize,
+    (ratio_min, ratio_max): (f32, f32),
+    rng: &mut impl Rng,
+) -> Vec<bool> {
+    let mut hidden = Vec::with_capacity(rows * fields);
+    for row in 0..rows {
+        let ratio = ratio_min + (ratio_max - ratio_min) * rng.random::<f32>();
+        hidden.extend((0..fields).map(|_| rng.random::<f32>() < ratio));
+        let chosen = rng.random_range(0..fields);
+        let mask = &mut hidden[row * fields..];
+        if !mask.contains(&true) {
+            mask[chosen] = true;
+        }
+    }
+    hidden
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+    use proptest::prelude::*;
+
+    fn times_hidden(stratum: &Stratum, fields: usize) -> Vec<usize> {
+        let mut times = vec![0; fields];
+        for view in &stratum.hidden {
+            view.iter().for_each(|&f| times[f as usize] += 1);
+        }
+        times
+    }
+
+    #[test]
+    fn a_balanced_plan_has_the_views_of_the_prototype() {
+        let mut rng = stream(0, Purpose::Views);
+        let views = Views::draw(MaskPlan::Balanced, &DEFAULT_RATIOS, 2, 29, &mut rng);
+        let counts: Vec<_> = views.strata().iter().map(|s| s.hidden.len()).collect();
+        assert_eq!(counts, [14, 6, 6, 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_balanced_plan_hides_every_field_equally_often(
+            fields in 1usize..70, rounds in 1usize..4, ratio in 0.01f32..=1.0, seed: u64
+        ) {
+            let mut rng = stream(seed, Purpose::Views);
+            let views = Views::draw(MaskPlan::Balanced, &[ratio], rounds, fields, &mut rng);
+            prop_assert_eq!(views.fault(fields), None);
+            let times = times_hidden(&views.strata()[0], fields);
+            prop_assert!(times.iter().all(|&t| t == times[0]), "{:?}", times);
+        }
+
+        #[test]
+        fn every_plan_hides_every_field(fields in 1usize..40, seed: u64) {
+            for plan in [MaskPlan::Balanced, MaskPlan::Random, MaskPlan::LeaveOneOut] {
+                let mut rng = stream(seed, Purpose::Views);
+                let views = Views::draw(plan, &DEFAULT_RATIOS, 1, fields, &mut rng);
+                prop_assert_eq!(views.fault(fields), None);
+            }
+        }
+
+        #[test]
+        fn a_training_mask_always_hides_something(fields in 1usize..20, seed: u64) {
+            let mut rng = stream(seed, Purpose::Masks);
+            let hidden = training_masks(50, fields, (0.0, 0.2), &mut rng);
+            prop_assert!(hidden.chunks(fields).all(|mask| mask.contains(&true)));
+        }
+    }
+
+    #[test]
+    fn training_ratios_are_spread_over_their_range() {
+        let mut rng = stream(1, Purpose::Masks);
+        let hidden = training_masks(4000, 50, (0.2, 1.0), &mut rng);
+        let share = hidden.iter().filter(|&&h| h).count() as f64 / hidden.len() as f64;
+        assert!((share - 0.6).abs() < 0.01, "{share}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Elementary functions over slices that the compiler turns into vector instructions.
+//!
+//! The C library's `expf` takes several nanoseconds an element and cannot be inlined into a loop; the polynomials here
+//! are branch-free, so a loop over a slice becomes SIMD code. Accuracy is stated with each and tested against `f64`.
+
+/// e^x with a relative error below 2e-7 for -87 <= x <= 88; smaller x give e^-87, larger ones e^88.
+///
+/// Range reduction by a power of two (the rounding to an integer is the addition of 1.5 * 2^23), then the degree-6
+/// polynomial of Cephes' `expf` (Moshier, 1989).
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    let mantissa = p * (r * r) + r + 1.0;
+    let exponent = (shifted.to_bits() << 23).wrapping_add(127 << 23);
+    mantissa * f32::from_bits(exponent)
+}
+
+/// ln(sum exp(x)) of a non-empty slice, without overflow.
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    max + sum_exp(logits, max).ln()
+}
+
+/// Probabilities exp(x - logsumexp(x)) of `logits` into `out` of the same length.
+pub fn softmax(logits: &[f32], out: &mut [f32]) {
+    let log_norm = log_sum_exp(logits);
+    for (p, &logit) in out.iter_mut().zip(logits) {
+        *p = exp(logit - log_norm);
+    }
+}
+
+/// sum exp(x - shift) over eight running sums, so that the additions vectorise in one fixed order.
+fn sum_exp(logits: &[f32], shift: f32) -> f32 {
+    let mut lanes = [0f32; 8];
+    let chunks = logits.chunks_exact(8);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+            *lane += exp(logit - shift);
+        }
+    }
+    for (lane, &logit) in lanes.iter_mut().zip(rest) {
+        *lane += exp(logit - shift);
+    }
+    lanes.iter().sum()
+}
+
+/// ln(1 + e^x) without overflow, exact to f32 at both ends.
+pub fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// 1 / (1 + e^-x).
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_over_its_whole_range() {
+        for i in -87_000..=88_000 {
+            let x = i as f32 / 1000.0;
+            let exact = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - exact).abs() / exact;
+            assert!(error < 2e-7, "exp({x}): relative error {error}");
+        }
+    }
+
+    #[test]
+    fn exp_stays_finite_beyond_its_range() {
+        assert!(exp(f32::MAX).is_finite() && exp(f32::MIN) > 0.0);
+    }
+
+    #[test]
+    fn log_sum_exp_survives_large_logits() {
+        // numpy: np.logaddexp(1000., 999.) = 1000.3132616875182
+        assert!((log_sum_exp(&[1000.0, 999.0]) - 1000.313_3).abs() < 1e-3);
+        let many: Vec<f32> = (0..19).map(|i| i as f32 * 0.1).collect();
+        let exact = many.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
+        assert!((f64::from(log_sum_exp(&many)) - exact).abs() < 1e-6);
+    }
+
+    #[test]
+    fn softplus_and_sigmoid_hold_at_the_ends() {
+        assert_eq!(softplus(200.0), 200.0);
+        assert!(softplus(-50.0) > 0.0 && softplus(-50.0) < 1e-20);
+        assert_eq!(sigmoid(100.0), 1.0);
+        assert!((sigmoid(0.0) - 0.5).abs() < 1e-7);
+    }
+}

@@ -1,0 +1,79 @@
+//! Layer normalisation without gain and offset, as one candle op with its own backward.
+//!
+//! candle's fused layer norm returns no gradient for its input (huggingface/candle#3011), and the layers that follow
+//! have weights and biases of their own, so a gain here would add nothing.
+
+use super::{cpu_slice, tensor_slice};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+/// Added to the variance, as in Ba et al. 2016 ("Layer Normalization") and PyTorch's default.
+const EPSILON: f32 = 1e-5;
+
+/// y = (x - mean) / sqrt(var + 1e-5) over the last axis of x `[B, D]`, with the biased variance.
+///
+/// # Errors
+/// If x is not a contiguous f32 matrix.
+pub fn normalize(x: &Tensor) -> Result<Tensor> {
+    x.apply_op1(Normalize)
+}
+
+struct Normalize;
+
+impl CustomOp1 for Normalize {
+    fn name(&self) -> &'static str {
+        "normalize"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, width) = layout.shape().dims2()?;
+        let mut y = cpu_slice(x, layout)?.to_vec();
+        for row in y.chunks_exact_mut(width.max(1)) {
+            let (mean, scale) = moments(row);
+            for x in row {
+                *x = (*x - mean) * scale;
+            }
+        }
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    /// dx = (g - mean(g) - y mean(g y)) / sqrt(var + 1e-5).
+    fn bwd(&self, x: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let (_, width) = x.dims2()?;
+        let gradient = gradient.contiguous()?;
+        let mut dx = tensor_slice(&gradient, |g| Ok(g.to_vec()))?;
+        tensor_slice(x, |x| {
+            tensor_slice(y, |y| {
+                let rows = x
+                    .chunks_exact(width.max(1))
+                    .zip(y.chunks_exact(width.max(1)));
+                for ((x, y), dx) in rows.zip(dx.chunks_exact_mut(width.max(1))) {
+                    let (_, scale) = moments(x);
+                    let mean_g = lane_sum(dx.iter().copied()) / width as f32;
+                    let mean_gy = lane_sum(dx.iter().zip(y).map(|(g, y)| g * y)) / width as f32;
+                    for (g, &y) in dx.iter_mut().zip(y) {
+                        *g = (*g - mean_g - y * mean_gy) * scale;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// Mean and 1 / sqrt(variance + epsilon) of a row.
+fn moments(row: &[f32]) -> (f32, f32) {
+    let n = row.len() as f32;
+    let mean = lane_sum(row.iter().copied()) / n;
+    let variance = lane_sum(row.iter().map(|x| (x - mean) * (x - mean))) / n;
+    (mean, 1.0 / (variance + EPSILON).sqrt())
+}
+
+/// The sum over eight running sums: one fixed order that vectorises.
+fn lane_sum(values: impl Iterator<Item = f32>) -> f32 {
+    let mut lanes = [0f32; 8];
+    for (i, x) in values.enumerate() {
+        lanes[i % 8] += x;
+    }
+    lanes.iter().sum()
+}

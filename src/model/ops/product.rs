@@ -1,0 +1,198 @@
+//! The one matrix product of the model, on plain slices.
+//!
+//! It calls the `gemm` crate itself instead of candle's `matmul`, which asks the operating system for the number of
+//! cores at every call and adds the bias in a second pass. A caller outside Rayon's pool (training) has the product shared
+//! among its threads; a caller inside it (scoring, where each thread has tiles of its own) does not. Every element is
+//! summed over k in one order, so that the result is the same at any thread count.
+
+use gemm::Parallelism;
+
+/// A row-major or column-major matrix over a slice.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The matrix `[rows, columns]` stored row after row in `data`, whose length must be rows * columns.
+    pub fn row_major(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(
+            data.len(),
+            rows * columns,
+            "a matrix needs rows * columns numbers"
+        );
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The transposed matrix; nothing is copied.
+    pub fn transposed(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+/// `out = a b`, or `out += a b` with `accumulate`; `out` is `[a.rows, b.columns]`, row after row.
+///
+/// # Panics
+/// If the shapes do not fit: a defect of the caller, never of its input.
+pub fn product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) {
+    let alone = rayon::current_thread_index().is_some() || rayon::current_num_threads() == 1;
+    let parallelism = if alone {
+        Parallelism::None
+    } else {
+        Parallelism::Rayon(0)
+    };
+    product_with(a, b, out, accumulate, parallelism);
+}
+
+fn product_with(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    out: &mut [f32],
+    accumulate: bool,
+    parallelism: Parallelism,
+) {
+    assert_eq!(a.columns, b.rows, "the inner sides of a product must agree");
+    assert_eq!(
+        out.len(),
+        a.rows * b.columns,
+        "the result of a product must fit"
+    );
+    if out.is_empty() {
+        return;
+    }
+    #[expect(
+        unsafe_code,
+        reason = "gemm takes raw pointers; the asserts above and those of `Matrix` keep every access inside the slices"
+    )]
+    // SAFETY: `Matrix` guarantees that rows and strides stay within its slice, `out` has m * n elements, and `out` is
+    // borrowed exclusively, so it overlaps neither operand.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out.as_mut_ptr(),
+            1,
+            b.columns as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, stream};
+    use rand::RngExt;
+
+    fn random(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = stream(seed, Purpose::Initialisation);
+        (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    fn naive(a: &[f32], b: &[f32], m: usize, k: usize, n: usize) -> Vec<f64> {
+        let mut out = vec![0f64; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                out[i * n + j] = (0..k)
+                    .map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j]))
+                    .sum();
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn plain_transposed_and_accumulated_products_equal_the_definition() {
+        let (m, k, n) = (13, 37, 21);
+        let (a, b) = (random(m * k, 1), random(k * n, 2));
+        let expected = naive(&a, &b, m, k, n);
+        let mut out = vec![1f32; m * n];
+        product(
+            Matrix::row_major(&a, m, k),
+            Matrix::row_major(&b, k, n),
+            &mut out,
+            true,
+        );
+        for (x, e) in out.iter().zip(&expected) {
+            assert!((f64::from(*x) - 1.0 - e).abs() < 1e-5);
+        }
+        let at: Vec<f32> = (0..k * m).map(|i| a[(i % m) * k + i / m]).collect();
+        product(
+            Matrix::row_major(&at, k, m).transposed(),
+            Matrix::row_major(&b, k, n),
+            &mut out,
+            false,
+        );
+        for (x, e) in out.iter().zip(&expected) {
+            assert!((f64::from(*x) - e).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_result_is_the_same_at_any_thread_count() {
+        let (m, k, n) = (512, 192, 300);
+        let (a, b) = (random(m * k, 3), random(k * n, 4));
+        let run = |parallelism| {
+            let mut out = vec![0f32; m * n];
+            let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
+            product_with(a, b, &mut out, false, parallelism);
+            out
+        };
+        let one = run(Parallelism::None);
+        for threads in [2, 3, 5] {
+            assert!(one == run(Parallelism::Rayon(threads)), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_place_in_the_product() {
+        let (m, k, n) = (56, 192, 66);
+        let (a, b) = (random(m * k, 5), random(k * n, 6));
+        let mut out = vec![0f32; m * n];
+        product(
+            Matrix::row_major(&a, m, k),
+            Matrix::row_major(&b, k, n),
+            &mut out,
+            false,
+        );
+        let rotated: Vec<f32> = a[k..].iter().chain(&a[..k]).copied().collect();
+        let mut shifted = vec![0f32; m * n];
+        product(
+            Matrix::row_major(&rotated, m, k),
+            Matrix::row_major(&b, k, n),
+            &mut shifted,
+            false,
+        );
+        assert_eq!(out[n..], shifted[..(m - 1) * n]);
+        assert_eq!(out[..n], shifted[(m - 1) * n..]);
+    }
+}

@@ -1,0 +1,99 @@
+//! The alert budget: the share of records that may be flagged, and what a finite calibration sample makes of it.
+
+use statrs::distribution::{Beta, ContinuousCDF};
+
+/// Alerts per record unless configured otherwise: one in a thousand.
+pub const DEFAULT_ALERT_BUDGET: f64 = 0.001;
+
+/// The share of records that may be flagged: an alert is a p-value at or below it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AlertBudget(f64);
+
+impl AlertBudget {
+    /// A budget in (0, 1).
+    ///
+    /// # Errors
+    /// The value and the limit.
+    pub fn new(share: f64) -> Result<Self, String> {
+        if share > 0.0 && share < 1.0 {
+            Ok(Self(share))
+        } else {
+            Err(format!("alert budget {share}: must be above 0 and below 1"))
+        }
+    }
+
+    /// The share.
+    pub fn share(self) -> f64 {
+        self.0
+    }
+
+    /// Whether a record with this p-value is an alert.
+    pub fn is_alert(self, p_value: f64) -> bool {
+        p_value <= self.0
+    }
+
+    /// Whether n calibration rows can give a p-value as small as the budget.
+    pub fn is_attainable(self, calibration_rows: usize) -> bool {
+        self.rank(calibration_rows) >= 1
+    }
+
+    /// The 90 % interval of the realised alert rate given n calibration rows: Beta(k, n + 1 - k) with
+    /// k = floor(budget (n + 1)), the law of the coverage of a conformal predictor (Vovk 2012). `None` if the budget is
+    /// not attainable: then nothing is ever flagged.
+    pub fn realised_rate(self, calibration_rows: usize) -> Option<(f64, f64)> {
+        let k = self.rank(calibration_rows) as f64;
+        let beta = Beta::new(k, calibration_rows as f64 + 1.0 - k).ok()?;
+        Some((beta.inverse_cdf(0.05), beta.inverse_cdf(0.95)))
+    }
+
+    /// k: how many of n + 1 exchangeable ranks are alerts.
+    fn rank(self, calibration_rows: usize) -> usize {
+        // The p-values that can occur are j / (n + 1); counting them as they are computed avoids rounding 0.001 * 1000
+        // to 0.
+        let n1 = (calibration_rows + 1) as f64;
+        let near = (self.0 * n1).floor() as usize;
+        if self.is_alert((near + 1) as f64 / n1) {
+            near + 1
+        } else {
+            near
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_outside_its_range_is_refused() {
+        for share in [0.0, 1.0, -0.1, f64::NAN] {
+            assert!(
+                AlertBudget::new(share)
+                    .unwrap_err()
+                    .contains("above 0 and below 1")
+            );
+        }
+    }
+
+    #[test]
+    fn the_smallest_attainable_budget_is_one_in_n_plus_one() {
+        let budget = AlertBudget::new(0.001).unwrap();
+        assert!(budget.is_attainable(999) && !budget.is_attainable(998));
+        assert!(budget.is_alert(1.0 / 1000.0));
+    }
+
+    #[test]
+    fn the_realised_rate_has_the_beta_interval() {
+        // SciPy: stats.beta.ppf([.05, .95], 10, 9991) -> 0.0005426376, 0.0015699951
+        let (low, high) = AlertBudget::new(0.001)
+            .unwrap()
+            .realised_rate(10_000)
+            .unwrap();
+        assert!(
+            (low - 0.0005426376).abs() < 1e-8 && (high - 0.0015699951).abs() < 1e-8,
+            "{low} {high}"
+        );
+        assert_eq!(AlertBudget::new(0.001).unwrap().realised_rate(10), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Why a record is unusual: its most surprising fields, what they held and what was expected of them.
+
+use super::predictive::expected;
+use super::scorer::{ScoreError, Scorer};
+use super::surprise::TILE_ROWS;
+use super::types::{Expected, Reason};
+use crate::features::{Records, moment_to_text};
+use crate::schema::Schema;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
+use serde_json::Value;
+
+/// Bytes of an observed text that an explanation shows.
+pub const OBSERVED_BYTES_MAX: usize = 256;
+/// What stands for the value of a field with `redact`.
+pub const REDACTED: &str = "***";
+
+impl Scorer {
+    /// The `reasons_max` most unusual fields of each record, the most unusual first.
+    ///
+    /// `batch` is the canonical batch that `records` were encoded from, with the same rows; `schema` says which fields
+    /// are redacted.
+    ///
+    /// # Errors
+    /// [`ScoreError::Tensor`].
+    pub fn explain(
+        &self,
+        schema: &Schema,
+        batch: &RecordBatch,
+        records: &Records,
+        reasons_max: usize,
+    ) -> Result<Vec<Vec<Reason>>, ScoreError> {
+        let mut explained = Vec::with_capacity(records.rows());
+        for first in (0..records.rows()).step_by(TILE_ROWS) {
+            let rows = TILE_ROWS.min(records.rows() - first);
+            let logits = self.model().tile_logits(records, first)?;
+            let surprises = self.model().surprises_of(&logits, records, first, rows)?;
+            for t in 0..rows {
+                let surprisal = |field| self.reference().field_surprisal(&surprises, t, field);
+                let fields = self.model().axes().fields;
+                let mut ranked: Vec<(usize, f32)> =
+                    (0..fields).map(|field| (field, surprisal(field))).collect();
+                ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+                ranked.truncate(reasons_max);
+                let mut reasons = Vec::with_capacity(ranked.len());
+                for (field, surprisal) in ranked {
+                    let mut views = Vec::new();
+                    self.model()
+                        .each_view(&logits, t, field, |v| views.push(v.to_vec()))?;
+                    let surprise = surprises.field(t, field, 0);
+                    let place = Place {
+                        batch,
+                        row: first + t,
+                        field,
+                    };
+                    reasons.push(self.reason(schema, place, &views, surprise, surprisal));
+                }
+                explained.push(reasons);
+            }
+        }
+        Ok(explained)
+    }
+
+    fn reason(
+        &self,
+        schema: &Schema,
+        place: Place<'_>,
+        views: &[Vec<f32>],
+        surprise: f32,
+        surprisal: f32,
+    ) -> Reason {
+        let encoder = &self.model().encoder().fields()[place.field];
+        let redact = schema
+            .features()
+            .nth(place.field)
+            .is_some_and(|field| field.redact);
+        let (observed, expected) = if redact {
+            (Value::from(REDACTED), Expected::Redacted(REDACTED))
+        } else {
+            let head = self.model().model().heads().field(place.field);
+            let residuals = self.reference().reading(place.field, 0);
+            (
+                place.observed(&encoder.name),
+                expected(encoder, head, views, residuals),
+            )
+        };
+        let p_value = f64::from(-surprisal).exp();
+        Reason {
+            field: encoder.name.clone(),
+            surprise,
+            p_value,
+            observed,
+            expected,
+        }
+    }
+}
+
+/// One field of one row.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    batch: &'a RecordBatch,
+    row: usize,
+    field: usize,
+}
+
+impl Place<'_> {
+    /// The value as JSON: numbers and booleans as such, moments as RFC 3339, text cut.
+    fn observed(&self, name: &str) -> Value {
+        let Some(column) = self.batch.column_by_name(name) else {
+            return Value::Null;
+        };
+        if column.is_null(self.row) {
+            return Value::Null;
+        }
+        match column.data_type() {
+            DataType::Float64 => {
+                let number = column.as_primitive::<Float64Type>().value(self.row);
+                // Whole numbers are shown as they were most likely received: 42 rather than 42.0.
+                if number.fract() == 0.0 && number.abs() < 9e15 {
+                    Value::from(number as i64)
+                } else {
+                    Value::from(number)
+                }
+            }
+            DataType::Boolean => Value::from(column.as_boolean().value(self.row)),
+            DataType::Utf8 => Value::from(cut(column.as_string::<i32>().value(self.row))),
+            DataType::Timestamp(..) => {
+                let micros = column
+                    .as_primitive::<TimestampMicrosecondType>()
+                    .value(self.row);
+                moment_to_text(micros).map_or(Value::Null, Value::from)
+            }
+            _ => Value::Null,
+        }
+    }
+}
+
+/// The longest beginning of at most [`OBSERVED_BYTES_MAX`] bytes that is text.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(OBSERVED_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let text = "é".repeat(200);
+        assert_eq!(cut(&text).len(), 256);
+        let text = format!("a{text}");
+        assert_eq!(cut(&text).len(), 255);
+        assert_eq!(cut("short"), "short");
+    }
+}

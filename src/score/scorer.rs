@@ -1,0 +1,134 @@
+//! The scorer: encoded records in, scores and p-values out. Immutable and shared by every thread.
+
+use super::calibration::{ConformalScores, ReferenceSample, ReferenceTables};
+use super::surprise::{SurpriseModel, Surprises};
+use super::types::Scores;
+use crate::features::Records;
+
+/// Records whose surprises are held at once while tables or many scores are made: bounds memory to tens of megabytes.
+const CHUNK_ROWS: usize = 4096;
+
+/// Why scoring failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// The tensor library failed: a defect, or memory.
+    #[error("the tensor library failed while scoring")]
+    Tensor(#[from] candle_core::Error),
+    /// A batch is not in canonical form.
+    #[error(transparent)]
+    Encode(#[from] crate::features::EncodeError),
+    /// The calibration part cannot rank anything.
+    #[error("calibration: {0}")]
+    Calibration(String),
+}
+
+/// Model, reference tables and calibration scores.
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    model: SurpriseModel,
+    reference: ReferenceTables,
+    conformal: ConformalScores,
+}
+
+impl Scorer {
+    /// Fits the tables to the reference rows and ranks the calibration rows; the two must be disjoint from each other
+    /// and from the rows that trained the model.
+    ///
+    /// # Errors
+    /// [`ScoreError::Calibration`] if there is no calibration row; [`ScoreError::Tensor`].
+    pub fn calibrate(
+        model: SurpriseModel,
+        reference: &Records,
+        calibration: &Records,
+    ) -> Result<Self, ScoreError> {
+        let mut sample = ReferenceSample::new(model.axes());
+        for_chunks(reference, |chunk| {
+            sample.observe(&model.surprises(chunk)?);
+            Ok(())
+        })?;
+        let reference = sample.fit();
+        let mut scores = Vec::with_capacity(calibration.rows());
+        for_chunks(calibration, |chunk| {
+            let surprises = model.surprises(chunk)?;
+            scores.extend((0..chunk.rows()).map(|row| reference.anomaly_score(&surprises, row)));
+            Ok(())
+        })?;
+        let conformal = ConformalScores::new(scores).map_err(ScoreError::Calibration)?;
+        Ok(Self {
+            model,
+            reference,
+            conformal,
+        })
+    }
+
+    /// The scorer of stored parts; they must belong together.
+    pub fn from_parts(
+        model: SurpriseModel,
+        reference: ReferenceTables,
+        conformal: ConformalScores,
+    ) -> Self {
+        Self {
+            model,
+            reference,
+            conformal,
+        }
+    }
+
+    /// The model with its views.
+    pub fn model(&self) -> &SurpriseModel {
+        &self.model
+    }
+
+    /// The reference tables.
+    pub fn reference(&self) -> &ReferenceTables {
+        &self.reference
+    }
+
+    /// The calibration scores.
+    pub fn conformal(&self) -> &ConformalScores {
+        &self.conformal
+    }
+
+    /// Scores every record.
+    ///
+    /// # Errors
+    /// [`ScoreError::Tensor`].
+    pub fn score(&self, records: &Records) -> Result<Scores, ScoreError> {
+        let mut scores = Scores::default();
+        for_chunks(records, |chunk| {
+            let surprises = self.model.surprises(chunk)?;
+            for row in 0..chunk.rows() {
+                let score = self.reference.anomaly_score(&surprises, row);
+                scores.anomaly_score.push(score);
+                scores.p_value.push(self.conformal.p_value(score));
+                scores
+                    .field_surprise
+                    .extend(self.field_surprises(&surprises, row));
+            }
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+
+    /// The mean surprise of every field of a record under the first reading, `[F]`.
+    fn field_surprises(&self, surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
+        (0..surprises.axes().fields).map(move |field| surprises.field(row, field, 0))
+    }
+}
+
+fn for_chunks(
+    records: &Records,
+    mut f: impl FnMut(&Records) -> Result<(), ScoreError>,
+) -> Result<(), ScoreError> {
+    if records.rows() <= CHUNK_ROWS {
+        return if records.rows() == 0 {
+            Ok(())
+        } else {
+            f(records)
+        };
+    }
+    for first in (0..records.rows()).step_by(CHUNK_ROWS) {
+        f(&records.select(first..records.rows().min(first + CHUNK_ROWS)))?;
+    }
+    Ok(())
+}

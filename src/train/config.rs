@@ -1,0 +1,136 @@
+//! The `[training]` section: how the model is fitted, checked before anything runs.
+
+use super::optimizer::OptimizerKind;
+use crate::model::config::Faults;
+use serde::{Deserialize, Serialize};
+
+/// Optimiser steps at most; early stopping usually ends sooner on small data.
+pub const DEFAULT_STEPS: usize = 2500;
+/// Records a step.
+pub const DEFAULT_BATCH_ROWS: usize = 256;
+/// Peak learning rate.
+pub const DEFAULT_LEARNING_RATE: f32 = 1e-3;
+/// Steps over which the learning rate rises from zero.
+pub const DEFAULT_WARMUP_STEPS: usize = 50;
+/// Steps between two looks at the held-out loss.
+pub const DEFAULT_EVALUATE_EVERY_STEPS: usize = 250;
+/// Looks without a better held-out loss after which training ends.
+pub const DEFAULT_PATIENCE: usize = 4;
+/// Reference rows on which the held-out loss is measured at most: its noise is then below what a step changes.
+pub const DEFAULT_HELD_OUT_ROWS_MAX: usize = 4096;
+/// Share of category codes that training replaces by `unknown`.
+pub const DEFAULT_UNKNOWN_SHARE: f32 = 0.01;
+
+/// How the model is fitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// Optimiser steps at most, 1..=10,000,000.
+    pub steps: usize,
+    /// Records a step, 1..=65,536.
+    pub batch_rows: usize,
+    /// Which optimiser.
+    pub optimizer: OptimizerKind,
+    /// Peak learning rate, > 0.
+    pub learning_rate: f32,
+    /// Steps of linear warm-up before the cosine decay to zero.
+    pub warmup_steps: usize,
+    /// Decoupled for AdamW, a part of the gradient for Adam and SGD; >= 0.
+    pub weight_decay: f32,
+    /// Norm above which the gradient is scaled down, > 0.
+    pub gradient_norm_max: f32,
+    /// Smallest and largest mask ratio, 0 <= min <= max <= 1, max > 0.
+    pub mask_ratio: [f32; 2],
+    /// Share of category codes replaced by `unknown`, 0 <= share < 1.
+    pub unknown_share: f32,
+    /// Steps between two looks at the held-out loss, >= 1.
+    pub evaluate_every_steps: usize,
+    /// Looks without a better held-out loss after which training ends, >= 1.
+    pub patience: usize,
+    /// Reference rows of the held-out loss at most, >= 1.
+    pub held_out_rows_max: usize,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            steps: DEFAULT_STEPS,
+            batch_rows: DEFAULT_BATCH_ROWS,
+            optimizer: OptimizerKind::Adamw,
+            learning_rate: DEFAULT_LEARNING_RATE,
+            warmup_steps: DEFAULT_WARMUP_STEPS,
+            weight_decay: 1e-4,
+            gradient_norm_max: 1.0,
+            mask_ratio: [0.0, 1.0],
+            unknown_share: DEFAULT_UNKNOWN_SHARE,
+            evaluate_every_steps: DEFAULT_EVALUATE_EVERY_STEPS,
+            patience: DEFAULT_PATIENCE,
+            held_out_rows_max: DEFAULT_HELD_OUT_ROWS_MAX,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// Everything that is wrong, each with key, value and limit; empty if nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Faults::default();
+        faults.range("training.steps", self.steps, 1, 10_000_000);
+        faults.range("training.batch_rows", self.batch_rows, 1, 65_536);
+        faults.range(
+            "training.evaluate_every_steps",
+            self.evaluate_every_steps,
+            1,
+            usize::MAX,
+        );
+        faults.range("training.patience", self.patience, 1, usize::MAX);
+        faults.range(
+            "training.held_out_rows_max",
+            self.held_out_rows_max,
+            1,
+            1_000_000,
+        );
+        let mut above_zero = |key: &str, value: f32| {
+            faults.require(value > 0.0 && value.is_finite(), || {
+                format!("training.{key} = {value}: must be above 0 and finite")
+            });
+        };
+        above_zero("learning_rate", self.learning_rate);
+        above_zero("gradient_norm_max", self.gradient_norm_max);
+        faults.require(self.weight_decay >= 0.0 && self.weight_decay < 1.0, || {
+            format!(
+                "training.weight_decay = {}: must be at least 0 and below 1",
+                self.weight_decay
+            )
+        });
+        faults.require((0.0..1.0).contains(&self.unknown_share), || {
+            format!(
+                "training.unknown_share = {}: must be at least 0 and below 1",
+                self.unknown_share
+            )
+        });
+        let [min, max] = self.mask_ratio;
+        faults.require(min >= 0.0 && min <= max && max > 0.0 && max <= 1.0, || {
+            format!(
+                "training.mask_ratio = [{min}, {max}]: must be 0 <= min <= max <= 1 and max > 0"
+            )
+        });
+        faults.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_faults_come_together() {
+        assert_eq!(TrainingConfig::default().faults(), Vec::<String>::new());
+        let wrong = TrainingConfig {
+            steps: 0,
+            learning_rate: f32::NAN,
+            mask_ratio: [0.5, 0.1],
+            ..TrainingConfig::default()
+        };
+        assert_eq!(wrong.faults().len(), 3);
+    }
+}

@@ -1,0 +1,433 @@
+//! Parquet becomes training data: two streaming passes, memory bounded whatever the files' size.
+//!
+//! The first pass fits the encoder to the fit rows and digests all of them; the second encodes what is kept: all
+//! reference and calibration rows (both bounded), and of the fit rows a uniform sample as large as memory allows. A
+//! training sees fewer records than that sample holds, so nothing is lost by it. Before them a counting pass runs only
+//! where rows are left out by label or ordered by time.
+
+use super::fingerprint::{DataFingerprint, Fingerprinter};
+use super::partition::{CALIBRATION_ROWS_MAX, CALIBRATION_SHARE, Part, Partition, Split};
+use super::report::TrainObserver;
+use crate::features::{
+    DataError, EncodeError, Encoder, EncoderFitter, ParquetSource, ReadOptions, Records,
+    SourceBatch,
+};
+use crate::rng::{ChaCha8Rng, Purpose, stream};
+use crate::schema::Schema;
+use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::TimestampMicrosecondType;
+use rand::RngExt;
+
+/// Memory for encoded fit rows at most: two million records of 29 numbers.
+pub const DEFAULT_FIT_BYTES_MAX: usize = 256 << 20;
+/// Times kept to find where the latest rows begin: the quantile's error is then about 0.05 %.
+const TIME_SAMPLE_ROWS: usize = 1 << 20;
+
+/// What to read and how to divide it.
+#[derive(Debug, Clone, Copy)]
+pub struct DatasetOptions {
+    /// Rows labelled 1 are left out.
+    pub exclude_labelled: bool,
+    /// How the calibration part is chosen.
+    pub split: Split,
+    /// Values of a category with a class of their own.
+    pub head_classes_max: usize,
+    /// Memory for encoded fit rows at most, bytes.
+    pub fit_bytes_max: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Encoded training data in three disjoint parts.
+#[derive(Debug)]
+pub struct Dataset {
+    /// Fitted to the fit rows.
+    pub encoder: Encoder,
+    /// Fit rows, a uniform sample of them if there are too many for memory.
+    pub fit: Records,
+    /// Reference rows.
+    pub reference: Records,
+    /// Calibration rows.
+    pub calibration: Records,
+    /// All rows of the files.
+    pub fingerprint: DataFingerprint,
+    /// Rows left out because of their label.
+    pub excluded_rows: u64,
+    /// Rows of the fit part, kept or not.
+    pub fit_rows: u64,
+}
+
+/// Why training data cannot be made of the files.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// A file cannot be read or does not fit the schema.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A row is bad; training data must be clean, so that nothing is silently left out.
+    #[error("{file}: row {row}: {reason}: {detail}")]
+    BadRow {
+        /// The file.
+        file: String,
+        /// The row in it, from 0.
+        row: u64,
+        /// Which of the closed list.
+        reason: crate::features::FaultReason,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The encoder cannot be fitted.
+    #[error("{files}: {source}")]
+    Encode {
+        /// The files.
+        files: String,
+        /// Why.
+        source: EncodeError,
+    },
+    /// The configuration asks for what the schema does not have.
+    #[error("{option} needs a field with role \"{role}\" in the schema, found none")]
+    NoRole {
+        /// The option.
+        option: &'static str,
+        /// The role.
+        role: &'static str,
+    },
+    /// Nothing is left to train on.
+    #[error("{files}: no row is left to train on: {excluded} of {rows} rows are labelled 1")]
+    NothingLeft {
+        /// The files.
+        files: String,
+        /// Rows read.
+        rows: u64,
+        /// Rows left out.
+        excluded: u64,
+    },
+    /// Arrow failed to select rows: a defect.
+    #[error("cannot select rows of a batch")]
+    Arrow(#[from] arrow::error::ArrowError),
+}
+
+/// Reads the source into training data.
+///
+/// # Errors
+/// [`DatasetError`]: the first bad file, row, field or option.
+pub fn read(
+    source: &ParquetSource,
+    schema: &Schema,
+    options: &DatasetOptions,
+    observer: &mut dyn TrainObserver,
+) -> Result<Dataset, DatasetError> {
+    let reader = Reader {
+        source,
+        schema,
+        options,
+    };
+    reader.check_roles()?;
+    observer.stage("counting rows");
+    let census = reader.count()?;
+    if census.rows == 0 {
+        let excluded = census.excluded;
+        return Err(DatasetError::NothingLeft {
+            files: reader.files(),
+            rows: source.rows(),
+            excluded,
+        });
+    }
+    observer.stage("fitting the encoder");
+    let (encoder, fingerprint, fit_rows) = reader.fit(&census)?;
+    observer.stage("encoding the training rows");
+    reader.encode(&census, encoder, fingerprint, fit_rows)
+}
+
+struct Reader<'a> {
+    source: &'a ParquetSource,
+    schema: &'a Schema,
+    options: &'a DatasetOptions,
+}
+
+/// What must be known before the first row is assigned to a part.
+struct Census {
+    /// Rows that are not left out.
+    rows: u64,
+    excluded: u64,
+    latest_from: Option<i64>,
+}
+
+impl Reader<'_> {
+    fn check_roles(&self) -> Result<(), DatasetError> {
+        let need = |wanted, found: bool, option, role| match wanted && !found {
+            true => Err(DatasetError::NoRole { option, role }),
+            false => Ok(()),
+        };
+        let (label, time) = (self.schema.label().is_some(), self.schema.time().is_some());
+        need(
+            self.options.exclude_labelled,
+            label,
+            "--exclude-labelled",
+            "label",
+        )?;
+        let latest = self.options.split == Split::Latest;
+        need(latest, time, "calibration.split = \"latest\"", "time")
+    }
+
+    fn files(&self) -> String {
+        let files = self.source.files();
+        let first = files
+            .first()
+            .map_or_else(String::new, |file| file.path().display().to_string());
+        if files.len() > 1 {
+            format!("{first} and {} more", files.len() - 1)
+        } else {
+            first
+        }
+    }
+
+    fn count(&self) -> Result<Census, DatasetError> {
+        let latest = self.options.split == Split::Latest;
+        if !self.options.exclude_labelled && !latest {
+            return Ok(Census {
+                rows: self.source.rows(),
+                excluded: 0,
+                latest_from: None,
+            });
+        }
+        let (mut rows, mut excluded) = (0, 0);
+        let mut times = TimeSample::new(self.options.seed);
+        for batch in self.batches() {
+            let batch = batch?;
+            for row in 0..batch.canonical.num_rows() {
+                if self.is_excluded(&batch.canonical, row) {
+                    excluded += 1;
+                    continue;
+                }
+                rows += 1;
+                if let Some(time) = self.time(&batch.canonical, row) {
+                    times.observe(time);
+                }
+            }
+        }
+        let share = CALIBRATION_SHARE.min(CALIBRATION_ROWS_MAX as f64 / rows.max(1) as f64);
+        let latest_from = latest.then(|| times.quantile(1.0 - share));
+        Ok(Census {
+            rows,
+            excluded,
+            latest_from,
+        })
+    }
+
+    fn fit(&self, census: &Census) -> Result<(Encoder, DataFingerprint, u64), DatasetError> {
+        let encode = |source| DatasetError::Encode {
+            files: self.files(),
+            source,
+        };
+        let features = self.schema.features();
+        let mut fitter =
+            EncoderFitter::new(features, self.options.head_classes_max).map_err(encode)?;
+        let mut fingerprinter = Fingerprinter::default();
+        let mut fit_rows = 0;
+        self.each_part(census, |batch, parts| {
+            fingerprinter.observe(batch);
+            let rows = parts
+                .iter()
+                .zip(0u64..)
+                .filter(|(part, _)| **part == Some(Part::Fit));
+            let rows = UInt64Array::from_iter_values(rows.map(|(_, row)| row));
+            fit_rows += rows.len() as u64;
+            fitter
+                .observe(&take_record_batch(batch, &rows)?)
+                .map_err(encode)
+        })?;
+        Ok((
+            fitter.finish().map_err(encode)?,
+            fingerprinter.finish(),
+            fit_rows,
+        ))
+    }
+
+    fn encode(
+        &self,
+        census: &Census,
+        encoder: Encoder,
+        fingerprint: DataFingerprint,
+        fit_rows: u64,
+    ) -> Result<Dataset, DatasetError> {
+        let encode = |source| DatasetError::Encode {
+            files: self.files(),
+            source,
+        };
+        let none = Records::absent(&encoder.shapes(), 0);
+        let kept = (self.options.fit_bytes_max / none.bytes_per_row().max(1)) as u64;
+        let mut sample = SelectionSample::new(fit_rows, kept, self.options.seed);
+        let (mut fit, mut reference, mut calibration) = (none.clone(), none.clone(), none);
+        self.each_part(census, |batch, parts| {
+            let records = encoder.encode(batch).map_err(encode)?;
+            for (row, part) in parts.iter().enumerate() {
+                match part {
+                    Some(Part::Fit) if sample.take() => fit.push_row(&records, row),
+                    Some(Part::Reference) => reference.push_row(&records, row),
+                    Some(Part::Calibration) => calibration.push_row(&records, row),
+                    Some(Part::Fit | Part::Unused) | None => {}
+                }
+            }
+            Ok(())
+        })?;
+        let excluded_rows = census.excluded;
+        Ok(Dataset {
+            encoder,
+            fit,
+            reference,
+            calibration,
+            fingerprint,
+            excluded_rows,
+            fit_rows,
+        })
+    }
+
+    /// Calls `f` with every canonical batch and the part of each of its rows, `None` for one left out.
+    fn each_part(
+        &self,
+        census: &Census,
+        mut f: impl FnMut(&RecordBatch, &[Option<Part>]) -> Result<(), DatasetError>,
+    ) -> Result<(), DatasetError> {
+        let seed = self.options.seed;
+        let mut partition = match census.latest_from {
+            Some(from) => Partition::latest(census.rows, from, seed),
+            None => Partition::random(census.rows, seed),
+        };
+        for batch in self.batches() {
+            let batch = batch?.canonical;
+            let parts: Vec<_> = (0..batch.num_rows())
+                .map(|row| {
+                    let included = !self.is_excluded(&batch, row);
+                    included.then(|| partition.next(self.time(&batch, row)))
+                })
+                .collect();
+            f(&batch, &parts)?;
+        }
+        Ok(())
+    }
+
+    /// The batches, none of which has a bad row.
+    fn batches(&self) -> impl Iterator<Item = Result<SourceBatch, DatasetError>> {
+        self.source
+            .batches(self.schema, ReadOptions::default())
+            .map(|batch| {
+                let batch = batch?;
+                match batch.faults.first() {
+                    None => Ok(batch),
+                    Some(fault) => Err(DatasetError::BadRow {
+                        file: self.source.files()[batch.file].path().display().to_string(),
+                        row: batch.first_row + fault.row as u64,
+                        reason: fault.reason,
+                        detail: fault.detail.clone(),
+                    }),
+                }
+            })
+    }
+
+    fn is_excluded(&self, batch: &RecordBatch, row: usize) -> bool {
+        let label = self
+            .schema
+            .label()
+            .filter(|_| self.options.exclude_labelled);
+        let column = label.and_then(|label| batch.column_by_name(&label.name));
+        let labels = column.and_then(|column| column.as_boolean_opt());
+        labels.is_some_and(|labels| labels.is_valid(row) && labels.value(row))
+    }
+
+    fn time(&self, batch: &RecordBatch, row: usize) -> Option<i64> {
+        let time = self.schema.time()?;
+        let column = batch.column_by_name(&time.name)?;
+        let times = column.as_primitive_opt::<TimestampMicrosecondType>()?;
+        times.is_valid(row).then(|| times.value(row))
+    }
+}
+
+/// Keeps exactly `keep` of `total` items, every subset equally likely (Knuth 1969, algorithm S).
+struct SelectionSample {
+    rng: ChaCha8Rng,
+    remaining: u64,
+    keep: u64,
+}
+
+impl SelectionSample {
+    fn new(total: u64, keep: u64, seed: u64) -> Self {
+        let rng = stream(seed, Purpose::Sampling);
+        Self {
+            rng,
+            remaining: total,
+            keep: keep.min(total),
+        }
+    }
+
+    /// Whether the next item is kept.
+    fn take(&mut self) -> bool {
+        if self.keep == self.remaining {
+            return self.keep > 0;
+        }
+        let taken = self.rng.random_range(0..self.remaining) < self.keep;
+        self.remaining -= 1;
+        self.keep -= u64::from(taken);
+        taken
+    }
+}
+
+/// A uniform sample of times (Vitter 1985, algorithm R).
+struct TimeSample {
+    rng: ChaCha8Rng,
+    seen: u64,
+    times: Vec<i64>,
+}
+
+impl TimeSample {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: stream(seed, Purpose::Sampling),
+            seen: 0,
+            times: Vec::new(),
+        }
+    }
+
+    fn observe(&mut self, time: i64) {
+        self.seen += 1;
+        if self.times.len() < TIME_SAMPLE_ROWS {
+            self.times.push(time);
+            return;
+        }
+        let at = self.rng.random_range(0..self.seen) as usize;
+        if at < TIME_SAMPLE_ROWS {
+            self.times[at] = time;
+        }
+    }
+
+    fn quantile(mut self, share: f64) -> i64 {
+        if self.times.is_empty() {
+            return i64::MAX;
+        }
+        let rank = ((self.times.len() as f64 * share) as usize).min(self.times.len() - 1);
+        *self.times.select_nth_unstable(rank).1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_sample_keeps_exactly_as_many_as_it_should() {
+        for keep in [0, 1, 300, 999, 1000, 5000] {
+            let mut sample = SelectionSample::new(1000, keep, 1);
+            let taken = (0..1000).filter(|_| sample.take()).count() as u64;
+            assert_eq!(taken, keep.min(1000));
+        }
+    }
+
+    #[test]
+    fn a_time_quantile_is_found_in_a_bounded_sample() {
+        let mut sample = TimeSample::new(0);
+        (0..3_000_000).for_each(|time| sample.observe(time));
+        assert_eq!(sample.times.len(), TIME_SAMPLE_ROWS);
+        let from = sample.quantile(0.8);
+        assert!((from - 2_400_000).abs() < 10_000, "{from}");
+    }
+}

@@ -1,0 +1,400 @@
+//! The masked objective: hide random fields of random rows, predict them from the rest.
+
+use super::config::TrainingConfig;
+use super::trainer::{Objective, TrainError};
+use crate::features::{Encoder, Records};
+use crate::model::loss::{HiddenTargets, masked_loss};
+use crate::model::mask::training_masks;
+use crate::model::parameters::Parameters;
+use crate::model::{Heads, InputBuilder, MaskedAutoencoder, TargetReader};
+use crate::rng::{ChaCha8Rng, Purpose, stream};
+use candle_core::Tensor;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use std::sync::Arc;
+
+/// Fit rows below which nothing is trained.
+pub const FIT_ROWS_MIN: usize = 10;
+
+/// The masked autoencoder with its fit rows, its held-out rows and its random streams.
+pub struct MaskedObjective<'a> {
+    model: &'a MaskedAutoencoder,
+    heads: Arc<Heads>,
+    encoder: &'a Encoder,
+    targets: TargetReader,
+    fit: &'a Records,
+    held_out: &'a Records,
+    held_out_hidden: Vec<bool>,
+    order: Vec<usize>,
+    next: usize,
+    config: &'a TrainingConfig,
+    batches: ChaCha8Rng,
+    masks: ChaCha8Rng,
+    dropout: ChaCha8Rng,
+    unknown: ChaCha8Rng,
+}
+
+impl<'a> MaskedObjective<'a> {
+    /// Trains `model` on `fit`, watched on the first `held_out_rows_max` of `held_out`.
+    ///
+    /// # Errors
+    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from.
+    pub fn new(
+        model: &'a MaskedAutoencoder,
+        encoder: &'a Encoder,
+        fit: &'a Records,
+        held_out: &'a Records,
+        config: &'a TrainingConfig,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let enough = |part, rows, min| match rows < min {
+            true => Err(TrainError::TooFewRows { part, rows, min }),
+            false => Ok(()),
+        };
+        enough("fit rows", fit.rows(), FIT_ROWS_MIN)?;
+        enough("reference rows", held_out.rows(), 1)?;
+        let held_out_rows = held_out.rows().min(config.held_out_rows_max);
+        let [min, max] = config.mask_ratio;
+        let mut rng = stream(seed, Purpose::HeldOutMasks);
+        Ok(Self {
+            model,
+            heads: Arc::new(model.heads().clone()),
+            encoder,
+            targets: TargetReader::new(encoder),
+            fit,
+            held_out,
+            held_out_hidden: training_masks(held_out_rows, fit.fields(), (min, max), &mut rng),
+            order: (0..fit.rows()).collect(),
+            next: fit.rows(),
+            config,
+            batches: stream(seed, Purpose::Batches),
+            masks: stream(seed, Purpose::Masks),
+            dropout: stream(seed, Purpose::Dropout),
+            unknown: stream(seed, Purpose::UnknownCategories),
+        })
+    }
+
+    /// The next rows of the current shuffle; a new shuffle when it is used up, so that every row counts equally often.
+    fn next_rows(&mut self) -> Vec<usize> {
+        let rows = self.config.batch_rows.min(self.order.len());
+        let mut batch = Vec::with_capacity(rows);
+        while batch.len() < rows {
+            if self.next == self.order.len() {
+                self.order.shuffle(&mut self.batches);
+                self.next = 0;
+            }
+            let take = (rows - batch.len()).min(self.order.len() - self.next);
+            batch.extend_from_slice(&self.order[self.next..self.next + take]);
+            self.next += take;
+        }
+        batch
+    }
+
+    fn targets_of(&self, records: &Records, rows: &[usize]) -> Vec<crate::model::Target> {
+        let fields = records.fields();
+        let mut targets = Vec::with_capacity(rows.len() * fields);
+        for &row in rows {
+            for field in 0..fields {
+                targets.push(self.targets.target(self.encoder, records, row, field));
+            }
+        }
+        targets
+    }
+
+    fn inputs(&self, records: &Records, rows: &[usize], hidden: &[bool]) -> InputBuilder<'a> {
+        let fields = records.fields();
+        let mut builder = InputBuilder::new(self.model.shapes(), rows.len());
+        for (i, &row) in rows.iter().enumerate() {
+            let mask = &hidden[i * fields..(i + 1) * fields];
+            builder.push(records, row, |field| mask[field]);
+        }
+        builder
+    }
+}
+
+impl Objective for MaskedObjective<'_> {
+    fn parameters(&self) -> &Parameters {
+        self.model.parameters()
+    }
+
+    fn next_batch_loss(&mut self) -> candle_core::Result<Tensor> {
+        let rows = self.next_rows();
+        let [min, max] = self.config.mask_ratio;
+        let hidden = training_masks(rows.len(), self.fit.fields(), (min, max), &mut self.masks);
+        let mut inputs = self.inputs(self.fit, &rows, &hidden);
+        let share = self.config.unknown_share;
+        inputs.drop_codes(|| self.unknown.random::<f32>() < share);
+        let latent = self
+            .model
+            .latent(&inputs.finish()?, Some(&mut self.dropout))?;
+        let logits = self.model.logits(&latent)?;
+        let targets = self.targets_of(self.fit, &rows);
+        masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })
+    }
+
+    fn held_out_loss(&mut self) -> candle_core::Result<f64> {
+        let fields = self.held_out.fields();
+        let rows: Vec<usize> = (0..self.held_out_hidden.len() / fields).collect();
+        let (mut sum, mut count) = (0.0, 0);
+        for rows in rows.chunks(self.config.batch_rows) {
+            let hidden = self.held_out_hidden[rows[0] * fields..][..rows.len() * fields].to_vec();
+            let hidden_count = hidden.iter().filter(|&&h| h).count();
+            let inputs = self.inputs(self.held_out, rows, &hidden).finish()?;
+            let logits = self
+                .model
+                .logits(&self.model.latent(&inputs, None)?)?
+                .detach();
+            let targets = self.targets_of(self.held_out, rows);
+            let loss = masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })?;
+            sum += f64::from(loss.to_scalar::<f32>()?) * hidden_count as f64;
+            count += hidden_count;
+        }
+        Ok(sum / f64::from(count.max(1) as u32))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::model::config::Masking;
+    use crate::model::likelihood::Likelihood;
+    use crate::model::{ModelConfig, Target};
+    use crate::schema::{Field, FieldPath, Kind, Role, Transform};
+    use crate::train::{Unobserved, fit};
+    use arrow::array::{
+        ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    };
+    use std::sync::Arc;
+
+    /// A batch in which y = 2 x, the category follows the sign of x, and nulls occur in every kind.
+    fn batch(rows: i64) -> RecordBatch {
+        let x = |i: i64| ((i * 7919) % 1000) as f64 / 500.0 - 1.0;
+        let some = |i: i64, every: i64| i % every != 0;
+        let numbers = |f: &dyn Fn(i64) -> Option<f64>| -> ArrayRef {
+            Arc::new(Float64Array::from_iter((0..rows).map(f)))
+        };
+        let sign = |i: i64| some(i, 23).then_some(if x(i) > 0.0 { "up" } else { "down" });
+        let columns: [(&str, ArrayRef); 5] = [
+            ("x", numbers(&|i| some(i, 29).then(|| x(i)))),
+            ("y", numbers(&|i| Some(2.0 * x(i)))),
+            (
+                "sign",
+                Arc::new(StringArray::from_iter((0..rows).map(sign))),
+            ),
+            (
+                "even",
+                Arc::new(BooleanArray::from_iter(
+                    (0..rows).map(|i| some(i, 31).then_some(i % 2 == 0)),
+                )),
+            ),
+            (
+                "at",
+                Arc::new(TimestampMicrosecondArray::from_iter(
+                    (0..rows).map(|i| some(i, 37).then_some(i * 3_600_000_000)),
+                )),
+            ),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn encoder(batch: &RecordBatch) -> Encoder {
+        let kinds = [
+            ("x", Kind::Numeric),
+            ("y", Kind::Numeric),
+            ("sign", Kind::Categorical),
+            ("even", Kind::Boolean),
+            ("at", Kind::Timestamp),
+        ];
+        let fields = kinds.map(|(name, kind)| Field {
+            name: name.to_owned(),
+            kind,
+            role: Role::Feature,
+            path: FieldPath::parse(name),
+            nullable: true,
+            transform: Transform::None,
+            unit: None,
+            time_zone: chrono_tz::UTC,
+            parse: false,
+            max_cardinality: 100,
+            redact: false,
+        });
+        let mut fitter = crate::features::EncoderFitter::new(&fields, 1024).unwrap();
+        fitter.observe(batch).unwrap();
+        fitter.finish().unwrap()
+    }
+
+    fn all_readings() -> ModelConfig {
+        ModelConfig {
+            width: 24,
+            blocks: 2,
+            masking: Masking::Token,
+            dropout: 0.1,
+            histogram_bins: 16,
+            likelihood: vec![
+                Likelihood::Histogram,
+                Likelihood::StudentT,
+                Likelihood::Gaussian,
+                Likelihood::SquaredError,
+            ],
+            ..ModelConfig::default()
+        }
+    }
+
+    #[test]
+    fn every_parameter_gets_a_gradient_and_moves() {
+        let batch = batch(400);
+        let encoder = encoder(&batch);
+        let records = encoder.encode(&batch).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), &encoder, 0).unwrap();
+        let config = TrainingConfig {
+            steps: 3,
+            unknown_share: 0.2,
+            ..TrainingConfig::default()
+        };
+        let mut objective =
+            MaskedObjective::new(&model, &encoder, &records, &records, &config, 0).unwrap();
+        let gradients = objective.next_batch_loss().unwrap().backward().unwrap();
+        for (name, var) in model.parameters().iter() {
+            let gradient = gradients
+                .get(var)
+                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            let size = gradient
+                .abs()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            assert!(size > 0.0 && size.is_finite(), "{name}: gradient {size}");
+        }
+        let before = model.parameters().to_flat().unwrap();
+        fit(&mut objective, &config, &mut Unobserved).unwrap();
+        let after = model.parameters().to_flat().unwrap();
+        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+        assert!(
+            moved as f64 > 0.99 * before.len() as f64,
+            "{moved} of {}",
+            before.len()
+        );
+    }
+
+    #[test]
+    fn the_loss_has_the_gradient_of_finite_differences_in_every_logit() {
+        let batch = batch(12);
+        let encoder = encoder(&batch);
+        let records = encoder.encode(&batch).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), &encoder, 1).unwrap();
+        let heads = Arc::new(model.heads().clone());
+        let (rows, outputs) = (records.rows(), heads.outputs());
+        let reader = TargetReader::new(&encoder);
+        let targets: Vec<Target> = (0..rows * 5)
+            .map(|i| reader.target(&encoder, &records, i / 5, i % 5))
+            .collect();
+        let hidden: Vec<bool> = (0..rows * 5).map(|i| i % 3 != 0).collect();
+        let values: Vec<f32> = (0..rows * outputs)
+            .map(|i| (i as f32 * 0.37).sin())
+            .collect();
+        let loss = |values: &[f32]| {
+            let device = candle_core::Device::Cpu;
+            let logits = candle_core::Var::from_slice(values, (rows, outputs), &device).unwrap();
+            let batch = HiddenTargets {
+                targets: targets.clone(),
+                hidden: hidden.clone(),
+            };
+            let loss = masked_loss(&heads, &logits, batch).unwrap();
+            (loss.to_scalar::<f32>().unwrap(), logits, loss)
+        };
+        let (_, logits, at) = loss(&values);
+        let gradients = at.backward().unwrap();
+        let gradient = gradients.get(&logits).unwrap().flatten_all().unwrap();
+        let gradient = gradient.to_vec1::<f32>().unwrap();
+        for i in (0..values.len()).step_by(7) {
+            let moved = |step: f32| {
+                let mut values = values.clone();
+                values[i] += step;
+                f64::from(loss(&values).0)
+            };
+            let numeric = (moved(0.02) - moved(-0.02)) / 0.04;
+            assert!(
+                (numeric - f64::from(gradient[i])).abs() < 1e-3,
+                "{i}: {numeric}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_hidden_value_cannot_leak_into_the_logits() {
+        let batch = batch(50);
+        let encoder = encoder(&batch);
+        let records = encoder.encode(&batch).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), &encoder, 2).unwrap();
+        let logits = |row: usize, hidden: usize| {
+            let mut builder = InputBuilder::new(model.shapes(), 1);
+            builder.push(&records, row, |field| field == hidden);
+            let latent = model.latent(&builder.finish().unwrap(), None).unwrap();
+            model.logits(&latent).unwrap().to_vec2::<f32>().unwrap()
+        };
+        for field in 0..5 {
+            let mut changed = records.clone();
+            // Row 1 gets the values of row 10 in one field only, which is hidden in both.
+            let other = records.select([10]);
+            let mut mixed = records.select([1]);
+            match field {
+                0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
+                2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
+                _ => mixed.set_number(0, 2, other.numbers(0)[2]),
+            }
+            changed.replace_row(1, &mixed, 0);
+            assert_ne!(
+                changed, records,
+                "field {field} must differ for the test to mean anything"
+            );
+            let plain = logits(1, field);
+            let mut builder = InputBuilder::new(model.shapes(), 1);
+            builder.push(&changed, 1, |f| f == field);
+            let latent = model.latent(&builder.finish().unwrap(), None).unwrap();
+            assert_eq!(
+                model.logits(&latent).unwrap().to_vec2::<f32>().unwrap(),
+                plain
+            );
+        }
+    }
+
+    #[test]
+    fn training_learns_the_dependence_and_is_the_same_at_any_thread_count() {
+        let batch = batch(2000);
+        let encoder = encoder(&batch);
+        let records = encoder.encode(&batch).unwrap();
+        let fitted = records.select(0..1600);
+        let held_out = records.select(1600..2000);
+        let config = TrainingConfig {
+            steps: 120,
+            warmup_steps: 10,
+            ..TrainingConfig::default()
+        };
+        let run = || {
+            let model = MaskedAutoencoder::new(&all_readings(), &encoder, 3).unwrap();
+            let mut objective =
+                MaskedObjective::new(&model, &encoder, &fitted, &held_out, &config, 3).unwrap();
+            let before = objective.held_out_loss().unwrap();
+            let report = fit(&mut objective, &config, &mut Unobserved).unwrap();
+            (
+                before,
+                report.held_out_loss,
+                model.parameters().to_flat().unwrap(),
+            )
+        };
+        // Within a pool products stay on their thread, outside they are shared among Rayon's.
+        let within = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(run)
+        };
+        let (before, after, parameters) = run();
+        assert!(after < before - 1.0, "{before} -> {after}");
+        assert!(within(1).2 == parameters && within(3).2 == parameters);
+    }
+}

@@ -1,0 +1,23 @@
+//! Fitting the model: encoded fit rows in, weights of the lowest held-out loss out.
+//!
+//! The loop in [`trainer`] knows neither models nor files; [`masked`] gives it the masked objective.
+
+pub mod config;
+pub mod dataset;
+mod early_stopping;
+mod fingerprint;
+pub mod masked;
+mod optimizer;
+pub mod partition;
+mod report;
+mod schedule;
+pub mod trainer;
+
+pub use config::TrainingConfig;
+pub use dataset::{Dataset, DatasetError, DatasetOptions};
+pub use fingerprint::{DataFingerprint, Fingerprinter};
+pub use masked::MaskedObjective;
+pub use optimizer::OptimizerKind;
+pub use partition::{Part, Partition, Split};
+pub use report::{FitReport, Progress, TrainObserver, Unobserved};
+pub use trainer::{Objective, TrainError, fit};

@@ -1,0 +1,163 @@
+//! The training loop, whole, on one screen. It knows parameters and losses, nothing of models, files or screens.
+
+use super::config::TrainingConfig;
+use super::early_stopping::EarlyStopping;
+use super::optimizer::{Optimizer, clip_gradient};
+use super::report::{FitReport, Progress, TrainObserver};
+use super::schedule::learning_rate;
+use crate::model::ops::tensor_slice;
+use crate::model::parameters::Parameters;
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use std::time::Instant;
+
+/// What can be trained.
+pub trait Objective {
+    /// The trainable tensors.
+    fn parameters(&self) -> &Parameters;
+
+    /// The loss of the next training batch, a scalar tensor with its graph.
+    ///
+    /// # Errors
+    /// If candle cannot compute it.
+    fn next_batch_loss(&mut self) -> candle_core::Result<Tensor>;
+
+    /// The loss on rows that are never trained on, always under the same masks.
+    ///
+    /// # Errors
+    /// If candle cannot compute it.
+    fn held_out_loss(&mut self) -> candle_core::Result<f64>;
+}
+
+/// Why training failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The tensor library failed: a defect, or memory.
+    #[error("step {step}: the tensor library failed")]
+    Tensor {
+        /// The step, from 1.
+        step: usize,
+        /// What it said.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// The loss became infinite or no number.
+    #[error("step {step}: the loss is {loss}; lower training.learning_rate ({learning_rate})")]
+    Diverged {
+        /// The step, from 1.
+        step: usize,
+        /// The loss.
+        loss: f32,
+        /// The configured peak rate.
+        learning_rate: f32,
+    },
+    /// There is nothing to learn from.
+    #[error("{part}: {rows} rows; at least {min} are needed")]
+    TooFewRows {
+        /// Which part of the training rows.
+        part: &'static str,
+        /// Its rows.
+        rows: usize,
+        /// The least.
+        min: usize,
+    },
+}
+
+/// Minimises the objective; at the end its parameters are those of the lowest held-out loss.
+///
+/// # Errors
+/// [`TrainError::Diverged`] if the loss stops being a number; [`TrainError::Tensor`].
+pub fn fit(
+    objective: &mut impl Objective,
+    config: &TrainingConfig,
+    observer: &mut dyn TrainObserver,
+) -> Result<FitReport, TrainError> {
+    let started = Instant::now();
+    let at = |step| move |source| TrainError::Tensor { step, source };
+    let mut flat = objective.parameters().to_flat().map_err(at(0))?;
+    let mut optimizer = Optimizer::new(config.optimizer, config.weight_decay, flat.len());
+    let mut stopping = EarlyStopping::new(config.patience);
+    let mut held_out_loss = None;
+    let mut step = 0;
+    while step < config.steps {
+        let rate = learning_rate(
+            config.learning_rate,
+            step,
+            config.warmup_steps,
+            config.steps,
+        );
+        step += 1;
+        let loss = objective.next_batch_loss().map_err(at(step))?;
+        let gradients = loss.backward().map_err(at(step))?;
+        let loss = loss.to_scalar::<f32>().map_err(at(step))?;
+        if !loss.is_finite() {
+            let learning_rate = config.learning_rate;
+            return Err(TrainError::Diverged {
+                step,
+                loss,
+                learning_rate,
+            });
+        }
+        let mut gradient = flat_gradient(objective.parameters(), &gradients).map_err(at(step))?;
+        clip_gradient(&mut gradient, config.gradient_norm_max);
+        optimizer.step(&mut flat, &gradient, rate);
+        objective.parameters().set_flat(&flat).map_err(at(step))?;
+
+        let look = step % config.evaluate_every_steps == 0 || step == config.steps;
+        let mut stop = false;
+        if look {
+            let held_out = objective.held_out_loss().map_err(at(step))?;
+            stop = stopping.look(step, held_out, || flat.clone());
+            held_out_loss = Some(held_out);
+        }
+        let rows = step * config.batch_rows;
+        let seconds = started.elapsed().as_secs_f64();
+        let steps = config.steps;
+        observer.progress(&Progress {
+            step,
+            steps,
+            rows,
+            seconds,
+            loss,
+            held_out_loss,
+            look,
+        });
+        if stop {
+            break;
+        }
+    }
+    let learning_rate = config.learning_rate;
+    let diverged = TrainError::Diverged {
+        step,
+        loss: f32::NAN,
+        learning_rate,
+    };
+    let best = stopping.into_best().ok_or(diverged)?;
+    objective
+        .parameters()
+        .set_flat(&best.parameters)
+        .map_err(at(step))?;
+    Ok(FitReport {
+        steps: step,
+        best_step: best.step,
+        held_out_loss: best.loss,
+        rows: step * config.batch_rows,
+        parameters: best.parameters.len(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// The gradients one after the other in the parameters' order; zero where a parameter was not used.
+fn flat_gradient(parameters: &Parameters, gradients: &GradStore) -> candle_core::Result<Vec<f32>> {
+    let mut flat = Vec::with_capacity(parameters.count());
+    for (_, var) in parameters.iter() {
+        match gradients.get(var) {
+            Some(gradient) => tensor_slice(&gradient.contiguous()?, |g| {
+                flat.extend_from_slice(g);
+                Ok(())
+            })?,
+            None => flat.extend(std::iter::repeat_n(0.0, var.elem_count())),
+        }
+    }
+    Ok(flat)
+}
