@@ -13,6 +13,7 @@ use super::batcher::BatchLimits;
 use super::properties::{Properties, RawProperty, resolve};
 use super::types::Topic;
 use super::worker::RECORD_BYTES_MAX;
+use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 
 /// Value of `bootstrap_servers` that starts librdkafka's in-process broker.
 pub const EMBEDDED: &str = "embedded";
@@ -29,8 +30,6 @@ pub const DEFAULT_DEAD_LETTER_BYTES_MAX: usize = 900_000;
 pub const DEFAULT_ROWS_MAX: usize = 512;
 /// An order below the transaction interval: filling batches then adds nothing that can be seen.
 pub const DEFAULT_DEADLINE_MS: u64 = 10;
-/// One record in a thousand: what a team of analysts can look at.
-pub const DEFAULT_BUDGET: f64 = 0.001;
 /// Reasons an alert unless told otherwise: what fits on a screen.
 pub const DEFAULT_REASONS_MAX: usize = 5;
 /// librdkafka's transaction timeout unless `properties` says otherwise: how long a killed instance's open transaction may
@@ -296,8 +295,8 @@ pub struct DeliveryConfig {
 /// Checked `[alerts]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AlertsConfig {
-    /// In (0, 1).
-    pub budget: f64,
+    /// Which p-values are alerts.
+    pub budget: AlertBudget,
     /// Which records get reasons.
     pub reasons: ReasonsFor,
     /// Reasons a record at most, at least 1.
@@ -352,16 +351,15 @@ impl RawStream {
         }
         let batch = check_batch(&self.batch, delivery.dead_letter_bytes_max, &mut faults);
         let alerts = check_alerts(&self.alerts, &mut faults);
-        if faults.is_empty() {
-            Ok(StreamConfig {
+        match alerts {
+            Some(alerts) if faults.is_empty() => Ok(StreamConfig {
                 kafka,
                 input,
                 delivery,
                 batch,
                 alerts,
-            })
-        } else {
-            Err(faults)
+            }),
+            _ => Err(faults),
         }
     }
 }
@@ -554,21 +552,20 @@ fn check_batch(
     }
 }
 
-fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> AlertsConfig {
-    let budget = raw.budget.unwrap_or(DEFAULT_BUDGET);
-    // Written so that NaN fails too.
-    if !(budget > 0.0 && budget < 1.0) {
-        let why = format!("{budget}: expected a share above 0 and below 1");
+/// `None` stands for a budget that cannot be; its fault is told.
+fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<AlertsConfig> {
+    let share = raw.budget.unwrap_or(DEFAULT_ALERT_BUDGET);
+    let budget = AlertBudget::new(share).map_err(|why| {
         faults.push(ConfigFault::new("alerts.budget", why));
-    }
+    });
     let reasons_max = raw.reasons_max.unwrap_or(DEFAULT_REASONS_MAX);
     within("alerts.reasons_max", reasons_max as u64, 1, 100, faults);
-    AlertsConfig {
-        budget,
+    Some(AlertsConfig {
+        budget: budget.ok()?,
         reasons: raw.reasons,
         reasons_max,
         allow_unattainable_budget: raw.allow_unattainable_budget,
-    }
+    })
 }
 
 fn within(key: &str, value: u64, low: u64, high: u64, faults: &mut Vec<ConfigFault>) {
@@ -692,7 +689,7 @@ mod tests {
             "delivery.transaction_interval_ms: 8000: expected 1 to 7500",
             "delivery.drain_timeout_ms",
             "batch.rows_max: 0",
-            "alerts.budget: NaN",
+            "alerts.budget: alert budget NaN",
             "alerts.reasons_max",
         ] {
             assert!(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::config::{KafkaConfig, StreamConfig};
-use super::fault::{DeliveryFault, StreamError};
+use super::fault::{DeliveryFault, StreamError, chain};
 use super::refusal::Refusals;
 use super::scoring::ScoringLink;
 use super::session::{End, Session};
@@ -117,18 +117,6 @@ fn last_word(fault: DeliveryFault, attempts: u32, kafka: &KafkaConfig) -> Option
 fn pause(attempts: u32) -> Duration {
     let doubled = PAUSE_MIN.saturating_mul(1 << attempts.saturating_sub(1).min(16));
     doubled.min(PAUSE_MAX)
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -108,3 +108,15 @@ pub enum StreamError {
     #[error("the scoring thread could not be started")]
     Thread(#[source] std::io::Error),
 }
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -19,8 +19,8 @@ use super::fault::StreamError;
 use super::memory::{Accident, Cluster, Shared as Memory, Written};
 use super::scoring;
 use super::shutdown::Shutdown;
-use super::worker::{Answer, RecordScorer, ScorerFailure, Worker, WorkerOptions};
-use crate::features::{DecodeLimits, JsonDecoder};
+use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
+use crate::features::{DecodeLimits, FaultReason, JsonDecoder};
 use crate::schema::Schema;
 use crate::score::{Expected, Reason, Scores};
 use crate::telemetry::{Metrics, Readiness};
@@ -577,24 +577,22 @@ fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     let config = config(QUICK);
     let metrics = Arc::new(Metrics::new().unwrap());
     let (link, client, thread) = scoring::start(worker(&config, &metrics)).unwrap();
-    let payloads = vec![
+    let records = vec![
         record(0, 7, 5_000.0).unwrap(),
         b"{".to_vec(),
         record(0, 8, 2.0).unwrap(),
     ];
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let answers = runtime.block_on(client.score(payloads)).unwrap();
-    let Answer::Scored(json) = &answers[0] else {
-        panic!("{answers:?}")
+    let outcomes = client.submit(records).unwrap().blocking_recv().unwrap();
+    let ScoreOutcome::Scored(json) = &outcomes[0] else {
+        panic!("{outcomes:?}")
     };
     let envelope: Value = serde_json::from_str(json).unwrap();
     assert_eq!(envelope["event_id"], "0/7");
     assert_eq!(envelope["topic"], Value::Null);
     assert_eq!(envelope["alert"], true);
-    assert!(matches!(&answers[1], Answer::Faulty(fault) if fault.row == 1));
-    assert!(matches!(&answers[2], Answer::Scored(_)));
+    let malformed = FaultReason::Malformed;
+    assert!(matches!(&outcomes[1], ScoreOutcome::Bad { reason, .. } if *reason == malformed));
+    assert!(matches!(&outcomes[2], ScoreOutcome::Scored(_)));
     drop((link, client));
     thread.join().unwrap();
     let text = metrics.encode().unwrap();

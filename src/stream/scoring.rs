@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use tokio::sync::oneshot;
+use tracing::error;
 
-use super::fault::StreamError;
+use super::fault::{StreamError, chain};
 use super::message::MessageBatch;
 use super::output::ScoredBatch;
-use super::worker::{Answer, Worker, WorkerError};
+use super::worker::{ScoreOutcome, Worker, WorkerError};
 
 /// Batches handed over and not yet taken back: one in work, one waiting, and two that hide the time of a commit.
 pub const IN_FLIGHT_MAX: usize = 4;
@@ -35,8 +36,8 @@ struct Done {
 }
 
 struct Request {
-    payloads: Vec<Vec<u8>>,
-    reply: oneshot::Sender<Result<Vec<Answer>, WorkerError>>,
+    records: Vec<Vec<u8>>,
+    reply: oneshot::Sender<Vec<ScoreOutcome>>,
 }
 
 /// The stream's end of the scoring thread.
@@ -126,44 +127,42 @@ pub struct ScoringClient {
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Request of {} records", self.payloads.len())
+        write!(f, "Request of {} records", self.records.len())
     }
 }
 
-/// Why a request was not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// Too many requests wait.
-    #[error("overloaded: {limit} requests are waiting already")]
-    Overloaded {
-        /// [`REQUESTS_MAX`].
-        limit: usize,
-    },
-    /// The scoring thread has ended.
-    #[error("the scoring thread has ended")]
-    Gone,
-    /// The records could not be scored, through no fault of theirs.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
+/// Why records of a request were not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full: the stream has priority.
+    #[error("the scoring queue is full: {REQUESTS_MAX} requests are waiting")]
+    QueueFull,
+    /// Nothing scores: no model is loaded yet, or the daemon is draining.
+    #[error("nothing scores at present")]
+    Unavailable,
 }
 
 impl ScoringClient {
-    /// Scores records: one answer a payload, in order. The caller bounds their number and the time it waits: the stream
-    /// has priority, and a request that nobody waits for any more is passed over.
+    /// Hands over `records`, each the JSON text of one record whatever the stream's format, and returns at once.
+    ///
+    /// The receiver gets one outcome a record, in the order given. Its sender is dropped where the records cannot be scored
+    /// through no fault of theirs. The caller bounds the number of records and the time it waits: the stream has priority,
+    /// and records that nobody waits for any more are dropped unscored.
     ///
     /// # Errors
-    /// [`RequestError`]; at once where too many requests wait.
-    pub async fn score(&self, payloads: Vec<Vec<u8>>) -> Result<Vec<Answer>, RequestError> {
-        let (reply, answer) = oneshot::channel();
+    /// [`SubmitError`].
+    pub fn submit(
+        &self,
+        records: Vec<Vec<u8>>,
+    ) -> Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError> {
+        let (reply, outcomes) = oneshot::channel();
         self.requests
-            .try_send(Request { payloads, reply })
+            .try_send(Request { records, reply })
             .map_err(|error| match error {
-                TrySendError::Full(_) => RequestError::Overloaded {
-                    limit: REQUESTS_MAX,
-                },
-                TrySendError::Disconnected(_) => RequestError::Gone,
+                TrySendError::Full(_) => SubmitError::QueueFull,
+                TrySendError::Disconnected(_) => SubmitError::Unavailable,
             })?;
-        Ok(answer.await.map_err(|_| RequestError::Gone)??)
+        Ok(outcomes)
     }
 }
 
@@ -223,11 +222,11 @@ fn answer(worker: &mut Worker, request: Request) {
     if request.reply.is_closed() {
         return;
     }
-    let payloads: Vec<Option<&[u8]>> = request
-        .payloads
-        .iter()
-        .map(|payload| Some(payload.as_slice()))
-        .collect();
-    // Fails only when the client has gone.
-    let _ = request.reply.send(worker.answer(&payloads));
+    match worker.answer(&request.records) {
+        Ok(outcomes) => {
+            // Fails only when the client has gone.
+            let _ = request.reply.send(outcomes);
+        }
+        Err(error) => error!(error = %chain(&error), "a request cannot be scored"),
+    }
 }

@@ -387,6 +387,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         self.link.forget();
         // Another instance may move them on from here.
         self.committed.clear();
+        self.shared.metrics.revoked();
         self.shared.readiness.partitions_assigned(0);
         Ok(())
     }

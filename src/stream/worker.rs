@@ -16,7 +16,8 @@ use super::envelope::{Envelope, event_time};
 use super::message::{MessageBatch, MessageRef};
 use super::output::{Planned, ScoredBatch, Target};
 use crate::features::{
-    AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, Decoded, FaultReason, JsonDecoder, RowFault,
+    AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
+    JsonDecoder, RowFault,
 };
 use crate::schema::{Field, Schema};
 use crate::score::{Reason, Scores};
@@ -128,19 +129,27 @@ struct Names {
     features: Vec<String>,
 }
 
-/// What HTTP says of one record.
+/// What is said of one record of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The envelope's JSON.
+pub enum ScoreOutcome {
+    /// The output envelope as JSON text, with `topic`, `partition` and `offset` null.
     Scored(String),
-    /// Why there is none; `row` is the record's index in the request.
-    Faulty(RowFault),
+    /// The record cannot be scored.
+    Bad {
+        /// Which of the closed list.
+        reason: FaultReason,
+        /// Field or byte offset, value and what was expected, for a person.
+        detail: String,
+    },
 }
 
 /// Decodes, scores and writes. One a scoring thread.
 pub struct Worker {
     scorer: Arc<dyn RecordScorer>,
+    /// Of the stream's format.
     decoder: Box<dyn RecordDecoder>,
+    /// Requests are JSON whatever the stream's format.
+    request_decoder: JsonDecoder,
     options: WorkerOptions,
     names: Names,
     metrics: Arc<Metrics>,
@@ -180,9 +189,11 @@ impl Worker {
             time: schema.time().map(name),
             features: schema.features().map(name).collect(),
         };
+        let request_decoder = JsonDecoder::new(schema, DecodeLimits::default());
         Self {
             scorer,
             decoder,
+            request_decoder,
             options,
             names,
             metrics,
@@ -196,7 +207,8 @@ impl Worker {
     pub fn process(&mut self, input: MessageBatch) -> Result<ScoredBatch, WorkerError> {
         let payloads: Vec<Option<&[u8]>> = input.iter().map(|message| message.payload()).collect();
         let begin = Instant::now();
-        let mut assessed = self.assess(&payloads)?;
+        let decoded = self.decoder.decode(&payloads)?;
+        let mut assessed = self.assess(decoded)?;
         tell_full_sizes(&input, &mut assessed.decoded.faults);
         if self.options.tombstones == Tombstones::Skip {
             assessed
@@ -213,36 +225,38 @@ impl Worker {
         })
     }
 
-    /// Scores the records of a request: one answer a payload, in order.
+    /// Scores the records of a request, JSON each: one outcome a record, in order.
     ///
     /// # Errors
     /// [`WorkerError`].
-    pub fn answer(&mut self, payloads: &[Option<&[u8]>]) -> Result<Vec<Answer>, WorkerError> {
+    pub fn answer(&mut self, records: &[Vec<u8>]) -> Result<Vec<ScoreOutcome>, WorkerError> {
         let begin = Instant::now();
-        let assessed = self.assess(payloads)?;
+        let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| Some(&record[..])).collect();
+        let decoded = self.request_decoder.decode(&payloads)?;
+        let mut assessed = self.assess(decoded)?;
         self.report(&assessed, Source::Http, begin);
+        let faults = std::mem::take(&mut assessed.decoded.faults);
         let columns = Columns::of(&assessed.decoded.batch, &self.names);
-        let mut answers: Vec<(usize, Answer)> = Vec::with_capacity(payloads.len());
-        for (row, &payload) in assessed.decoded.payloads.iter().enumerate() {
-            let mut json = Vec::new();
-            self.envelope(&assessed, &columns, row, None)
-                .write(&mut json)?;
-            let json = String::from_utf8_lossy(&json).into_owned();
-            answers.push((payload, Answer::Scored(json)));
+        let mut outcomes: Vec<(usize, ScoreOutcome)> = Vec::with_capacity(records.len());
+        for (row, &record) in assessed.decoded.payloads.iter().enumerate() {
+            let envelope = self.envelope(&assessed, &columns, row, None);
+            outcomes.push((
+                record,
+                ScoreOutcome::Scored(serde_json::to_string(&envelope)?),
+            ));
         }
-        answers.extend(
-            assessed
-                .decoded
-                .faults
-                .into_iter()
-                .map(|fault| (fault.row, Answer::Faulty(fault))),
-        );
-        answers.sort_by_key(|(payload, _)| *payload);
-        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+        outcomes.extend(faults.into_iter().map(
+            |RowFault {
+                 row,
+                 reason,
+                 detail,
+             }| { (row, ScoreOutcome::Bad { reason, detail }) },
+        ));
+        outcomes.sort_by_key(|(record, _)| *record);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    fn assess(&mut self, payloads: &[Option<&[u8]>]) -> Result<Assessed, WorkerError> {
-        let decoded = self.decoder.decode(payloads)?;
+    fn assess(&self, decoded: Decoded) -> Result<Assessed, WorkerError> {
         let rows = decoded.batch.num_rows();
         let scores = match rows {
             0 => Scores::default(),
@@ -257,7 +271,7 @@ impl Worker {
         let alerts: Vec<bool> = scores
             .p_value
             .iter()
-            .map(|p_value| *p_value <= budget)
+            .map(|p_value| budget.is_alert(*p_value))
             .collect();
         let explained: Vec<usize> = match self.options.alerts.reasons {
             ReasonsFor::All => (0..rows).collect(),
