@@ -13,7 +13,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tracing::{debug, warn};
 
@@ -32,6 +32,8 @@ use crate::stream::types::Positions;
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// An abort is a courtesy to those who read the topic: the next session does it too.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the reports of outputs that failed together may take to come.
+const REPORTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a full queue may take to make room.
 const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often offsets are sent to the transaction again where the client says that this may help.
@@ -180,7 +182,10 @@ impl KafkaSink {
 
     /// The fault of a call: what went wrong with outputs before is the cause, and told instead.
     fn fault(&self, operation: &'static str, error: &KafkaError) -> DeliveryFault {
-        self.producer.poll(Duration::ZERO);
+        // A transaction fails as soon as one output does; the reports that say which come a moment later.
+        if self.flush(REPORTS_TIMEOUT).is_err() {
+            debug!(operation, "outputs are still on their way");
+        }
         let stale = match self.state {
             State::Open { begun } => begun.elapsed() >= self.transaction_timeout,
             State::Acknowledged | State::Idle | State::Unknown => false,
@@ -218,6 +223,14 @@ impl KafkaSink {
             .or_else(|| failures.first())?;
         let detail = format!("{} outputs failed: {code}", failures.len());
         Some(self.faults.code("produce", *code, detail, false))
+    }
+
+    /// Waits until every output is acknowledged or has failed, and its report is read.
+    fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.producer.flush(timeout)?;
+        // The reports of failures may lie behind the last acknowledgement.
+        self.producer.poll(Duration::ZERO);
+        Ok(())
     }
 
     fn begin(&mut self) -> Result<(), DeliveryFault> {
@@ -298,11 +311,8 @@ impl KafkaSink {
         deadline: Instant,
     ) -> Result<(), DeliveryFault> {
         let left = deadline.saturating_duration_since(Instant::now());
-        self.producer
-            .flush(left)
+        self.flush(left)
             .map_err(|error| self.fault("flush", &error))?;
-        // The reports of failures may lie behind the last acknowledgement.
-        self.producer.poll(Duration::ZERO);
         if let Some(fault) = self.failed_outputs() {
             return Err(fault);
         }
@@ -389,7 +399,12 @@ impl Sink for KafkaSink {
         if let State::Open { .. } = self.state
             && self.producer.client().fatal_error().is_none()
         {
-            match self.producer.abort_transaction(ABORT_TIMEOUT) {
+            // Outputs not sent yet need not be, and the abort itself waits until every report has been read.
+            self.producer.purge(PurgeConfig::default().queue());
+            let aborted = self
+                .flush(ABORT_TIMEOUT)
+                .and_then(|()| self.producer.abort_transaction(ABORT_TIMEOUT));
+            match aborted {
                 Ok(()) => self.state = State::Idle,
                 Err(error) => {
                     debug!(%error, "the transaction is left for the next session to abort");
