@@ -1,6 +1,7 @@
 //! maskwatch learns from Parquet what normal transactions look like, without labels, and flags those that do not fit.
 
 pub mod artifact;
+pub mod cli;
 pub mod evaluate;
 pub mod features;
 pub mod generate;

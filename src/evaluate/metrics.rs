@@ -1,7 +1,8 @@
 //! Ranking metrics of scores against labels.
 //!
-//! In flow scores (higher = more abnormal) and labels (true = positive, e.g. fraud) of the same rows. All sort once, O(n log n),
-//! and treat equal scores as one threshold, except [`precision_at_k`], which has to cut and then keeps the rows' order.
+//! In flow scores (higher = more abnormal) and labels (true = positive, e.g. fraud) of the same
+//! rows. All sort once, O(n log n), and treat equal scores as one threshold, except
+//! [`precision_at_k`], which has to cut and then keeps the rows' order.
 
 use serde::Serialize;
 
@@ -29,8 +30,9 @@ pub struct AtK {
     pub precision: f64,
 }
 
-/// Area under the receiver operating characteristic: the probability that a positive row scores higher than a negative one,
-/// equal scores counting half (Mann-Whitney U over mid-ranks; scikit-learn's `roc_auc_score`). In 0..=1.
+/// Area under the receiver operating characteristic: the probability that a positive row scores
+/// higher than a negative one, equal scores counting half (Mann-Whitney U over mid-ranks;
+/// scikit-learn's `roc_auc_score`). In 0..=1.
 ///
 /// # Errors
 /// Lengths that differ, a score that is NaN, labels of one class.
@@ -48,8 +50,9 @@ pub fn roc_auc<S: Copy + Into<f64>>(scores: &[S], labels: &[bool]) -> Result<f64
     Ok(halves as f64 / 2.0 / (positives as f64 * negatives as f64))
 }
 
-/// Average precision: the sum over distinct thresholds, highest first, of `(R_n - R_{n-1}) P_n`, without interpolation
-/// (scikit-learn's `average_precision_score`). In (0, 1]; about the share of positives for scores that tell nothing.
+/// Average precision: the sum over distinct thresholds, highest first, of `(R_n - R_{n-1}) P_n`,
+/// without interpolation (scikit-learn's `average_precision_score`). In (0, 1]; about the share of
+/// positives for scores that tell nothing.
 ///
 /// # Errors
 /// Lengths that differ, a score that is NaN, labels of one class.
@@ -68,8 +71,8 @@ pub fn average_precision<S: Copy + Into<f64>>(
     Ok(sum / positives as f64)
 }
 
-/// The share of positives among the `k` highest scores, or among all rows if there are fewer than `k`. Of equal scores the
-/// earlier rows come first.
+/// The share of positives among the `k` highest scores, or among all rows if there are fewer than
+/// `k`. Of equal scores the earlier rows come first.
 ///
 /// # Errors
 /// `k` of zero, lengths that differ, a score that is NaN, labels of one class.
@@ -104,7 +107,8 @@ pub(super) fn precision_at_each_k<S: Copy + Into<f64>>(
 /// The alerts at `budget`: rows whose p-value is at most that, and how many of them are positive.
 ///
 /// # Errors
-/// A budget outside (0, 1], lengths that differ, a p-value that is NaN. Labels of one class are fine.
+/// A budget outside (0, 1], lengths that differ, a p-value that is NaN. Labels of one class are
+/// fine.
 pub fn at_budget(p_values: &[f64], labels: &[bool], budget: f64) -> Result<AtBudget, MetricError> {
     if !(budget > 0.0 && budget <= 1.0) {
         return Err(MetricError::Budget { found: budget });
@@ -128,7 +132,8 @@ pub fn at_budget(p_values: &[f64], labels: &[bool], budget: f64) -> Result<AtBud
     })
 }
 
-/// Scores and labels, highest score first and equal scores in row order, with the number of positives.
+/// Scores and labels, highest score first and equal scores in row order, with the number of
+/// positives.
 fn ranked<S: Copy + Into<f64>>(
     scores: &[S],
     labels: &[bool],
@@ -183,7 +188,8 @@ mod tests {
 
     use super::*;
 
-    /// The rows of this program, with scikit-learn 1.9.1 and NumPy 2.4.6, whose output the test below quotes:
+    /// The rows of this program, with scikit-learn 1.9.1 and NumPy 2.4.6, whose output the test
+    /// below quotes:
     ///
     /// ```python
     /// import numpy as np
@@ -326,7 +332,10 @@ mod tests {
         fn a_rising_map_of_the_scores_changes_nothing((scores, labels) in rows()) {
             let mapped: Vec<f64> = scores.iter().map(|s| (s / 4.0).exp() - 3.0).collect();
             prop_assert_eq!(roc_auc(&scores, &labels), roc_auc(&mapped, &labels));
-            prop_assert_eq!(average_precision(&scores, &labels), average_precision(&mapped, &labels));
+            prop_assert_eq!(
+                average_precision(&scores, &labels),
+                average_precision(&mapped, &labels)
+            );
             for k in [1, 3, 100] {
                 prop_assert_eq!(
                     precision_at_k(&scores, &labels, k),

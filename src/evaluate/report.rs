@@ -1,7 +1,8 @@
-//! The report of `evaluate`: rows gathered batch by batch, then every metric over them, as JSON or text.
+//! The report of `evaluate`: rows gathered batch by batch, then every metric over them, as JSON or
+//! text.
 //!
-//! Memory grows with the labelled rows: 13 bytes each and 4 more a field (5 million rows of 20 fields take 470 MB), since ranking
-//! metrics need every row at once.
+//! Memory grows with the labelled rows: 13 bytes each and 4 more a field (5 million rows of 20
+//! fields take 470 MB), since ranking metrics need every row at once.
 
 use std::fmt;
 
@@ -10,7 +11,8 @@ use serde::Serialize;
 use super::error::MetricError;
 use super::metrics::{AtBudget, AtK, at_budget, average_precision, precision_at_each_k, roc_auc};
 
-/// Alert budgets reported: from one in ten thousand, about what a large bank can look at, to one in a hundred.
+/// Alert budgets reported: from one in ten thousand, about what a large bank can look at, to one in
+/// a hundred.
 pub const DEFAULT_BUDGETS: [f64; 4] = [0.0001, 0.001, 0.005, 0.01];
 /// Sizes of the top of the list reported: what one person, a small team and a department look at.
 pub const DEFAULT_KS: [usize; 3] = [10, 100, 1_000];
@@ -43,7 +45,8 @@ pub struct Evaluation {
 pub struct FieldEvaluation {
     /// The field's name.
     pub field: String,
-    /// Of its surprise, over the rows where the field was predicted; none if these are of one class.
+    /// Of its surprise, over the rows where the field was predicted; none if these are of one
+    /// class.
     pub roc_auc: Option<f64>,
     /// Mean surprise of the negative rows where it was predicted; none without such a row.
     pub mean_surprise_normal: Option<f64>,
@@ -169,7 +172,8 @@ fn field_evaluation(field: &str, surprises: &[f32], labels: &[bool]) -> FieldEva
     };
     FieldEvaluation {
         field: field.to_owned(),
-        // The surprises are numbers and the lengths agree, so that one class is all that can be wrong.
+        // The surprises are numbers and the lengths agree, so that one class is all that can be
+        // wrong.
         roc_auc: roc_auc(&surprises, &labels).ok(),
         mean_surprise_normal: mean(false),
         mean_surprise_positive: mean(true),

@@ -8,18 +8,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
-};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::nullif;
 use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
 
 use super::convert::{ConvertError, canonical_type, convert};
-use super::error::{DataError, FileMismatch};
+use super::error::{DataError, FileMismatch, columns_text, same_columns};
 use super::fault::{FaultReason, RowFault};
-use crate::schema::{Binding, Field, Role, Schema, fit};
+use crate::schema::{Binding, Field, Role, Schema, column_at, fit};
 
 /// The Arrow schema of the canonical records of `schema`.
 pub fn canonical_schema(schema: &Schema) -> SchemaRef {
@@ -72,7 +69,7 @@ impl Canonicaliser {
     /// The canonical form of `batch`: the same rows in the same order.
     ///
     /// # Errors
-    /// [`DataError::ColumnsChanged`] when the batch is not of the announced Arrow schema, and
+    /// [`DataError::OtherColumns`] when the batch is not of the announced Arrow schema, and
     /// [`DataError::Label`] when a label is neither 0 nor 1 (the row counts from the batch's start).
     pub fn canonicalise(&self, batch: &RecordBatch) -> Result<Canonical, DataError> {
         self.check_columns(batch.schema_ref())?;
@@ -102,35 +99,20 @@ impl Canonicaliser {
         faults: &mut Vec<RowFault>,
     ) -> Result<ArrayRef, ConvertError> {
         match &binding.column {
-            Some(indices) => convert(field, &descend(batch, indices)?, faults),
+            Some(indices) => convert(field, &column_at(batch, indices)?, faults),
             None => Ok(new_null_array(&canonical_type(field), batch.num_rows())),
         }
     }
 
     fn check_columns(&self, found: &ArrowSchema) -> Result<(), DataError> {
-        let columns = |schema: &ArrowSchema| {
-            let column =
-                |field: &Arc<ArrowField>| format!("{}: {}", field.name(), field.data_type());
-            schema
-                .fields()
-                .iter()
-                .map(column)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let (announced, fields) = (self.source.fields(), found.fields());
-        let same = announced.len() == fields.len()
-            && announced.iter().zip(fields).all(|(announced, field)| {
-                announced.name() == field.name() && announced.data_type() == field.data_type()
-            });
-        if same {
+        if same_columns(&self.source, found) {
             return Ok(());
         }
-        let expected = columns(&self.source);
-        Err(DataError::ColumnsChanged {
-            file: self.origin.clone(),
+        let (file, expected) = (self.origin.clone(), columns_text(&self.source));
+        Err(DataError::OtherColumns {
+            file,
             expected,
-            found: columns(found),
+            found: columns_text(found),
         })
     }
 
@@ -208,32 +190,14 @@ fn first_of_each_row(mut faults: Vec<RowFault>) -> Vec<RowFault> {
     faults
 }
 
-/// The column at the end of `indices`, null wherever a struct on the way is.
-fn descend(batch: &RecordBatch, indices: &[usize]) -> Result<ArrayRef, ArrowError> {
-    let gone = || ArrowError::SchemaError("a column is not where it was".to_owned());
-    let (&top, children) = indices.split_first().ok_or_else(gone)?;
-    let mut column = Arc::clone(batch.columns().get(top).ok_or_else(gone)?);
-    let mut nulls: Option<NullBuffer> = None;
-    for &child in children {
-        nulls = NullBuffer::union(nulls.as_ref(), column.nulls());
-        let parent = column.as_struct_opt().ok_or_else(gone)?;
-        let child = Arc::clone(parent.columns().get(child).ok_or_else(gone)?);
-        column = child;
-    }
-    match nulls.filter(|nulls| nulls.null_count() > 0) {
-        Some(nulls) => nullif(&column, &BooleanArray::new(!nulls.inner(), None)),
-        None => Ok(column),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use arrow::array::{
-        Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array, Int8Array,
-        Int64Array, StringArray, StringViewArray, StructArray, TimestampNanosecondArray,
-        UInt64Array,
+        Array, AsArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array,
+        Float64Array, Int8Array, Int64Array, StringArray, StringViewArray, StructArray,
+        TimestampNanosecondArray, UInt64Array,
     };
     use arrow::compute::cast;
     use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit, TimestampMicrosecondType};

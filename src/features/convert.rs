@@ -16,10 +16,10 @@ use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 use super::fault::{FaultReason, RowFault};
-use super::value::{
-    label_from_text, microseconds, moment_from_text, moment_to_text, number_from_text,
+use crate::schema::{
+    Field, Kind, Role, TimeUnit, is_text, label_from_text, microseconds, moment_from_text,
+    moment_to_text, number_from_text,
 };
-use crate::schema::{Field, Kind, Role, TimeUnit, is_text};
 
 /// Characters of a bad value that a message shows.
 const VALUE_CHARS_MAX: usize = 64;

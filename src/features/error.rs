@@ -4,8 +4,11 @@
 //! a [`RowFault`](super::RowFault).
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::schema::Mismatch;
+use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema};
+
+use crate::schema::{InferenceError, Mismatch};
 
 /// Mismatches that a message shows before it only counts the rest.
 const MISMATCHES_SHOWN_MAX: usize = 50;
@@ -83,14 +86,14 @@ pub enum DataError {
     /// Columns are missing or of another type than the schema needs.
     #[error("the schema does not fit the data:{}", mismatch_lines(.0))]
     Mismatch(Vec<FileMismatch>),
-    /// The records of a batch are not those that were announced.
-    #[error("{file}: the columns changed while reading: expected {expected}, found {found}")]
-    ColumnsChanged {
+    /// Records have other columns than announced, or than the file before.
+    #[error("{file} has other columns: expected {expected}, found {found}")]
+    OtherColumns {
         /// The file.
         file: String,
-        /// The columns and types that were announced.
+        /// The columns with their types that were announced.
         expected: String,
-        /// The columns and types of the batch.
+        /// The columns with their types that there are.
         found: String,
     },
     /// A file has not the rows that its footer announced when it was opened.
@@ -141,28 +144,9 @@ pub enum DataError {
         /// What Arrow said.
         message: String,
     },
-    /// The column that should be the label is not there.
-    #[error("no column `{column}` for the label; there are {}", quoted(columns))]
-    NoLabelColumn {
-        /// The column that was asked for.
-        column: String,
-        /// The columns that can be one.
-        columns: Vec<String>,
-    },
-    /// No column is left that the model could see.
-    #[error("no column can be a feature:{}", reason_lines(reasons))]
-    NoFeature {
-        /// Each column with why it is none.
-        reasons: Vec<String>,
-    },
-    /// A file has more columns than a schema may have fields.
-    #[error("{columns} columns are over the limit of {limit} fields")]
-    TooManyColumns {
-        /// The columns, those in structs counted each.
-        columns: usize,
-        /// The limit, [`FIELDS_MAX`](crate::schema::FIELDS_MAX).
-        limit: usize,
-    },
+    /// No schema can be inferred.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
 }
 
 impl DataError {
@@ -174,6 +158,28 @@ impl DataError {
         }
         self
     }
+}
+
+/// The columns of an Arrow schema with their types, for a message.
+pub(super) fn columns_text(schema: &ArrowSchema) -> String {
+    let columns = schema.fields().iter().take(MISMATCHES_SHOWN_MAX);
+    let column = |field: &Arc<ArrowField>| format!("{}: {}", field.name(), field.data_type());
+    let mut text = columns.map(column).collect::<Vec<_>>().join(", ");
+    if schema.fields().len() > MISMATCHES_SHOWN_MAX {
+        text.push_str(&format!(
+            " and {} more",
+            schema.fields().len() - MISMATCHES_SHOWN_MAX
+        ));
+    }
+    text
+}
+
+/// Whether two Arrow schemas have the same columns, by names and types in their order.
+pub(super) fn same_columns(a: &ArrowSchema, b: &ArrowSchema) -> bool {
+    let same = |(a, b): (&Arc<ArrowField>, &Arc<ArrowField>)| {
+        a.name() == b.name() && a.data_type().equals_datatype(b.data_type())
+    };
+    a.fields().len() == b.fields().len() && a.fields().iter().zip(b.fields()).all(same)
 }
 
 fn quoted(names: &[String]) -> String {

@@ -1,24 +1,38 @@
 //! From records to tensors: bytes and files become one canonical `RecordBatch`, and one fitted encoder reads that.
 
+#[cfg(test)]
+mod agreement;
+mod avro;
 mod canonical;
 pub mod categorical;
+mod columns;
 mod convert;
+mod decode;
 pub mod encoder;
 mod error;
 mod fault;
+mod inference;
 mod inputs;
+mod json;
 pub mod numeric;
 mod parquet;
 mod parquet_file;
+mod paths;
 mod records;
 pub mod temporal;
-mod value;
 
+pub use avro::{AvroDecoder, FileSchemas, FileSchemasError};
 pub use canonical::{Canonical, Canonicaliser, canonical_schema, row_faults};
 pub use encoder::{EncodeError, Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
+pub use decode::{
+    DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, VALUE_SHOWN_BYTES_MAX,
+    WriterSchemaError, WriterSchemas,
+};
 pub use error::{DataError, FileMismatch};
 pub use fault::{FaultReason, RowFault};
+pub use inference::infer_schema;
 pub use inputs::FILES_MAX;
+pub use json::JsonDecoder;
 pub use parquet::{
     Batches, DEFAULT_BATCH_ROWS, ParquetSource, RawBatch, RawBatches, ReadOptions, SourceBatch,
 };
@@ -28,3 +42,6 @@ pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
     moment_to_text, number_from_text,
 };
+
+// What one value means is the schema's rule; every decoder here reads by it.
+pub use crate::schema::value;

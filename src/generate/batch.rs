@@ -1,7 +1,7 @@
 //! Payments as Arrow batches: the columns, their order and types, and the endless source of them.
 //!
-//! Invariant: the columns are those that `schemas/payments.toml` describes, in its order, and a batch's rows do not depend
-//! on how the rows before were cut into batches.
+//! Invariant: the columns are those that `schemas/payments.toml` describes, in its order, and a
+//! batch's rows do not depend on how the rows before were cut into batches.
 
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Builds customers and terminals and lives through the days before the start, about 10 payments a customer.
+    /// Builds customers and terminals and lives through the days before the start, about 10
+    /// payments a customer.
     ///
     /// # Errors
     /// [`GenerateError::OutOfRange`] for a value of the configuration that is.
@@ -239,8 +240,9 @@ impl Columns {
     }
 }
 
-/// The name of a payment: its number, mixed by the finaliser of SplitMix64 (Steele et al. 2014), which maps 64-bit numbers
-/// one to one, so that no two payments of a seed share one and none tells its place in the order.
+/// The name of a payment: its number, mixed by the finaliser of SplitMix64 (Steele et al. 2014),
+/// which maps 64-bit numbers one to one, so that no two payments of a seed share one and none tells
+/// its place in the order.
 fn payment_id(seed: u64, number: u64) -> u64 {
     let mut z = (number + 1).wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -329,6 +331,19 @@ mod tests {
             }
             assert_eq!(counts.len(), if share > 0.0 { 4 } else { 0 }, "{counts:?}");
         }
+    }
+
+    #[test]
+    fn the_smallest_world_with_the_most_fraud_still_runs() {
+        let config = GeneratorConfig {
+            customers: 10,
+            terminals: 10,
+            fraud_share: 0.2,
+            ..Default::default()
+        };
+        let batch = generate(&config, 5_000);
+        assert_eq!(batch.num_rows(), 5_000);
+        assert!(batch["is_fraud"].as_boolean().true_count() > 500);
     }
 
     #[test]

@@ -1,19 +1,24 @@
-//! How many customers and terminals there are, how much fraud, and from when: checked before anything is built.
+//! How many customers and terminals there are, how much fraud, and from when: checked before
+//! anything is built.
 
 use super::error::GenerateError;
 
-/// Customers: enough that a million payments are about eighty days of them, few enough to be built in milliseconds.
+/// Customers: enough that a million payments are about eighty days of them, few enough to be built
+/// in milliseconds.
 pub const DEFAULT_CUSTOMERS: usize = 5_000;
-/// Terminals: two customers and a half a terminal, so that shops have regulars and customers still meet new shops.
+/// Terminals: two customers and a half a terminal, so that shops have regulars and customers still
+/// meet new shops.
 pub const DEFAULT_TERMINALS: usize = 2_000;
-/// Share of payments that are fraud. Real card fraud is nearer to 0.1 %; half a percent gives a small file enough of them.
+/// Share of payments that are fraud. Real card fraud is nearer to 0.1 %; half a percent gives a
+/// small file enough of them.
 pub const DEFAULT_FRAUD_SHARE: f64 = 0.005;
 /// 2026-01-05T00:00:00Z, a Monday.
 pub const DEFAULT_START_UNIX_S: i64 = 1_767_571_200;
 
 /// Customers at least and at most: frauds need victims, and a customer takes about 400 bytes.
 const CUSTOMERS: std::ops::RangeInclusive<usize> = 10..=1_000_000;
-/// Terminals at least and at most: below this the categories would be missing, and a terminal takes about 100 bytes.
+/// Terminals at least and at most: below this the categories would be missing, and a terminal takes
+/// about 100 bytes.
 const TERMINALS: std::ops::RangeInclusive<usize> = 10..=1_000_000;
 /// Beyond this the planted frauds would no longer be the exception.
 const FRAUD_SHARE_MAX: f64 = 0.2;
@@ -29,10 +34,11 @@ pub struct GeneratorConfig {
     pub customers: usize,
     /// Terminals, 10..=1,000,000; about one in six is an online merchant.
     pub terminals: usize,
-    /// Share of payments that are fraud in the long run, 0..=0.2. With very few customers and a high share there may
-    /// be less, as a customer is the victim of one fraud at a time.
+    /// Share of payments that are fraud in the long run, 0..=0.2. With very few customers and a
+    /// high share there may be less, as a customer is the victim of one fraud at a time.
     pub fraud_share: f64,
-    /// Moment of the earliest possible payment, seconds since 1970-01-01T00:00:00Z, up to the year 2200.
+    /// Moment of the earliest possible payment, seconds since 1970-01-01T00:00:00Z, up to the year
+    /// 2200.
     pub start_unix_s: i64,
 }
 

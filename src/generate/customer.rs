@@ -1,7 +1,9 @@
-//! A customer over time: where he is, what he spent lately, where he has been; and the running features of that.
+//! A customer over time: whereabouts, recent spending, known places; and the running
+//! features of that.
 //!
-//! Every payment, genuine or not, passes [`Customer::observe`], as the bank does not know better at that moment.
-//! Memory a customer is bounded: the last places in a ring, the last day's payments up to [`PAYMENTS_24H_MAX`].
+//! Every payment, genuine or not, passes [`Customer::observe`], as the bank does not know better at
+//! that moment. Memory a customer is bounded: the last places in a ring, the last day's payments up
+//! to [`PAYMENTS_24H_MAX`].
 
 use std::collections::VecDeque;
 
@@ -22,7 +24,8 @@ const ERRAND_SHARE: f64 = 0.18;
 const DIGITAL_BURST_SHARE: f64 = 0.35;
 /// Weight of a new payment in the customer's mean amount: it remembers about the last thirty.
 const MEAN_WEIGHT: f64 = 0.03;
-/// A payment counts in the mean with at most so many times the mean, so that one car does not blur a year.
+/// A payment counts in the mean with at most so many times the mean, so that one car does not blur
+/// a year.
 const MEAN_CLIP: f64 = 5.0;
 /// Payments from which a customer's mean amount is known before the first day.
 const MEAN_PAYMENTS: usize = 64;
@@ -83,15 +86,15 @@ pub(super) struct Customer {
     last_ms: i64,
     /// Moments of the last day's payments, oldest first.
     recent: VecDeque<i64>,
-    /// Where the customer paid lately, beside the places he is a regular of.
+    /// Where the customer paid lately, beside the regular places.
     seen: Ring<32>,
     /// The digital merchant at which the next payment is made again.
     again_at: Option<u32>,
 }
 
 impl Customer {
-    /// A customer as he would be found at `now_ms` after a long life: on a journey with the long-run probability, with a
-    /// last payment, a mean amount and known places.
+    /// A customer as found at `now_ms` after a long life: on a journey with the
+    /// long-run probability, with a last payment, a mean amount and known places.
     pub(super) fn settled(rng: &mut impl Rng, world: &World, now_ms: i64) -> Self {
         let habits = Habits::draw(rng, world);
         let since_last = rng.sample::<f64, _>(Exp1) / f64::from(habits.payments_per_day);
@@ -168,9 +171,11 @@ impl Customer {
         }
     }
 
-    /// When the customer pays next, after having paid `paid` (none before the first payment) at `now_ms`.
+    /// When the customer pays next, after having paid `paid` (none before the first payment) at
+    /// `now_ms`.
     ///
-    /// Errands and bursts shorten some gaps; the others are longer for it, so that the rate stays about the same.
+    /// Errands and bursts shorten some gaps; the others are longer for it, so that the rate stays
+    /// about the same.
     pub(super) fn next_payment_ms(
         &mut self,
         rng: &mut impl Rng,
@@ -192,7 +197,8 @@ impl Customer {
         rhythm.after(now_ms, wait).max(now_ms + GAP_MS_MIN)
     }
 
-    /// The payment that the bank sees, with the features that depend on the past; then the past includes it.
+    /// The payment that the bank sees, with the features that depend on the past; then the past
+    /// includes it.
     pub(super) fn observe(
         &mut self,
         world: &World,

@@ -1,4 +1,5 @@
-//! What can go wrong while payments are generated: a number out of range, or a file that cannot be written.
+//! What can go wrong while payments are generated: a number out of range, or a file that cannot be
+//! written.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! What a customer usually does, and the genuine payments that follow from it.
 //!
-//! Habits are drawn once a customer; only the device changes over time. Genuine payments carry their share of oddities
-//! (journeys, magnetic stripes, addresses abroad, dear purchases), so that no single oddity means fraud.
+//! Habits are drawn once a customer; only the device changes over time. Genuine payments carry
+//! their share of oddities (journeys, magnetic stripes, addresses abroad, dear purchases), so that
+//! no single oddity means fraud.
 
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;

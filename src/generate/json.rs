@@ -1,7 +1,7 @@
 //! Payments as JSON, one object each, for a topic or a file of lines.
 //!
-//! The object has the batch's columns in order; null stays null, moments become RFC 3339 in UTC with milliseconds, numbers
-//! the shortest text that reads back as the same f64.
+//! The object has the batch's columns in order; null stays null, moments become RFC 3339 in UTC
+//! with milliseconds, numbers the shortest text that reads back as the same f64.
 
 use arrow::array::{
     Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -64,8 +64,9 @@ impl<'a> JsonRows<'a> {
     /// Appends row `row` as one JSON object without a line end.
     ///
     /// # Errors
-    /// [`GenerateError::NoSuchRow`] beyond the batch; [`GenerateError::NoSuchDate`] for a moment that no calendar
-    /// holds. `out` then keeps what was there, and the object's beginning is taken back.
+    /// [`GenerateError::NoSuchRow`] beyond the batch; [`GenerateError::NoSuchDate`] for a moment
+    /// that no calendar holds. `out` then keeps what was there, and the object's beginning is taken
+    /// back.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), GenerateError> {
         if row >= self.rows {
             return Err(GenerateError::NoSuchRow {

@@ -1,6 +1,7 @@
 //! One payment: what its maker chose ([`Draft`]) and what the bank adds to it ([`Payment`]).
 //!
-//! Invariant: `online` is there exactly when the entry mode is one of the online ones, `pin_verified` exactly when not.
+//! Invariant: `online` is there exactly when the entry mode is one of the online ones,
+//! `pin_verified` exactly when not.
 
 use super::scenario::Scenario;
 

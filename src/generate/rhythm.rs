@@ -1,7 +1,8 @@
 //! When in a week people pay: an intensity for each of its 168 hours, and the walk through it.
 //!
-//! A customer's payments are a Poisson process in *operational time*, which runs fast in busy hours and slowly at night;
-//! [`Rhythm::after`] turns an operational waiting time into a moment. The mean speed over a week is 1.
+//! A customer's payments are a Poisson process in *operational time*, which runs fast in busy hours
+//! and slowly at night; [`Rhythm::after`] turns an operational waiting time into a moment. The mean
+//! speed over a week is 1.
 
 /// Milliseconds of an hour.
 pub(super) const HOUR_MS: i64 = 3_600_000;
@@ -65,7 +66,8 @@ pub(super) const RHYTHMS: usize = SHAPES.len();
 /// The hours of a week in which one kind of customer pays.
 #[derive(Debug, Clone)]
 pub(super) struct Rhythm {
-    /// Operational hours since Monday 00:00 at the start of each hour; rises strictly from 0 to 168.
+    /// Operational hours since Monday 00:00 at the start of each hour; rises strictly from 0 to
+    /// 168.
     cumulative: [f64; WEEK_HOURS + 1],
 }
 
@@ -147,7 +149,8 @@ mod tests {
                 assert!(next > at);
                 at = next;
             }
-            // Each step loses up to a millisecond, which a quiet hour after a busy one stretches a hundredfold.
+            // Each step loses up to a millisecond, which a quiet hour after a busy one stretches a
+            // hundredfold.
             assert!((rhythm.after(MONDAY_MS + 1, 280.0) - at).abs() < 60_000);
         }
     }

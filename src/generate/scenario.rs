@@ -1,7 +1,8 @@
 //! The planted frauds: which payments a thief makes, when, and with whose card.
 //!
-//! A plan is made at one moment and lists all payments of one fraud, each later than that moment and within
-//! [`PLAN_SPAN_MS`]. A share of the frauds is *stealthy*: the thief spends as the owner would, and only the pace differs.
+//! A plan is made at one moment and lists all payments of one fraud, each later than that moment
+//! and within [`PLAN_SPAN_MS`]. A share of the frauds is *stealthy*: the thief spends as the owner
+//! would, and only the pace differs.
 
 use rand::{Rng, RngExt};
 use rand_distr::Exp1;
@@ -22,7 +23,8 @@ pub(super) const PLAN_SPAN_MS: i64 = 3 * DAY_MS;
 pub enum Scenario {
     /// A card is stolen and spent fast, mostly far from home, on things that sell again.
     StolenCard,
-    /// A terminal copied the cards that paid there: the copies are used elsewhere, or the terminal charges again.
+    /// A terminal copied the cards that paid there: the copies are used elsewhere, or the terminal
+    /// charges again.
     CompromisedTerminal,
     /// Many tiny online payments within minutes, to see whether stolen card data still work.
     CardTesting,
@@ -49,8 +51,9 @@ impl Scenario {
         }
     }
 
-    /// How often it is begun, so that by payments the scenarios are about as common as each other: one of account
-    /// takeover is three payments, of a compromised terminal or of card testing a dozen.
+    /// How often it is begun, so that by payments the scenarios are about as common as each other:
+    /// one of account takeover is three payments, of a compromised terminal or of card testing a
+    /// dozen.
     pub(super) fn weight(self) -> f64 {
         match self {
             Self::StolenCard => 0.18,
@@ -262,8 +265,9 @@ fn account_takeover(
 
 /// Plans the misuse of the cards of `payers`, who paid at `terminal` (in a shop) lately.
 ///
-/// Two in three such terminals only leak: copies of the magnetic stripe pay elsewhere within two days. The others
-/// charge the cards once more themselves, typed in, a little above their usual amounts.
+/// Two in three such terminals only leak: copies of the magnetic stripe pay elsewhere within two
+/// days. The others charge the cards once more themselves, typed in, a little above their usual
+/// amounts.
 pub(super) fn plan_compromised(
     rng: &mut impl Rng,
     world: &World,

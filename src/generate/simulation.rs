@@ -1,8 +1,10 @@
-//! The one queue of things to come: every customer's next payment and every planned fraud, taken in time order.
+//! The one queue of things to come: every customer's next payment and every planned fraud, taken in
+//! time order.
 //!
-//! Invariant: times never go back, and each customer has exactly one own payment in the queue. Frauds are begun as genuine
-//! payments go by, so many that their share of all payments is the configured one in the long run. The days before
-//! the start are lived through unseen, so that the first payments look like any others.
+//! Invariant: times never go back, and each customer has exactly one own payment in the queue.
+//! Frauds are begun as genuine payments go by, so many that their share of all payments is the
+//! configured one in the long run. The days before the start are lived through unseen, so that the
+//! first payments look like any others.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,7 +21,8 @@ use super::scenario::{PLAN_SPAN_MS, Planned, Scenario, plan_compromised, plan_fo
 use super::world::{World, cumulative, pick};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 
-/// Days lived through before the first payment shown: at least the span of a fraud, so that frauds are under way.
+/// Days lived through before the first payment shown: at least the span of a fraud, so that frauds
+/// are under way.
 const WARM_UP_MS: i64 = PLAN_SPAN_MS + DAY_MS;
 /// Fraudulent payments that become due before the next fraud is begun, mean: about half a fraud.
 const MEAN_OWED: f64 = 4.0;

@@ -1,7 +1,8 @@
 //! The places where payments happen: countries, cities in them, and terminals in cities or online.
 //!
-//! Built once from the seed, never changed. The tables below are rough (a country is a circle, prices are those of
-//! Europe in EUR): they give the fields of a payment the dependencies real ones have, not a country's statistics.
+//! Built once from the seed, never changed. The tables below are rough (a country is a circle,
+//! prices are those of Europe in EUR): they give the fields of a payment the dependencies real ones
+//! have, not a country's statistics.
 
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
@@ -252,7 +253,8 @@ impl World {
             destinations,
         };
         for i in 0..terminals_len {
-            // The first terminals go one to each city and the next is online, so that no list of places is empty.
+            // The first terminals go one to each city and the next is online, so that no list of
+            // places is empty.
             let forced = (i < cities_len).then_some(i);
             let online = i == cities_len || (forced.is_none() && rng.random_bool(ONLINE_SHARE));
             let city = forced.unwrap_or_else(|| pick(&sizes, rng));
@@ -301,7 +303,8 @@ impl World {
         Position::near(rng, self.cities[city].centre, HOME_SPREAD_KM)
     }
 
-    /// A terminal in `city`, of the category where the city has one; the first of a list are the busiest.
+    /// A terminal in `city`, of the category where the city has one; the first of a list are the
+    /// busiest.
     pub(super) fn terminal_in(&self, rng: &mut impl Rng, city: usize, category: usize) -> u32 {
         let fitting = &self.in_store[city * CATEGORIES_LEN + category];
         pick_busy(
@@ -369,7 +372,8 @@ pub(super) fn cumulative(weights: impl Iterator<Item = f64>) -> Vec<f64> {
         .collect()
 }
 
-/// An index drawn in proportion to the weights whose running sums are given (not empty, the last above zero).
+/// An index drawn in proportion to the weights whose running sums are given (not empty, the last
+/// above zero).
 pub(super) fn pick(cumulative: &[f64], rng: &mut impl Rng) -> usize {
     let total = cumulative.last().copied().unwrap_or(0.0);
     let at = rng.random::<f64>() * total;

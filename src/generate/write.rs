@@ -1,7 +1,8 @@
 //! Payments into one Parquet file: all of it or nothing.
 //!
-//! The file is written beside its name, flushed to disk and renamed; on any failure the name keeps what it had. Row groups are
-//! bounded, so memory is that of one of them, and the same configuration and rows give the same bytes.
+//! The file is written beside its name, flushed to disk and renamed; on any failure the name keeps
+//! what it had. Row groups are bounded, so memory is that of one of them, and the same
+//! configuration and rows give the same bytes.
 
 use std::path::Path;
 
@@ -30,11 +31,12 @@ pub struct WriteSummary {
     pub bytes: u64,
 }
 
-/// Writes the next `rows` payments of `generator` to `path`, replacing it, compressed with zstd. `progress` hears the rows
-/// written so far, after each batch of them.
+/// Writes the next `rows` payments of `generator` to `path`, replacing it, compressed with zstd.
+/// `progress` hears the rows written so far, after each batch of them.
 ///
 /// # Errors
-/// [`GenerateError::Io`] and [`GenerateError::Parquet`], naming the file; `path` is then as it was before.
+/// [`GenerateError::Io`] and [`GenerateError::Parquet`], naming the file; `path` is then as it was
+/// before.
 pub fn write_parquet(
     generator: &mut Generator,
     rows: u64,

@@ -86,7 +86,11 @@ fn check_name_and_path(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) 
 
 fn check_role(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     if field.role == Role::Time && field.kind != Kind::Timestamp {
-        fault("kind", "`timestamp` for the role `time`", word(field.kind));
+        fault(
+            "kind",
+            "`timestamp` for the role `time`",
+            field.kind.as_str(),
+        );
     }
     if field.role == Role::Label && field.kind == Kind::Timestamp {
         fault(
@@ -104,12 +108,12 @@ fn check_role(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     }
 }
 
-/// The keys that belong to one kind. An ignored field may keep any, so that it is easily taken back.
+/// The keys that belong to one kind. An ignored field may keep any: it is easily taken back then.
 fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     if field.role == Role::Ignore {
         return;
     }
-    let kind = word(field.kind);
+    let kind = field.kind.as_str();
     if field.transform != Transform::None && field.kind != Kind::Numeric {
         fault("transform", "kind `numeric`", kind);
     }
@@ -132,14 +136,5 @@ fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
             &expected,
             &field.max_cardinality.to_string(),
         );
-    }
-}
-
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Numeric => "numeric",
-        Kind::Categorical => "categorical",
-        Kind::Boolean => "boolean",
-        Kind::Timestamp => "timestamp",
     }
 }

@@ -1,8 +1,8 @@
 //! The checked schema: the only form that anything else is built from.
 //!
-//! In flows TOML ([`Schema::load`], [`Schema::parse`]) or the JSON of a bundle (serde); both pass the
-//! same rules. Out flow fields in the order of the file, and a digest that two schemas share exactly
-//! if they mean the same.
+//! In flows TOML ([`Schema::load`], [`Schema::parse`]) or the JSON of a bundle; both pass the
+//! same rules. Out flow fields in the order of the file, and a digest that two schemas share if and
+//! only if they mean the same.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,17 +12,18 @@ use sha2::{Digest, Sha256};
 
 use super::check::check_fields;
 use super::error::{SchemaError, SchemaFault};
-use super::field::{Field, Role};
+use super::field::{Field, FieldPath, Role};
 use super::raw::read_fields;
 
-/// Fields that a schema may have at most: each costs weights, a calibration table and a metric series.
+/// Fields that a schema may have at most: each costs weights, a calibration table and a metric
+/// series.
 pub const FIELDS_MAX: usize = 4_096;
 
 /// Bytes that a schema file may have at most: a thousand for each of [`FIELDS_MAX`] fields.
 pub const SCHEMA_BYTES_MAX: u64 = 4_096_000;
 
-/// The fields of a record. Names are unique, at least one field is a feature, and key, time and label
-/// are at most one field each.
+/// The fields of a record. Names are unique, at least one field is a feature, and key, time and
+/// label are at most one field each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SchemaDocument", into = "SchemaDocument")]
 pub struct Schema {
@@ -108,8 +109,37 @@ impl Schema {
         self.of_role(Role::Label).next()
     }
 
-    /// SHA-256 of the canonical JSON, in lower-case hex (64 characters). Comments, the order of keys
-    /// and whether a default is spelled out do not change it; the order of the fields does.
+    /// The same schema with the label in the top-level column `column`, whatever field had that role before.
+    ///
+    /// # Errors
+    /// When the model sees that column: then it is no label.
+    pub fn labelled_by(&self, column: &str) -> Result<Self, SchemaError> {
+        let path = FieldPath::top(column);
+        let is_label = |field: &Field| field.path == path && field.role != Role::Feature;
+        let kept = self
+            .fields
+            .iter()
+            .filter(|f| f.role != Role::Label && !is_label(f));
+        let mut fields: Vec<Field> = kept.cloned().collect();
+        let mut faults = Vec::new();
+        if let Some(field) = fields.iter().find(|f| f.path == path || f.name == column) {
+            let role = format!("{:?} (field '{}')", field.role, field.name).to_lowercase();
+            faults.push(SchemaFault::new(
+                column,
+                "role",
+                "a column that the model does not see",
+                role,
+            ));
+        }
+        fields.push(Field::label(column, path));
+        Self::checked(fields, faults).map_err(|faults| SchemaError::Faults {
+            file: "the bundle's schema".to_owned(),
+            faults,
+        })
+    }
+
+    /// SHA-256 of the canonical JSON, in lower-case hex (64 characters). Comments, the order of
+    /// keys and whether a default is spelled out do not change it; the order of the fields does.
     pub fn digest(&self) -> String {
         self.digest.clone()
     }

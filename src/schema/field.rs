@@ -22,6 +22,18 @@ pub enum Kind {
     Timestamp,
 }
 
+impl Kind {
+    /// The word that schema files use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Numeric => "numeric",
+            Self::Categorical => "categorical",
+            Self::Boolean => "boolean",
+            Self::Timestamp => "timestamp",
+        }
+    }
+}
+
 /// What a field is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,4 +141,23 @@ pub struct Field {
     pub max_cardinality: usize,
     /// Whether outputs show `"***"` instead of the value and what was expected.
     pub redact: bool,
+}
+
+impl Field {
+    /// A label in the column at `path`, everything else as by default.
+    pub(super) fn label(name: &str, path: FieldPath) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: Kind::Boolean,
+            role: Role::Label,
+            path,
+            nullable: true,
+            transform: Transform::None,
+            unit: None,
+            time_zone: Tz::UTC,
+            parse: false,
+            max_cardinality: DEFAULT_MAX_CARDINALITY,
+            redact: false,
+        }
+    }
 }

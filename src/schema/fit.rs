@@ -1,11 +1,17 @@
 //! Whether records of an Arrow schema can be read by a schema, and where each field stands in them.
 //!
-//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is read,
-//! or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
+//! In flow a [`Schema`] and the Arrow schema of a file, out flow one [`Binding`] a field that is
+//! read, or every [`Mismatch`] at once. Every feature must be there; key, time and label may be absent.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
+use arrow::error::ArrowError;
 
 use super::definition::Schema;
 use super::field::{Field, Kind, Role};
@@ -78,15 +84,47 @@ pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<M
     }
 }
 
-/// The names that stand more than once among the top columns, each once, in the order of the columns.
+/// The columns whose name stands more than once on their level, each once, dots between levels.
 pub fn duplicate_columns(records: &ArrowSchema) -> Vec<String> {
-    let mut seen = std::collections::HashMap::new();
-    let count = |field: &std::sync::Arc<arrow::datatypes::Field>| {
-        let times = seen.entry(field.name().clone()).or_insert(0_usize);
-        *times += 1;
-        (*times == 2).then(|| field.name().clone())
-    };
-    records.fields().iter().filter_map(count).collect()
+    let mut duplicates = Vec::new();
+    collect_duplicates(records.fields(), "", &mut duplicates);
+    duplicates
+}
+
+fn collect_duplicates(fields: &Fields, prefix: &str, duplicates: &mut Vec<String>) {
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for field in fields {
+        let seen = times.entry(field.name()).or_insert(0);
+        *seen += 1;
+        let column = format!("{prefix}{}", field.name());
+        if let DataType::Struct(children) = field.data_type() {
+            collect_duplicates(children, &format!("{column}."), duplicates);
+        }
+        if *seen == 2 {
+            duplicates.push(column);
+        }
+    }
+}
+
+/// The column at the end of `indices` ([`Binding::column`]), null wherever a struct on the way is.
+///
+/// # Errors
+/// When the batch has no such column.
+pub fn column_at(batch: &RecordBatch, indices: &[usize]) -> Result<ArrayRef, ArrowError> {
+    let gone = || ArrowError::SchemaError("a column is not where it was".to_owned());
+    let (&top, children) = indices.split_first().ok_or_else(gone)?;
+    let mut column = Arc::clone(batch.columns().get(top).ok_or_else(gone)?);
+    let mut nulls: Option<NullBuffer> = None;
+    for &child in children {
+        nulls = NullBuffer::union(nulls.as_ref(), column.nulls());
+        let parent = column.as_struct_opt().ok_or_else(gone)?;
+        let child = Arc::clone(parent.columns().get(child).ok_or_else(gone)?);
+        column = child;
+    }
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => nullif(&column, &BooleanArray::new(!nulls.inner(), None)),
+        None => Ok(column),
+    }
 }
 
 /// The indices that lead to the column of `field`, or what was found instead.
@@ -250,6 +288,14 @@ mod tests {
             found,
             expected.map(|(column, found)| (column.to_owned(), found.to_owned()))
         );
+    }
+
+    #[test]
+    fn names_that_repeat_on_their_level_are_found_at_any_depth() {
+        let twice = ["c", "c", "d"].map(|name| ArrowField::new(name, DataType::Int8, true));
+        let nested = DataType::Struct(twice.into_iter().collect());
+        let file = columns(&[("c", DataType::Int8), ("n", nested), ("c", DataType::Utf8)]);
+        assert_eq!(duplicate_columns(&file), ["n.c", "c"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a record is: fields with kinds and roles, read from a schema file and checked whole.
 //!
-//! In flow TOML text (`raw`), Arrow schemas (`fit`) and sample batches (`infer`); out flow a checked
+//! In flow TOML text (`raw`), Arrow schemas (`fit`) and records (`infer`); out flow a checked
 //! [`Schema`], the place of every field in a file, and a commented schema file. The order of the
 //! fields in a schema is the order of the axis F everywhere else.
 
@@ -9,10 +9,18 @@ mod definition;
 mod error;
 mod field;
 mod fit;
+mod infer;
 mod raw;
+pub mod value;
 
 pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
 pub use error::{SchemaError, SchemaFault};
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
+pub use infer::{Inference, InferenceError};
+pub use value::{
+    MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
+    moment_to_text, number_from_text,
+};
+
 pub(crate) use fit::is_text;
-pub use fit::{Binding, Mismatch, duplicate_columns, fit};
+pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit};

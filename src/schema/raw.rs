@@ -1,8 +1,8 @@
 //! The text form of a schema: TOML with one `[[field]]` table a field.
 //!
 //! In flows text, out flow [`Field`]s with every default filled in, and every fault of spelling: an
-//! unknown key, a value of the wrong type, a missing name. Keys are taken one by one, so that one bad
-//! key does not hide the next. Rules between keys and between fields are `check`'s.
+//! unknown key, a value of the wrong type, a missing name. Keys are taken one by one, so that one
+//! bad key does not hide the next. Rules between keys and between fields are `check`'s.
 
 use chrono_tz::Tz;
 use serde::Deserialize;

@@ -6,9 +6,12 @@
 mod client;
 pub mod embedded;
 mod faults;
+mod registry;
 mod sink;
 mod source;
 mod statistics;
+
+pub use registry::{Registry, RegistryConfig, RegistryConfigError, Secret};
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::schema::TimeUnit;
+use super::field::TimeUnit;
 
 /// 0000-01-01T00:00:00Z in microseconds: the first moment that RFC 3339 can write.
 pub const MICROSECONDS_MIN: i64 = -62_167_219_200_000_000;

@@ -1,0 +1,91 @@
+//! Training seen by a person: a bar on a terminal, plain lines elsewhere.
+
+use crate::train::{Progress, TrainObserver};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+/// Seconds between two plain lines at least.
+const LINE_EVERY_S: f64 = 5.0;
+
+/// Shows training on stderr.
+pub struct TrainingDisplay {
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+}
+
+impl TrainingDisplay {
+    /// A bar if stderr is a terminal, else lines.
+    pub fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template(
+                "{msg:<28} {wide_bar} {pos}/{len} steps  {prefix}  ETA {eta}",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self {
+            bar,
+            last_line: None,
+        }
+    }
+}
+
+impl Default for TrainingDisplay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TrainObserver for TrainingDisplay {
+    fn progress(&mut self, progress: &Progress) {
+        let Progress {
+            step,
+            steps,
+            rows,
+            seconds,
+            loss,
+            held_out_loss,
+            look,
+        } = *progress;
+        let rate = rows as f64 / seconds.max(1e-9);
+        let held_out = held_out_loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
+        if let Some(bar) = &self.bar {
+            bar.set_length(steps as u64);
+            bar.set_position(step as u64);
+            bar.set_prefix(format!(
+                "{rate:.0} rows/s  loss {loss:.4}  held out {held_out}"
+            ));
+            return;
+        }
+        let due = self
+            .last_line
+            .is_none_or(|at| at.elapsed().as_secs_f64() >= LINE_EVERY_S);
+        if due || look {
+            self.last_line = Some(Instant::now());
+            let eta = seconds / step as f64 * (steps - step) as f64;
+            let _ = writeln!(
+                std::io::stderr(),
+                "step {step}/{steps}  {rate:.0} rows/s  loss {loss:.4}  held out {held_out}  ETA {eta:.0} s"
+            );
+        }
+    }
+
+    fn stage(&mut self, stage: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(stage.to_owned()),
+            None => {
+                let _ = writeln!(std::io::stderr(), "{stage}");
+            }
+        }
+    }
+}
+
+impl Drop for TrainingDisplay {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! How to read the messages of one writer: its types laid over the paths of our schema.
+//!
+//! A writer's schema and the path tree flow in, a [`Plan`] flows out, which walks a message once, puts what our fields
+//! want and skips the rest. Invariants: a plan exists only for a writer whose every feature field can be found and may
+//! fit its kind; reading checks every byte of a message, also of what is skipped.
+
+use super::cursor::{Cursor, ReadError};
+use super::types::{Type, TypeId, Types};
+use crate::features::columns::{Columns, Target, Value};
+use crate::features::decode::Fault;
+use crate::features::fault::FaultReason;
+use crate::features::paths::{PathTree, ROOT};
+use crate::features::value::microseconds;
+use crate::schema::TimeUnit;
+
+/// Records within records a message may have, as in JSON: what recursive types could otherwise do to the stack.
+const DEPTH_MAX: usize = 128;
+
+/// What the count of a date is in seconds.
+const DAY_SECONDS: i128 = 86_400;
+
+/// Mismatches between a writer's schema and ours that a fault's detail lists.
+const MISMATCHES_SHOWN_MAX: usize = 8;
+
+/// One step of a plan.
+#[derive(Debug)]
+enum Step {
+    /// No field wants this.
+    Skip(TypeId),
+    /// These columns take the value.
+    Take(TypeId, Vec<usize>),
+    /// A record, field by field.
+    Record(Vec<Step>),
+    /// A union of which some branch holds what fields want.
+    Union(Vec<Step>),
+}
+
+/// How to read every message of one writer.
+#[derive(Debug)]
+pub(super) struct Plan {
+    types: Types,
+    step: Step,
+}
+
+/// Why a field cannot be read from a writer's messages.
+#[derive(Debug, Clone)]
+struct Mismatch {
+    column: usize,
+    reason: FaultReason,
+    why: String,
+}
+
+impl Plan {
+    /// Lays the writer's schema (JSON text) over the paths of ours. `required` tells which columns must be there.
+    ///
+    /// # Errors
+    /// The fault that every message of this writer then is: all mismatches in one detail.
+    pub fn new(
+        text: &str,
+        tree: &PathTree,
+        columns: &Columns,
+        required: &[bool],
+    ) -> Result<Self, Fault> {
+        let types = Types::parse(text).map_err(|why| {
+            (
+                FaultReason::UnknownSchema,
+                format!("the writer's schema is not valid avro: {why}"),
+            )
+        })?;
+        let mut layout = Layout {
+            types: &types,
+            tree,
+            columns,
+            required,
+            mismatches: Vec::new(),
+        };
+        if !matches!(types.get(types.root), Type::Record(_)) {
+            let why = format!(
+                "the writer's schema is {}, not a record",
+                words(types.get(types.root))
+            );
+            return Err((FaultReason::WrongType, why));
+        }
+        let step = layout.step(types.root, ROOT);
+        match layout.mismatches.as_slice() {
+            [] => Ok(Self { types, step }),
+            mismatches => Err(describe(mismatches, columns)),
+        }
+    }
+
+    /// Puts the values of one message, which begin at byte `at`, into `columns`.
+    ///
+    /// # Errors
+    /// `malformed` if the bytes are not exactly one record of the writer's schema, else the first `wrong_type`.
+    pub fn read(&self, bytes: &[u8], at: usize, columns: &mut Columns) -> Result<(), Fault> {
+        let cursor = Cursor::new(bytes, at);
+        let mut row = Row {
+            types: &self.types,
+            cursor,
+            columns,
+            fault: None,
+        };
+        row.step(&self.step)
+            .and_then(|()| match row.cursor.left() {
+                0 => Ok(()),
+                left => Err(row
+                    .cursor
+                    .error(format!("{left} bytes left after the record"))),
+            })
+            .map_err(|error| (FaultReason::Malformed, error.to_string()))?;
+        row.fault.map_or(Ok(()), Err)
+    }
+}
+
+/// All mismatches of a writer in one fault.
+fn describe(mismatches: &[Mismatch], columns: &Columns) -> Fault {
+    let wrong = mismatches
+        .iter()
+        .find(|mismatch| mismatch.reason == FaultReason::WrongType);
+    let reason = wrong.map_or(FaultReason::MissingField, |mismatch| mismatch.reason);
+    let mut lines: Vec<String> = mismatches
+        .iter()
+        .take(MISMATCHES_SHOWN_MAX)
+        .map(|mismatch| format!("field `{}` {}", columns.name(mismatch.column), mismatch.why))
+        .collect();
+    if mismatches.len() > MISMATCHES_SHOWN_MAX {
+        lines.push(format!(
+            "and {} more",
+            mismatches.len() - MISMATCHES_SHOWN_MAX
+        ));
+    }
+    (
+        reason,
+        format!("the writer's schema does not fit: {}", lines.join("; ")),
+    )
+}
+
+/// A plan in the making.
+struct Layout<'a> {
+    types: &'a Types,
+    tree: &'a PathTree,
+    columns: &'a Columns,
+    required: &'a [bool],
+    mismatches: Vec<Mismatch>,
+}
+
+impl Layout<'_> {
+    /// The step for a type at a place of the tree; ends, as paths do, also for recursive types.
+    fn step(&mut self, id: TypeId, place: usize) -> Step {
+        let node = self.tree.place(place);
+        match self.types.get(id) {
+            Type::Record(fields) if !node.children.is_empty() => {
+                self.mismatch(&node.columns, FaultReason::WrongType, "is a record");
+                self.record(fields, place)
+            }
+            Type::Union(branches) if !node.children.is_empty() => self.union(branches, place),
+            Type::Null => Step::Skip(id),
+            found => {
+                for (_, child) in &node.children {
+                    let why = format!("lies below {}, expected a record", words(found));
+                    self.mismatch(
+                        &self.tree.columns_below(*child),
+                        FaultReason::WrongType,
+                        &why,
+                    );
+                }
+                for &column in &node.columns {
+                    self.check(id, column);
+                }
+                Step::Take(id, node.columns.clone())
+            }
+        }
+    }
+
+    fn mismatch(&mut self, columns: &[usize], reason: FaultReason, why: &str) {
+        let mismatches = columns.iter().map(|&column| Mismatch {
+            column,
+            reason,
+            why: why.to_owned(),
+        });
+        self.mismatches.extend(mismatches);
+    }
+
+    fn record(&mut self, fields: &[(String, TypeId)], place: usize) -> Step {
+        let node = self.tree.place(place);
+        for (name, child) in &node.children {
+            if !fields.iter().any(|(field, _)| **field == **name) {
+                let missing: Vec<usize> = self.tree.columns_below(*child);
+                let missing: Vec<usize> = missing
+                    .into_iter()
+                    .filter(|&column| self.required[column])
+                    .collect();
+                self.mismatch(&missing, FaultReason::MissingField, "is not in it");
+            }
+        }
+        let steps = fields
+            .iter()
+            .enumerate()
+            .map(|(i, (name, id))| match node.position(name, i) {
+                Some(position) => self.step(*id, node.children[position].1),
+                None => Step::Skip(*id),
+            });
+        Step::Record(steps.collect())
+    }
+
+    /// What any branch can give is no mismatch of the whole; which branch a message takes is seen as it is read.
+    fn union(&mut self, branches: &[TypeId], place: usize) -> Step {
+        let before = std::mem::take(&mut self.mismatches);
+        let mut steps = Vec::with_capacity(branches.len());
+        let mut of_branches: Vec<Vec<Mismatch>> = Vec::new();
+        for &branch in branches {
+            steps.push(self.step(branch, place));
+            let found = std::mem::take(&mut self.mismatches);
+            if *self.types.get(branch) != Type::Null {
+                of_branches.push(found);
+            }
+        }
+        self.mismatches = before;
+        if let Some((first, others)) = of_branches.split_first() {
+            let everywhere = first.iter().filter(|mismatch| {
+                others
+                    .iter()
+                    .all(|other| other.iter().any(|m| m.column == mismatch.column))
+            });
+            self.mismatches.extend(everywhere.cloned());
+        }
+        Step::Union(steps)
+    }
+
+    /// Notes a mismatch unless `column` may take a value of this type.
+    fn check(&mut self, id: TypeId, column: usize) {
+        let target = self.columns.target(column);
+        if !self.fits(id, target) {
+            let why = format!("is {}, expected {}", self.all_words(id), target.expected());
+            self.mismatch(&[column], FaultReason::WrongType, &why);
+        }
+    }
+
+    fn fits(&self, id: TypeId, target: Target) -> bool {
+        match self.types.get(id) {
+            Type::Null => true,
+            Type::Union(branches) => {
+                let null = |id: TypeId| *self.types.get(id) == Type::Null;
+                branches.iter().all(|&branch| null(branch))
+                    || branches
+                        .iter()
+                        .any(|&branch| !null(branch) && self.fits(branch, target))
+            }
+            found => fits(found, target),
+        }
+    }
+
+    fn all_words(&self, id: TypeId) -> String {
+        match self.types.get(id) {
+            Type::Union(branches) => {
+                let branches: Vec<&str> = branches
+                    .iter()
+                    .map(|&branch| words(self.types.get(branch)))
+                    .collect();
+                format!("a union of {}", branches.join(", "))
+            }
+            found => words(found).to_owned(),
+        }
+    }
+}
+
+/// Whether some value of this type, which is neither null nor a union, is taken.
+fn fits(found: &Type, target: Target) -> bool {
+    match target {
+        Target::Number { parse } => match found {
+            Type::Int | Type::Long | Type::Float | Type::Double | Type::Decimal { .. } => true,
+            Type::String | Type::Enum(_) => parse,
+            _ => false,
+        },
+        Target::Category | Target::Key => match found {
+            Type::Boolean | Type::Int | Type::Long | Type::String | Type::Enum(_) | Type::Uuid => {
+                true
+            }
+            Type::Decimal { scale, .. } => *scale == 0,
+            Type::Date | Type::Timestamp(_) => target == Target::Key,
+            _ => false,
+        },
+        Target::Flag => *found == Type::Boolean,
+        Target::Label => matches!(
+            found,
+            Type::Boolean
+                | Type::Int
+                | Type::Long
+                | Type::Float
+                | Type::Double
+                | Type::Decimal { .. }
+                | Type::String
+                | Type::Enum(_)
+        ),
+        Target::Moment { unit } => match found {
+            Type::Date | Type::Timestamp(_) | Type::String => true,
+            Type::Int | Type::Long => unit.is_some(),
+            _ => false,
+        },
+    }
+}
+
+/// A type in words.
+fn words(found: &Type) -> &'static str {
+    match found {
+        Type::Null => "null",
+        Type::Boolean => "a boolean",
+        Type::Int => "an int",
+        Type::Date => "a date",
+        Type::Long => "a long",
+        Type::Timestamp(_) => "a timestamp",
+        Type::Float => "a float",
+        Type::Double => "a double",
+        Type::Bytes => "bytes",
+        Type::String => "a string",
+        Type::Decimal { .. } => "a decimal",
+        Type::Fixed(_) => "a fixed",
+        Type::Uuid => "a uuid",
+        Type::Enum(_) => "an enum",
+        Type::Array(_) => "an array",
+        Type::Map(_) => "a map",
+        Type::Union(_) => "a union",
+        Type::Record(_) => "a record",
+    }
+}
+
+/// One message being read.
+struct Row<'a, 'c> {
+    types: &'a Types,
+    cursor: Cursor<'a>,
+    columns: &'c mut Columns,
+    /// The first value that its field did not take; reading goes on, as the rest may be malformed.
+    fault: Option<Fault>,
+}
+
+impl<'a> Row<'a, '_> {
+    /// Plans are as deep as our paths, so this recursion needs no bound of its own.
+    fn step(&mut self, step: &Step) -> Result<(), ReadError> {
+        match step {
+            Step::Skip(id) => self.skip(*id, 0),
+            Step::Take(id, columns) => self.put(*id, columns),
+            Step::Record(steps) => steps.iter().try_for_each(|step| self.step(step)),
+            Step::Union(steps) => {
+                let branch = self.cursor.index(steps.len(), "branch")?;
+                self.step(&steps[branch])
+            }
+        }
+    }
+
+    fn put(&mut self, id: TypeId, columns: &[usize]) -> Result<(), ReadError> {
+        let value = self.value(id)?;
+        for &column in columns {
+            if self.fault.is_none() {
+                self.fault = self.columns.put(column, value).err();
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a type, where it is one that a field may take.
+    fn value(&mut self, id: TypeId) -> Result<Value<'a>, ReadError> {
+        self.cursor.spend()?;
+        Ok(match self.types.get(id) {
+            Type::Null => Value::Null,
+            Type::Boolean => Value::Boolean(self.cursor.boolean()?),
+            Type::Int => Value::Integer(self.cursor.int()?.into()),
+            Type::Date => moment(i128::from(self.cursor.int()?) * DAY_SECONDS, TimeUnit::S),
+            Type::Long => Value::Integer(self.cursor.long()?),
+            Type::Timestamp(unit) => moment(self.cursor.long()?.into(), *unit),
+            Type::Float => Value::Float(f32::from_le_bytes(self.cursor.array()?).into()),
+            Type::Double => Value::Float(f64::from_le_bytes(self.cursor.array()?)),
+            Type::String => Value::Text(self.cursor.text()?),
+            Type::Decimal { fixed, scale } => {
+                let bytes = match fixed {
+                    Some(size) => self.cursor.take(*size)?,
+                    None => self.cursor.bytes()?,
+                };
+                decimal(bytes, *scale)
+            }
+            Type::Uuid => Value::Uuid(self.cursor.array()?),
+            Type::Enum(symbols) => {
+                Value::Text(&symbols[self.cursor.index(symbols.len(), "symbol")?])
+            }
+            Type::Union(branches) => {
+                let branch = branches[self.cursor.index(branches.len(), "branch")?];
+                self.value(branch)?
+            }
+            found => {
+                self.skip(id, 0)?;
+                Value::Other(words(found))
+            }
+        })
+    }
+
+    /// Reads past a value, checking it as if it were wanted.
+    fn skip(&mut self, id: TypeId, depth: usize) -> Result<(), ReadError> {
+        self.cursor.spend()?;
+        if depth == DEPTH_MAX {
+            return Err(self.cursor.error(format!("nested deeper than {DEPTH_MAX}")));
+        }
+        match self.types.get(id) {
+            Type::Bytes => self.cursor.bytes().map(drop),
+            Type::Fixed(size) => self.cursor.take(*size).map(drop),
+            Type::Record(fields) => fields
+                .iter()
+                .try_for_each(|(_, field)| self.skip(*field, depth + 1)),
+            Type::Array(items) => self.skip_blocks(|row| row.skip(*items, depth + 1)),
+            Type::Map(values) => self.skip_blocks(|row| {
+                row.cursor.text()?;
+                row.skip(*values, depth + 1)
+            }),
+            Type::Union(branches) => {
+                let branch = branches[self.cursor.index(branches.len(), "branch")?];
+                self.skip(branch, depth + 1)
+            }
+            _ => self.value(id).map(drop),
+        }
+    }
+
+    /// Reads past the blocks of an array or a map; a negative count is followed by the bytes of its block.
+    fn skip_blocks(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        loop {
+            let count = self.cursor.long()?;
+            if count == 0 {
+                return Ok(());
+            }
+            let size = if count < 0 {
+                Some(self.cursor.long()?)
+            } else {
+                None
+            };
+            let before = self.cursor.left();
+            for _ in 0..count.unsigned_abs() {
+                item(self)?;
+            }
+            let read = (before - self.cursor.left()) as u64;
+            if size.is_some_and(|size| u64::try_from(size) != Ok(read)) {
+                let size = size.unwrap_or(0);
+                return Err(self
+                    .cursor
+                    .error(format!("a block of {size} bytes has {read}")));
+            }
+        }
+    }
+}
+
+/// A moment `count` units after 1970, if the calendar of RFC 3339 holds it.
+fn moment(count: i128, unit: TimeUnit) -> Value<'static> {
+    microseconds(count, unit).map_or(
+        Value::Other("a moment outside the years 0000 to 9999"),
+        Value::Moment,
+    )
+}
+
+/// A big-endian two's complement integer divided by 10^scale; what exceeds 16 bytes is summed in f64.
+fn decimal(bytes: &[u8], scale: i32) -> Value<'static> {
+    let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    if bytes.len() > 16 {
+        // The value of the complement is -(x + 1).
+        let sum = bytes.iter().fold(0.0, |sum, &byte| {
+            sum * 256.0 + f64::from(if negative { !byte } else { byte })
+        });
+        let unscaled = if negative { -(sum + 1.0) } else { sum };
+        return Value::Float(unscaled / 10_f64.powi(scale));
+    }
+    let mut wide = [if negative { 0xff } else { 0 }; 16];
+    wide[16 - bytes.len()..].copy_from_slice(bytes);
+    let unscaled = i128::from_be_bytes(wide);
+    if scale == 0 {
+        Value::whole(unscaled)
+    } else {
+        Value::Float(unscaled as f64 / 10_f64.powi(scale))
+    }
+}

@@ -1,0 +1,427 @@
+//! What the JSON decoder takes, what it refuses and why, and that a bad message leaves its neighbours alone.
+#![allow(clippy::unwrap_used)]
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
+use proptest::prelude::*;
+
+use super::*;
+use crate::features::RowFault;
+
+const SCHEMA: &str = r#"
+[[field]]
+name = "amount"
+kind = "numeric"
+parse = true
+
+[[field]]
+name = "count"
+kind = "numeric"
+
+[[field]]
+name = "merchant"
+kind = "categorical"
+redact = true
+
+[[field]]
+name = "country"
+kind = "categorical"
+path = "card.country"
+
+[[field]]
+name = "present"
+kind = "boolean"
+
+[[field]]
+name = "hour"
+kind = "timestamp"
+path = "at"
+
+[[field]]
+name = "tick"
+kind = "timestamp"
+unit = "ms"
+
+[[field]]
+name = "id"
+kind = "categorical"
+role = "key"
+
+[[field]]
+name = "event_time"
+kind = "timestamp"
+role = "time"
+path = "at"
+
+[[field]]
+name = "fraud"
+kind = "numeric"
+role = "label"
+"#;
+
+fn decoder() -> JsonDecoder {
+    let schema = Schema::parse(SCHEMA, "test").unwrap();
+    JsonDecoder::new(
+        &schema,
+        DecodeLimits {
+            record_bytes_max: 4_096,
+        },
+    )
+}
+
+fn decode<T: AsRef<[u8]>>(texts: &[T]) -> Decoded {
+    let payloads: Vec<Option<&[u8]>> = texts.iter().map(|text| Some(text.as_ref())).collect();
+    decoder().decode(&payloads).unwrap()
+}
+
+fn fault(text: impl AsRef<[u8]>) -> RowFault {
+    let decoded = decode(&[text.as_ref()]);
+    assert_eq!(
+        decoded.batch.num_rows(),
+        0,
+        "{}",
+        String::from_utf8_lossy(text.as_ref())
+    );
+    decoded.faults.into_iter().next().unwrap()
+}
+
+fn number(batch: &RecordBatch, name: &str) -> Option<f64> {
+    batch
+        .column_by_name(name)
+        .unwrap()
+        .as_primitive::<Float64Type>()
+        .iter()
+        .next()
+        .unwrap()
+}
+
+fn text(batch: &RecordBatch, name: &str) -> Option<String> {
+    let column = batch.column_by_name(name).unwrap().as_string::<i32>();
+    column.iter().next().unwrap().map(str::to_owned)
+}
+
+fn moment(batch: &RecordBatch, name: &str) -> Option<i64> {
+    let column = batch.column_by_name(name).unwrap();
+    column
+        .as_primitive::<TimestampMicrosecondType>()
+        .iter()
+        .next()
+        .unwrap()
+}
+
+fn boolean(batch: &RecordBatch, name: &str) -> Option<bool> {
+    batch
+        .column_by_name(name)
+        .unwrap()
+        .as_boolean()
+        .iter()
+        .next()
+        .unwrap()
+}
+
+#[test]
+fn values_become_their_canonical_form() {
+    let batch = decode(&[
+        r#" {"x": [1, {"y": null}], "amount": "12.5", "count": 9007199254740993,
+        "merchant": -7, "card": {"network": "v", "country": "N\u0041"}, "present": true,
+        "at": "2018-07-01T14:00:00+02:00", "tick": 1530446400000, "id": 18446744073709551615,
+        "fraud": 1.0} "#,
+    ])
+    .batch;
+    assert_eq!(number(&batch, "amount"), Some(12.5));
+    assert_eq!(number(&batch, "count"), Some(9_007_199_254_740_992.0));
+    assert_eq!(text(&batch, "merchant").as_deref(), Some("-7"));
+    assert_eq!(text(&batch, "country").as_deref(), Some("NA"));
+    assert_eq!(boolean(&batch, "present"), Some(true));
+    let noon = Some(1_530_446_400_000_000);
+    assert_eq!([moment(&batch, "hour"), moment(&batch, "tick")], [noon; 2]);
+    assert_eq!(moment(&batch, "event_time"), noon);
+    assert_eq!(text(&batch, "id").as_deref(), Some("18446744073709551615"));
+    assert_eq!(boolean(&batch, "fraud"), Some(true));
+}
+
+#[test]
+fn absent_and_null_are_the_same() {
+    let absent = decode(&[r#"{"count": 1}"#]);
+    let null = decode(&[
+        r#"{"count": 1, "amount": null, "merchant": null, "card": null, "present": null,
+            "at": null, "tick": null, "id": null, "fraud": null}"#,
+    ]);
+    assert_eq!(absent.batch, null.batch);
+    assert_eq!(absent.payloads, [0]);
+}
+
+#[test]
+fn bad_texts_have_their_reason() {
+    use FaultReason::{EmptyRecord, Malformed, WrongType};
+    for (text, reason, detail) in [
+        ("{", Malformed, "line 1 column 1"),
+        ("   ", Malformed, "EOF"),
+        ("nul", Malformed, "line 1"),
+        ("42", Malformed, "single value"),
+        ("\"secret\"", Malformed, "single value"),
+        ("null", Malformed, "single value"),
+        (r#"[{"count": 1}]"#, Malformed, "array"),
+        (r#"{"count": 1}{"count": 2}"#, Malformed, "trailing"),
+        (r#"{"count": 1} x"#, Malformed, "trailing"),
+        (r#"{"count": 1,}"#, Malformed, "trailing comma"),
+        (r#"{"count": NaN}"#, Malformed, "line 1"),
+        (r#"{"count": Infinity}"#, Malformed, "line 1"),
+        (r#"{"count": -Infinity}"#, Malformed, "line 1"),
+        (r#"{"count": 1e999}"#, Malformed, "out of range"),
+        (
+            r#"{"unknown": 1e999, "count": 1}"#,
+            Malformed,
+            "out of range",
+        ),
+        (r#"{"unknown": NaN, "count": 1}"#, Malformed, "line 1"),
+        (r#"{"count": 01}"#, Malformed, "line 1"),
+        (
+            r#"{"count": 1, "count": 1}"#,
+            Malformed,
+            "`count` comes twice",
+        ),
+        (
+            r#"{"count": 1, "\u0063ount": 2}"#,
+            Malformed,
+            "`count` comes twice",
+        ),
+        (
+            r#"{"card": {"country": "a", "country": "a"}}"#,
+            Malformed,
+            "`country` comes twice",
+        ),
+        (
+            r#"{"card": {}, "card": {}}"#,
+            Malformed,
+            "`card` comes twice",
+        ),
+        (r#"{"u": 1, "count": 1, "u": 2}"#, Malformed, "key twice"),
+        (
+            r#"{"count": 1, "u": [{"v": 1, "w": 2, "v": 3}]}"#,
+            Malformed,
+            "key twice",
+        ),
+        (r#"{"count": 1, "u": "\ud800"}"#, Malformed, "line 1"),
+        (
+            "{\"count\": 1, \"u\": \"\t\"}",
+            Malformed,
+            "control character",
+        ),
+        (
+            r#"{"count": "1"}"#,
+            WrongType,
+            "field `count`: expected a number, found text \"1\"",
+        ),
+        (r#"{"count": true}"#, WrongType, "found true"),
+        (r#"{"count": {}}"#, WrongType, "found an object"),
+        (r#"{"count": [1]}"#, WrongType, "found an array"),
+        (r#"{"amount": "12,5"}"#, WrongType, "field `amount`"),
+        (r#"{"amount": "1e999"}"#, WrongType, "field `amount`"),
+        (
+            r#"{"merchant": "mmm", "present": 1}"#,
+            WrongType,
+            "expected true or false, found 1",
+        ),
+        (r#"{"present": "true"}"#, WrongType, "field `present`"),
+        (
+            r#"{"card": {"country": 1.5}}"#,
+            WrongType,
+            "field `country`",
+        ),
+        (r#"{"card": "NA"}"#, WrongType, "field `country`"),
+        (
+            r#"{"card": [{"country": "NA"}]}"#,
+            WrongType,
+            "field `country`",
+        ),
+        (
+            r#"{"count": 1, "at": "yesterday"}"#,
+            WrongType,
+            "field `hour`",
+        ),
+        (
+            r#"{"count": 1, "at": 1530446400}"#,
+            WrongType,
+            "integers need a `unit`",
+        ),
+        (r#"{"tick": 1.5}"#, WrongType, "field `tick`"),
+        (
+            r#"{"tick": 9223372036854775807}"#,
+            WrongType,
+            "0000 to 9999",
+        ),
+        (r#"{"count": 1, "id": 1.5}"#, WrongType, "field `id`"),
+        (
+            r#"{"count": 1, "fraud": 2}"#,
+            WrongType,
+            "expected 0, 1, true or false, found 2",
+        ),
+        (r#"{"count": "x", "u": 1e999}"#, Malformed, "out of range"),
+        (r#"{"id": "a", "fraud": 0}"#, EmptyRecord, "no feature"),
+        ("{}", EmptyRecord, "no feature"),
+    ] {
+        let found = fault(text);
+        assert_eq!(found.reason, reason, "{text}: {}", found.detail);
+        assert!(found.detail.contains(detail), "{text}: {}", found.detail);
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_are_malformed_at_their_offset() {
+    let found = fault(b"{\"count\": 1, \"u\": \"\xff\"}");
+    assert_eq!(found.reason, FaultReason::Malformed);
+    assert_eq!(found.detail, "invalid utf-8 at byte 19");
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let nested = |depth: usize| {
+        format!(
+            r#"{{"count": 1, "u": {}{}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        )
+    };
+    assert_eq!(decode(&[nested(120)]).payloads, [0]);
+    assert_eq!(fault(nested(200)).reason, FaultReason::Malformed);
+    let objects = "{\"a\":".repeat(500);
+    assert!(fault(objects).detail.contains("recursion limit"));
+}
+
+#[test]
+fn a_redacted_value_is_not_in_the_detail() {
+    let found = fault(r#"{"merchant": 13.25}"#);
+    assert!(found.detail.contains("found ***") && !found.detail.contains("13.25"));
+}
+
+#[test]
+fn rows_keep_the_order_and_the_index_of_their_payloads() {
+    let mut decoder = decoder();
+    let long = format!(r#"{{"count": 1, "u": "{}"}}"#, "x".repeat(5_000));
+    let payloads: [Option<&[u8]>; 7] = [
+        None,
+        Some(br#"{"count": 1}"#),
+        Some(b""),
+        Some(br#"{"amount": 3, "merchant": "m", "count": "bad"}"#),
+        Some(long.as_bytes()),
+        Some(br#"{}"#),
+        Some(br#"{"count": 2}"#),
+    ];
+    let decoded = decoder.decode(&payloads).unwrap();
+    assert_eq!(decoded.payloads, [1, 6]);
+    let faults: Vec<_> = decoded
+        .faults
+        .iter()
+        .map(|fault| (fault.row, fault.reason))
+        .collect();
+    use FaultReason::{Empty, EmptyRecord, Tombstone, TooLarge, WrongType};
+    assert_eq!(
+        faults,
+        [
+            (0, Tombstone),
+            (2, Empty),
+            (3, WrongType),
+            (4, TooLarge),
+            (5, EmptyRecord)
+        ]
+    );
+    let counts = decoded.batch.column_by_name("count").unwrap();
+    assert_eq!(counts.as_primitive::<Float64Type>().values(), &[1.0, 2.0]);
+    // What the bad row held before its fault is gone.
+    assert_eq!(
+        decoded.batch.column_by_name("amount").unwrap().null_count(),
+        2
+    );
+    assert_eq!(text(&decoded.batch, "merchant"), None);
+    // And the decoder starts afresh with every call.
+    assert_eq!(decoder.decode(&[]).unwrap().batch.num_rows(), 0);
+}
+
+#[test]
+fn a_field_that_may_not_be_null_is_missing_when_it_is() {
+    let strict = SCHEMA.replacen(
+        "kind = \"numeric\"",
+        "kind = \"numeric\"\nnullable = false",
+        1,
+    );
+    let schema = Schema::parse(&strict, "test").unwrap();
+    let mut decoder = JsonDecoder::new(&schema, DecodeLimits::default());
+    let payloads = [
+        &br#"{"count": 1}"#[..],
+        br#"{"amount": 1}"#,
+        br#"{"amount": null}"#,
+    ];
+    let decoded = decoder.decode(&payloads.map(Some)).unwrap();
+    assert_eq!(decoded.payloads, [1]);
+    let rows: Vec<_> = decoded
+        .faults
+        .iter()
+        .map(|fault| (fault.row, fault.reason))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (0, FaultReason::MissingField),
+            (2, FaultReason::MissingField)
+        ]
+    );
+}
+
+/// Good and bad messages, with what is random in them.
+fn message() -> impl Strategy<Value = (bool, Vec<u8>)> {
+    let good = (
+        any::<i64>(),
+        "\\PC{0,8}",
+        prop::option::of(-1e9..1e9_f64),
+        any::<bool>(),
+    )
+        .prop_map(|(count, merchant, amount, reverse)| {
+            let merchant = serde_json::to_string(&merchant).unwrap();
+            let amount = amount.map_or("null".to_owned(), |amount| amount.to_string());
+            let mut members = [
+                format!("\"count\": {count}"),
+                format!("\"merchant\": {merchant}"),
+                format!("\"amount\": {amount}"),
+                format!("\"card\": {{\"country\": {merchant}, \"x\": [{count}]}}"),
+            ];
+            if reverse {
+                members.reverse();
+            }
+            (true, format!("{{{}}}", members.join(", ")).into_bytes())
+        });
+    let bad = prop_oneof![
+        Just(r#"{"merchant": "abc", "amount": 1, "count": "x"}"#),
+        Just(r#"{"card": {"country": "zz"}, "at": 5}"#),
+        Just(r#"{"merchant": "abc", "count": 1"#),
+        Just(r#"{"merchant": "abc", "count": 1} {}"#),
+        Just(r#"{"count": 1, "merchant": "abc", "merchant": "abc"}"#),
+        Just("{}"),
+    ];
+    prop_oneof![2 => good, 1 => bad.prop_map(|text| (false, text.as_bytes().to_vec()))]
+}
+
+proptest! {
+    #[test]
+    fn a_bad_message_leaves_its_neighbours_alone(
+        messages in prop::collection::vec(message(), 0..40)
+    ) {
+        let all: Vec<&[u8]> = messages.iter().map(|(_, text)| text.as_slice()).collect();
+        let good: Vec<usize> = (0..messages.len()).filter(|&i| messages[i].0).collect();
+        let alone: Vec<&[u8]> = good.iter().map(|&i| all[i]).collect();
+        let mixed = decode(&all);
+        prop_assert_eq!(&mixed.payloads, &good);
+        prop_assert_eq!(mixed.batch, decode(&alone).batch);
+        let mut rows: Vec<usize> = mixed.faults.iter().map(|fault| fault.row).collect();
+        rows.extend(good);
+        rows.sort_unstable();
+        prop_assert_eq!(rows, (0..messages.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_bytes_can_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let good: &[u8] = br#"{"count": 1}"#;
+        let decoded = decode(&[good, &bytes, good]);
+        prop_assert!(decoded.payloads.contains(&0) && decoded.payloads.contains(&2));
+    }
+}
