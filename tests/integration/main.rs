@@ -9,4 +9,7 @@
 // The rig itself: that the broker is a real one, and that what it reports can be believed.
 mod kafka_rig;
 
+// Delivery: every record once, whatever happens to transactions, instances and single records.
+mod exactly_once;
+
 mod support;

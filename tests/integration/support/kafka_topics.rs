@@ -6,6 +6,7 @@
 //! so that a record too many shows as clearly as one too few.
 
 use super::kafka_broker::Broker;
+use super::poll_until;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
@@ -289,7 +290,12 @@ impl Broker {
         for partition in partitions_of(&consumer, topic) {
             asked.add_partition(topic, partition);
         }
-        let committed = consumer.committed_offsets(asked, REQUEST_PATIENCE);
+        // The first group of a new cluster finds its coordinator still loading.
+        let committed = poll_until(REQUEST_PATIENCE, || {
+            consumer
+                .committed_offsets(asked.clone(), REQUEST_PATIENCE)
+                .ok()
+        });
         let committed = committed.expect("the group's coordinator to answer");
         let offsets =
             committed
