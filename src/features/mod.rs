@@ -23,11 +23,11 @@ pub mod temporal;
 
 pub use avro::{AvroDecoder, FileSchemas, FileSchemasError};
 pub use canonical::{Canonical, Canonicaliser, canonical_schema, row_faults};
-pub use encoder::{EncodeError, Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use decode::{
     DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, VALUE_SHOWN_BYTES_MAX,
     WriterSchemaError, WriterSchemas,
 };
+pub use encoder::{EncodeError, Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::{DataError, FileMismatch};
 pub use fault::{FaultReason, RowFault};
 pub use inference::infer_schema;

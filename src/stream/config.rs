@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::batcher::BatchLimits;
+use super::kafka::Secret;
 use super::properties::{Properties, RawProperty, resolve};
 use super::types::Topic;
 use super::worker::RECORD_BYTES_MAX;
@@ -19,8 +21,9 @@ use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 pub const EMBEDDED: &str = "embedded";
 /// The consumer group unless told otherwise.
 pub const DEFAULT_GROUP_ID: &str = "maskwatch";
-/// Outputs become visible at a commit, so half of this is added to the median latency, and each commit costs the cluster
-/// some ten requests. 100 ms is what Kafka Streams commits at when it runs exactly once.
+/// Outputs become visible at a commit, so half of this is added to the median latency. A commit takes 5 ms on a local broker
+/// and some tens on a replicated cluster, to which each costs about ten requests: at 100 ms the stream spends most of its
+/// time streaming, and Kafka Streams commits at the same interval when it runs exactly once.
 pub const DEFAULT_TRANSACTION_INTERVAL_MS: u64 = 100;
 /// Orchestrators kill 30 s after they asked to stop; a batch and a commit need well under a second.
 pub const DEFAULT_DRAIN_TIMEOUT_MS: u64 = 10_000;
@@ -100,8 +103,14 @@ pub struct RawKafka {
 pub struct RawInput {
     /// `"json"` or `"avro"`.
     pub format: Format,
-    /// The registry of Avro writer schemas; its user info may be a `${env:..}` or `${file:..}` reference as a whole.
+    /// The registry of Avro writer schemas, without credentials.
     pub schema_registry_url: Option<String>,
+    /// User of its basic authentication; a text or a reference.
+    pub schema_registry_user: Option<String>,
+    /// Password of its basic authentication; a text or a reference, never printed.
+    pub schema_registry_password: Option<Secret>,
+    /// Instead of a registry: the file of each Confluent schema id.
+    pub schema_files: BTreeMap<String, PathBuf>,
 }
 
 /// `[delivery]` as written.
@@ -250,29 +259,20 @@ pub struct OutputTopics {
     pub dead_letters: Option<Topic>,
 }
 
-/// Checked `[input]`.
-#[derive(Clone)]
-pub struct InputConfig {
-    /// How messages are written.
-    pub format: Format,
-    /// Set where the format is Avro and schemas come from a registry; may hold credentials.
-    pub schema_registry_url: Option<String>,
-}
-
-impl fmt::Debug for InputConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self
-            .schema_registry_url
-            .as_deref()
-            .map(|url| match url.rsplit_once('@') {
-                Some((_, host)) => format!("***@{host}"),
-                None => url.to_owned(),
-            });
-        f.debug_struct("InputConfig")
-            .field("format", &self.format)
-            .field("schema_registry_url", &url)
-            .finish()
-    }
+/// Checked `[input]`: how messages are written, and where the schemas of their writers are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputConfig {
+    /// One JSON object a message.
+    Json,
+    /// Avro in Confluent framing, schemas from a registry.
+    AvroRegistry {
+        /// Without credentials.
+        url: String,
+        /// User and password.
+        basic_auth: Option<(String, Secret)>,
+    },
+    /// Avro in Confluent framing, schemas from files, by Confluent schema id; at least one.
+    AvroFiles(BTreeMap<u32, PathBuf>),
 }
 
 /// Checked `[delivery]`.
@@ -351,8 +351,8 @@ impl RawStream {
         }
         let batch = check_batch(&self.batch, delivery.dead_letter_bytes_max, &mut faults);
         let alerts = check_alerts(&self.alerts, &mut faults);
-        match alerts {
-            Some(alerts) if faults.is_empty() => Ok(StreamConfig {
+        match (input, alerts) {
+            (Some(input), Some(alerts)) if faults.is_empty() => Ok(StreamConfig {
                 kafka,
                 input,
                 delivery,
@@ -472,22 +472,68 @@ fn check_timeout(properties: &Properties, faults: &mut Vec<ConfigFault>) {
     }
 }
 
-fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> InputConfig {
-    let url = raw.schema_registry_url.map(|url| resolve(&url)).transpose();
-    let schema_registry_url = url.unwrap_or_else(|why| {
-        faults.push(ConfigFault::new("input.schema_registry_url", why));
+/// `None` stands for an input that cannot be; its faults are told.
+fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputConfig> {
+    let mut resolved = |key: &str, value: Option<String>| {
+        let resolved = value.map(|value| resolve(&value)).transpose();
+        resolved.unwrap_or_else(|why| {
+            faults.push(ConfigFault::new(format!("input.{key}"), why));
+            None
+        })
+    };
+    let url = resolved("schema_registry_url", raw.schema_registry_url);
+    let user = resolved("schema_registry_user", raw.schema_registry_user);
+    let password = raw
+        .schema_registry_password
+        .map(|password| password.reveal().to_owned());
+    let password = resolved("schema_registry_password", password);
+    let files = check_schema_files(raw.schema_files, faults);
+    let mut refuse = |key: &str, why: &str| {
+        faults.push(ConfigFault::new(format!("input.{key}"), why));
         None
-    });
-    if raw.format == Format::Json && schema_registry_url.is_some() {
-        faults.push(ConfigFault::new(
-            "input.schema_registry_url",
-            "is set, but input.format is \"json\", which has no writer schemas",
-        ));
+    };
+    if raw.format == Format::Json {
+        if url.is_some() || !files.is_empty() {
+            let why = "\"json\", but sources of Avro schemas are given: expected \"avro\"";
+            return refuse("format", why);
+        }
+        return Some(InputConfig::Json);
     }
-    InputConfig {
-        format: raw.format,
-        schema_registry_url,
+    let basic_auth = match (user, password) {
+        (Some(user), Some(password)) => Some((user, Secret::new(password))),
+        (None, None) => None,
+        _ => {
+            return refuse(
+                "schema_registry_user",
+                "expected user and password, or neither",
+            );
+        }
+    };
+    match (url, files.is_empty()) {
+        (Some(url), true) => Some(InputConfig::AvroRegistry { url, basic_auth }),
+        (None, false) => Some(InputConfig::AvroFiles(files)),
+        (Some(_), false) | (None, true) => refuse(
+            "format",
+            "\"avro\": expected either schema_registry_url or schema_files",
+        ),
     }
+}
+
+fn check_schema_files(
+    raw: BTreeMap<String, PathBuf>,
+    faults: &mut Vec<ConfigFault>,
+) -> BTreeMap<u32, PathBuf> {
+    let mut files = BTreeMap::new();
+    for (id, path) in raw {
+        match id.parse() {
+            Ok(id) => drop(files.insert(id, path)),
+            Err(_) => {
+                let why = format!("\"{id}\": expected a Confluent schema id, a whole number");
+                faults.push(ConfigFault::new("input.schema_files", why));
+            }
+        }
+    }
+    files
 }
 
 fn check_delivery(
@@ -587,7 +633,7 @@ fn host_name() -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     #[derive(Deserialize)]
@@ -685,7 +731,7 @@ mod tests {
             "kafka.scores_topic: \"a\" is an input topic",
             "topics of their own",
             "isolation.level",
-            "input.schema_registry_url",
+            "input.format: \"json\"",
             "delivery.transaction_interval_ms: 8000: expected 1 to 7500",
             "delivery.drain_timeout_ms",
             "batch.rows_max: 0",
@@ -712,10 +758,52 @@ mod tests {
     }
 
     #[test]
+    fn avro_needs_one_source_of_schemas() {
+        let input =
+            |keys: &str| check(&format!("{KAFKA}[input]\n{keys}")).map(|config| config.input);
+        let files = input("format = \"avro\"\nschema_files = { 7 = \"a.avsc\" }").unwrap();
+        assert_eq!(
+            files,
+            InputConfig::AvroFiles(BTreeMap::from([(7, PathBuf::from("a.avsc"))]))
+        );
+        for (keys, part) in [
+            (
+                "format = \"avro\"",
+                "either schema_registry_url or schema_files",
+            ),
+            (
+                "format = \"avro\"\nschema_files = { x = \"a\" }",
+                "\"x\": expected a Confluent",
+            ),
+            (
+                "format = \"avro\"\nschema_registry_url = \"http://r\"\nschema_registry_user = \"u\"",
+                "or neither",
+            ),
+            ("schema_registry_url = \"http://r\"", "expected \"avro\""),
+        ] {
+            let faults = input(keys).unwrap_err();
+            assert!(
+                faults.iter().any(|fault| fault.contains(part)),
+                "{keys}: {faults:?}"
+            );
+        }
+    }
+
+    #[test]
     fn credentials_of_the_registry_are_not_printed() {
-        let text =
-            format!("{KAFKA}[input]\nformat = \"avro\"\nschema_registry_url = \"http://u:pw@r\"\n");
-        let shown = format!("{:?}", check(&text).unwrap());
-        assert!(shown.contains("***@r") && !shown.contains("pw"), "{shown}");
+        let text = format!(
+            "{KAFKA}[input]\nformat = \"avro\"\nschema_registry_url = \"http://r\"\n\
+             schema_registry_user = \"u\"\nschema_registry_password = \"hunter2\"\n"
+        );
+        let config = check(&text).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let InputConfig::AvroRegistry {
+            basic_auth: Some((user, password)),
+            ..
+        } = config.input
+        else {
+            panic!("{:?}", config.input);
+        };
+        assert_eq!((user.as_str(), password.reveal()), ("u", "hunter2"));
     }
 }

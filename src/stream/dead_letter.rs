@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::message::MessageRef;
-use super::output::OutputRecord;
+use super::output::{HeaderRef, OutputRecord};
 use super::types::Topic;
 use crate::features::FaultReason;
 
@@ -54,7 +54,7 @@ pub fn record<'a>(
     };
     let kept = message.payload().unwrap_or_default();
     let payload = kept.get(..bytes_max).unwrap_or(kept);
-    let mut headers: Vec<(Cow<'a, str>, Option<Cow<'a, [u8]>>)> = match form {
+    let mut headers: Vec<HeaderRef<'a>> = match form {
         Form::Full { .. } => message
             .headers()
             .map(|(name, value)| (Cow::Borrowed(name), value.map(Cow::Borrowed)))

@@ -11,6 +11,7 @@
 pub mod batcher;
 pub mod config;
 pub mod dead_letter;
+pub mod decoder;
 pub mod delivery;
 pub mod envelope;
 pub mod fault;

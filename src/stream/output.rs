@@ -10,6 +10,9 @@ use super::message::MessageBatch;
 use super::types::Topic;
 use crate::features::FaultReason;
 
+/// Name and value of a header.
+pub type HeaderRef<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
+
 /// A record to be produced.
 #[derive(Debug, Clone)]
 pub struct OutputRecord<'a> {
@@ -20,7 +23,7 @@ pub struct OutputRecord<'a> {
     /// Never null: an output is no tombstone.
     pub payload: &'a [u8],
     /// Names and values, in order.
-    pub headers: Vec<(Cow<'a, str>, Option<Cow<'a, [u8]>>)>,
+    pub headers: Vec<HeaderRef<'a>>,
 }
 
 /// Which topic of the outputs.

@@ -15,6 +15,7 @@ use super::config::{AlertsConfig, Emit, OutputTopics, ReasonsFor, Tombstones};
 use super::envelope::{Envelope, event_time};
 use super::message::{MessageBatch, MessageRef};
 use super::output::{Planned, ScoredBatch, Target};
+use crate::artifact::Detector;
 use crate::features::{
     AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
     JsonDecoder, RowFault,
@@ -51,6 +52,25 @@ pub trait RecordScorer: Send + Sync {
         rows: &[usize],
         reasons_max: usize,
     ) -> Result<Vec<Vec<Reason>>, ScorerFailure>;
+}
+
+impl RecordScorer for Detector {
+    fn model_id(&self) -> &str {
+        Detector::model_id(self)
+    }
+
+    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+        Ok(Detector::score(self, batch)?)
+    }
+
+    fn explain(
+        &self,
+        batch: &RecordBatch,
+        rows: &[usize],
+        reasons_max: usize,
+    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+        Ok(Detector::explain(self, batch, rows, reasons_max)?)
+    }
 }
 
 /// Bytes to canonical records: the decoders of `features`, behind one door.

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use maskwatch::stream::fault::StreamError;
+use maskwatch::stream::kafka::topics::{TopicReader, TopicWriter};
+use maskwatch::stream::properties::Properties;
+use maskwatch::stream::worker::ScoreOutcome;
 use serde_json::Value;
 
 use crate::support::daemon::metric;
@@ -363,4 +366,47 @@ fn at_least_once_commits_offsets_after_the_outputs_and_loses_nothing() {
         ),
         Some(0.0)
     );
+}
+
+#[test]
+fn the_embedded_broker_serves_the_whole_way_and_requests_are_answered_meanwhile() {
+    let instance = StreamInstance::start(
+        "[kafka]\nbootstrap_servers = \"embedded\"\ninput_topics = [\"in\"]\nscores_topic = \"scores\"\n",
+    );
+    let (servers, properties) = (
+        instance.bootstrap_servers().to_owned(),
+        Properties::default(),
+    );
+    let mut writer = TopicWriter::new(&servers, &properties, "in").unwrap();
+    for n in 0..100 {
+        let json = format!("{{\"amount\": 2.5, \"id\": \"{n}\"}}");
+        writer
+            .write(Some(json.as_bytes()), json.as_bytes())
+            .unwrap();
+    }
+    writer.flush().unwrap();
+    let mut reader = TopicReader::open(&servers, &properties, "scores").unwrap();
+    let mut ids: Vec<String> = (0..100)
+        .map(|_| {
+            reader
+                .read(PATIENCE)
+                .unwrap()
+                .expect("100 scores")
+                .payload
+                .unwrap()
+        })
+        .map(|payload| serde_json::from_slice::<Value>(&payload).unwrap()["event_id"].to_string())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 100);
+    let request = vec![b"{\"amount\": 7}".to_vec()];
+    let outcomes = instance
+        .client()
+        .submit(request)
+        .unwrap()
+        .blocking_recv()
+        .unwrap();
+    assert!(matches!(&outcomes[..], [ScoreOutcome::Scored(json)] if json.contains("7.0")));
+    instance.stop().unwrap();
 }

@@ -157,6 +157,25 @@ pub fn producer(
     client
 }
 
+/// A producer of generated records: outside transactions, idempotent.
+pub fn writer(servers: &str, properties: &Properties) -> ClientConfig {
+    let mut client = client(servers, &PRODUCER_DEFAULTS, properties, &CONSUMER_ONLY);
+    client.set("enable.idempotence", "true");
+    client.set("delivery.report.only.error", "true");
+    client
+}
+
+/// A consumer outside every group. The client wants the name of a group all the same, and commits nothing to it.
+pub fn reader(servers: &str, properties: &Properties) -> ClientConfig {
+    let mut client = client(servers, &CONSUMER_DEFAULTS, properties, &PRODUCER_ONLY);
+    client
+        .set("group.id", "maskwatch-reader")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false");
+    client
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -10,6 +10,7 @@ mod registry;
 mod sink;
 mod source;
 mod statistics;
+pub mod topics;
 
 pub use registry::{Registry, RegistryConfig, RegistryConfigError, Secret};
 
