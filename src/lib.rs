@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod cli;
+pub mod config;
 pub mod evaluate;
 pub mod features;
 pub mod generate;

@@ -19,6 +19,12 @@ pub enum Verb {
     Train(TrainArguments),
     /// Measures a bundle against labelled Parquet files.
     Evaluate(EvaluateArguments),
+    /// Scores a Kafka stream, exactly once; trains first if there is no bundle yet.
+    Serve(ServeArguments),
+    /// Validates the configuration of `serve`; binds and connects to nothing.
+    Check(CheckArguments),
+    /// Shows the whole loop on this machine, with no broker installed.
+    Demo(DemoArguments),
 }
 
 /// `maskwatch train`
@@ -59,4 +65,30 @@ pub struct EvaluateArguments {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `maskwatch serve`
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+/// `maskwatch check`
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
+    pub config: PathBuf,
+}
+
+/// `maskwatch demo`
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Seconds of payments after training.
+    #[arg(long, default_value_t = super::demo::DEFAULT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Payments a second.
+    #[arg(long, default_value_t = super::demo::DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
 }

@@ -19,8 +19,16 @@ pub struct Override {
 pub fn overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
     let mut overrides: Vec<Override> = variables
         .filter_map(|(name, text)| {
-            let path = name.strip_prefix(PREFIX)?.split("__").map(str::to_lowercase).collect();
-            Some(Override { path, value: value_of(&text), name })
+            let path = name
+                .strip_prefix(PREFIX)?
+                .split("__")
+                .map(str::to_lowercase)
+                .collect();
+            Some(Override {
+                path,
+                value: value_of(&text),
+                name,
+            })
         })
         .collect();
     overrides.sort_by(|a, b| a.name.cmp(&b.name));
@@ -38,20 +46,31 @@ pub fn apply(table: &mut Table, overrides: Vec<Override>) -> Result<(), Vec<Stri
             faults.push(format!("variable {name}: expected {PREFIX}SECTION__KEY"));
             continue;
         };
-        let section = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
+        let section = table
+            .entry(section.clone())
+            .or_insert_with(|| Value::Table(Table::new()));
         match section.as_table_mut() {
             Some(section) => {
                 section.insert(key.clone(), value);
             }
-            None => faults.push(format!("variable {name}: its section is no table in the file")),
+            None => faults.push(format!(
+                "variable {name}: its section is no table in the file"
+            )),
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
+    }
 }
 
 fn value_of(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"));
-    let value = parsed.ok().filter(|table| table.len() == 1).and_then(|mut t| t.remove("value"));
+    let value = parsed
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut t| t.remove("value"));
     value.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
@@ -63,9 +82,15 @@ mod tests {
     fn values_keep_their_types_and_text_needs_no_quotes() {
         assert_eq!(value_of("5"), Value::Integer(5));
         assert_eq!(value_of("true"), Value::Boolean(true));
-        assert_eq!(value_of("broker:9092"), Value::String("broker:9092".to_owned()));
+        assert_eq!(
+            value_of("broker:9092"),
+            Value::String("broker:9092".to_owned())
+        );
         assert_eq!(value_of("\"5\""), Value::String("5".to_owned()));
-        assert_eq!(value_of("1\nother = 2"), Value::String("1\nother = 2".to_owned()));
+        assert_eq!(
+            value_of("1\nother = 2"),
+            Value::String("1\nother = 2".to_owned())
+        );
         assert_eq!(value_of(""), Value::String(String::new()));
     }
 

@@ -118,10 +118,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every fault; secret values are never shown.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let read = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
         let bytes = std::fs::metadata(path).map_err(read)?.len();
         if bytes > CONFIG_BYTES_MAX {
-            return Err(ConfigError::TooLong { path: path.to_owned(), bytes });
+            return Err(ConfigError::TooLong {
+                path: path.to_owned(),
+                bytes,
+            });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
         Self::parse(path, &text, std::env::vars())
@@ -146,18 +152,39 @@ impl Config {
             toml::from_str(text).map_err(syntax)?
         } else {
             let mut table: toml::Table = toml::from_str(text).map_err(syntax)?;
-            environment::apply(&mut table, overrides)
-                .map_err(|faults| ConfigError::Faults { path: path.to_owned(), faults })?;
+            environment::apply(&mut table, overrides).map_err(|faults| ConfigError::Faults {
+                path: path.to_owned(),
+                faults,
+            })?;
             table.try_into().map_err(syntax)?
         };
-        raw.check().map_err(|faults| ConfigError::Faults { path: path.to_owned(), faults })
+        raw.check().map_err(|faults| ConfigError::Faults {
+            path: path.to_owned(),
+            faults,
+        })
     }
 }
 
 impl RawConfig {
     fn check(self) -> Result<Config, Vec<String>> {
-        let Self { kafka, input, delivery, batch, alerts, model, http, train } = self;
-        let stream = RawStream { kafka, input, delivery, batch, alerts }.check();
+        let Self {
+            kafka,
+            input,
+            delivery,
+            batch,
+            alerts,
+            model,
+            http,
+            train,
+        } = self;
+        let stream = RawStream {
+            kafka,
+            input,
+            delivery,
+            batch,
+            alerts,
+        }
+        .check();
         let mut faults: Vec<String> = match &stream {
             Ok(_) => Vec::new(),
             Err(faults) => faults.iter().map(ConfigFault::to_string).collect(),
@@ -168,15 +195,22 @@ impl RawConfig {
         let listen = http.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_string());
         let address = listen.parse::<SocketAddr>();
         if let Err(error) = &address {
-            faults.push(format!("http.listen: \"{listen}\": {error}, expected address:port"));
+            faults.push(format!(
+                "http.listen: \"{listen}\": {error}, expected address:port"
+            ));
         }
         if train.as_ref().is_some_and(|train| train.data.is_empty()) {
-            faults.push("train.data: is empty, expected at least one file, folder or pattern".to_owned());
+            faults.push(
+                "train.data: is empty, expected at least one file, folder or pattern".to_owned(),
+            );
         }
         match (stream, address) {
-            (Ok(stream), Ok(listen)) if faults.is_empty() => {
-                Ok(Config { stream, model_dir: model.dir, listen, train })
-            }
+            (Ok(stream), Ok(listen)) if faults.is_empty() => Ok(Config {
+                stream,
+                model_dir: model.dir,
+                listen,
+                train,
+            }),
             _ => Err(faults),
         }
     }
@@ -191,7 +225,9 @@ mod tests {
                             [model]\ndir = \"model\"\n";
 
     fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let variables = variables
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         Config::parse(Path::new("c.toml"), text, variables)
     }
 
@@ -221,9 +257,16 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_wherever_it_comes_from() {
-        let error = parse(&format!("{SMALLEST}typo = 1\n"), &[]).unwrap_err().to_string();
-        assert!(error.contains("typo") && error.contains("c.toml"), "{error}");
-        let error = parse(SMALLEST, &[("MASKWATCH__MODEL__TYPO", "1")]).unwrap_err().to_string();
+        let error = parse(&format!("{SMALLEST}typo = 1\n"), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("typo") && error.contains("c.toml"),
+            "{error}"
+        );
+        let error = parse(SMALLEST, &[("MASKWATCH__MODEL__TYPO", "1")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("typo"), "{error}");
     }
 
