@@ -373,6 +373,9 @@ mod tests {
             unreachable!("librdkafka takes any key");
         };
         let text = error.to_string();
-        assert!(text.contains("ssl.key.pem") && !text.contains("hunter2"), "{text}");
+        assert!(
+            text.contains("ssl.key.pem") && !text.contains("hunter2"),
+            "{text}"
+        );
     }
 }
