@@ -12,7 +12,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tracing::{debug, warn};
@@ -41,8 +41,14 @@ const OFFSETS_ATTEMPTS_MAX: u32 = 3;
 /// Outputs after which reports are looked at; they come only of failures.
 const SENDS_PER_POLL: usize = 256;
 
-/// Failed outputs, by ticket.
-type Failures = Vec<(usize, RDKafkaErrorCode)>;
+/// Outputs that failed since the producer was made: it is not used again after the first.
+#[derive(Debug, Default)]
+struct Failures {
+    /// Ticket and reason of each; bounded.
+    outputs: Vec<(usize, RDKafkaErrorCode)>,
+    /// The topic of the first.
+    topic: Option<String>,
+}
 
 /// The callbacks of the producer.
 pub struct OutputContext {
@@ -72,11 +78,18 @@ impl ProducerContext for OutputContext {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
-        let Err((error, _)) = result else { return };
+        let Err((error, message)) = result else {
+            return;
+        };
         self.failed.store(true, Ordering::Release);
         let mut failures = self.failures();
-        if failures.len() < MARKS_MAX {
-            failures.push((ticket, code_of(error).unwrap_or(RDKafkaErrorCode::Unknown)));
+        failures
+            .topic
+            .get_or_insert_with(|| message.topic().to_owned());
+        if failures.outputs.len() < MARKS_MAX {
+            failures
+                .outputs
+                .push((ticket, code_of(error).unwrap_or(RDKafkaErrorCode::Unknown)));
         }
     }
 }
@@ -205,6 +218,7 @@ impl KafkaSink {
         }
         let failures = context.failures();
         let tickets: Vec<usize> = failures
+            .outputs
             .iter()
             .filter(|(_, code)| *code == RDKafkaErrorCode::MessageSizeTooLarge)
             .map(|(ticket, _)| *ticket)
@@ -218,10 +232,13 @@ impl KafkaSink {
             RDKafkaErrorCode::PurgeInflight,
         ];
         let (_, code) = failures
+            .outputs
             .iter()
             .find(|(_, code)| !purged.contains(code))
-            .or_else(|| failures.first())?;
-        let detail = format!("{} outputs failed: {code}", failures.len());
+            .or_else(|| failures.outputs.first())?;
+        let topic = failures.topic.as_deref().unwrap_or("unknown");
+        let count = failures.outputs.len();
+        let detail = format!("{count} outputs failed, the first for topic {topic}: {code}");
         Some(self.faults.code("produce", *code, detail, false))
     }
 

@@ -3,16 +3,21 @@
 //! Raw sections (serde, unknown keys refused) flow in, one checked [`StreamConfig`] flows out, or every fault at once.
 //! Only a checked value builds anything.
 
+mod raw;
+
+pub use raw::{
+    Emit, Format, Mode, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, ReasonsFor,
+    Tombstones,
+};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::batcher::BatchLimits;
 use super::kafka::Secret;
-use super::properties::{Properties, RawProperty, resolve};
+use super::properties::{Properties, resolve};
 use super::types::Topic;
 use super::worker::RECORD_BYTES_MAX;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
@@ -22,7 +27,7 @@ pub const EMBEDDED: &str = "embedded";
 /// The consumer group unless told otherwise.
 pub const DEFAULT_GROUP_ID: &str = "maskwatch";
 /// Outputs become visible at a commit, so half of this is added to the median latency. A commit takes 5 ms on a local broker
-/// and some tens on a replicated cluster, to which each costs about ten requests: at 100 ms the stream spends most of its
+/// and more on a replicated one, to which each costs about ten requests: at 100 ms the stream spends most of its
 /// time streaming, and Kafka Streams commits at the same interval when it runs exactly once.
 pub const DEFAULT_TRANSACTION_INTERVAL_MS: u64 = 100;
 /// Orchestrators kill 30 s after they asked to stop; a batch and a commit need well under a second.
@@ -67,147 +72,6 @@ impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.why)
     }
-}
-
-/// `[kafka]` as written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RawKafka {
-    /// `host:port,...`, or `"embedded"`.
-    pub bootstrap_servers: String,
-    /// Consumer group.
-    #[serde(default)]
-    pub group_id: Option<String>,
-    /// Unique per live instance; default the host name.
-    #[serde(default)]
-    pub instance_id: Option<String>,
-    /// At least one.
-    pub input_topics: Vec<String>,
-    /// Gets an envelope a record.
-    #[serde(default)]
-    pub scores_topic: Option<String>,
-    /// Gets an envelope an alert.
-    #[serde(default)]
-    pub alerts_topic: Option<String>,
-    /// Gets the bad records.
-    #[serde(default)]
-    pub dead_letter_topic: Option<String>,
-    /// Passed through to librdkafka.
-    #[serde(default)]
-    pub properties: BTreeMap<String, RawProperty>,
-}
-
-/// `[input]` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawInput {
-    /// `"json"` or `"avro"`.
-    pub format: Format,
-    /// The registry of Avro writer schemas, without credentials.
-    pub schema_registry_url: Option<String>,
-    /// User of its basic authentication; a text or a reference.
-    pub schema_registry_user: Option<String>,
-    /// Password of its basic authentication; a text or a reference, never printed.
-    pub schema_registry_password: Option<Secret>,
-    /// Instead of a registry: the file of each Confluent schema id.
-    pub schema_files: BTreeMap<String, PathBuf>,
-}
-
-/// `[delivery]` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawDelivery {
-    /// `"exactly_once"` or `"at_least_once"`.
-    pub mode: Mode,
-    /// What the scores topic gets.
-    pub emit: Emit,
-    /// Milliseconds between commits.
-    pub transaction_interval_ms: Option<u64>,
-    /// Milliseconds that a drain may take.
-    pub drain_timeout_ms: Option<u64>,
-    /// Bytes of a bad payload that are kept.
-    pub dead_letter_bytes_max: Option<usize>,
-    /// What becomes of a null payload.
-    pub tombstones: Tombstones,
-}
-
-/// `[batch]` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawBatch {
-    /// Records a batch.
-    pub rows_max: Option<usize>,
-    /// Milliseconds that a record may wait for others.
-    pub deadline_ms: Option<u64>,
-}
-
-/// `[alerts]` as written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawAlerts {
-    /// Share of normal records that may be flagged.
-    pub budget: Option<f64>,
-    /// Which records get reasons.
-    pub reasons: ReasonsFor,
-    /// Reasons a record at most.
-    pub reasons_max: Option<usize>,
-    /// Accept a budget below the smallest p-value of the model.
-    pub allow_unattainable_budget: bool,
-}
-
-/// How messages are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One JSON object a message.
-    #[default]
-    Json,
-    /// Avro in Confluent framing.
-    Avro,
-}
-
-/// What a crash may do to outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Outputs and offsets commit in one Kafka transaction.
-    #[default]
-    ExactlyOnce,
-    /// Offsets after delivery reports: an output may come twice.
-    AtLeastOnce,
-}
-
-/// What the scores topic gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Emit {
-    /// Every scored record.
-    #[default]
-    All,
-    /// Alerts only.
-    Alerts,
-}
-
-/// What becomes of a message with a null payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tombstones {
-    /// It is bad data.
-    #[default]
-    DeadLetter,
-    /// It is passed over.
-    Skip,
-}
-
-/// Which records get reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReasonsFor {
-    /// Alerts.
-    #[default]
-    Alerts,
-    /// Every scored record.
-    All,
 }
 
 /// Checked `[kafka]`.
@@ -632,178 +496,4 @@ fn host_name() -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
-
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        kafka: RawKafka,
-        #[serde(default)]
-        input: RawInput,
-        #[serde(default)]
-        delivery: RawDelivery,
-        #[serde(default)]
-        batch: RawBatch,
-        #[serde(default)]
-        alerts: RawAlerts,
-    }
-
-    const KAFKA: &str = "[kafka]\nbootstrap_servers = \"b:9092\"\ninput_topics = [\"payments\"]\n";
-
-    fn check(text: &str) -> Result<StreamConfig, Vec<String>> {
-        let file: File = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
-        let File {
-            kafka,
-            input,
-            delivery,
-            batch,
-            alerts,
-        } = file;
-        RawStream {
-            kafka,
-            input,
-            delivery,
-            batch,
-            alerts,
-        }
-        .check()
-        .map_err(|faults| faults.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn what_is_not_written_has_its_default() {
-        let config = check(KAFKA).unwrap();
-        assert_eq!(config.delivery.mode, Mode::ExactlyOnce);
-        assert_eq!(
-            config.delivery.transaction_interval,
-            Duration::from_millis(100)
-        );
-        assert_eq!(config.batch.rows_max, DEFAULT_ROWS_MAX);
-        assert_eq!(config.kafka.group_id, "maskwatch");
-        assert!(!config.kafka.instance_id.is_empty());
-        assert_eq!(config.kafka.transaction_timeout(), Duration::from_secs(15));
-        assert_eq!(config.kafka.outputs, OutputTopics::default());
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused() {
-        for section in ["kafka", "input", "delivery", "batch", "alerts"] {
-            let text = match section {
-                "kafka" => format!("{KAFKA}colour = 1\n"),
-                other => format!("{KAFKA}[{other}]\ncolour = 1\n"),
-            };
-            let faults = check(&text).unwrap_err();
-            assert!(faults[0].contains("colour"), "{section}: {faults:?}");
-        }
-    }
-
-    #[test]
-    fn all_faults_are_reported_at_once_with_their_keys() {
-        let text = r#"
-            [kafka]
-            bootstrap_servers = " "
-            input_topics = ["a", "a", "b c"]
-            instance_id = ""
-            scores_topic = "a"
-            alerts_topic = "out"
-            dead_letter_topic = "out"
-            [kafka.properties]
-            "isolation.level" = "read_uncommitted"
-            [input]
-            schema_registry_url = "http://r"
-            [delivery]
-            transaction_interval_ms = 8000
-            drain_timeout_ms = 0
-            [batch]
-            rows_max = 0
-            [alerts]
-            budget = nan
-            reasons_max = 0
-        "#;
-        let faults = check(text).unwrap_err();
-        for part in [
-            "kafka.bootstrap_servers",
-            "\"a\" is named twice",
-            "\"b c\"",
-            "kafka.instance_id",
-            "kafka.scores_topic: \"a\" is an input topic",
-            "topics of their own",
-            "isolation.level",
-            "input.format: \"json\"",
-            "delivery.transaction_interval_ms: 8000: expected 1 to 7500",
-            "delivery.drain_timeout_ms",
-            "batch.rows_max: 0",
-            "alerts.budget: alert budget NaN",
-            "alerts.reasons_max",
-        ] {
-            assert!(
-                faults.iter().any(|fault| fault.contains(part)),
-                "{part}: {faults:#?}"
-            );
-        }
-        assert_eq!(faults.len(), 13, "{faults:#?}");
-    }
-
-    #[test]
-    fn properties_take_numbers_and_set_the_transaction_timeout() {
-        let text = format!("{KAFKA}[kafka.properties]\n\"transaction.timeout.ms\" = 4000\n");
-        assert_eq!(
-            check(&text).unwrap().kafka.transaction_timeout(),
-            Duration::from_secs(4)
-        );
-        let text = format!("{KAFKA}[kafka.properties]\n\"transaction.timeout.ms\" = 4\n");
-        assert!(check(&text).unwrap_err()[0].contains("transaction.timeout.ms"));
-    }
-
-    #[test]
-    fn avro_needs_one_source_of_schemas() {
-        let input =
-            |keys: &str| check(&format!("{KAFKA}[input]\n{keys}")).map(|config| config.input);
-        let files = input("format = \"avro\"\nschema_files = { 7 = \"a.avsc\" }").unwrap();
-        assert_eq!(
-            files,
-            InputConfig::AvroFiles(BTreeMap::from([(7, PathBuf::from("a.avsc"))]))
-        );
-        for (keys, part) in [
-            (
-                "format = \"avro\"",
-                "either schema_registry_url or schema_files",
-            ),
-            (
-                "format = \"avro\"\nschema_files = { x = \"a\" }",
-                "\"x\": expected a Confluent",
-            ),
-            (
-                "format = \"avro\"\nschema_registry_url = \"http://r\"\nschema_registry_user = \"u\"",
-                "or neither",
-            ),
-            ("schema_registry_url = \"http://r\"", "expected \"avro\""),
-        ] {
-            let faults = input(keys).unwrap_err();
-            assert!(
-                faults.iter().any(|fault| fault.contains(part)),
-                "{keys}: {faults:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn credentials_of_the_registry_are_not_printed() {
-        let text = format!(
-            "{KAFKA}[input]\nformat = \"avro\"\nschema_registry_url = \"http://r\"\n\
-             schema_registry_user = \"u\"\nschema_registry_password = \"hunter2\"\n"
-        );
-        let config = check(&text).unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
-        let InputConfig::AvroRegistry {
-            basic_auth: Some((user, password)),
-            ..
-        } = config.input
-        else {
-            panic!("{:?}", config.input);
-        };
-        assert_eq!((user.as_str(), password.reveal()), ("u", "hunter2"));
-    }
-}
+mod tests;
