@@ -158,6 +158,11 @@ impl Daemon {
         self.shutdown.clone()
     }
 
+    /// Whether there is a model and a share of the partitions, and all goes well.
+    pub fn is_ready(&self) -> bool {
+        self.readiness.report().ready
+    }
+
     /// Whether the stream has ended, by itself or because it was asked to.
     pub fn has_ended(&self) -> bool {
         self.stream.is_finished()

@@ -27,8 +27,14 @@ use std::time::{Duration, Instant};
 pub const DEFAULT_SECONDS: u64 = 30;
 /// Payments a second unless told otherwise: what a small bank sees, and one core scores easily.
 pub const DEFAULT_RATE: u32 = 500;
-/// Payments that the model learns from: some days of five thousand customers.
+/// Payments that the model learns from.
 const TRAINING_ROWS: u64 = 60_000;
+/// Customers and terminals: few enough for the training payments to span several weeks, so that every hour and weekday
+/// that follows was seen.
+const CUSTOMERS: usize = 1_000;
+const TERMINALS: usize = 500;
+/// How long the consumer may take to get its partitions.
+const READY_PATIENCE: Duration = Duration::from_secs(30);
 /// Optimiser steps: half the default, so that the demonstration starts within a minute.
 const TRAINING_STEPS: usize = 1200;
 /// One alert in two hundred: the share of planted frauds.
@@ -48,7 +54,11 @@ const PAYMENTS_SCHEMA: &str = include_str!("../../schemas/payments.toml");
 pub fn run(arguments: &super::args::DemoArguments) -> anyhow::Result<ExitCode> {
     logging::init(LogFormat::Human)?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let mut generator = Generator::new(&GeneratorConfig::default())?;
+    let mut generator = Generator::new(&GeneratorConfig {
+        customers: CUSTOMERS,
+        terminals: TERMINALS,
+        ..GeneratorConfig::default()
+    })?;
     let trained = train(&mut generator, folder.path())?;
     print(&format!(
         "trained on {TRAINING_ROWS} payments, no labels, in {trained:.1} s\n"
@@ -60,6 +70,10 @@ pub fn run(arguments: &super::args::DemoArguments) -> anyhow::Result<ExitCode> {
         daemon.bootstrap_servers(),
         daemon.address()
     ))?;
+    let begin = Instant::now();
+    while !daemon.is_ready() && !daemon.has_ended() && begin.elapsed() < READY_PATIENCE {
+        daemon.shutdown().wait(Duration::from_millis(50));
+    }
     let in_flight = Arc::new(InFlight::new(IN_FLIGHT_MAX));
     let sending = Sending {
         servers: daemon.bootstrap_servers().to_owned(),
