@@ -122,6 +122,43 @@ fn pause(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::config::OutputTopics;
+    use crate::stream::properties::Properties;
+
+    #[test]
+    fn sessions_without_a_commit_are_bounded_and_fencing_is_never_retried() {
+        let kafka = KafkaConfig {
+            bootstrap_servers: "b:1".into(),
+            group_id: "g".into(),
+            instance_id: "i".into(),
+            input_topics: vec!["in".into()],
+            outputs: OutputTopics::default(),
+            properties: Properties::default(),
+        };
+        let interrupted = || DeliveryFault::Interrupted {
+            operation: "commit",
+            detail: String::new(),
+        };
+        let fenced = DeliveryFault::Fenced {
+            operation: "commit",
+            detail: String::new(),
+        };
+        assert!(last_word(interrupted(), SESSIONS_MAX - 1, &kafka).is_none());
+        let last = last_word(interrupted(), SESSIONS_MAX, &kafka);
+        assert!(matches!(
+            last,
+            Some(StreamError::GaveUp {
+                attempts: SESSIONS_MAX,
+                ..
+            })
+        ));
+        assert!(matches!(
+            last_word(fenced, 1, &kafka),
+            Some(StreamError::Fenced { .. })
+        ));
+        let gone = last_word(DeliveryFault::ScorerGone, 1, &kafka);
+        assert!(matches!(gone, Some(StreamError::Fatal(_))));
+    }
 
     #[test]
     fn pauses_double_and_stay_bounded() {

@@ -336,12 +336,11 @@ fn a_fenced_instance_ends_and_says_so() {
 }
 
 #[test]
-fn sessions_without_a_commit_are_bounded() {
+fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhile() {
     let memory = Memory::new(Cluster {
         is_down: true,
         ..cluster(1, 50)
     });
-    // The pauses add up to half a minute; the twin of the clock is a shorter one: count sessions until the stop.
     let metrics = Arc::new(Metrics::new().unwrap());
     let config = config(QUICK);
     let (mut link, _client, _scorer) = scoring::start(worker(&config, &metrics)).unwrap();
