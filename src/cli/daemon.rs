@@ -38,16 +38,41 @@ const HTTP_THREADS: usize = 2;
 
 /// A running daemon.
 pub struct Daemon {
-    /// Ends HTTP when it is dropped.
-    http_stop: watch::Sender<bool>,
-    http: tokio::task::JoinHandle<()>,
+    http: HttpServer,
     runtime: Runtime,
     stream: JoinHandle<Result<(), StreamError>>,
     scoring: JoinHandle<()>,
     readiness: Arc<Readiness>,
     shutdown: Shutdown,
     bootstrap_servers: String,
+}
+
+/// HTTP, listening.
+struct HttpServer {
+    /// Ends the server when it becomes true or is dropped.
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
     address: SocketAddr,
+}
+
+impl HttpServer {
+    fn start(runtime: &Runtime, listen: SocketAddr, state: HttpState) -> anyhow::Result<Self> {
+        let listener = runtime.block_on(http::bind(listen))?;
+        let address = listener
+            .local_addr()
+            .context("the address that HTTP listens on")?;
+        let (stop, mut stopped) = watch::channel(false);
+        let task = runtime.spawn(http::run(listener, state, async move {
+            // An error means that the daemon is gone: stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            stop,
+            task,
+            address,
+        })
+    }
 }
 
 /// The scoring client, once there is one: HTTP listens before the model is loaded.
@@ -83,24 +108,15 @@ impl Daemon {
             .context("cannot start the threads of HTTP")?;
 
         let scorer = Arc::new(LateScorer::default());
-        let listener = runtime.block_on(http::bind(config.listen))?;
-        let address = listener
-            .local_addr()
-            .context("the address that HTTP listens on")?;
-        let (http_stop, mut stopped) = watch::channel(false);
         let state = HttpState::new(
             Arc::clone(&metrics),
             Arc::clone(&readiness),
             Arc::clone(&scorer) as Arc<dyn RecordScorer>,
             Limits::default(),
         );
-        let http = runtime.spawn(http::run(listener, state, async move {
-            // An error means that the daemon is gone: stop as well.
-            let _ = stopped.wait_for(|stop| *stop).await;
-        }));
+        let http = HttpServer::start(&runtime, config.listen, state)?;
         let training = Arc::new(AtomicBool::new(false));
         drain_on_signals(&runtime, &shutdown, &training)?;
-        tracing::info!(%address, "listening");
 
         let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
         metrics.set_model(
@@ -131,7 +147,6 @@ impl Daemon {
             .spawn(move || delivery::run(&mut connector, &mut link, &shared))
             .context("cannot start the stream's thread")?;
         Ok(Self {
-            http_stop,
             http,
             runtime,
             stream,
@@ -139,7 +154,6 @@ impl Daemon {
             readiness,
             shutdown,
             bootstrap_servers,
-            address,
         })
     }
 
@@ -150,7 +164,7 @@ impl Daemon {
 
     /// Where HTTP listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.http.address
     }
 
     /// Asks the daemon to drain; clones share the request.
@@ -176,8 +190,8 @@ impl Daemon {
         let ended = self.stream.join();
         self.readiness.stopping();
         // Nobody is left to receive only if HTTP has ended already.
-        let _ = self.http_stop.send(true);
-        let http = self.runtime.block_on(self.http);
+        let _ = self.http.stop.send(true);
+        let http = self.runtime.block_on(self.http.task);
         // The scorer's last client went with HTTP's state.
         let scoring = self.scoring.join();
         let stream = ended.map_err(|_| anyhow!("the stream's thread panicked"))?;

@@ -203,3 +203,33 @@ fn collect(daemon: &Daemon, in_flight: &InFlight) -> anyhow::Result<Tally> {
     tally.close(in_flight);
     Ok(tally)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::features::Canonicaliser;
+
+    #[test]
+    fn the_shipped_schema_reads_generated_payments_without_a_fault() {
+        let batch = Generator::new(&GeneratorConfig::default())
+            .unwrap()
+            .next_batch(3_000)
+            .unwrap();
+        let schema = Schema::parse(PAYMENTS_SCHEMA, "payments").unwrap();
+        let canonicaliser = Canonicaliser::new(&schema, &batch.schema(), "payments").unwrap();
+        let canonical = canonicaliser.canonicalise(&batch).unwrap();
+        assert_eq!(canonical.faults, []);
+        assert_eq!(
+            canonical.batch["is_fraud"].as_boolean(),
+            batch["is_fraud"].as_boolean()
+        );
+    }
+
+    #[test]
+    fn the_demonstration_runs_on_a_valid_configuration() {
+        let config = configuration(Path::new("a \"quoted\" folder")).unwrap();
+        assert!(config.stream.kafka.is_embedded());
+        assert_eq!(config.model_dir, Path::new("a \"quoted\" folder"));
+    }
+}
