@@ -1,0 +1,42 @@
+//! `maskwatch generate`: a seed in, synthetic card payments out.
+
+use super::args::{FileTarget, GenerateArguments, WorldArguments};
+use super::progress::RowsDisplay;
+use super::report::print;
+use crate::generate::{Generator, GeneratorConfig, write_parquet};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Runs the verb.
+///
+/// # Errors
+/// A value out of range (2), a file that cannot be written (1).
+pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
+    let mut generator = Generator::new(&config(&arguments.world))?;
+    let FileTarget { out, rows } = &arguments.target;
+    let started = Instant::now();
+    let mut display = RowsDisplay::new("generating", *rows);
+    let summary = write_parquet(&mut generator, *rows, out, |done| display.at(done))?;
+    drop(display);
+    let seconds = started.elapsed().as_secs_f64().max(1e-9);
+    print(&format!(
+        "{}: {} payments, {} of them frauds (is_fraud), {:.1} MB; {:.0} payments/s\n",
+        out.display(),
+        summary.rows,
+        summary.frauds,
+        summary.bytes as f64 / 1e6,
+        summary.rows as f64 / seconds,
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The generator's configuration; it checks the ranges itself.
+fn config(world: &WorldArguments) -> GeneratorConfig {
+    GeneratorConfig {
+        seed: world.seed,
+        customers: world.customers,
+        terminals: world.terminals,
+        fraud_share: world.fraud_share,
+        start_unix_s: world.start,
+    }
+}
