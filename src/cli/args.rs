@@ -4,9 +4,7 @@
 //! flag alone (ranges, moments) is judged here, so that a slip ends with 2 before anything is read.
 
 use crate::artifact::DEFAULT_SEED;
-use crate::generate::{
-    DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_START_UNIX_S, DEFAULT_TERMINALS,
-};
+use crate::generate::{DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_TERMINALS};
 use crate::schema::moment_from_text;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 use clap::{Args, Parser, Subcommand};
@@ -212,9 +210,8 @@ pub struct WorldArguments {
     #[arg(long, default_value_t = DEFAULT_FRAUD_SHARE)]
     pub fraud_share: f64,
     /// Moment of the earliest payment, RFC 3339, 1970 to 2200 [default: 2026-01-05T00:00:00Z].
-    #[arg(long, value_name = "MOMENT", default_value_t = DEFAULT_START_UNIX_S,
-          hide_default_value = true, value_parser = unix_seconds)]
-    pub start: i64,
+    #[arg(long, value_name = "MOMENT", value_parser = unix_seconds)]
+    pub start: Option<i64>,
 }
 
 /// `maskwatch inspect`
@@ -240,6 +237,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::generate::DEFAULT_START_UNIX_S;
     use clap::CommandFactory;
 
     #[test]

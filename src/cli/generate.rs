@@ -3,7 +3,7 @@
 use super::args::{FileTarget, GenerateArguments, WorldArguments};
 use super::progress::RowsDisplay;
 use super::report::print;
-use crate::generate::{Generator, GeneratorConfig, write_parquet};
+use crate::generate::{DEFAULT_START_UNIX_S, Generator, GeneratorConfig, write_parquet};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -37,6 +37,6 @@ fn config(world: &WorldArguments) -> GeneratorConfig {
         customers: world.customers,
         terminals: world.terminals,
         fraud_share: world.fraud_share,
-        start_unix_s: world.start,
+        start_unix_s: world.start.unwrap_or(DEFAULT_START_UNIX_S),
     }
 }

@@ -33,3 +33,31 @@ fn report(panic: &PanicHookInfo<'_>) {
         reason.replace('\n', " ")
     );
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_defect_ends_with_70_and_drops_what_it_held() {
+        struct Sibling<'a>(&'a std::cell::Cell<bool>);
+        impl Drop for Sibling<'_> {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let removed = std::cell::Cell::new(false);
+        let code = guard_program(|| {
+            let _sibling = Sibling(&removed);
+            panic!("an index out of range, as this test wants it");
+        });
+        let _ = std::panic::take_hook();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(70)));
+        assert!(removed.get());
+        let fine = guard_program(|| ExitCode::from(7));
+        let _ = std::panic::take_hook();
+        assert_eq!(format!("{fine:?}"), format!("{:?}", ExitCode::from(7)));
+    }
+}
