@@ -177,21 +177,33 @@ pub struct EmbedArguments {
 pub struct GenerateArguments {
     /// Where the payments go.
     #[command(flatten)]
-    pub target: FileTarget,
+    pub target: GenerateTarget,
     /// What the payments are like.
     #[command(flatten)]
     pub world: WorldArguments,
 }
 
-/// Payments into a file.
+/// Where generated payments go: a file, or a topic.
 #[derive(Debug, Args)]
-pub struct FileTarget {
+pub struct GenerateTarget {
     /// The Parquet file to write; one that is there is replaced.
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Payments to make.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    pub rows: u64,
+    #[arg(long, required_unless_present = "brokers", conflicts_with = "brokers")]
+    pub out: Option<PathBuf>,
+    /// Payments to make; into a topic without end unless given.
+    #[arg(long, required_unless_present = "brokers", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: Option<u64>,
+    /// Write JSON to a topic of this Kafka cluster instead, host:port,...
+    #[arg(long, requires = "topic")]
+    pub brokers: Option<String>,
+    /// The topic.
+    #[arg(long, requires = "brokers")]
+    pub topic: Option<String>,
+    /// Payments a second; as fast as the cluster takes them unless given.
+    #[arg(long, requires = "brokers", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Option<u32>,
+    /// A librdkafka property, such as security.protocol=SASL_SSL; a value ${env:NAME} or ${file:PATH} stays secret.
+    #[arg(long, requires = "brokers", value_name = "KEY=VALUE", value_parser = property)]
+    pub property: Vec<(String, String)>,
 }
 
 /// The synthetic world: the same values give the same payments.
@@ -220,6 +232,11 @@ pub struct InspectArguments {
     /// The bundle's folder.
     #[arg(value_name = "DIR")]
     pub model: PathBuf,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn budget_share(text: &str) -> Result<f64, String> {

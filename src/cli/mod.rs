@@ -14,6 +14,7 @@ mod embed;
 mod evaluate;
 mod exit;
 mod generate;
+mod generate_topic;
 mod init;
 mod inspect;
 mod output;
