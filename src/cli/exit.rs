@@ -1,10 +1,12 @@
 //! Exit codes with meaning: 1 failed, 64 bad configuration or schema, 65 bad data, 70 internal.
 
 use crate::artifact::{ArtifactError, LearnError};
+use crate::config::ConfigError;
 use crate::evaluate::MetricError;
 use crate::features::DataError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
+use crate::stream::decoder::DecoderError;
 use crate::train::{DatasetError, TrainError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,7 +49,11 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<SchemaError>() || cause.is::<ConfigFaults>() {
+    let configuration = cause.is::<SchemaError>()
+        || cause.is::<ConfigFaults>()
+        || cause.is::<ConfigError>()
+        || cause.is::<DecoderError>();
+    if configuration {
         return Some(BAD_CONFIGURATION);
     }
     if cause.is::<BadData>() || cause.is::<DataError>() || cause.is::<MetricError>() {

@@ -12,4 +12,8 @@ mod kafka_rig;
 // Delivery: every record once, whatever happens to transactions, instances and single records.
 mod exactly_once;
 
+// The daemon itself: the binary with a trained model between Kafka and HTTP, killed, drained, fed
+// with bad records and misconfigured.
+mod serve;
+
 mod support;
