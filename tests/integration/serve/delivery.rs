@@ -2,11 +2,12 @@
 
 use super::material::{Records, is_ulb, number};
 use super::setting::{PATIENCE, Served, Setting};
-use crate::support::kafka_topics::Isolation;
+use crate::support::kafka_topics::{Isolation, TopicGrowth};
 use crate::support::poll_until;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const PARTITIONS: i32 = 4;
 
@@ -55,13 +56,16 @@ fn killed_again_and_again_every_record_still_comes_out_once() {
     let more = if is_ulb() { "" } else { SMALL_STEPS };
     let count = records.records.len();
     let portion = count / (kills + 1);
+    let growth = setting.broker.watch_growth(&setting.scores);
     let mut loaded = Vec::new();
     let mut served = setting.start(more);
     for kill in 0..kills {
         let produced = (kill + 1) * portion;
-        let before = setting.broker.offsets_given(&setting.scores);
+        let midway = growth.offsets_given() + portion as i64 / 2;
         setting.produce(&records.records, kill * portion, produced);
-        kill_midway(&setting, &mut served, before + portion as i64 / 2, produced);
+        // Every other one at once, within the transaction that was seen; the rest at any moment.
+        let delay = Duration::from_millis((kill % 2 * (kill * 83 % 400)) as u64);
+        kill_midway(&setting, &mut served, (&growth, midway), produced, delay);
         loaded.extend(served.loaded_at());
         served = setting.start(more);
     }
@@ -79,18 +83,29 @@ fn killed_again_and_again_every_record_still_comes_out_once() {
     report_restarts(&setting, &loaded, count);
 }
 
-/// Kills the daemon once the scores topic has `offset` records, of open transactions too; or once
+/// Kills the daemon `delay` after `growth` shows `offset` records, of open transactions too; or once
 /// everything is committed, where it was faster than we looked.
-fn kill_midway(setting: &Setting, served: &mut Served, offset: i64, produced: usize) {
+fn kill_midway(
+    setting: &Setting,
+    served: &mut Served,
+    growth: (&TopicGrowth, i64),
+    produced: usize,
+    delay: Duration,
+) {
+    let mut looks = 0;
     let reached = poll_until(PATIENCE, || {
-        let midway = setting.broker.offsets_given(&setting.scores) >= offset;
-        (midway || setting.committed() == produced || !served.0.is_running()).then_some(())
+        looks += 1;
+        let midway = growth.0.offsets_given() >= growth.1;
+        // Asked rarely: it takes longer than a transaction is open.
+        let all = || looks % 10 == 0 && setting.committed() == produced;
+        (midway || all() || !served.0.is_running()).then_some(())
     });
     assert!(
         reached.is_some() && served.0.is_running(),
         "{}",
         served.0.log()
     );
+    std::thread::sleep(delay);
     served.0.kill();
 }
 
@@ -123,9 +138,8 @@ fn a_drained_daemon_leaves_with_zero_and_the_next_one_goes_on_where_it_stopped()
     let setting = Setting::new("drain", PARTITIONS, &records.bundle);
     setting.produce(&records.records, 0, 5_000);
     let served = setting.start(SMALL_STEPS);
-    let begun = poll_until(PATIENCE, || {
-        (setting.broker.offsets_given(&setting.scores) > 100).then_some(())
-    });
+    let growth = setting.broker.watch_growth(&setting.scores);
+    let begun = poll_until(PATIENCE, || (growth.offsets_given() > 100).then_some(()));
     assert!(begun.is_some(), "{}", served.0.log());
     // In the middle of its work.
     served.drain();
@@ -169,12 +183,15 @@ fn an_older_twin_is_fenced_and_exits_with_one_saying_so() {
 
 #[test]
 fn at_least_once_loses_nothing_when_the_daemon_is_killed() {
-    const AT_LEAST_ONCE: &str = "[batch]\nrows_max = 64\n[delivery]\nmode = \"at_least_once\"\ntransaction_interval_ms = 300\n";
+    const AT_LEAST_ONCE: &str = "[batch]\nrows_max = 64\n\
+        [delivery]\nmode = \"at_least_once\"\ntransaction_interval_ms = 300\n";
     let records = Records::payments(4_000);
     let setting = Setting::new("least", PARTITIONS, &records.bundle);
     setting.produce(&records.records, 0, 2_000);
     let mut served = setting.start(AT_LEAST_ONCE);
-    kill_midway(&setting, &mut served, 500, 2_000);
+    let growth = setting.broker.watch_growth(&setting.scores);
+    let delay = Duration::ZERO;
+    kill_midway(&setting, &mut served, (&growth, 500), 2_000, delay);
     setting.produce(&records.records, 2_000, 4_000);
     let mut served = setting.start(AT_LEAST_ONCE);
     setting.wait_for(&mut served, 4_000);

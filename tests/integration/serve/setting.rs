@@ -19,6 +19,9 @@ use tempfile::TempDir;
 /// 200,000 records in it.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Between two looks at what is committed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Score and library may differ by this much, relative beyond 1.
 const SCORE_TOLERANCE: f32 = 1e-5;
 
@@ -118,6 +121,8 @@ impl Setting {
     #[track_caller]
     pub fn wait_for(&self, served: &mut Served, count: usize) {
         let reached = poll_until(PATIENCE, || {
+            // A look starts a client: too many would slow down what is waited for.
+            std::thread::sleep(LOOK_INTERVAL);
             let committed = self.committed();
             (committed >= count || !served.0.is_running()).then_some(committed)
         });

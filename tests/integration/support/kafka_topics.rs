@@ -308,23 +308,15 @@ impl Broker {
         offsets.collect()
     }
 
-    /// How many offsets a topic has given out, over all partitions: records of open and aborted
-    /// transactions, and the marks that end transactions, count.
+    /// Something to ask again and again how far a topic has grown.
     #[track_caller]
-    pub fn offsets_given(&self, topic: &str) -> i64 {
-        let consumer: BaseConsumer = self
-            .client_config()
-            .set("group.id", "unused")
-            .set("isolation.level", Isolation::ReadUncommitted.level())
-            .create()
-            .expect("a consumer");
-        let end = |partition| {
-            let (_, end) = consumer
-                .fetch_watermarks(topic, partition, REQUEST_PATIENCE)
-                .expect("watermarks");
-            end
-        };
-        partitions_of(&consumer, topic).into_iter().map(end).sum()
+    pub fn watch_growth(&self, topic: &str) -> TopicGrowth {
+        let (consumer, partitions) = self.reader(topic, Isolation::ReadUncommitted);
+        TopicGrowth {
+            topic: topic.to_owned(),
+            consumer,
+            partitions,
+        }
     }
 
     /// A consumer outside every group, at the start of all partitions, and those partitions.
@@ -351,6 +343,29 @@ impl Broker {
         }
         consumer.assign(&assignment).expect("an assignment");
         (consumer, partitions)
+    }
+}
+
+/// How far a topic has grown: cheap to ask, so that a test can act in the middle of things.
+pub struct TopicGrowth {
+    topic: String,
+    consumer: BaseConsumer,
+    partitions: BTreeSet<i32>,
+}
+
+impl TopicGrowth {
+    /// How many offsets the topic has given out, over all partitions: records of open and aborted
+    /// transactions, and the marks that end transactions, count.
+    #[track_caller]
+    pub fn offsets_given(&self) -> i64 {
+        let end = |&partition: &i32| {
+            let (_, end) = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, REQUEST_PATIENCE)
+                .expect("watermarks");
+            end
+        };
+        self.partitions.iter().map(end).sum()
     }
 }
 
