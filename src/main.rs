@@ -1,18 +1,18 @@
 //! The `maskwatch` program: parse, run, exit code.
 
 use clap::Parser;
-use maskwatch::cli::{Arguments, exit_code, run};
+use maskwatch::cli::{Arguments, exit_code, guard_program, run};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments) {
+    guard_program(|| match run(arguments) {
         Ok(code) => code,
         Err(error) => {
             // One chain on one line: what failed, and why, down to the cause.
             let _ = writeln!(std::io::stderr(), "maskwatch: error: {error:#}");
             exit_code(&error)
         }
-    }
+    })
 }

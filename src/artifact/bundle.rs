@@ -149,6 +149,7 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         });
     }
     let manifest: Manifest = parse(&path, &bytes)?;
+    check_canonical(&path, &bytes, &manifest)?;
     let computed = manifest
         .computed_model_id()
         .map_err(|e| ArtifactError::malformed(&path, e))?;
@@ -187,6 +188,19 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::malformed(&path, faults.join("; ")));
     }
     Ok(manifest)
+}
+
+/// Whether the manifest's bytes are those that its contents are written as: a number with another
+/// last digit may be the same number, and would pass every digest.
+fn check_canonical(path: &Path, bytes: &[u8], manifest: &Manifest) -> Result<(), ArtifactError> {
+    let written = pretty(manifest).map_err(|e| ArtifactError::malformed(path, e))?;
+    if written == bytes {
+        return Ok(());
+    }
+    let same = bytes.iter().zip(&written).take_while(|(a, b)| a == b);
+    let line = 1 + same.filter(|(byte, _)| **byte == b'\n').count();
+    let detail = format!("line {line} is not as it was written");
+    Err(ArtifactError::malformed(path, detail))
 }
 
 /// Reads a bundle and checks every name, shape, type and digest.

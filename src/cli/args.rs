@@ -1,11 +1,25 @@
 //! The command line: every verb and flag, with its help.
+//!
+//! In flow the program's arguments, out flow plain structs, one a verb. What can be judged by the
+//! flag alone (ranges, moments) is judged here, so that a slip ends with 2 before anything is read.
 
+use crate::artifact::DEFAULT_SEED;
+use crate::generate::{DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_TERMINALS};
+use crate::schema::moment_from_text;
+use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Learns from Parquet what normal transactions look like, and flags those in Kafka that do not fit.
 #[derive(Debug, Parser)]
-#[command(name = "maskwatch", version, about, max_term_width = 100)]
+#[command(
+    name = "maskwatch",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 fine, 1 failed, 2 usage, 64 bad configuration or schema, \
+                  65 bad data or bundle, 70 internal."
+)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -15,8 +29,12 @@ pub struct Arguments {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Infers a commented schema file from Parquet files.
+    Init(InitArguments),
     /// Trains a model on Parquet files and writes a bundle.
     Train(TrainArguments),
+    /// Scores Parquet files: all rows and columns, with score, p-value and alert beside them.
+    Score(ScoreArguments),
     /// Measures a bundle against labelled Parquet files.
     Evaluate(EvaluateArguments),
     /// Scores a Kafka stream, exactly once; trains first if there is no bundle yet.
@@ -25,6 +43,26 @@ pub enum Verb {
     Check(CheckArguments),
     /// Shows the whole loop on this machine, with no broker installed.
     Demo(DemoArguments),
+    /// Writes the model's latent of every row of Parquet files.
+    Embed(EmbedArguments),
+    /// Makes synthetic card payments with planted, labelled frauds.
+    Generate(GenerateArguments),
+    /// Shows what a bundle is, learned and promises.
+    Inspect(InspectArguments),
+}
+
+/// `maskwatch init`
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Parquet files, folders or glob patterns; all files with the same columns.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<String>,
+    /// The column that is 1 for fraud, if there is one; the model will not see it.
+    #[arg(long)]
+    pub label: Option<String>,
+    /// The schema file to write; one that is there may have been edited and is not replaced.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 /// `maskwatch train`
@@ -43,11 +81,37 @@ pub struct TrainArguments {
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// The seed of everything random.
-    #[arg(long, default_value_t = crate::artifact::DEFAULT_SEED)]
+    #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,
     /// Leave out rows whose label is 1.
     #[arg(long)]
     pub exclude_labelled: bool,
+}
+
+/// `maskwatch score`
+#[derive(Debug, Args)]
+pub struct ScoreArguments {
+    /// The bundle's folder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Parquet files, folders or glob patterns. Several files must have the same columns; their
+    /// rows follow each other in the order of the paths.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<String>,
+    /// The Parquet file to write; one that is there is replaced.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Add `reasons`: the five most unusual fields of every scored row, with what was expected.
+    /// This takes several times as long as scoring.
+    #[arg(long)]
+    pub explain: bool,
+    /// The share of records that may be flagged: an alert is a p-value at or below it.
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget_share)]
+    pub alert_budget: f64,
+    /// End with 65 if a row could not be scored. The output is written all the same: its column
+    /// `error` says what is wrong with which row.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `maskwatch evaluate`
@@ -91,4 +155,141 @@ pub struct DemoArguments {
     /// Payments a second.
     #[arg(long, default_value_t = super::demo::DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
+}
+
+/// `maskwatch embed`
+#[derive(Debug, Args)]
+pub struct EmbedArguments {
+    /// The bundle's folder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Parquet files, folders or glob patterns; rows follow each other in the order of the paths.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<String>,
+    /// The Parquet file to write: the key and time fields of the schema, and `latent`. One that is
+    /// there is replaced.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// `maskwatch generate`
+#[derive(Debug, Args)]
+pub struct GenerateArguments {
+    /// Where the payments go.
+    #[command(flatten)]
+    pub target: GenerateTarget,
+    /// What the payments are like.
+    #[command(flatten)]
+    pub world: WorldArguments,
+}
+
+/// Where generated payments go: a file, or a topic.
+#[derive(Debug, Args)]
+pub struct GenerateTarget {
+    /// The Parquet file to write; one that is there is replaced.
+    #[arg(long, required_unless_present = "brokers", conflicts_with = "brokers")]
+    pub out: Option<PathBuf>,
+    /// Payments to make; into a topic without end unless given.
+    #[arg(long, required_unless_present = "brokers", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: Option<u64>,
+    /// Write JSON to a topic of this Kafka cluster instead, host:port,...
+    #[arg(long, requires = "topic")]
+    pub brokers: Option<String>,
+    /// The topic.
+    #[arg(long, requires = "brokers")]
+    pub topic: Option<String>,
+    /// Payments a second; as fast as the cluster takes them unless given.
+    #[arg(long, requires = "brokers", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Option<u32>,
+    /// A librdkafka property, such as security.protocol=SASL_SSL; a value ${env:NAME} or ${file:PATH} stays secret.
+    #[arg(long, requires = "brokers", value_name = "KEY=VALUE", value_parser = property)]
+    pub property: Vec<(String, String)>,
+}
+
+/// The synthetic world: the same values give the same payments.
+#[derive(Debug, Args)]
+pub struct WorldArguments {
+    /// The seed of everything random.
+    #[arg(long, default_value_t = DEFAULT_SEED)]
+    pub seed: u64,
+    /// Customers, 10 to 1,000,000, each with one card.
+    #[arg(long, default_value_t = DEFAULT_CUSTOMERS)]
+    pub customers: usize,
+    /// Terminals, 10 to 1,000,000.
+    #[arg(long, default_value_t = DEFAULT_TERMINALS)]
+    pub terminals: usize,
+    /// Share of payments that are fraud, 0 to 0.2.
+    #[arg(long, default_value_t = DEFAULT_FRAUD_SHARE)]
+    pub fraud_share: f64,
+    /// Moment of the earliest payment, RFC 3339, 1970 to 2200 [default: 2026-01-05T00:00:00Z].
+    #[arg(long, value_name = "MOMENT", value_parser = unix_seconds)]
+    pub start: Option<i64>,
+}
+
+/// `maskwatch inspect`
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The bundle's folder.
+    #[arg(value_name = "DIR")]
+    pub model: PathBuf,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn budget_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().map_err(|_| "not a number".to_owned())?;
+    AlertBudget::new(share).map(AlertBudget::share)
+}
+
+fn unix_seconds(text: &str) -> Result<i64, String> {
+    let micros = moment_from_text(text).ok_or("not a moment such as 2026-01-05T00:00:00Z")?;
+    Ok(micros.div_euclid(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::generate::DEFAULT_START_UNIX_S;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_every_flag_has_help() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            for flag in verb.get_arguments() {
+                let name = (verb.get_name(), flag.get_id());
+                assert!(flag.get_help().is_some(), "{name:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_a_usage_error_with_its_limit() {
+        let message = |budget: &str| {
+            let given = "score --model m --data d --out o --alert-budget";
+            let words = std::iter::once("maskwatch")
+                .chain(given.split(' '))
+                .chain([budget]);
+            Arguments::try_parse_from(words).unwrap_err().to_string()
+        };
+        assert!(message("1.5").contains("above 0 and below 1"));
+        assert!(message("NaN").contains("above 0 and below 1"));
+        assert!(message("much").contains("not a number"));
+    }
+
+    #[test]
+    fn the_shown_default_of_the_start_is_the_default() {
+        assert_eq!(
+            unix_seconds("2026-01-05T00:00:00Z"),
+            Ok(DEFAULT_START_UNIX_S)
+        );
+        assert!(unix_seconds("yesterday").is_err());
+    }
 }

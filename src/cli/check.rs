@@ -2,7 +2,7 @@
 
 use super::args::CheckArguments;
 use super::report::{budget_line, print};
-use super::train::load_config;
+use super::train_config::load_config;
 use crate::artifact::{MANIFEST, load_manifest};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;

@@ -8,7 +8,7 @@
 //! partitions. Used by `serve` and, with the in-process broker, by `demo`.
 
 use super::exit::ConfigFaults;
-use super::train::load_config;
+use super::train_config::load_config;
 use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;

@@ -1,13 +1,16 @@
 //! `maskwatch evaluate`: a bundle against labelled Parquet.
 
 use super::args::EvaluateArguments;
+use super::bad_rows::{BadRows, without};
 use super::exit::BadData;
-use super::report::print;
+use super::progress::RowsDisplay;
+use super::report::{budget_line, print, warn};
 use crate::artifact::Detector;
 use crate::evaluate::{DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, ScoredRows};
-use crate::features::{ParquetSource, ReadOptions, RowFault};
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use crate::features::{ParquetSource, ReadOptions};
+use crate::schema::{Role, Schema};
+use anyhow::Context;
+use arrow::array::{AsArray, RecordBatch};
 use std::process::ExitCode;
 
 /// Runs the verb.
@@ -16,51 +19,55 @@ use std::process::ExitCode;
 /// Bad bundle or data (65), a label that the model sees (64), anything else (1).
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
-    let schema = detector.schema().labelled_by(&arguments.label)?;
+    let features = detector.schema().with_roles(&[Role::Feature])?;
+    let schema = features.labelled_by(&arguments.label)?;
     let source = ParquetSource::open(&arguments.data)?;
     require_column(&source, &arguments.label)?;
-    let fields = detector
-        .schema()
-        .features()
-        .map(|field| field.name.clone())
-        .collect();
-    let mut evaluation = Evaluation::new(fields);
-    let mut bad_rows = 0;
-    for batch in source.batches(&schema, ReadOptions::default()) {
-        let batch = batch?;
-        bad_rows += batch.faults.len();
-        let good = without(&batch.canonical, &batch.faults)?;
-        let scores = detector.score(&good)?;
-        let rows = ScoredRows {
-            anomaly_score: &scores.anomaly_score,
-            p_value: &scores.p_value,
-            field_surprise: &scores.field_surprise,
-        };
-        evaluation.push(rows, &labels(&good, &arguments.label))?;
-    }
-    if bad_rows > 0 {
-        tracing::warn!(bad_rows, "rows that cannot be scored are left out");
-    }
-    let report = evaluation.report(&DEFAULT_BUDGETS, &DEFAULT_KS)?;
+    let evaluation = score_all(&detector, &schema, &source, &arguments.label)?;
+    let report = evaluation.report(&DEFAULT_BUDGETS, &DEFAULT_KS);
+    let report = report.with_context(|| arguments.data.join(", "))?;
     let text = match arguments.json {
         true => serde_json::to_string(&report)? + "\n",
-        false => report.to_string(),
+        false => {
+            let lines =
+                DEFAULT_BUDGETS.map(|budget| budget_line(detector.calibration_rows(), budget));
+            format!("{report}\n{}\n", lines.join("\n"))
+        }
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rows of a canonical batch that have no fault.
-///
-/// # Errors
-/// If Arrow fails: a defect.
-pub fn without(batch: &RecordBatch, faults: &[RowFault]) -> anyhow::Result<RecordBatch> {
-    if faults.is_empty() {
-        return Ok(batch.clone());
+/// The scores of all good rows with their labels; the bad ones are told and left out.
+fn score_all(
+    detector: &Detector,
+    schema: &Schema,
+    source: &ParquetSource,
+    label: &str,
+) -> anyhow::Result<Evaluation> {
+    let fields = schema.features().map(|field| field.name.clone());
+    let mut evaluation = Evaluation::new(fields.collect());
+    let mut display = RowsDisplay::new("scoring", source.rows());
+    let (mut bad, mut rows) = (BadRows::default(), 0);
+    for batch in source.batches(schema, ReadOptions::default()) {
+        let batch = batch?;
+        bad.observe(source, &batch);
+        let good = without(&batch.canonical, &batch.faults)?;
+        let scores = detector.score(&good)?;
+        let scored = ScoredRows {
+            anomaly_score: &scores.anomaly_score,
+            p_value: &scores.p_value,
+            field_surprise: &scores.field_surprise,
+        };
+        evaluation.push(scored, &labels(&good, label))?;
+        rows += batch.canonical.num_rows() as u64;
+        display.at(rows);
     }
-    let mut keep = vec![true; batch.num_rows()];
-    faults.iter().for_each(|fault| keep[fault.row] = false);
-    Ok(filter_record_batch(batch, &BooleanArray::from(keep))?)
+    drop(display);
+    if let Some(summary) = bad.summary(rows, "cannot be scored and are left out") {
+        warn(&summary);
+    }
+    Ok(evaluation)
 }
 
 fn labels(batch: &RecordBatch, name: &str) -> Vec<Option<bool>> {

@@ -1,8 +1,12 @@
-//! Exit codes with meaning: 1 failed, 64 bad configuration or schema, 65 bad data, 70 internal.
+//! Exit codes with meaning: 1 failed, 2 usage, 64 bad configuration or schema, 65 bad data, 70
+//! internal.
+//!
+//! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
 use crate::artifact::{ArtifactError, LearnError};
 use crate::evaluate::MetricError;
 use crate::features::DataError;
+use crate::generate::GenerateError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
 use crate::train::{DatasetError, TrainError};
@@ -11,6 +15,8 @@ use std::process::ExitCode;
 
 /// Failed for a reason outside: a fenced instance, a broker that is gone, a full disk.
 pub const FAILED: u8 = 1;
+/// The command line is wrong; clap's own code.
+pub const USAGE: u8 = 2;
 /// A configuration or schema is wrong.
 pub const BAD_CONFIGURATION: u8 = 64;
 /// Data or a bundle is wrong.
@@ -41,14 +47,55 @@ impl ConfigFaults {
 #[error("{0}")]
 pub struct BadData(pub String);
 
+/// What a verb will not do, since it would destroy something: a wrong configuration (64).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Errors that do not depend on each other, told at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{} faults:{}", .0.len(), lines(.0))]
+pub struct Several(Vec<anyhow::Error>);
+
+impl Several {
+    /// One error as it is, or several as one.
+    pub fn of(mut errors: Vec<anyhow::Error>) -> anyhow::Error {
+        match (errors.len(), errors.pop()) {
+            (1, Some(only)) => only,
+            (_, last) => {
+                errors.extend(last);
+                Self(errors).into()
+            }
+        }
+    }
+}
+
+fn lines(errors: &[anyhow::Error]) -> String {
+    errors.iter().map(|error| format!("\n{error:#}")).collect()
+}
+
 /// The exit code of an error: that of the first cause whose kind is known.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(error.chain().find_map(code_of).unwrap_or(FAILED))
+    ExitCode::from(code(error))
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(FAILED)
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<SchemaError>() || cause.is::<ConfigFaults>() {
+    if cause.is::<SchemaError>() || cause.is::<ConfigFaults>() || cause.is::<Refused>() {
         return Some(BAD_CONFIGURATION);
+    }
+    if let Some(Several(errors)) = cause.downcast_ref() {
+        // What the user wrote comes before what the data is: it is looked at first.
+        return errors
+            .iter()
+            .map(code)
+            .min_by_key(|&code| (code == FAILED, code));
+    }
+    if let Some(error) = cause.downcast_ref::<GenerateError>() {
+        return generate_code(error);
     }
     if cause.is::<BadData>() || cause.is::<DataError>() || cause.is::<MetricError>() {
         return Some(BAD_DATA);
@@ -76,6 +123,10 @@ fn learn_code(error: &LearnError) -> Option<u8> {
 
 fn artifact_code(error: &ArtifactError) -> Option<u8> {
     match error {
+        // A bundle that is not there, or not all of it, is as bad as a damaged one.
+        ArtifactError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Some(BAD_DATA)
+        }
         ArtifactError::Io { .. } => Some(FAILED),
         ArtifactError::NotABundle { .. } => Some(BAD_CONFIGURATION),
         ArtifactError::Tensor(_) => Some(INTERNAL),
@@ -83,5 +134,56 @@ fn artifact_code(error: &ArtifactError) -> Option<u8> {
         | ArtifactError::Version { .. }
         | ArtifactError::Digest { .. }
         | ArtifactError::Weights { .. } => Some(BAD_DATA),
+    }
+}
+
+fn generate_code(error: &GenerateError) -> Option<u8> {
+    match error {
+        GenerateError::OutOfRange { .. } => Some(USAGE),
+        GenerateError::Io { .. } | GenerateError::Parquet { .. } => Some(FAILED),
+        GenerateError::Batch(_)
+        | GenerateError::ColumnType { .. }
+        | GenerateError::NoSuchRow { .. }
+        | GenerateError::NoSuchDate { .. } => Some(INTERNAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_code_is_found_below_any_context() {
+        let error = anyhow::Error::from(BadData("a.parquet: x".to_owned())).context("score");
+        assert_eq!(code(&error), BAD_DATA);
+        assert_eq!(code(&anyhow!("the disk is full")), FAILED);
+        assert_eq!(
+            code(
+                &GenerateError::OutOfRange {
+                    name: "customers",
+                    found: "3".to_owned(),
+                    expected: "10 to 1000000".to_owned(),
+                }
+                .into()
+            ),
+            USAGE
+        );
+    }
+
+    #[test]
+    fn several_errors_are_told_together_under_the_first_code_that_means_something() {
+        let bad_data = || anyhow::Error::from(BadData("a.parquet: x".to_owned()));
+        let refused = || anyhow::Error::from(Refused("s.toml: exists".to_owned()));
+        let io = || anyhow!("the disk is full");
+        let error = Several::of(vec![io(), bad_data(), refused()]);
+        assert_eq!(code(&error), BAD_CONFIGURATION);
+        let text = format!("{error:#}");
+        assert_eq!(
+            text,
+            "3 faults:\nthe disk is full\na.parquet: x\ns.toml: exists"
+        );
+        assert_eq!(code(&Several::of(vec![io(), bad_data()])), BAD_DATA);
+        assert_eq!(Several::of(vec![bad_data()]).to_string(), "a.parquet: x");
     }
 }

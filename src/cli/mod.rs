@@ -1,19 +1,35 @@
 //! The verbs: arguments in, files, printed reports and an exit code out.
+//!
+//! One file a verb; what they share is how files are written (`output`), how bad rows keep their
+//! place (`bad_rows`), how progress is shown and which exit code an error has. Invariant: a verb that
+//! fails leaves no file behind that was not there before.
 
 mod args;
+mod bad_rows;
 mod check;
 mod daemon;
 mod demo;
 mod demo_tally;
+mod embed;
 mod evaluate;
 mod exit;
+mod generate;
+mod generate_topic;
+mod init;
+mod inspect;
+mod output;
+mod panics;
 mod progress;
 mod report;
+mod score;
+mod score_columns;
 mod serve;
 mod train;
+mod train_config;
 
 pub use args::{Arguments, Verb};
 pub use exit::exit_code;
+pub use panics::guard_program;
 
 use std::process::ExitCode;
 
@@ -23,10 +39,15 @@ use std::process::ExitCode;
 /// One chain of causes that names file, column, row, value and limit; [`exit_code`] gives its code.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.verb {
+        Verb::Init(arguments) => init::run(&arguments),
         Verb::Train(arguments) => train::run(&arguments),
+        Verb::Score(arguments) => score::run(&arguments),
         Verb::Evaluate(arguments) => evaluate::run(&arguments),
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Embed(arguments) => embed::run(&arguments),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Inspect(arguments) => inspect::run(&arguments),
     }
 }

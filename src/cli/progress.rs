@@ -1,4 +1,7 @@
-//! Training seen by a person: a bar on a terminal, plain lines elsewhere.
+//! Long work seen by a person: a bar on a terminal, plain lines elsewhere, always on stderr.
+//!
+//! In flow steps or rows done, out flow rate, loss and ETA. Nothing here can fail or slow the work:
+//! a stderr that is closed is ignored.
 
 use crate::train::{Progress, TrainObserver};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -83,6 +86,65 @@ impl TrainObserver for TrainingDisplay {
 }
 
 impl Drop for TrainingDisplay {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows rows that go by, on stderr. Work of a few seconds shows nothing where there is no terminal.
+pub struct RowsDisplay {
+    bar: Option<ProgressBar>,
+    doing: &'static str,
+    rows: u64,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl RowsDisplay {
+    /// A bar if stderr is a terminal, else lines; `doing` says what is done with the `rows`.
+    pub fn new(doing: &'static str, rows: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(rows), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template(
+                "{msg} {wide_bar} {human_pos}/{human_len} rows  {per_sec}  ETA {eta}",
+            );
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.with_message(doing)
+        });
+        let now = Instant::now();
+        Self {
+            bar,
+            doing,
+            rows,
+            started: now,
+            last_line: now,
+        }
+    }
+
+    /// `done` rows are done, counted from the first.
+    pub fn at(&mut self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            return;
+        }
+        if self.last_line.elapsed().as_secs_f64() < LINE_EVERY_S {
+            return;
+        }
+        self.last_line = Instant::now();
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = done as f64 / seconds;
+        let eta = self.rows.saturating_sub(done) as f64 / rate.max(1e-9);
+        let Self { doing, rows, .. } = self;
+        let _ = writeln!(
+            std::io::stderr(),
+            "{doing}: {done}/{rows} rows  {rate:.0} rows/s  ETA {eta:.0} s"
+        );
+    }
+}
+
+impl Drop for RowsDisplay {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! What verbs print: to stdout, once, and never a panic on a closed pipe.
+//! What verbs print: reports to stdout, warnings to stderr, and never a panic on a closed pipe.
 
 use crate::score::AlertBudget;
 use std::io::Write;
@@ -18,20 +18,54 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes one line of warning to stderr.
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "maskwatch: warning: {text}");
+}
+
 /// What a budget means with n calibration rows, as one line.
 pub fn budget_line(calibration_rows: usize, share: f64) -> String {
     let smallest = 1.0 / (calibration_rows + 1) as f64;
     let rate = AlertBudget::new(share)
         .ok()
-        .and_then(|b| b.realised_rate(calibration_rows));
+        .and_then(|budget| budget.realised_rate(calibration_rows));
     match rate {
         Some((low, high)) => format!(
             "alert budget {share}: realised rate within {low:.6}..{high:.6} (90 % interval, \
              {calibration_rows} calibration rows, smallest p-value {smallest:.2e})"
         ),
         None => format!(
-            "warning: alert budget {share} cannot be reached: with {calibration_rows} calibration \
-             rows the smallest p-value is {smallest:.2e}"
+            "alert budget {share} cannot be reached: with {calibration_rows} calibration rows the \
+             smallest p-value is {smallest:.2e}, so nothing is ever an alert"
         ),
+    }
+}
+
+/// Warns of a budget under which nothing is ever an alert.
+pub fn warn_if_unattainable(calibration_rows: usize, share: f64) {
+    let budget = AlertBudget::new(share);
+    if !budget.is_ok_and(|budget| budget.is_attainable(calibration_rows)) {
+        warn(&budget_line(calibration_rows, share));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_told_with_its_interval_or_with_why_there_is_none() {
+        // SciPy: stats.beta.ppf([.05, .95], 10, 9991) -> 0.0005426376, 0.0015699951
+        let line = budget_line(10_000, 0.001);
+        assert!(
+            line.contains("within 0.000543..0.001570 (90 % interval, 10000"),
+            "{line}"
+        );
+        let line = budget_line(500, 0.001);
+        assert!(line.contains("0.001 cannot be reached"), "{line}");
+        assert!(
+            line.contains("500 calibration rows the smallest p-value is 2.00e-3"),
+            "{line}"
+        );
     }
 }

@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 /// Why an encoder cannot be fitted or used.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum EncodeError {
-    /// A feature never had a value in the fit rows.
+    /// Features never had a value in the fit rows.
     #[error(
-        "field '{field}': all {rows} training rows are null; nothing can be learned of it (set role = \"ignore\")"
+        "{}: all {rows} training rows are null; nothing can be learned of it (set role = \"ignore\")",
+        quoted(fields)
     )]
     AllNull {
-        /// The field.
-        field: String,
+        /// All such fields.
+        fields: Vec<String>,
         /// Rows seen.
         rows: u64,
     },
@@ -231,15 +232,22 @@ impl EncoderFitter {
     /// The fitted encoder.
     ///
     /// # Errors
-    /// [`EncodeError::AllNull`] for the first feature that never had a value.
+    /// [`EncodeError::AllNull`] with every feature that never had a value.
     pub fn finish(self) -> Result<Encoder, EncodeError> {
         let (rows, head_classes_max) = (self.rows, self.head_classes_max);
-        let fields = self
-            .fields
-            .into_iter()
-            .map(|field| field.finish(rows, head_classes_max));
+        let empty = self.fields.iter().filter(|field| field.nulls == rows);
+        let empty: Vec<String> = empty.map(|field| field.name.clone()).collect();
+        if !empty.is_empty() {
+            return Err(EncodeError::AllNull {
+                fields: empty,
+                rows,
+            });
+        }
+        let fields = self.fields.into_iter();
         Ok(Encoder {
-            fields: fields.collect::<Result<_, _>>()?,
+            fields: fields
+                .map(|field| field.finish(rows, head_classes_max))
+                .collect(),
         })
     }
 }
@@ -292,13 +300,7 @@ impl FieldFitter {
         Ok(())
     }
 
-    fn finish(self, rows: u64, head_classes_max: usize) -> Result<FieldEncoder, EncodeError> {
-        if self.nulls == rows {
-            return Err(EncodeError::AllNull {
-                field: self.name,
-                rows,
-            });
-        }
+    fn finish(self, rows: u64, head_classes_max: usize) -> FieldEncoder {
         let value = match self.statistics {
             Statistics::Numeric { transform, moments } => {
                 ValueEncoder::Numeric(NumericEncoder::fit(transform, &moments))
@@ -309,13 +311,21 @@ impl FieldFitter {
             Statistics::Boolean => ValueEncoder::Boolean,
             Statistics::Timestamp(time_zone) => ValueEncoder::Timestamp { time_zone },
         };
-        Ok(FieldEncoder {
+        FieldEncoder {
             name: self.name,
             value,
             rows,
             nulls: self.nulls,
-        })
+        }
     }
+}
+
+fn quoted(fields: &[String]) -> String {
+    let names: Vec<String> = fields
+        .iter()
+        .map(|name| format!("field '{name}'"))
+        .collect();
+    names.join(", ")
 }
 
 fn present<T>(values: impl Iterator<Item = Option<T>>) -> impl Iterator<Item = (usize, T)> {
@@ -451,20 +461,26 @@ mod tests {
     }
 
     #[test]
-    fn a_field_without_any_value_is_refused_by_name() {
-        let fields = [field("amount", Kind::Numeric)];
+    fn all_fields_without_any_value_are_refused_by_name_at_once() {
+        let fields = ["a", "b", "c"].map(|name| field(name, Kind::Numeric));
         let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
-        let empty: ArrayRef = Arc::new(Float64Array::from(vec![None::<f64>; 2]));
+        let column =
+            |value: Option<f64>| -> ArrayRef { Arc::new(Float64Array::from(vec![value; 2])) };
+        let columns = [
+            ("a", column(None)),
+            ("b", column(Some(1.0))),
+            ("c", column(None)),
+        ];
         fitter
-            .observe(&RecordBatch::try_from_iter([("amount", empty)]).unwrap())
+            .observe(&RecordBatch::try_from_iter(columns).unwrap())
             .unwrap();
         let error = fitter.finish().unwrap_err();
-        assert_eq!(
-            error,
-            EncodeError::AllNull {
-                field: "amount".to_owned(),
-                rows: 2
-            }
+        let fields = vec!["a".to_owned(), "c".to_owned()];
+        assert_eq!(error, EncodeError::AllNull { fields, rows: 2 });
+        assert!(
+            error
+                .to_string()
+                .starts_with("field 'a', field 'c': all 2 training rows")
         );
     }
 

@@ -11,6 +11,7 @@ mod decode;
 pub mod encoder;
 mod error;
 mod fault;
+mod guard;
 mod inference;
 mod inputs;
 mod json;
@@ -30,6 +31,7 @@ pub use decode::{
 pub use encoder::{EncodeError, Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::{DataError, FileMismatch};
 pub use fault::{FaultReason, RowFault};
+pub use guard::panic_is_guarded;
 pub use inference::infer_schema;
 pub use inputs::FILES_MAX;
 pub use json::JsonDecoder;

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use parquet::schema::types::SchemaDescriptor;
 
 use super::error::DataError;
+use super::guard::guarded;
 use crate::schema::{Schema, duplicate_columns};
 
 /// A file of a source, as its footer describes it.
@@ -143,24 +143,6 @@ impl FileReader {
             row_groups: self.metadata.metadata().num_row_groups(),
             row: self.rows_read,
             message,
-        }
-    }
-}
-
-/// Runs a step of the Parquet reader, and turns its errors and its panics into a message.
-///
-/// The reader panics on some damage (a page that needs a dictionary which is not there, lengths that
-/// contradict each other), and damaged input must not end the program. What panicked is never used again.
-fn guarded<T, E: std::fmt::Display>(step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!(
-                "damaged beyond reading ({})",
-                text.unwrap_or("no reason given")
-            ))
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum GenerateError {
         milliseconds: i64,
     },
     /// The Parquet file could not be written; nothing is left at `path` that was not there before.
-    #[error("{}: parquet not written: {source}", path.display())]
+    #[error("{}: parquet not written", path.display())]
     Parquet {
         /// The file that was to be.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum GenerateError {
         source: parquet::errors::ParquetError,
     },
     /// The file system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot write the file", path.display())]
     Io {
         /// The file or folder concerned.
         path: PathBuf,

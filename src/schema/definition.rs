@@ -138,6 +138,20 @@ impl Schema {
         })
     }
 
+    /// The same schema with only the fields of these roles: what is not asked for is not read, so
+    /// it may be absent, of another type, or wrong.
+    ///
+    /// # Errors
+    /// When no feature is left.
+    pub fn with_roles(&self, roles: &[Role]) -> Result<Self, SchemaError> {
+        let kept = self.fields.iter().filter(|f| roles.contains(&f.role));
+        let kept = kept.cloned().collect();
+        Self::checked(kept, Vec::new()).map_err(|faults| SchemaError::Faults {
+            file: "the bundle's schema".to_owned(),
+            faults,
+        })
+    }
+
     /// SHA-256 of the canonical JSON, in lower-case hex (64 characters). Comments, the order of
     /// keys and whether a default is spelled out do not change it; the order of the fields does.
     pub fn digest(&self) -> String {

@@ -77,7 +77,7 @@ pub enum DatasetError {
         detail: String,
     },
     /// The encoder cannot be fitted.
-    #[error("{files}: {source}")]
+    #[error("{files}")]
     Encode {
         /// The files.
         files: String,
@@ -107,6 +107,25 @@ pub enum DatasetError {
     Arrow(#[from] arrow::error::ArrowError),
 }
 
+/// Whether the schema has the roles that the options ask for.
+///
+/// # Errors
+/// [`DatasetError::NoRole`].
+pub fn check_roles(
+    schema: &Schema,
+    exclude_labelled: bool,
+    split: Split,
+) -> Result<(), DatasetError> {
+    let need = |wanted, found: bool, option, role| match wanted && !found {
+        true => Err(DatasetError::NoRole { option, role }),
+        false => Ok(()),
+    };
+    let (label, time) = (schema.label().is_some(), schema.time().is_some());
+    need(exclude_labelled, label, "--exclude-labelled", "label")?;
+    let latest = split == Split::Latest;
+    need(latest, time, "calibration.split = \"latest\"", "time")
+}
+
 /// Reads the source into training data.
 ///
 /// # Errors
@@ -122,7 +141,7 @@ pub fn read(
         schema,
         options,
     };
-    reader.check_roles()?;
+    check_roles(schema, options.exclude_labelled, options.split)?;
     observer.stage("counting rows");
     let census = reader.count()?;
     if census.rows == 0 {
@@ -154,22 +173,6 @@ struct Census {
 }
 
 impl Reader<'_> {
-    fn check_roles(&self) -> Result<(), DatasetError> {
-        let need = |wanted, found: bool, option, role| match wanted && !found {
-            true => Err(DatasetError::NoRole { option, role }),
-            false => Ok(()),
-        };
-        let (label, time) = (self.schema.label().is_some(), self.schema.time().is_some());
-        need(
-            self.options.exclude_labelled,
-            label,
-            "--exclude-labelled",
-            "label",
-        )?;
-        let latest = self.options.split == Split::Latest;
-        need(latest, time, "calibration.split = \"latest\"", "time")
-    }
-
     fn files(&self) -> String {
         let files = self.source.files();
         let first = files

@@ -12,4 +12,7 @@ mod kafka_rig;
 // Delivery: every record once, whatever happens to transactions, instances and single records.
 mod exactly_once;
 
+// The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
+mod verbs;
+
 mod support;

@@ -1,0 +1,300 @@
+//! `maskwatch inspect`: a bundle in, a page about it out.
+//!
+//! The bundle is loaded whole, so that what is shown is what would score. `run.json` is outside of
+//! every digest and may be missing or edited: what can be read of it is shown, and nothing depends on
+//! it.
+
+use super::args::InspectArguments;
+use super::report::{budget_line, print};
+use crate::artifact::{Description, Detector, run_path};
+use crate::features::{FieldEncoder, ValueEncoder};
+use crate::schema::{Field, Role, Transform, moment_to_text};
+use serde_json::Value;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Budgets whose realised rate is shown: a rare, the default, and a generous one.
+const BUDGETS: [f64; 3] = [0.0001, 0.001, 0.01];
+/// Bytes of `run.json` that are read at most: far above what training writes.
+const RUN_BYTES_MAX: u64 = 16 << 20;
+/// Training files that are named before the rest is only counted.
+const FILES_SHOWN_MAX: usize = 10;
+
+/// Runs the verb.
+///
+/// # Errors
+/// A bundle that is not one, or not whole (65).
+pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
+    let detector = Detector::load(&arguments.model)?;
+    let run = read_run(&arguments.model);
+    print(&page(&detector, run.as_ref())?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `run.json` if there is one that is JSON.
+fn read_run(dir: &Path) -> Option<Value> {
+    let path = run_path(dir);
+    let bytes = std::fs::metadata(&path).ok()?.len();
+    let text = (bytes <= RUN_BYTES_MAX).then(|| std::fs::read(&path).ok())??;
+    serde_json::from_slice(&text).ok()
+}
+
+fn page(detector: &Detector, run: Option<&Value>) -> Result<String, std::fmt::Error> {
+    let description = &detector.manifest().description;
+    let mut text = String::new();
+    let out = &mut text;
+    let stated = run.and_then(|run| run.get("created_at_unix_s")?.as_u64());
+    let created = stated.unwrap_or_else(|| detector.created_at_unix_s());
+    writeln!(out, "model_id     {}", detector.model_id())?;
+    writeln!(out, "created      {}", moment(created))?;
+    writeln!(out, "format       {}", detector.manifest().format_version)?;
+    writeln!(
+        out,
+        "schema       {} fields, sha256 {}",
+        description.schema.fields().len(),
+        description.schema_sha256
+    )?;
+    promise(out, detector)?;
+    data(out, description)?;
+    fields(out, description)?;
+    model(out, detector)?;
+    match run {
+        Some(run) => training(out, run)?,
+        None => writeln!(
+            out,
+            "\ntraining     no report (run.json is missing or no JSON)"
+        )?,
+    }
+    Ok(text)
+}
+
+fn moment(unix_s: u64) -> String {
+    let micros = i64::try_from(unix_s)
+        .ok()
+        .and_then(|s| s.checked_mul(1_000_000));
+    micros
+        .and_then(moment_to_text)
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn promise(out: &mut String, detector: &Detector) -> std::fmt::Result {
+    let meaning = detector.manifest().description.p_value;
+    writeln!(out, "\np-values     {}", meaning.sentence())?;
+    for budget in BUDGETS {
+        writeln!(
+            out,
+            "             {}",
+            budget_line(detector.calibration_rows(), budget)
+        )?;
+    }
+    Ok(())
+}
+
+fn data(out: &mut String, description: &Description) -> std::fmt::Result {
+    let (rows, data) = (description.rows, &description.data);
+    writeln!(
+        out,
+        "\nrows         {} fit ({} kept in memory), {} reference, {} calibration, {} left out by label",
+        rows.fit, rows.fit_kept, rows.reference, rows.calibration, rows.excluded
+    )?;
+    writeln!(out, "split        {}", word(&description.split))?;
+    writeln!(
+        out,
+        "data         {} rows, sha256 {}",
+        data.rows, data.sha256
+    )
+}
+
+/// All fields that are read; what was learned of a feature is that of the fit rows.
+fn fields(out: &mut String, description: &Description) -> std::fmt::Result {
+    let schema = &description.schema;
+    let names = schema.read_fields().map(|field| field.name.chars().count());
+    let width = names.max().unwrap_or(0).max("field".len());
+    writeln!(
+        out,
+        "\n{:width$}  {:11}  {:7}  {:>7}  learned",
+        "field", "kind", "role", "null %"
+    )?;
+    let mut encoders = description.encoder.fields().iter();
+    for field in schema.read_fields() {
+        let encoder = (field.role == Role::Feature)
+            .then(|| encoders.next())
+            .flatten();
+        let nulls = encoder.map_or_else(|| "-".to_owned(), null_share);
+        let learned = encoder.map_or_else(|| "-".to_owned(), |encoder| learned(field, encoder));
+        let (name, kind, role) = (&field.name, field.kind.as_str(), word(&field.role));
+        writeln!(
+            out,
+            "{name:width$}  {kind:11}  {role:7}  {nulls:>7}  {learned}"
+        )?;
+    }
+    let ignored = schema
+        .fields()
+        .iter()
+        .filter(|f| f.role == Role::Ignore)
+        .count();
+    writeln!(out, "{ignored} more fields are ignored")
+}
+
+fn null_share(encoder: &FieldEncoder) -> String {
+    format!(
+        "{:.2}",
+        100.0 * encoder.nulls as f64 / encoder.rows.max(1) as f64
+    )
+}
+
+fn learned(field: &Field, encoder: &FieldEncoder) -> String {
+    let mut text = match &encoder.value {
+        ValueEncoder::Numeric(numeric) => {
+            let of = match numeric.transform {
+                Transform::None => String::new(),
+                transform => format!(" of {}", word(&transform)),
+            };
+            format!("mean{of} {:.6}, scale {:.6}", numeric.mean, numeric.scale)
+        }
+        ValueEncoder::Categorical(categorical) => format!(
+            "{} values, {} classes, unseen {:.2} nats",
+            categorical.codes(),
+            categorical.classes(),
+            categorical.unseen_surprise()
+        ),
+        ValueEncoder::Boolean => "true or false".to_owned(),
+        ValueEncoder::Timestamp { time_zone } => format!("hour and weekday in {time_zone}"),
+    };
+    if !field.nullable {
+        text.push_str(", never null");
+    }
+    if field.redact {
+        text.push_str(", redacted");
+    }
+    text
+}
+
+fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
+    let description = &detector.manifest().description;
+    let model = &description.model;
+    let likelihood: Vec<String> = model.likelihood.iter().map(word).collect();
+    let parameters = detector.scorer().model().model().parameters().count();
+    writeln!(
+        out,
+        "\nmodel        {}, width {}, {} blocks, {parameters} parameters, masking {}, dropout {}, seed {}",
+        word(&model.architecture),
+        model.width,
+        model.blocks,
+        word(&model.masking),
+        model.dropout,
+        description.seed
+    )?;
+    writeln!(out, "likelihood   {}", likelihood.join(", "))?;
+    let strata = description.views.strata().iter();
+    let strata = strata.map(|stratum| format!("{} at {}", stratum.hidden.len(), stratum.ratio));
+    let strata: Vec<String> = strata.collect();
+    let plan = word(&description.views_config.plan);
+    writeln!(
+        out,
+        "views        {} ({plan}): {}",
+        description.views.len(),
+        strata.join(", ")
+    )
+}
+
+/// The word that files use for a value of a closed list.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        other => other.map_or_else(|_| "?".to_owned(), |value| value.to_string()),
+    }
+}
+
+/// What `run.json` says; a key that is missing or of another type is shown as `-`.
+fn training(out: &mut String, run: &Value) -> std::fmt::Result {
+    let number = |pointer: &str, digits: usize| {
+        let number = run.pointer(pointer).and_then(Value::as_f64);
+        number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
+    };
+    writeln!(
+        out,
+        "\ntraining     {} steps (kept step {}), held-out loss {}, {} s of {} s in all, maskwatch {}",
+        number("/fit/steps", 0),
+        number("/fit/best_step", 0),
+        number("/fit/held_out_loss", 4),
+        number("/fit/seconds", 1),
+        number("/seconds", 1),
+        run.get("version")
+            .and_then(Value::as_str)
+            .map_or_else(|| "-".to_owned(), printable),
+    )?;
+    let files = run.get("files").and_then(Value::as_array);
+    let files: Vec<&str> = files
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    for file in files.iter().take(FILES_SHOWN_MAX) {
+        writeln!(out, "             {}", printable(file))?;
+    }
+    if files.len() > FILES_SHOWN_MAX {
+        writeln!(
+            out,
+            "             and {} more files",
+            files.len() - FILES_SHOWN_MAX
+        )?;
+    }
+    Ok(())
+}
+
+/// Text of an undigested file, without what would steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_odd_report_of_training_is_shown_as_far_as_it_goes() {
+        for odd in [
+            json!(null),
+            json!([1]),
+            json!({"fit": 3, "files": "x", "version": 1}),
+        ] {
+            let mut text = String::new();
+            training(&mut text, &odd).unwrap();
+            assert!(
+                text.contains("training     - steps (kept step -)"),
+                "{text}"
+            );
+        }
+        let mut text = String::new();
+        let run = json!({"fit": {"steps": 40, "held_out_loss": 1.5}, "files": ["a\u{1b}[2J"]});
+        training(&mut text, &run).unwrap();
+        assert!(
+            text.contains("40 steps (kept step -), held-out loss 1.5000"),
+            "{text}"
+        );
+        assert!(text.contains("a?[2J"), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_is_no_json_is_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_run(dir.path()), None);
+        std::fs::write(run_path(dir.path()), "{").unwrap();
+        assert_eq!(read_run(dir.path()), None);
+        std::fs::write(run_path(dir.path()), "{}").unwrap();
+        assert_eq!(read_run(dir.path()), Some(json!({})));
+    }
+
+    #[test]
+    fn a_moment_that_is_none_is_unknown() {
+        assert!(moment(1_767_571_200).starts_with("2026-01-05T00:00:00"));
+        assert_eq!(moment(u64::MAX), "unknown");
+    }
+}

@@ -1,0 +1,222 @@
+//! Files that verbs write: whole or not at all.
+//!
+//! In flow bytes or batches, out flows a file under its name. Everything is written to a temporary
+//! sibling, synced and renamed; on any failure the sibling is removed and the name keeps what it
+//! had. Memory is that of one row group.
+
+use super::exit::Refused;
+use crate::features::ParquetSource;
+use anyhow::Context;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// Rows of a row group at most: what readers expect, and small enough to be read in parallel.
+const ROW_GROUP_ROWS: usize = 131_072;
+/// Encoded bytes of a row group at most, so that wide tables stay within memory too.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// A Parquet file (zstd) in the making.
+pub struct ParquetOutput {
+    writer: ArrowWriter<NamedTempFile>,
+    path: PathBuf,
+}
+
+impl ParquetOutput {
+    /// Begins a file of these columns; `path` is not touched before [`Self::finish`].
+    ///
+    /// # Errors
+    /// If `path` is a folder (64), no file can be made beside it, or Parquet has no form for a
+    /// column.
+    pub fn create(path: &Path, columns: SchemaRef) -> anyhow::Result<Self> {
+        let sibling = temporary_sibling(path)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .build();
+        let writer = ArrowWriter::try_new(sibling, columns, Some(properties));
+        Ok(Self {
+            writer: writer.with_context(|| cannot_write(path))?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&mut self, batch: &RecordBatch) -> anyhow::Result<()> {
+        let written = self.writer.write(batch);
+        written.with_context(|| cannot_write(&self.path))
+    }
+
+    /// Ends the file and gives it its name, replacing what had it.
+    ///
+    /// # Errors
+    /// If it cannot be written; the name then keeps what it had.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let Self { writer, path } = self;
+        let sibling = writer.into_inner().with_context(|| cannot_write(&path))?;
+        let persisted = sync(&sibling).and_then(|()| Ok(sibling.persist(&path)?));
+        persisted.with_context(|| cannot_write(&path))?;
+        sync_folder(&path)
+    }
+}
+
+/// Writes a new text file; one that is there is never replaced.
+///
+/// # Errors
+/// [`Refused`] if there is one; anything else if it cannot be written.
+pub fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
+    refuse_existing(path)?;
+    let mut sibling = temporary_sibling(path)?;
+    let written = sibling
+        .write_all(text.as_bytes())
+        .and_then(|()| sync(&sibling));
+    written.with_context(|| cannot_write(path))?;
+    match sibling.persist_noclobber(path) {
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => refuse_existing(path)?,
+        persisted => {
+            persisted.with_context(|| cannot_write(path))?;
+        }
+    }
+    sync_folder(path)
+}
+
+/// Whether a text file may be written there: nothing may be.
+///
+/// # Errors
+/// [`Refused`] if something is.
+pub fn refuse_existing(path: &Path) -> Result<(), Refused> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(Refused(format!(
+            "{}: exists and is not replaced; remove it or name another file (--out)",
+            path.display()
+        ))),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether the output would replace one of the files that are read.
+///
+/// # Errors
+/// [`Refused`] if so.
+pub fn refuse_input(source: &ParquetSource, path: &Path) -> Result<(), Refused> {
+    let Ok(real) = path.canonicalize() else {
+        return Ok(());
+    };
+    let is_it = |file: &&crate::features::SourceFile| {
+        file.path().canonicalize().is_ok_and(|input| input == real)
+    };
+    match source.files().iter().find(is_it) {
+        Some(file) => Err(Refused(format!(
+            "{}: is the output (--out) and, as {}, one of the inputs (--data)",
+            path.display(),
+            file.path().display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A file on the same file system, removed when dropped, with the permissions that new files have.
+fn temporary_sibling(path: &Path) -> anyhow::Result<NamedTempFile> {
+    if path.is_dir() {
+        let refused = format!(
+            "{}: is a folder, expected a file name (--out)",
+            path.display()
+        );
+        return Err(Refused(refused).into());
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".maskwatch-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Narrowed by the process's umask, as for any new file.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let sibling = builder.tempfile_in(folder_of(path));
+    sibling.with_context(|| cannot_write(path))
+}
+
+fn sync(sibling: &NamedTempFile) -> std::io::Result<()> {
+    sibling.as_file().sync_all()
+}
+
+/// Makes the rename itself durable.
+fn sync_folder(path: &Path) -> anyhow::Result<()> {
+    let folder = folder_of(path);
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("{}: cannot sync the folder", folder.display()))
+}
+
+/// The folder of `path`; the working folder for a bare name.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("{}: cannot write the file", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array};
+    use std::sync::Arc;
+
+    fn batch() -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        RecordBatch::try_from_iter([("a", column)]).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing_and_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("z.parquet");
+        std::fs::write(&path, "old").unwrap();
+        let mut output = ParquetOutput::create(&path, batch().schema()).unwrap();
+        output.write(&batch()).unwrap();
+        drop(output);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_finished_file_holds_its_rows_and_is_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("z.parquet");
+        let mut output = ParquetOutput::create(&path, batch().schema()).unwrap();
+        output.write(&batch()).unwrap();
+        output.finish().unwrap();
+        let source = ParquetSource::open(&[path.display().to_string()]).unwrap();
+        assert_eq!(source.rows(), 3);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(refuse_input(&source, &folder.path().join("./z.parquet")).is_err());
+        assert!(refuse_input(&source, &folder.path().join("y.parquet")).is_ok());
+    }
+
+    #[test]
+    fn a_text_file_that_is_there_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.toml");
+        write_new(&path, "mine").unwrap();
+        let error = write_new(&path, "yours").unwrap_err();
+        assert!(error.is::<Refused>(), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_new(folder.path(), "x").unwrap_err().is::<Refused>());
+    }
+}

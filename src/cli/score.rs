@@ -1,0 +1,112 @@
+//! `maskwatch score`: Parquet in, the same Parquet with scores out.
+//!
+//! The rows stream through batch by batch, so memory does not depend on the files. Every row keeps
+//! its place, and its score depends on the row and the bundle alone.
+
+use super::args::ScoreArguments;
+use super::bad_rows::{BadRows, without};
+use super::exit::BadData;
+use super::output::{ParquetOutput, refuse_input};
+use super::progress::RowsDisplay;
+use super::report::{print, warn, warn_if_unattainable};
+use super::score_columns::{Scored, output_schema, with_scores};
+use crate::artifact::Detector;
+use crate::features::{ParquetSource, ReadOptions};
+use crate::schema::Role;
+use crate::score::{AlertBudget, Reason, ScoreError};
+use anyhow::anyhow;
+use arrow::array::RecordBatch;
+use rayon::prelude::*;
+use std::process::ExitCode;
+
+/// Reasons of a row: what the daemon writes by default, and what a person reads.
+const REASONS_MAX: usize = 5;
+/// Rows that are explained by one task: enough tiles to be worth the task, few enough to share out.
+const EXPLAIN_TASK_ROWS: usize = 64;
+
+/// What was written.
+#[derive(Default)]
+struct Tally {
+    rows: u64,
+    alerts: u64,
+    bad: BadRows,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Bad bundle or data, or bad rows and `--strict` (65), an output that is an input (64), anything
+/// else (1).
+pub fn run(arguments: &ScoreArguments) -> anyhow::Result<ExitCode> {
+    let detector = Detector::load(&arguments.model)?;
+    let budget = AlertBudget::new(arguments.alert_budget).map_err(|e| anyhow!(e))?;
+    let source = ParquetSource::open(&arguments.data)?;
+    refuse_input(&source, &arguments.out)?;
+    warn_if_unattainable(detector.calibration_rows(), budget.share());
+    let tally = write_scores(arguments, &detector, budget, &source)?;
+    let Tally { rows, alerts, bad } = &tally;
+    print(&format!(
+        "{}: {rows} rows, {alerts} alerts at a budget of {}, {} rows not scored; model {}\n",
+        arguments.out.display(),
+        budget.share(),
+        bad.count(),
+        detector.model_id(),
+    ))?;
+    match bad.summary(*rows, "could not be scored (column `error` says why)") {
+        Some(summary) if arguments.strict => Err(BadData(summary).into()),
+        Some(summary) => {
+            warn(&summary);
+            Ok(ExitCode::SUCCESS)
+        }
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn write_scores(
+    arguments: &ScoreArguments,
+    detector: &Detector,
+    budget: AlertBudget,
+    source: &ParquetSource,
+) -> anyhow::Result<Tally> {
+    // Nothing but features counts for a score, so nothing else may be in the way of one.
+    let features = detector.schema().with_roles(&[Role::Feature])?;
+    source.check(&features)?;
+    let schema = output_schema(source, arguments.explain)?;
+    let mut output = ParquetOutput::create(&arguments.out, schema.clone())?;
+    let mut display = RowsDisplay::new("scoring", source.rows());
+    let mut tally = Tally::default();
+    let options = ReadOptions {
+        keep_raw: true,
+        ..ReadOptions::default()
+    };
+    for batch in source.batches(&features, options) {
+        let batch = batch?;
+        let good = without(&batch.canonical, &batch.faults)?;
+        let scores = detector.score(&good)?;
+        let alerts = scores.p_value.iter().filter(|&&p| budget.is_alert(p));
+        tally.alerts += alerts.count() as u64;
+        tally.rows += batch.canonical.num_rows() as u64;
+        tally.bad.observe(source, &batch);
+        let reasons = arguments
+            .explain
+            .then(|| explain(detector, &good))
+            .transpose()?;
+        let raw = batch
+            .raw
+            .as_ref()
+            .ok_or_else(|| anyhow!("a batch came without its columns"))?;
+        let scored = Scored { scores, reasons };
+        output.write(&with_scores(&schema, raw, &batch.faults, scored, budget)?)?;
+        display.at(tally.rows);
+    }
+    output.finish()?;
+    Ok(tally)
+}
+
+/// The reasons of every row of a batch of good rows, shared out among the threads.
+fn explain(detector: &Detector, good: &RecordBatch) -> Result<Vec<Vec<Reason>>, ScoreError> {
+    let rows: Vec<usize> = (0..good.num_rows()).collect();
+    let tasks = rows.par_chunks(EXPLAIN_TASK_ROWS);
+    let reasons = tasks.map(|rows| detector.explain(good, rows, REASONS_MAX));
+    Ok(reasons.collect::<Result<Vec<_>, _>>()?.concat())
+}

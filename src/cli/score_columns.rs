@@ -1,0 +1,194 @@
+//! The columns that `score` adds to its input, and the table they make together.
+//!
+//! In flow raw batches, scores of their good rows and the faults of the bad, out flow batches of the
+//! output's Arrow schema with the same rows in the same order.
+
+use super::bad_rows::{fault_text, spread};
+use super::exit::BadData;
+use crate::features::{ParquetSource, RowFault, SourceFile};
+use crate::score::{AlertBudget, Reason, Scores};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, StringArray,
+    StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use std::sync::Arc;
+
+/// The columns of a reason; `observed` and `expected` are JSON text, since their types differ from
+/// field to field.
+fn reason_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("field", DataType::Utf8, false),
+        Field::new("surprise", DataType::Float32, false),
+        Field::new("p_value", DataType::Float64, false),
+        Field::new("observed", DataType::Utf8, false),
+        Field::new("expected", DataType::Utf8, false),
+    ])
+}
+
+fn reason_item() -> FieldRef {
+    Arc::new(Field::new("item", DataType::Struct(reason_fields()), false))
+}
+
+fn added_fields(explain: bool) -> Vec<FieldRef> {
+    let mut fields = vec![
+        Field::new("anomaly_score", DataType::Float32, true),
+        Field::new("p_value", DataType::Float64, true),
+        Field::new("alert", DataType::Boolean, true),
+        Field::new("error", DataType::Utf8, true),
+    ];
+    if explain {
+        fields.push(Field::new("reasons", DataType::List(reason_item()), true));
+    }
+    fields.into_iter().map(Arc::new).collect()
+}
+
+/// The Arrow schema of the output: the columns of the input, then the added ones.
+///
+/// # Errors
+/// [`BadData`] with every file whose columns are not those of the first, or with every column that
+/// has the name of an added one.
+pub fn output_schema(source: &ParquetSource, explain: bool) -> Result<SchemaRef, BadData> {
+    let files = source.files();
+    let added = added_fields(explain);
+    let mut faults: Vec<String> = files.iter().flat_map(|file| taken(file, &added)).collect();
+    faults.extend(
+        files
+            .iter()
+            .filter_map(|file| other_columns(&files[0], file)),
+    );
+    if !faults.is_empty() {
+        faults.truncate(FAULTS_SHOWN_MAX);
+        return Err(BadData(faults.join("; ")));
+    }
+    let first = files[0].schema();
+    let column = |(index, field): (usize, &FieldRef)| {
+        // What is null in any file is nullable in the output.
+        let nullable = files
+            .iter()
+            .any(|file| file.schema().field(index).is_nullable());
+        Arc::new(field.as_ref().clone().with_nullable(nullable))
+    };
+    let columns = first.fields().iter().enumerate().map(column);
+    let fields: Fields = columns.chain(added).collect();
+    Ok(Arc::new(Schema::new_with_metadata(
+        fields,
+        first.metadata().clone(),
+    )))
+}
+
+/// Faults that a message shows: enough to see what is wrong with a folder of files.
+const FAULTS_SHOWN_MAX: usize = 20;
+
+fn taken(file: &SourceFile, added: &[FieldRef]) -> Vec<String> {
+    let is_taken = |name: &&String| file.schema().column_with_name(name).is_some();
+    let names = added.iter().map(|field| field.name()).filter(is_taken);
+    let path = file.path().display();
+    names
+        .map(|name| format!("{path}: column '{name}' has the name of a column that score writes"))
+        .collect()
+}
+
+fn other_columns(first: &SourceFile, file: &SourceFile) -> Option<String> {
+    let name_and_type = |field: &FieldRef| format!("'{}' {}", field.name(), field.data_type());
+    let (expected, found) = (first.schema().fields(), file.schema().fields());
+    let pairs = expected.iter().zip(found).enumerate();
+    let other = pairs
+        .filter(|(_, (a, b))| a.name() != b.name() || a.data_type() != b.data_type())
+        .map(|(at, (a, b))| {
+            format!(
+                "column {at} is {}, there {}",
+                name_and_type(b),
+                name_and_type(a)
+            )
+        })
+        .next();
+    let count = || format!("{} columns, there {}", found.len(), expected.len());
+    let difference = other.or_else(|| (expected.len() != found.len()).then(count))?;
+    let (file, first) = (file.path().display(), first.path().display());
+    Some(format!(
+        "{file}: cannot follow {first} in one output: {difference}"
+    ))
+}
+
+/// What scoring said of the good rows of a batch.
+pub struct Scored {
+    /// One entry a good row.
+    pub scores: Scores,
+    /// One list a good row, if reasons are wanted.
+    pub reasons: Option<Vec<Vec<Reason>>>,
+}
+
+/// The rows of `raw` with the added columns; the bad rows have nulls there, and their `error`.
+///
+/// # Errors
+/// If Arrow fails, or a reason cannot be written as JSON: defects.
+pub fn with_scores(
+    schema: &SchemaRef,
+    raw: &RecordBatch,
+    faults: &[RowFault],
+    scored: Scored,
+    budget: AlertBudget,
+) -> anyhow::Result<RecordBatch> {
+    let rows = raw.num_rows();
+    let Scores {
+        anomaly_score,
+        p_value,
+        ..
+    } = scored.scores;
+    let p_value = spread(p_value, faults, rows);
+    let alert: BooleanArray = p_value
+        .iter()
+        .map(|p| p.map(|p| budget.is_alert(p)))
+        .collect();
+    let mut error = vec![None; rows];
+    faults
+        .iter()
+        .for_each(|fault| error[fault.row] = Some(fault_text(fault)));
+    let mut columns: Vec<ArrayRef> = raw.columns().to_vec();
+    columns.extend([
+        Arc::new(Float32Array::from(spread(anomaly_score, faults, rows))) as ArrayRef,
+        Arc::new(Float64Array::from(p_value)),
+        Arc::new(alert),
+        Arc::new(StringArray::from(error)),
+    ]);
+    if let Some(reasons) = scored.reasons {
+        columns.push(Arc::new(reasons_column(&spread(reasons, faults, rows))?));
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// One list a row, null for the bad rows.
+fn reasons_column(rows: &[Option<Vec<Reason>>]) -> anyhow::Result<ListArray> {
+    let reasons = || rows.iter().flatten().flatten();
+    let text = |of: fn(&Reason) -> serde_json::Result<String>| {
+        reasons()
+            .map(of)
+            .collect::<serde_json::Result<Vec<_>>>()
+            .map(StringArray::from)
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(
+            reasons().map(|reason| &reason.field),
+        )),
+        Arc::new(Float32Array::from_iter_values(
+            reasons().map(|reason| reason.surprise),
+        )),
+        Arc::new(Float64Array::from_iter_values(
+            reasons().map(|reason| reason.p_value),
+        )),
+        Arc::new(text(|reason| serde_json::to_string(&reason.observed))?),
+        Arc::new(text(|reason| serde_json::to_string(&reason.expected))?),
+    ];
+    let lengths = rows
+        .iter()
+        .map(|reasons| reasons.as_ref().map_or(0, Vec::len));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let structs = StructArray::try_new(reason_fields(), columns, None)?;
+    let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
+    let list: Result<_, ArrowError> =
+        ListArray::try_new(reason_item(), offsets, Arc::new(structs), Some(nulls));
+    Ok(list?)
+}

@@ -1,0 +1,405 @@
+//! The verbs as a user runs them: the real binary on files, from generated payments to scores.
+//!
+//! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
+//! both take tenths of a second. `rig` is that folder; `faults` is what must be refused, and how;
+//! `real_data` is public data, where there is any.
+
+mod faults;
+mod real_data;
+mod rig;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use rig::{PAYMENTS, Rig, read, with_column, with_nulls, without_columns, write};
+use serde_json::Value;
+use std::fs;
+
+fn scores(batch: &RecordBatch) -> Vec<Option<u32>> {
+    let scores = batch["anomaly_score"].as_primitive::<Float32Type>();
+    scores.iter().map(|score| score.map(f32::to_bits)).collect()
+}
+
+fn p_values(batch: &RecordBatch) -> Vec<Option<f64>> {
+    batch["p_value"]
+        .as_primitive::<Float64Type>()
+        .iter()
+        .collect()
+}
+
+fn alerts(batch: &RecordBatch) -> Vec<Option<bool>> {
+    batch["alert"].as_boolean().iter().collect()
+}
+
+fn errors(batch: &RecordBatch) -> Vec<Option<&str>> {
+    batch["error"].as_string::<i32>().iter().collect()
+}
+
+#[test]
+fn init_train_score_evaluate_embed_and_inspect_agree() {
+    let rig = Rig::new();
+    rig.run("init --data payments.parquet --label is_fraud --out schema.toml")
+        .succeeded();
+    let trained = rig.train("schema.toml", "bundle", &[]);
+    let model_id = rig.model_id("bundle");
+    assert!(trained.contains(&format!("model {model_id}")), "{trained}");
+    assert!(trained.contains("realised rate within"), "{trained}");
+
+    let scored = rig.run(
+        "score --model bundle --data payments.parquet --out scored.parquet --alert-budget 0.01",
+    );
+    let said = scored.succeeded();
+    let (payments, scored) = (
+        read(&rig.path("payments.parquet")),
+        read(&rig.path("scored.parquet")),
+    );
+    assert_eq!(
+        &scored.columns()[..payments.num_columns()],
+        payments.columns()
+    );
+    let added = &scored.schema().fields()[payments.num_columns()..].to_vec();
+    let added: Vec<_> = added
+        .iter()
+        .map(|f| (f.name().as_str(), f.data_type().clone()))
+        .collect();
+    assert_eq!(
+        added,
+        [
+            ("anomaly_score", DataType::Float32),
+            ("p_value", DataType::Float64),
+            ("alert", DataType::Boolean),
+            ("error", DataType::Utf8),
+        ]
+    );
+    let p_values: Vec<f64> = p_values(&scored).into_iter().flatten().collect();
+    assert_eq!(p_values.len(), PAYMENTS);
+    assert!(p_values.iter().all(|&p| p > 0.0 && p <= 1.0));
+    let expected: Vec<_> = p_values.iter().map(|&p| Some(p <= 0.01)).collect();
+    assert_eq!(alerts(&scored), expected);
+    assert_eq!(scored["error"].null_count(), PAYMENTS);
+    // A higher score is never a larger p-value.
+    let mut ranked: Vec<_> = scored["anomaly_score"]
+        .as_primitive::<Float32Type>()
+        .values()
+        .iter()
+        .zip(&p_values)
+        .collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(b.0));
+    assert!(ranked.is_sorted_by(|a, b| a.1 >= b.1));
+
+    let alerts = expected
+        .iter()
+        .filter(|alert| **alert == Some(true))
+        .count() as u64;
+    assert!(
+        alerts > 0 && said.contains(&format!("{alerts} alerts")),
+        "{said}"
+    );
+    let report = rig.run("evaluate --model bundle --data payments.parquet --label is_fraud --json");
+    let report: Value = serde_json::from_str(&report.succeeded()).unwrap();
+    assert_eq!(report["rows"], PAYMENTS);
+    assert_eq!(
+        report["positives"],
+        payments["is_fraud"].as_boolean().true_count()
+    );
+    let budgets = report["at_budget"].as_array().unwrap().iter();
+    let at: Vec<_> = budgets.filter(|at| at["budget"] == 0.01).collect();
+    assert_eq!(at[0]["alerts"], alerts);
+    let text = rig.run("evaluate --model bundle --data payments.parquet --label is_fraud");
+    assert!(text.succeeded().contains("realised rate within"));
+
+    rig.run("embed --model bundle --data payments.parquet --out latent.parquet")
+        .succeeded();
+    let latent = read(&rig.path("latent.parquet"));
+    let names: Vec<_> = latent
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
+    assert_eq!(names, ["event_time", "latent"]);
+    assert_eq!(
+        (
+            latent.num_rows(),
+            latent["latent"].as_fixed_size_list().value_length()
+        ),
+        (PAYMENTS, 16)
+    );
+    assert_eq!(latent["latent"].null_count(), 0);
+
+    let page = rig.run("inspect bundle").succeeded();
+    let amount = "amount             numeric      feature";
+    for part in [
+        &model_id,
+        amount,
+        "frauds included",
+        "views        4 (balanced)",
+        "40 steps",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+fn a_row_has_one_score_whatever_else_is_in_the_file() {
+    let rig = Rig::trained();
+    let all = rig.score("payments.parquet");
+    let payments = read(&rig.path("payments.parquet"));
+    for row in [0, 7, 4_000] {
+        write(&rig.path("one.parquet"), &payments.slice(row, 1));
+        let one = rig.score("one.parquet");
+        assert_eq!(scores(&one)[0], scores(&all)[row]);
+        assert_eq!(p_values(&one)[0], p_values(&all)[row]);
+    }
+    let backwards = arrow::array::UInt32Array::from_iter_values((0..PAYMENTS as u32).rev());
+    write(
+        &rig.path("turned.parquet"),
+        &take_record_batch(&payments, &backwards).unwrap(),
+    );
+    let mut turned = scores(&rig.score("turned.parquet"));
+    turned.reverse();
+    assert_eq!(turned, scores(&all));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bundle_at_any_thread_count() {
+    let rig = Rig::new();
+    rig.init();
+    let digested = |name: &str| {
+        [
+            "manifest.json",
+            "weights.safetensors",
+            "calibration.parquet",
+        ]
+        .map(|file| fs::read(rig.path(name).join(file)).unwrap())
+    };
+    rig.train("schema.toml", "first", &[]);
+    rig.train("schema.toml", "again", &[]);
+    let one = [("RAYON_NUM_THREADS", "1")];
+    let line = "train --data payments.parquet --schema schema.toml --config train.toml --out one";
+    rig.run_with(line, &one).succeeded();
+    rig.train("schema.toml", "other", &["--seed", "1"]);
+    assert!(digested("first") == digested("again"));
+    assert!(digested("first") == digested("one"));
+    let (first, other) = (digested("first"), digested("other"));
+    assert!(first.iter().zip(&other).all(|(a, b)| a != b));
+}
+
+#[test]
+fn a_training_over_a_bundle_replaces_it_and_leaves_nothing_else() {
+    let rig = Rig::trained();
+    let before = rig.model_id("bundle");
+    rig.train("schema.toml", "bundle", &["--seed", "9"]);
+    assert_ne!(rig.model_id("bundle"), before);
+    assert_eq!(
+        rig.names(),
+        ["bundle", "payments.parquet", "schema.toml", "train.toml"]
+    );
+    rig.train("schema.toml", "normal", &["--exclude-labelled"]);
+    assert!(
+        rig.run("inspect normal")
+            .succeeded()
+            .contains("at most a share b of normal records")
+    );
+}
+
+#[test]
+fn only_the_feature_columns_are_needed_to_score() {
+    let rig = Rig::trained();
+    let all = rig.score("payments.parquet");
+    let payments = read(&rig.path("payments.parquet"));
+    let bare = without_columns(&payments, &["is_fraud", "fraud_scenario", "payment_id"]);
+    write(&rig.path("bare.parquet"), &bare);
+    assert_eq!(scores(&rig.score("bare.parquet")), scores(&all));
+    // A label that holds no labels is another column that is ignored.
+    let text = payments["channel"].clone();
+    write(
+        &rig.path("odd.parquet"),
+        &with_column(&payments, "is_fraud", text),
+    );
+    assert_eq!(scores(&rig.score("odd.parquet")), scores(&all));
+}
+
+#[test]
+fn files_follow_each_other_in_order_if_their_columns_agree() {
+    let rig = Rig::trained();
+    let payments = read(&rig.path("payments.parquet"));
+    let (first, second) = (
+        payments.slice(0, 2_500),
+        payments.slice(2_500, PAYMENTS - 2_500),
+    );
+    fs::create_dir(rig.path("parts")).unwrap();
+    write(&rig.path("parts/b.parquet"), &second);
+    write(&rig.path("parts/a.parquet"), &first);
+    assert_eq!(rig.score("parts"), rig.score("payments.parquet"));
+
+    write(
+        &rig.path("parts/b.parquet"),
+        &without_columns(&second, &["payment_id"]),
+    );
+    let refused = rig
+        .run("score --model bundle --data parts --out z.parquet")
+        .failed(65);
+    assert!(
+        refused.contains("b.parquet: cannot follow") && refused.contains("'payment_id'"),
+        "{refused}"
+    );
+    assert!(!rig.path("z.parquet").exists());
+    // Latents need no more than the schema's fields.
+    rig.run("embed --model bundle --data parts --out latent.parquet")
+        .succeeded();
+    assert_eq!(read(&rig.path("latent.parquet")).num_rows(), PAYMENTS);
+}
+
+#[test]
+fn bad_rows_keep_their_place_and_leave_their_neighbours_alone() {
+    let rig = Rig::new();
+    rig.init();
+    let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
+    let strict = schema.replace(
+        "name = \"amount\"\n",
+        "name = \"amount\"\nnullable = false\n",
+    );
+    let strict = strict.replace(
+        "name = \"payment_id\"\nrole = \"ignore\"",
+        "name = \"payment_id\"\nrole = \"key\"",
+    );
+    assert_eq!(strict.matches("nullable = false").count(), 1);
+    fs::write(rig.path("schema.toml"), strict).unwrap();
+    rig.train("schema.toml", "bundle", &[]);
+    let clean = rig.score("payments.parquet");
+
+    let bad = [0, 1, PAYMENTS - 1];
+    let payments = read(&rig.path("payments.parquet"));
+    write(
+        &rig.path("bad.parquet"),
+        &with_nulls(&payments, "amount", &bad),
+    );
+    let line = "score --model bundle --data bad.parquet --out z.parquet --explain";
+    let lenient = rig.run(line);
+    assert!(
+        lenient
+            .stderr
+            .contains("3 of 6000 rows could not be scored"),
+        "{}",
+        lenient.stderr
+    );
+    assert!(
+        lenient.stderr.contains("bad.parquet, row 0"),
+        "{}",
+        lenient.stderr
+    );
+    lenient.succeeded();
+    let scored = read(&rig.path("z.parquet"));
+    let expected = scores(&clean).into_iter().enumerate();
+    let expected: Vec<_> = expected
+        .map(|(row, score)| score.filter(|_| !bad.contains(&row)))
+        .collect();
+    assert_eq!(scores(&scored), expected);
+    let (p_values, alerts, errors) = (p_values(&scored), alerts(&scored), errors(&scored));
+    for row in 0..PAYMENTS {
+        let is_bad = bad.contains(&row);
+        assert_eq!(p_values[row].is_none(), is_bad, "row {row}");
+        assert_eq!(alerts[row].is_none(), is_bad, "row {row}");
+        assert_eq!(scored["reasons"].is_null(row), is_bad, "row {row}");
+        assert_eq!(errors[row].is_some(), is_bad, "row {row}");
+        if let Some(error) = errors[row] {
+            assert!(
+                error.starts_with("missing_field: ") && error.contains("amount"),
+                "{error}"
+            );
+        }
+    }
+
+    let refused = rig.run(&format!("{line} --strict")).failed(65);
+    assert!(
+        refused.contains("3 of 6000 rows could not be scored"),
+        "{refused}"
+    );
+    assert_eq!(read(&rig.path("z.parquet")), scored);
+
+    rig.run("embed --model bundle --data bad.parquet --out e.parquet")
+        .succeeded();
+    rig.run("embed --model bundle --data payments.parquet --out f.parquet")
+        .succeeded();
+    let (some, all) = (read(&rig.path("e.parquet")), read(&rig.path("f.parquet")));
+    assert_eq!(&some["payment_id"], &payments["payment_id"]);
+    let (some, all) = (
+        some["latent"].as_fixed_size_list(),
+        all["latent"].as_fixed_size_list(),
+    );
+    for row in 0..PAYMENTS {
+        assert_eq!(some.is_null(row), bad.contains(&row));
+        assert!(
+            some.is_null(row) || some.value(row) == all.value(row),
+            "row {row}"
+        );
+    }
+}
+
+#[test]
+fn every_reason_is_about_its_row() {
+    let rig = Rig::new();
+    rig.init();
+    let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
+    let secret = "name = \"home_country\"\n";
+    fs::write(
+        rig.path("schema.toml"),
+        schema.replace(secret, &format!("{secret}redact = true\n")),
+    )
+    .unwrap();
+    rig.train("schema.toml", "bundle", &[]);
+    rig.run("score --model bundle --data payments.parquet --out z.parquet --explain")
+        .succeeded();
+    let scored = read(&rig.path("z.parquet"));
+    let lists = scored["reasons"].as_list::<i32>();
+    let amounts = scored["amount"].as_primitive::<Float64Type>();
+    let channels = scored["channel"].as_string::<i32>();
+    let (mut amounts_seen, mut channels_seen, mut redacted) = (0, 0, 0);
+    for row in 0..PAYMENTS {
+        let reasons: ArrayRef = lists.value(row);
+        let reasons = reasons.as_struct();
+        assert_eq!(reasons.len(), 5);
+        let text =
+            |column: &str, at: usize| reasons[column].as_string::<i32>().value(at).to_owned();
+        let p = reasons["p_value"].as_primitive::<Float64Type>();
+        assert!(p.values().is_sorted() && p.values().iter().all(|&p| p > 0.0 && p <= 1.0));
+        for at in 0..5 {
+            let observed: Value = serde_json::from_str(&text("observed", at)).unwrap();
+            let expected: Value = serde_json::from_str(&text("expected", at)).unwrap();
+            match text("field", at).as_str() {
+                "amount" => {
+                    assert_eq!(observed.as_f64(), Some(amounts.value(row)));
+                    let edge = |key: &str| expected[key].as_f64().unwrap();
+                    assert!(edge("low") <= edge("value") && edge("value") <= edge("high"));
+                    amounts_seen += 1;
+                }
+                "channel" => {
+                    assert_eq!(observed, channels.value(row));
+                    assert!(expected["categories"][0]["probability"].as_f64().unwrap() > 0.0);
+                    channels_seen += 1;
+                }
+                "home_country" => {
+                    assert_eq!((observed, expected), ("***".into(), "***".into()));
+                    redacted += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(amounts_seen > 0 && channels_seen > 0 && redacted > 0);
+}
+
+#[test]
+fn generated_payments_depend_on_their_seed_alone() {
+    let rig = Rig::new();
+    let make = |seed: u32, out: &str| {
+        let world = format!("generate --out {out} --rows 3000 --seed {seed} --customers 50");
+        rig.run(&world).succeeded();
+        fs::read(rig.path(out)).unwrap()
+    };
+    let first = make(5, "a.parquet");
+    assert!(first == make(5, "b.parquet"));
+    assert!(first != make(6, "c.parquet"));
+    assert_eq!(read(&rig.path("a.parquet")).num_rows(), 3_000);
+}

@@ -1,0 +1,321 @@
+//! What must be refused: with which exit code, with which words, and with nothing left behind.
+
+use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::datatypes::DataType;
+use std::fs;
+use std::sync::Arc;
+
+/// A training on `data` that must fail with `code`; its message, and a folder as it was before.
+#[track_caller]
+fn training_refused(rig: &Rig, data: &str, code: i32) -> String {
+    let before = rig.names();
+    let line = format!("train --data {data} --schema schema.toml --config train.toml --out new");
+    let message = rig.run(&line).failed(code);
+    assert_eq!(rig.names(), before, "{message}");
+    message
+}
+
+#[test]
+fn bad_training_data_is_refused_by_file_and_column_and_leaves_no_bundle() {
+    let rig = Rig::new();
+    rig.init();
+    let payments = read(&rig.path("payments.parquet"));
+    write(
+        &rig.path("lacks.parquet"),
+        &without_columns(&payments, &["amount", "channel"]),
+    );
+    let message = training_refused(&rig, "lacks.parquet", 65);
+    for part in ["lacks.parquet", "amount", "channel"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["much"; PAYMENTS]));
+    write(
+        &rig.path("text.parquet"),
+        &with_column(&payments, "amount", text),
+    );
+    let message = training_refused(&rig, "text.parquet", 65);
+    for part in ["text.parquet", "amount", "Utf8"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+
+    write(&rig.path("none.parquet"), &payments.slice(0, 0));
+    let message = training_refused(&rig, "none.parquet", 65);
+    assert!(message.contains("none.parquet has no rows"), "{message}");
+
+    let nulls = new_null_array(&DataType::Float64, PAYMENTS);
+    write(
+        &rig.path("null.parquet"),
+        &with_column(&payments, "amount", nulls),
+    );
+    let message = training_refused(&rig, "null.parquet", 65);
+    for part in ["null.parquet", "'amount'", "are null"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+
+    let bytes = fs::read(rig.path("payments.parquet")).unwrap();
+    fs::write(rig.path("cut.parquet"), &bytes[..bytes.len() - 100]).unwrap();
+    let message = training_refused(&rig, "cut.parquet", 65);
+    assert!(
+        message.contains("cut.parquet is not a Parquet file, or its footer is corrupt"),
+        "{message}"
+    );
+    let message = training_refused(&rig, "absent.parquet", 65);
+    assert!(message.contains("absent.parquet"), "{message}");
+
+    write(&rig.path("few.parquet"), &payments.slice(0, 5));
+    let message = training_refused(&rig, "few.parquet", 65);
+    assert!(message.contains("at least 10 are needed"), "{message}");
+}
+
+#[test]
+fn schema_and_configuration_faults_are_told_together_and_end_with_64() {
+    let rig = Rig::new();
+    rig.init();
+    let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
+    fs::write(
+        rig.path("train.toml"),
+        "[model]\nwidht = 3\n[training]\nsteps = 0\n",
+    )
+    .unwrap();
+    let message = training_refused(&rig, "payments.parquet", 64);
+    for part in [
+        "train.toml",
+        "unknown key model.widht",
+        "training.steps = 0",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+
+    fs::write(
+        rig.path("schema.toml"),
+        schema.replace("kind = \"numeric\"", "kind = \"number\""),
+    )
+    .unwrap();
+    let message = training_refused(&rig, "absent.parquet", 64);
+    let parts = [
+        "3 faults",
+        "schema.toml",
+        "amount",
+        "found \"number\"",
+        "train.toml",
+        "model.widht",
+        "absent.parquet",
+    ];
+    for part in parts {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+
+    fs::write(
+        rig.path("schema.toml"),
+        "[[field]]\nname = \"amount\"\nkind = \"numeric\"\n",
+    )
+    .unwrap();
+    fs::write(
+        rig.path("train.toml"),
+        "[calibration]\nsplit = \"latest\"\n",
+    )
+    .unwrap();
+    let message = training_refused(&rig, "payments.parquet", 64);
+    assert!(
+        message.contains("needs a field with role \"time\""),
+        "{message}"
+    );
+    let message = training_refused(&rig, "payments.parquet --exclude-labelled", 64);
+    assert!(
+        message.contains("needs a field with role \"label\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_a_slip_could_destroy_is_not_replaced() {
+    let rig = Rig::trained();
+    let schema = fs::read(rig.path("schema.toml")).unwrap();
+    let message = rig
+        .run("init --data payments.parquet --out schema.toml")
+        .failed(64);
+    assert!(
+        message.contains("schema.toml: exists and is not replaced"),
+        "{message}"
+    );
+    assert_eq!(fs::read(rig.path("schema.toml")).unwrap(), schema);
+
+    let payments = fs::read(rig.path("payments.parquet")).unwrap();
+    for verb in ["score", "embed"] {
+        let line =
+            format!("{verb} --model bundle --data payments.parquet --out ./payments.parquet");
+        let message = rig.run(&line).failed(64);
+        assert!(message.contains("one of the inputs"), "{message}");
+        let line = format!("{verb} --model bundle --data payments.parquet --out bundle");
+        assert!(rig.run(&line).failed(64).contains("is a folder"));
+    }
+    assert!(fs::read(rig.path("payments.parquet")).unwrap() == payments);
+
+    fs::create_dir(rig.path("new")).unwrap();
+    fs::write(rig.path("new/mine.txt"), "mine").unwrap();
+    let message = training_refused(&rig, "payments.parquet", 64);
+    assert!(
+        message.contains("new: exists and is not a bundle"),
+        "{message}"
+    );
+    assert_eq!(fs::read_dir(rig.path("new")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_column_with_the_name_of_an_output_is_refused() {
+    let rig = Rig::trained();
+    let payments = read(&rig.path("payments.parquet"));
+    let more =
+        |name: &str, batch: &RecordBatch| with_column(batch, name, payments["amount"].clone());
+    write(
+        &rig.path("again.parquet"),
+        &more("p_value", &more("alert", &payments)),
+    );
+    let message = rig
+        .run("score --model bundle --data again.parquet --out z.parquet")
+        .failed(65);
+    for part in ["again.parquet", "'p_value'", "'alert'"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert!(!rig.path("z.parquet").exists());
+    // `reasons` is an output only where they are asked for.
+    write(&rig.path("told.parquet"), &more("reasons", &payments));
+    rig.run("score --model bundle --data told.parquet --out z.parquet --explain")
+        .failed(65);
+    rig.run("score --model bundle --data told.parquet --out z.parquet")
+        .succeeded();
+}
+
+#[test]
+fn a_bundle_with_a_changed_byte_is_refused_by_file() {
+    let rig = Rig::trained();
+    let score = "score --model bundle --data payments.parquet --out z.parquet";
+    for name in [
+        "manifest.json",
+        "weights.safetensors",
+        "calibration.parquet",
+    ] {
+        let path = rig.path("bundle").join(name);
+        let sound = fs::read(&path).unwrap();
+        for at in (0..sound.len())
+            .step_by(sound.len() / 24)
+            .chain([sound.len() - 1])
+        {
+            let mut changed = sound.clone();
+            changed[at] ^= 1;
+            fs::write(&path, changed).unwrap();
+            let message = rig.run("inspect bundle").failed(65);
+            assert!(message.contains(name), "byte {at}: {message}");
+        }
+        fs::write(&path, &sound[..sound.len() - 1]).unwrap();
+        assert!(rig.run(score).failed(65).contains(name));
+        fs::remove_file(&path).unwrap();
+        assert!(rig.run(score).failed(65).contains(name));
+        fs::write(&path, sound).unwrap();
+    }
+    assert!(!rig.path("z.parquet").exists());
+    // run.json counts for nothing: a bundle without it, or with an edited one, is whole.
+    fs::write(rig.path("bundle/run.json"), "{\"seconds\": \"long\"}").unwrap();
+    assert!(rig.run("inspect bundle").succeeded().contains("- steps"));
+    fs::remove_file(rig.path("bundle/run.json")).unwrap();
+    assert!(
+        rig.run("inspect bundle")
+            .succeeded()
+            .contains("run.json is missing")
+    );
+    rig.run(score).succeeded();
+}
+
+#[test]
+fn whatever_byte_of_a_file_is_damaged_the_end_is_orderly() {
+    let rig = Rig::trained();
+    let payments = read(&rig.path("payments.parquet"));
+    write(&rig.path("part.parquet"), &payments.slice(0, 300));
+    let sound = fs::read(rig.path("part.parquet")).unwrap();
+    let before = rig.names();
+    let mut refused = 0;
+    for at in (4..sound.len()).step_by(sound.len() / 60) {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 0xff;
+        fs::write(rig.path("part.parquet"), damaged).unwrap();
+        let ran = rig.run("score --model bundle --data part.parquet --out z.parquet");
+        match ran.code {
+            // A changed value is still a value.
+            Some(0) => fs::remove_file(rig.path("z.parquet")).unwrap(),
+            _ => {
+                assert!(ran.failed(65).contains("part.parquet"), "byte {at}");
+                refused += 1;
+            }
+        }
+        assert_eq!(rig.names(), before, "byte {at}");
+    }
+    assert!(refused > 5, "{refused}");
+}
+
+#[test]
+fn labels_that_are_none_cannot_be_evaluated() {
+    let rig = Rig::trained();
+    let evaluate = |data: &str, label: &str, code: i32| {
+        let line = format!("evaluate --model bundle --data {data} --label {label}");
+        rig.run(&line).failed(code)
+    };
+    let message = evaluate("payments.parquet", "fraud", 65);
+    assert!(
+        message.contains("payments.parquet: column 'fraud' (--label) is missing"),
+        "{message}"
+    );
+    let message = evaluate("payments.parquet", "amount", 64);
+    assert!(
+        message.contains("amount") && message.contains("does not see"),
+        "{message}"
+    );
+    let message = evaluate("payments.parquet", "payment_id", 65);
+    assert!(message.contains("column `payment_id`, row 0"), "{message}");
+    let payments = read(&rig.path("payments.parquet"));
+    write(&rig.path("one.parquet"), &payments.slice(0, 1));
+    let message = evaluate("one.parquet", "is_fraud", 65);
+    assert!(
+        message.contains("one.parquet") && message.contains("both classes"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_other_failures_with_1() {
+    let rig = Rig::trained();
+    let lines = [
+        "score",
+        "praise",
+        "generate --out g.parquet --rows 0",
+        "generate --out g.parquet --rows 9 --customers 3",
+        "score --model bundle --data payments.parquet --out z.parquet --alert-budget 1",
+    ];
+    for line in lines {
+        rig.run(line).failed(2);
+    }
+    let message = rig
+        .run("generate --out no/such/g.parquet --rows 9")
+        .failed(1);
+    assert!(message.contains("no/such/g.parquet"), "{message}");
+    assert_eq!(message.matches("No such file").count(), 1, "{message}");
+    let message = rig
+        .run("score --model nowhere --data payments.parquet --out z.parquet")
+        .failed(65);
+    assert!(message.contains("nowhere"), "{message}");
+    assert!(!rig.path("z.parquet").exists());
+}
+
+#[test]
+fn a_budget_that_cannot_be_reached_is_warned_of() {
+    let rig = Rig::trained();
+    let line = "score --model bundle --data payments.parquet --out z.parquet --alert-budget 0.0001";
+    let ran = rig.run(line);
+    assert!(
+        ran.stderr.contains("alert budget 0.0001 cannot be reached"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.succeeded().contains(" 0 alerts"));
+}
