@@ -4,11 +4,13 @@
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
 use crate::artifact::{ArtifactError, LearnError};
+use crate::config::ConfigError;
 use crate::evaluate::MetricError;
 use crate::features::DataError;
 use crate::generate::GenerateError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
+use crate::stream::decoder::DecoderError;
 use crate::train::{DatasetError, TrainError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,6 +87,10 @@ fn code(error: &anyhow::Error) -> u8 {
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<SchemaError>() || cause.is::<ConfigFaults>() || cause.is::<Refused>() {
+        return Some(BAD_CONFIGURATION);
+    }
+    // The daemon's file, and the registry or Avro schemas that it names.
+    if cause.is::<ConfigError>() || cause.is::<DecoderError>() {
         return Some(BAD_CONFIGURATION);
     }
     if let Some(Several(errors)) = cause.downcast_ref() {
@@ -169,6 +175,16 @@ mod tests {
             ),
             USAGE
         );
+    }
+
+    #[test]
+    fn a_bad_configuration_of_the_daemon_ends_with_64() {
+        let path = Path::new("serve.toml");
+        let parse = |text| crate::config::Config::parse(path, text, std::iter::empty());
+        let unknown_key = parse("[kafka]\nx = 1\n").unwrap_err();
+        assert_eq!(code(&unknown_key.into()), BAD_CONFIGURATION);
+        let absent = crate::config::Config::load(Path::new("no/such.toml")).unwrap_err();
+        assert_eq!(code(&absent.into()), BAD_CONFIGURATION);
     }
 
     #[test]
