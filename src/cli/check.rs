@@ -3,11 +3,12 @@
 use super::args::CheckArguments;
 use super::report::{budget_line, print};
 use super::train_config::load_config;
-use crate::artifact::{MANIFEST, load_manifest};
+use crate::artifact::{Detector, MANIFEST};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
 use crate::stream::config::InputConfig;
+use crate::stream::decoder::decoder;
 use std::process::ExitCode;
 
 /// Runs the verb.
@@ -29,16 +30,20 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         format_name(&config.stream.input),
     );
     if config.model_dir.join(MANIFEST).exists() {
-        let manifest = load_manifest(&config.model_dir)?;
-        let rows = manifest.description.rows.calibration as usize;
+        // All of it, as serve does: a manifest may be sound while the weights beside it are not.
+        let detector = Detector::load(&config.model_dir)?;
+        decoder(&config.stream.input, detector.schema())?;
         text += &format!(
             "model: {} in {}\n",
-            manifest.model_id,
+            detector.model_id(),
             config.model_dir.display()
         );
         text += &format!(
             "{}\n",
-            budget_line(rows, config.stream.alerts.budget.share())
+            budget_line(
+                detector.calibration_rows(),
+                config.stream.alerts.budget.share()
+            )
         );
     } else if let Some(section) = &config.train {
         check_training(section)?;

@@ -11,6 +11,7 @@ use crate::generate::GenerateError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
 use crate::stream::decoder::DecoderError;
+use crate::stream::kafka::topics::TopicError;
 use crate::train::{DatasetError, TrainError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -86,11 +87,13 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<SchemaError>() || cause.is::<ConfigFaults>() || cause.is::<Refused>() {
-        return Some(BAD_CONFIGURATION);
-    }
-    // The daemon's file, and the registry or Avro schemas that it names.
-    if cause.is::<ConfigError>() || cause.is::<DecoderError>() {
+    let configuration = cause.is::<SchemaError>()
+        || cause.is::<ConfigFaults>()
+        || cause.is::<Refused>()
+        || cause.is::<ConfigError>()
+        || cause.is::<DecoderError>()
+        || matches!(cause.downcast_ref(), Some(TopicError::Properties { .. }));
+    if configuration {
         return Some(BAD_CONFIGURATION);
     }
     if let Some(Several(errors)) = cause.downcast_ref() {
@@ -175,16 +178,6 @@ mod tests {
             ),
             USAGE
         );
-    }
-
-    #[test]
-    fn a_bad_configuration_of_the_daemon_ends_with_64() {
-        let path = Path::new("serve.toml");
-        let parse = |text| crate::config::Config::parse(path, text, std::iter::empty());
-        let unknown_key = parse("[kafka]\nx = 1\n").unwrap_err();
-        assert_eq!(code(&unknown_key.into()), BAD_CONFIGURATION);
-        let absent = crate::config::Config::load(Path::new("no/such.toml")).unwrap_err();
-        assert_eq!(code(&absent.into()), BAD_CONFIGURATION);
     }
 
     #[test]

@@ -15,4 +15,8 @@ mod exactly_once;
 // The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
 mod verbs;
 
+// The daemon itself: the binary with a trained model between Kafka and HTTP, killed, drained, fed
+// with bad records and misconfigured.
+mod serve;
+
 mod support;

@@ -308,6 +308,25 @@ impl Broker {
         offsets.collect()
     }
 
+    /// How many offsets a topic has given out, over all partitions: records of open and aborted
+    /// transactions, and the marks that end transactions, count.
+    #[track_caller]
+    pub fn offsets_given(&self, topic: &str) -> i64 {
+        let consumer: BaseConsumer = self
+            .client_config()
+            .set("group.id", "unused")
+            .set("isolation.level", Isolation::ReadUncommitted.level())
+            .create()
+            .expect("a consumer");
+        let end = |partition| {
+            let (_, end) = consumer
+                .fetch_watermarks(topic, partition, REQUEST_PATIENCE)
+                .expect("watermarks");
+            end
+        };
+        partitions_of(&consumer, topic).into_iter().map(end).sum()
+    }
+
     /// A consumer outside every group, at the start of all partitions, and those partitions.
     #[track_caller]
     fn reader(&self, topic: &str, isolation: Isolation) -> (BaseConsumer, BTreeSet<i32>) {
