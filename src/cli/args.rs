@@ -37,6 +37,12 @@ pub enum Verb {
     Score(ScoreArguments),
     /// Measures a bundle against labelled Parquet files.
     Evaluate(EvaluateArguments),
+    /// Scores a Kafka stream, exactly once; trains first if there is no bundle yet.
+    Serve(ServeArguments),
+    /// Validates the configuration of `serve`; binds and connects to nothing.
+    Check(CheckArguments),
+    /// Shows the whole loop on this machine, with no broker installed.
+    Demo(DemoArguments),
     /// Writes the model's latent of every row of Parquet files.
     Embed(EmbedArguments),
     /// Makes synthetic card payments with planted, labelled frauds.
@@ -125,6 +131,32 @@ pub struct EvaluateArguments {
     pub json: bool,
 }
 
+/// `maskwatch serve`
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+/// `maskwatch check`
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
+    pub config: PathBuf,
+}
+
+/// `maskwatch demo`
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Seconds of payments after training.
+    #[arg(long, default_value_t = super::demo::DEFAULT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Payments a second.
+    #[arg(long, default_value_t = super::demo::DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+}
+
 /// `maskwatch embed`
 #[derive(Debug, Args)]
 pub struct EmbedArguments {
@@ -145,21 +177,33 @@ pub struct EmbedArguments {
 pub struct GenerateArguments {
     /// Where the payments go.
     #[command(flatten)]
-    pub target: FileTarget,
+    pub target: GenerateTarget,
     /// What the payments are like.
     #[command(flatten)]
     pub world: WorldArguments,
 }
 
-/// Payments into a file.
+/// Where generated payments go: a file, or a topic.
 #[derive(Debug, Args)]
-pub struct FileTarget {
+pub struct GenerateTarget {
     /// The Parquet file to write; one that is there is replaced.
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Payments to make.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    pub rows: u64,
+    #[arg(long, required_unless_present = "brokers", conflicts_with = "brokers")]
+    pub out: Option<PathBuf>,
+    /// Payments to make; into a topic without end unless given.
+    #[arg(long, required_unless_present = "brokers", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: Option<u64>,
+    /// Write JSON to a topic of this Kafka cluster instead, host:port,...
+    #[arg(long, requires = "topic")]
+    pub brokers: Option<String>,
+    /// The topic.
+    #[arg(long, requires = "brokers")]
+    pub topic: Option<String>,
+    /// Payments a second; as fast as the cluster takes them unless given.
+    #[arg(long, requires = "brokers", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub rate: Option<u32>,
+    /// A librdkafka property, such as security.protocol=SASL_SSL; a value ${env:NAME} or ${file:PATH} stays secret.
+    #[arg(long, requires = "brokers", value_name = "KEY=VALUE", value_parser = property)]
+    pub property: Vec<(String, String)>,
 }
 
 /// The synthetic world: the same values give the same payments.
@@ -188,6 +232,11 @@ pub struct InspectArguments {
     /// The bundle's folder.
     #[arg(value_name = "DIR")]
     pub model: PathBuf,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn budget_share(text: &str) -> Result<f64, String> {

@@ -4,11 +4,14 @@
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
 use crate::artifact::{ArtifactError, LearnError};
+use crate::config::ConfigError;
 use crate::evaluate::MetricError;
 use crate::features::DataError;
 use crate::generate::GenerateError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
+use crate::stream::decoder::DecoderError;
+use crate::stream::kafka::topics::TopicError;
 use crate::train::{DatasetError, TrainError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,7 +87,13 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<SchemaError>() || cause.is::<ConfigFaults>() || cause.is::<Refused>() {
+    let configuration = cause.is::<SchemaError>()
+        || cause.is::<ConfigFaults>()
+        || cause.is::<Refused>()
+        || cause.is::<ConfigError>()
+        || cause.is::<DecoderError>()
+        || matches!(cause.downcast_ref(), Some(TopicError::Properties { .. }));
+    if configuration {
         return Some(BAD_CONFIGURATION);
     }
     if let Some(Several(errors)) = cause.downcast_ref() {

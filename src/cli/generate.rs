@@ -1,22 +1,34 @@
 //! `maskwatch generate`: a seed in, synthetic card payments out.
 
-use super::args::{FileTarget, GenerateArguments, WorldArguments};
+use super::args::{GenerateArguments, GenerateTarget, WorldArguments};
+use super::generate_topic;
 use super::progress::RowsDisplay;
 use super::report::print;
 use crate::generate::{DEFAULT_START_UNIX_S, Generator, GeneratorConfig, write_parquet};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 /// Runs the verb.
 ///
 /// # Errors
-/// A value out of range (2), a file that cannot be written (1).
+/// A value out of range (2), a file or topic that cannot be written (1).
 pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
     let mut generator = Generator::new(&config(&arguments.world))?;
-    let FileTarget { out, rows } = &arguments.target;
+    match &arguments.target {
+        GenerateTarget {
+            out: Some(out),
+            rows: Some(rows),
+            ..
+        } => into_file(&mut generator, out, *rows),
+        target => generate_topic::run(&mut generator, target),
+    }
+}
+
+fn into_file(generator: &mut Generator, out: &Path, rows: u64) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let mut display = RowsDisplay::new("generating", *rows);
-    let summary = write_parquet(&mut generator, *rows, out, |done| display.at(done))?;
+    let mut display = RowsDisplay::new("generating", rows);
+    let summary = write_parquet(generator, rows, out, |done| display.at(done))?;
     drop(display);
     let seconds = started.elapsed().as_secs_f64().max(1e-9);
     print(&format!(

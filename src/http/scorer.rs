@@ -3,32 +3,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::features::FaultReason;
-
-/// What became of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScoreOutcome {
-    /// The output envelope as JSON text, with `topic`, `partition` and `offset` null.
-    Scored(String),
-    /// The record cannot be scored.
-    Bad {
-        /// Which of the closed list.
-        reason: FaultReason,
-        /// Field or byte offset, value and what was expected, for a person.
-        detail: String,
-    },
-}
-
-/// Why records were not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The queue is full: the stream has priority.
-    #[error("the scoring queue is full")]
-    QueueFull,
-    /// Nothing scores: no model is loaded yet, or the daemon is draining.
-    #[error("nothing scores at present")]
-    Unavailable,
-}
+use crate::stream::scoring::ScoringClient;
+pub use crate::stream::scoring::SubmitError;
+pub use crate::stream::worker::ScoreOutcome;
 
 /// Takes records to score; shared by all requests.
 pub trait RecordScorer: Send + Sync {
@@ -45,4 +22,13 @@ pub trait RecordScorer: Send + Sync {
         &self,
         records: Vec<Vec<u8>>,
     ) -> Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError>;
+}
+
+impl RecordScorer for ScoringClient {
+    fn submit(
+        &self,
+        records: Vec<Vec<u8>>,
+    ) -> Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError> {
+        ScoringClient::submit(self, records)
+    }
 }

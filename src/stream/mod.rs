@@ -1,3 +1,33 @@
-//! Records in motion: where messages come from, and where what was found about them goes.
+//! From the input topics to scores, alerts and dead letters, exactly once.
+//!
+//! ```text
+//! Source -> Batcher -> ScoringLink -> [scoring thread: Worker] -> ScoringLink -> Sink
+//!    \__________________ session, on the stream's thread ______________________/
+//! ```
+//!
+//! `delivery` runs sessions one after the other; a `session` is a consumer and a producer whose offsets and outputs commit
+//! together. `kafka` implements both ends; an in-process twin of them, which fails on demand, tests the promises.
 
+pub mod batcher;
+pub mod config;
+pub mod dead_letter;
+pub mod decoder;
+pub mod delivery;
+pub mod envelope;
+pub mod fault;
 pub mod kafka;
+#[cfg(test)]
+mod memory;
+pub mod message;
+pub mod output;
+#[cfg(test)]
+mod promises;
+pub mod properties;
+pub mod refusal;
+pub mod scoring;
+pub mod session;
+pub mod shutdown;
+pub mod sink;
+pub mod source;
+pub mod types;
+pub mod worker;

@@ -7,8 +7,10 @@ pub mod logging;
 pub mod metrics;
 pub mod readiness;
 mod table;
+mod training;
 mod window;
 
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 pub use table::MetricsError;
+pub use training::TrainingGauges;

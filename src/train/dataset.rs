@@ -413,8 +413,133 @@ impl TimeSample {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::train::Unobserved;
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, TimestampMicrosecondArray};
+    use parquet::arrow::ArrowWriter;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    const ROWS: i64 = 1000;
+
+    fn schema() -> Schema {
+        let text = "[[field]]\nname = \"x\"\nkind = \"numeric\"\n\
+                    [[field]]\nname = \"fraud\"\nkind = \"boolean\"\nrole = \"label\"\n\
+                    [[field]]\nname = \"at\"\nkind = \"timestamp\"\nrole = \"time\"\n";
+        Schema::parse(text, "test").unwrap()
+    }
+
+    /// Row i has x = i, time i and is a fraud if i is a multiple of 10; in row groups of 300.
+    fn source(folder: &std::path::Path) -> ParquetSource {
+        let x: ArrayRef = Arc::new(Float64Array::from_iter_values((0..ROWS).map(|i| i as f64)));
+        let fraud: ArrayRef = Arc::new(BooleanArray::from_iter(
+            (0..ROWS).map(|i| Some(i % 10 == 0)),
+        ));
+        let at = TimestampMicrosecondArray::from_iter_values(0..ROWS).with_timezone("UTC");
+        let at: ArrayRef = Arc::new(at);
+        let batch = RecordBatch::try_from_iter([("x", x), ("fraud", fraud), ("at", at)]).unwrap();
+        let path = folder.join("rows.parquet");
+        let file = std::fs::File::create(&path).unwrap();
+        let properties = parquet::file::properties::WriterProperties::builder()
+            .set_max_row_group_row_count(Some(300))
+            .build();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        ParquetSource::open(&[path.display().to_string()]).unwrap()
+    }
+
+    fn dataset(options: DatasetOptions) -> Result<Dataset, DatasetError> {
+        let folder = tempfile::tempdir().unwrap();
+        read(&source(folder.path()), &schema(), &options, &mut Unobserved)
+    }
+
+    fn options() -> DatasetOptions {
+        DatasetOptions {
+            exclude_labelled: false,
+            split: Split::Random,
+            head_classes_max: 16,
+            fit_bytes_max: DEFAULT_FIT_BYTES_MAX,
+            seed: 5,
+        }
+    }
+
+    /// The rows of the file that a part holds, told by their value.
+    fn rows(dataset: &Dataset, records: &Records) -> BTreeSet<i64> {
+        let crate::features::ValueEncoder::Numeric(encoder) = &dataset.encoder.fields()[0].value
+        else {
+            panic!("x is a number")
+        };
+        (0..records.rows())
+            .map(|row| encoder.decode(records.numbers(row)[0]).round() as i64)
+            .collect()
+    }
+
+    #[test]
+    fn fit_reference_and_calibration_rows_are_disjoint_and_nothing_is_lost() {
+        let data = dataset(options()).unwrap();
+        let parts = [&data.fit, &data.reference, &data.calibration].map(|part| rows(&data, part));
+        assert_eq!(parts.each_ref().map(BTreeSet::len), [700, 100, 200]);
+        let all: BTreeSet<i64> = parts.iter().flatten().copied().collect();
+        assert_eq!(all, (0..ROWS).collect());
+    }
+
+    #[test]
+    fn the_encoder_is_fitted_to_the_fit_rows_alone() {
+        let data = dataset(options()).unwrap();
+        let fit = rows(&data, &data.fit);
+        let mean = fit.iter().sum::<i64>() as f64 / fit.len() as f64;
+        let crate::features::ValueEncoder::Numeric(encoder) = &data.encoder.fields()[0].value
+        else {
+            panic!("x is a number")
+        };
+        assert!((encoder.mean - mean).abs() < 1e-9);
+        assert_eq!(data.encoder.fields()[0].rows, 700);
+    }
+
+    #[test]
+    fn labelled_rows_can_be_left_out_and_never_come_back() {
+        let data = dataset(DatasetOptions {
+            exclude_labelled: true,
+            ..options()
+        })
+        .unwrap();
+        assert_eq!(data.excluded_rows, 100);
+        for part in [&data.fit, &data.reference, &data.calibration] {
+            assert!(rows(&data, part).iter().all(|row| row % 10 != 0));
+        }
+        assert_eq!(data.fingerprint.rows, 1000);
+    }
+
+    #[test]
+    fn the_latest_split_calibrates_on_the_latest_fifth() {
+        let data = dataset(DatasetOptions {
+            split: Split::Latest,
+            ..options()
+        })
+        .unwrap();
+        assert_eq!(rows(&data, &data.calibration), (800..ROWS).collect());
+        assert!(rows(&data, &data.reference).iter().all(|&row| row < 800));
+    }
+
+    #[test]
+    fn fit_rows_beyond_memory_are_sampled_uniformly() {
+        // A record of one number takes 4 bytes and one for its presence.
+        let data = dataset(DatasetOptions {
+            fit_bytes_max: 500,
+            ..options()
+        })
+        .unwrap();
+        assert_eq!((data.fit.rows(), data.fit_rows), (100, 700));
+        let kept = rows(&data, &data.fit);
+        let late = kept.iter().filter(|&&row| row >= 500).count();
+        assert!(
+            (25..=75).contains(&late),
+            "{late} of 100 from the later half"
+        );
+    }
 
     #[test]
     fn a_selection_sample_keeps_exactly_as_many_as_it_should() {

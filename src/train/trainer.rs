@@ -73,13 +73,12 @@ pub fn fit(
     observer: &mut dyn TrainObserver,
 ) -> Result<FitReport, TrainError> {
     let started = Instant::now();
-    let at = |step| move |source| TrainError::Tensor { step, source };
-    let mut flat = objective.parameters().to_flat().map_err(at(0))?;
+    let mut flat = objective.parameters().to_flat().map_err(tensor(0))?;
     let mut optimizer = Optimizer::new(config.optimizer, config.weight_decay, flat.len());
     let mut stopping = EarlyStopping::new(config.patience);
     let mut held_out_loss = None;
-    let mut step = 0;
-    while step < config.steps {
+    let (mut step, mut stop) = (0, false);
+    while step < config.steps && !stop {
         let rate = learning_rate(
             config.learning_rate,
             step,
@@ -87,32 +86,22 @@ pub fn fit(
             config.steps,
         );
         step += 1;
-        let loss = objective.next_batch_loss().map_err(at(step))?;
-        let gradients = loss.backward().map_err(at(step))?;
-        let loss = loss.to_scalar::<f32>().map_err(at(step))?;
-        if !loss.is_finite() {
-            let learning_rate = config.learning_rate;
-            return Err(TrainError::Diverged {
-                step,
-                loss,
-                learning_rate,
-            });
-        }
-        let mut gradient = flat_gradient(objective.parameters(), &gradients).map_err(at(step))?;
+        let (loss, mut gradient) = loss_and_gradient(objective, config, step)?;
         clip_gradient(&mut gradient, config.gradient_norm_max);
         optimizer.step(&mut flat, &gradient, rate);
-        objective.parameters().set_flat(&flat).map_err(at(step))?;
+        objective
+            .parameters()
+            .set_flat(&flat)
+            .map_err(tensor(step))?;
 
         let look = step % config.evaluate_every_steps == 0 || step == config.steps;
-        let mut stop = false;
         if look {
-            let held_out = objective.held_out_loss().map_err(at(step))?;
+            let held_out = objective.held_out_loss().map_err(tensor(step))?;
             stop = stopping.look(step, held_out, || flat.clone());
             held_out_loss = Some(held_out);
         }
-        let rows = step * config.batch_rows;
+        let (steps, rows) = (config.steps, step * config.batch_rows);
         let seconds = started.elapsed().as_secs_f64();
-        let steps = config.steps;
         observer.progress(&Progress {
             step,
             steps,
@@ -122,21 +111,14 @@ pub fn fit(
             held_out_loss,
             look,
         });
-        if stop {
-            break;
-        }
     }
-    let learning_rate = config.learning_rate;
-    let diverged = TrainError::Diverged {
-        step,
-        loss: f32::NAN,
-        learning_rate,
-    };
-    let best = stopping.into_best().ok_or(diverged)?;
+    let best = stopping
+        .into_best()
+        .ok_or(diverged(step, f32::NAN, config))?;
     objective
         .parameters()
         .set_flat(&best.parameters)
-        .map_err(at(step))?;
+        .map_err(tensor(step))?;
     Ok(FitReport {
         steps: step,
         best_step: best.step,
@@ -145,6 +127,34 @@ pub fn fit(
         parameters: best.parameters.len(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// The loss of the next batch and its gradient in the parameters' order.
+fn loss_and_gradient(
+    objective: &mut impl Objective,
+    config: &TrainingConfig,
+    step: usize,
+) -> Result<(f32, Vec<f32>), TrainError> {
+    let loss = objective.next_batch_loss().map_err(tensor(step))?;
+    let gradients = loss.backward().map_err(tensor(step))?;
+    let loss = loss.to_scalar::<f32>().map_err(tensor(step))?;
+    if !loss.is_finite() {
+        return Err(diverged(step, loss, config));
+    }
+    let gradient = flat_gradient(objective.parameters(), &gradients).map_err(tensor(step))?;
+    Ok((loss, gradient))
+}
+
+fn tensor(step: usize) -> impl FnOnce(candle_core::Error) -> TrainError {
+    move |source| TrainError::Tensor { step, source }
+}
+
+fn diverged(step: usize, loss: f32, config: &TrainingConfig) -> TrainError {
+    TrainError::Diverged {
+        step,
+        loss,
+        learning_rate: config.learning_rate,
+    }
 }
 
 /// The gradients one after the other in the parameters' order; zero where a parameter was not used.

@@ -9,7 +9,14 @@
 // The rig itself: that the broker is a real one, and that what it reports can be believed.
 mod kafka_rig;
 
+// Delivery: every record once, whatever happens to transactions, instances and single records.
+mod exactly_once;
+
 // The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
 mod verbs;
+
+// The daemon itself: the binary with a trained model between Kafka and HTTP, killed, drained, fed
+// with bad records and misconfigured.
+mod serve;
 
 mod support;

@@ -151,116 +151,174 @@ fn absent_and_null_are_the_same() {
     assert_eq!(absent.payloads, [0]);
 }
 
+/// Text, reason, and a part of the detail.
+const BAD_TEXTS: &[(&str, FaultReason, &str)] = &[
+    ("{", FaultReason::Malformed, "line 1 column 1"),
+    ("   ", FaultReason::Malformed, "EOF"),
+    ("nul", FaultReason::Malformed, "line 1"),
+    ("42", FaultReason::Malformed, "single value"),
+    ("\"secret\"", FaultReason::Malformed, "single value"),
+    ("null", FaultReason::Malformed, "single value"),
+    (r#"[{"count": 1}]"#, FaultReason::Malformed, "array"),
+    (
+        r#"{"count": 1}{"count": 2}"#,
+        FaultReason::Malformed,
+        "trailing",
+    ),
+    (r#"{"count": 1} x"#, FaultReason::Malformed, "trailing"),
+    (r#"{"count": 1,}"#, FaultReason::Malformed, "trailing comma"),
+    (r#"{"count": NaN}"#, FaultReason::Malformed, "line 1"),
+    (r#"{"count": Infinity}"#, FaultReason::Malformed, "line 1"),
+    (r#"{"count": -Infinity}"#, FaultReason::Malformed, "line 1"),
+    (
+        r#"{"count": 1e999}"#,
+        FaultReason::Malformed,
+        "out of range",
+    ),
+    (
+        r#"{"unknown": 1e999, "count": 1}"#,
+        FaultReason::Malformed,
+        "out of range",
+    ),
+    (
+        r#"{"unknown": NaN, "count": 1}"#,
+        FaultReason::Malformed,
+        "line 1",
+    ),
+    (r#"{"count": 01}"#, FaultReason::Malformed, "line 1"),
+    (
+        r#"{"count": 1, "count": 1}"#,
+        FaultReason::Malformed,
+        "`count` comes twice",
+    ),
+    (
+        r#"{"count": 1, "\u0063ount": 2}"#,
+        FaultReason::Malformed,
+        "`count` comes twice",
+    ),
+    (
+        r#"{"card": {"country": "a", "country": "a"}}"#,
+        FaultReason::Malformed,
+        "`country` comes twice",
+    ),
+    (
+        r#"{"card": {}, "card": {}}"#,
+        FaultReason::Malformed,
+        "`card` comes twice",
+    ),
+    (
+        r#"{"u": 1, "count": 1, "u": 2}"#,
+        FaultReason::Malformed,
+        "key twice",
+    ),
+    (
+        r#"{"count": 1, "u": [{"v": 1, "w": 2, "v": 3}]}"#,
+        FaultReason::Malformed,
+        "key twice",
+    ),
+    (
+        r#"{"count": 1, "u": "\ud800"}"#,
+        FaultReason::Malformed,
+        "line 1",
+    ),
+    (
+        "{\"count\": 1, \"u\": \"\t\"}",
+        FaultReason::Malformed,
+        "control character",
+    ),
+    (
+        r#"{"count": "1"}"#,
+        FaultReason::WrongType,
+        "field `count`: expected a number, found text \"1\"",
+    ),
+    (r#"{"count": true}"#, FaultReason::WrongType, "found true"),
+    (
+        r#"{"count": {}}"#,
+        FaultReason::WrongType,
+        "found an object",
+    ),
+    (
+        r#"{"count": [1]}"#,
+        FaultReason::WrongType,
+        "found an array",
+    ),
+    (
+        r#"{"amount": "12,5"}"#,
+        FaultReason::WrongType,
+        "field `amount`",
+    ),
+    (
+        r#"{"amount": "1e999"}"#,
+        FaultReason::WrongType,
+        "field `amount`",
+    ),
+    (
+        r#"{"merchant": "mmm", "present": 1}"#,
+        FaultReason::WrongType,
+        "expected true or false, found 1",
+    ),
+    (
+        r#"{"present": "true"}"#,
+        FaultReason::WrongType,
+        "field `present`",
+    ),
+    (
+        r#"{"card": {"country": 1.5}}"#,
+        FaultReason::WrongType,
+        "field `country`",
+    ),
+    (
+        r#"{"card": "NA"}"#,
+        FaultReason::WrongType,
+        "field `country`",
+    ),
+    (
+        r#"{"card": [{"country": "NA"}]}"#,
+        FaultReason::WrongType,
+        "field `country`",
+    ),
+    (
+        r#"{"count": 1, "at": "yesterday"}"#,
+        FaultReason::WrongType,
+        "field `hour`",
+    ),
+    (
+        r#"{"count": 1, "at": 1530446400}"#,
+        FaultReason::WrongType,
+        "integers need a `unit`",
+    ),
+    (r#"{"tick": 1.5}"#, FaultReason::WrongType, "field `tick`"),
+    (
+        r#"{"tick": 9223372036854775807}"#,
+        FaultReason::WrongType,
+        "0000 to 9999",
+    ),
+    (
+        r#"{"count": 1, "id": 1.5}"#,
+        FaultReason::WrongType,
+        "field `id`",
+    ),
+    (
+        r#"{"count": 1, "fraud": 2}"#,
+        FaultReason::WrongType,
+        "expected 0, 1, true or false, found 2",
+    ),
+    (
+        r#"{"count": "x", "u": 1e999}"#,
+        FaultReason::Malformed,
+        "out of range",
+    ),
+    (
+        r#"{"id": "a", "fraud": 0}"#,
+        FaultReason::EmptyRecord,
+        "no feature",
+    ),
+    ("{}", FaultReason::EmptyRecord, "no feature"),
+];
+
 #[test]
 fn bad_texts_have_their_reason() {
-    use FaultReason::{EmptyRecord, Malformed, WrongType};
-    for (text, reason, detail) in [
-        ("{", Malformed, "line 1 column 1"),
-        ("   ", Malformed, "EOF"),
-        ("nul", Malformed, "line 1"),
-        ("42", Malformed, "single value"),
-        ("\"secret\"", Malformed, "single value"),
-        ("null", Malformed, "single value"),
-        (r#"[{"count": 1}]"#, Malformed, "array"),
-        (r#"{"count": 1}{"count": 2}"#, Malformed, "trailing"),
-        (r#"{"count": 1} x"#, Malformed, "trailing"),
-        (r#"{"count": 1,}"#, Malformed, "trailing comma"),
-        (r#"{"count": NaN}"#, Malformed, "line 1"),
-        (r#"{"count": Infinity}"#, Malformed, "line 1"),
-        (r#"{"count": -Infinity}"#, Malformed, "line 1"),
-        (r#"{"count": 1e999}"#, Malformed, "out of range"),
-        (
-            r#"{"unknown": 1e999, "count": 1}"#,
-            Malformed,
-            "out of range",
-        ),
-        (r#"{"unknown": NaN, "count": 1}"#, Malformed, "line 1"),
-        (r#"{"count": 01}"#, Malformed, "line 1"),
-        (
-            r#"{"count": 1, "count": 1}"#,
-            Malformed,
-            "`count` comes twice",
-        ),
-        (
-            r#"{"count": 1, "\u0063ount": 2}"#,
-            Malformed,
-            "`count` comes twice",
-        ),
-        (
-            r#"{"card": {"country": "a", "country": "a"}}"#,
-            Malformed,
-            "`country` comes twice",
-        ),
-        (
-            r#"{"card": {}, "card": {}}"#,
-            Malformed,
-            "`card` comes twice",
-        ),
-        (r#"{"u": 1, "count": 1, "u": 2}"#, Malformed, "key twice"),
-        (
-            r#"{"count": 1, "u": [{"v": 1, "w": 2, "v": 3}]}"#,
-            Malformed,
-            "key twice",
-        ),
-        (r#"{"count": 1, "u": "\ud800"}"#, Malformed, "line 1"),
-        (
-            "{\"count\": 1, \"u\": \"\t\"}",
-            Malformed,
-            "control character",
-        ),
-        (
-            r#"{"count": "1"}"#,
-            WrongType,
-            "field `count`: expected a number, found text \"1\"",
-        ),
-        (r#"{"count": true}"#, WrongType, "found true"),
-        (r#"{"count": {}}"#, WrongType, "found an object"),
-        (r#"{"count": [1]}"#, WrongType, "found an array"),
-        (r#"{"amount": "12,5"}"#, WrongType, "field `amount`"),
-        (r#"{"amount": "1e999"}"#, WrongType, "field `amount`"),
-        (
-            r#"{"merchant": "mmm", "present": 1}"#,
-            WrongType,
-            "expected true or false, found 1",
-        ),
-        (r#"{"present": "true"}"#, WrongType, "field `present`"),
-        (
-            r#"{"card": {"country": 1.5}}"#,
-            WrongType,
-            "field `country`",
-        ),
-        (r#"{"card": "NA"}"#, WrongType, "field `country`"),
-        (
-            r#"{"card": [{"country": "NA"}]}"#,
-            WrongType,
-            "field `country`",
-        ),
-        (
-            r#"{"count": 1, "at": "yesterday"}"#,
-            WrongType,
-            "field `hour`",
-        ),
-        (
-            r#"{"count": 1, "at": 1530446400}"#,
-            WrongType,
-            "integers need a `unit`",
-        ),
-        (r#"{"tick": 1.5}"#, WrongType, "field `tick`"),
-        (
-            r#"{"tick": 9223372036854775807}"#,
-            WrongType,
-            "0000 to 9999",
-        ),
-        (r#"{"count": 1, "id": 1.5}"#, WrongType, "field `id`"),
-        (
-            r#"{"count": 1, "fraud": 2}"#,
-            WrongType,
-            "expected 0, 1, true or false, found 2",
-        ),
-        (r#"{"count": "x", "u": 1e999}"#, Malformed, "out of range"),
-        (r#"{"id": "a", "fraud": 0}"#, EmptyRecord, "no feature"),
-        ("{}", EmptyRecord, "no feature"),
-    ] {
+    for &(text, reason, detail) in BAD_TEXTS {
         let found = fault(text);
         assert_eq!(found.reason, reason, "{text}: {}", found.detail);
         assert!(found.detail.contains(detail), "{text}: {}", found.detail);

@@ -2,7 +2,7 @@
 
 use crate::model::ops::math::{exp, log_sum_exp, sigmoid, softplus};
 
-/// -log softmax(logits)[class]; adds `weight` times its gradient to `gradient`.
+/// -log of the probability that softmax(logits) gives to `class`; adds `weight` times its gradient to `gradient`.
 pub fn categorical(logits: &[f32], class: usize, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
     let log_norm = log_sum_exp(logits);
     if let Some(gradient) = gradient {

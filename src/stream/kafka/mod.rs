@@ -1,5 +1,112 @@
-//! What speaks to Kafka and to what stands beside it.
+//! Kafka behind the traits of the stream: the only place that knows librdkafka.
+//!
+//! A [`KafkaConnector`] opens sessions: a consumer of the group and the producer that commits for it. Every error of the
+//! client becomes a `DeliveryFault` in `faults`, and its log lines go through `tracing`, secrets blotted out.
 
+mod client;
+pub mod embedded;
+mod faults;
 mod registry;
+mod sink;
+mod source;
+mod statistics;
+pub mod topics;
 
 pub use registry::{Registry, RegistryConfig, RegistryConfigError, Secret};
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use self::embedded::EmbeddedBroker;
+use self::sink::KafkaSink;
+use self::source::KafkaSource;
+use super::config::{Mode, StreamConfig};
+use super::fault::DeliveryFault;
+use super::refusal::SendOptions;
+use super::sink::Connector;
+
+/// Partitions that the in-process broker gives an input topic: enough to see several at work.
+const EMBEDDED_PARTITIONS: i32 = 4;
+
+/// Opens sessions with a cluster.
+#[derive(Debug)]
+pub struct KafkaConnector {
+    config: StreamConfig,
+    /// The cluster's own address, where it is the in-process one.
+    bootstrap_servers: String,
+    /// Lives as long as the connector.
+    _embedded: Option<EmbeddedBroker>,
+}
+
+impl KafkaConnector {
+    /// A connector to the configured cluster; starts the in-process broker if that is the one. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`DeliveryFault::Impossible`] if the in-process broker cannot be started.
+    pub fn new(config: &StreamConfig) -> Result<Self, DeliveryFault> {
+        let embedded = if config.kafka.is_embedded() {
+            warn!(
+                "embedded broker: records live in this process only, and delivery is at_least_once, because transactions \
+                 of librdkafka's in-process broker commit and hide nothing"
+            );
+            let topics = config.kafka.input_topics.iter();
+            let topics: Vec<_> = topics
+                .map(|topic| (topic.clone(), EMBEDDED_PARTITIONS))
+                .collect();
+            Some(EmbeddedBroker::start(topics)?)
+        } else {
+            None
+        };
+        let bootstrap_servers = embedded
+            .as_ref()
+            .map_or(
+                &config.kafka.bootstrap_servers[..],
+                EmbeddedBroker::bootstrap_servers,
+            )
+            .to_owned();
+        Ok(Self {
+            config: config.clone(),
+            bootstrap_servers,
+            _embedded: embedded,
+        })
+    }
+
+    /// `host:port,...` of the cluster, the in-process one's too.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+}
+
+impl Connector for KafkaConnector {
+    type Source = KafkaSource;
+    type Sink = KafkaSink;
+
+    fn open(&mut self, options: SendOptions) -> Result<(KafkaSource, KafkaSink), DeliveryFault> {
+        let consumer = source::consumer(&self.config.kafka, &self.bootstrap_servers)?;
+        let consumer = Arc::new(consumer);
+        // The producer comes first: it completes or aborts what an earlier one left, so that the offsets from which the
+        // consumer starts are final.
+        let source = KafkaSource::new(Arc::clone(&consumer), &self.config.kafka);
+        let sink = match self.config.delivery.mode {
+            Mode::ExactlyOnce => {
+                let id = self.config.kafka.transactional_id();
+                info!(transactional_id = id, "transactions begin");
+                KafkaSink::transactional(
+                    &self.config.kafka,
+                    &self.bootstrap_servers,
+                    options,
+                    consumer,
+                )?
+            }
+            Mode::AtLeastOnce => KafkaSink::acknowledged(
+                &self.config.kafka,
+                &self.bootstrap_servers,
+                options,
+                consumer,
+            )?,
+        };
+        source.subscribe()?;
+        Ok((source, sink))
+    }
+}

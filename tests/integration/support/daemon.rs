@@ -185,12 +185,29 @@ impl Drop for Daemon {
 /// # Errors
 /// When there is no answer: nobody listens, or not in time.
 pub fn http_get(url: &str) -> Result<(u16, String), String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    answer(http_agent().get(url).call())
+}
+
+/// Status and body of a POST; an answer of any status is an answer.
+///
+/// # Errors
+/// As [`http_get`].
+pub fn http_post(url: &str, body: &[u8]) -> Result<(u16, String), String> {
+    answer(http_agent().post(url).send(body))
+}
+
+fn http_agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
         .timeout_global(Some(HTTP_TIMEOUT))
         .http_status_as_error(false)
         .build()
-        .into();
-    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+        .into()
+}
+
+fn answer(
+    outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(u16, String), String> {
+    let mut response = outcome.map_err(|error| error.to_string())?;
     let status = response.status().as_u16();
     let body = response
         .body_mut()

@@ -6,6 +6,7 @@
 //! so that a record too many shows as clearly as one too few.
 
 use super::kafka_broker::Broker;
+use super::poll_until;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
@@ -289,7 +290,12 @@ impl Broker {
         for partition in partitions_of(&consumer, topic) {
             asked.add_partition(topic, partition);
         }
-        let committed = consumer.committed_offsets(asked, REQUEST_PATIENCE);
+        // The first group of a new cluster finds its coordinator still loading.
+        let committed = poll_until(REQUEST_PATIENCE, || {
+            consumer
+                .committed_offsets(asked.clone(), REQUEST_PATIENCE)
+                .ok()
+        });
         let committed = committed.expect("the group's coordinator to answer");
         let offsets =
             committed
@@ -300,6 +306,17 @@ impl Broker {
                     _ => None,
                 });
         offsets.collect()
+    }
+
+    /// Something to ask again and again how far a topic has grown.
+    #[track_caller]
+    pub fn watch_growth(&self, topic: &str) -> TopicGrowth {
+        let (consumer, partitions) = self.reader(topic, Isolation::ReadUncommitted);
+        TopicGrowth {
+            topic: topic.to_owned(),
+            consumer,
+            partitions,
+        }
     }
 
     /// A consumer outside every group, at the start of all partitions, and those partitions.
@@ -326,6 +343,29 @@ impl Broker {
         }
         consumer.assign(&assignment).expect("an assignment");
         (consumer, partitions)
+    }
+}
+
+/// How far a topic has grown: cheap to ask, so that a test can act in the middle of things.
+pub struct TopicGrowth {
+    topic: String,
+    consumer: BaseConsumer,
+    partitions: BTreeSet<i32>,
+}
+
+impl TopicGrowth {
+    /// How many offsets the topic has given out, over all partitions: records of open and aborted
+    /// transactions, and the marks that end transactions, count.
+    #[track_caller]
+    pub fn offsets_given(&self) -> i64 {
+        let end = |&partition: &i32| {
+            let (_, end) = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, REQUEST_PATIENCE)
+                .expect("watermarks");
+            end
+        };
+        self.partitions.iter().map(end).sum()
     }
 }
 

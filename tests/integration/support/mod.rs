@@ -11,6 +11,10 @@ pub mod kafka_topics;
 /// The daemon, or any other program, as a child process, and its HTTP endpoints.
 pub mod daemon;
 
+/// The stream inside this process, with a scorer that is easy to follow and commits that go wrong on
+/// demand.
+pub mod stream_instance;
+
 /// Ends children and removes folders even where this process is killed.
 mod leash;
 

@@ -1,0 +1,75 @@
+//! `maskwatch check`: is this configuration one that `serve` would run on? Nothing is bound or connected to.
+
+use super::args::CheckArguments;
+use super::report::{budget_line, print};
+use super::train_config::load_config;
+use crate::artifact::{Detector, MANIFEST};
+use crate::config::{Config, TrainSection};
+use crate::features::ParquetSource;
+use crate::schema::Schema;
+use crate::stream::config::InputConfig;
+use crate::stream::decoder::decoder;
+use std::process::ExitCode;
+
+/// Runs the verb.
+///
+/// # Errors
+/// Bad configuration or schema (64), a bad bundle or bad training files (65).
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&arguments.config)?;
+    let kafka = &config.stream.kafka;
+    let mut text = format!(
+        "{}: ok\n\
+         kafka: {} as {} ({:?})\n\
+         input: {} ({})\n",
+        arguments.config.display(),
+        kafka.bootstrap_servers,
+        kafka.transactional_id(),
+        config.stream.delivery.mode,
+        kafka.input_topics.join(", "),
+        format_name(&config.stream.input),
+    );
+    if config.model_dir.join(MANIFEST).exists() {
+        // All of it, as serve does: a manifest may be sound while the weights beside it are not.
+        let detector = Detector::load(&config.model_dir)?;
+        decoder(&config.stream.input, detector.schema())?;
+        text += &format!(
+            "model: {} in {}\n",
+            detector.model_id(),
+            config.model_dir.display()
+        );
+        text += &format!(
+            "{}\n",
+            budget_line(
+                detector.calibration_rows(),
+                config.stream.alerts.budget.share()
+            )
+        );
+    } else if let Some(section) = &config.train {
+        check_training(section)?;
+        text += "model: none yet, serve trains one first\n";
+    } else {
+        text += &format!(
+            "warning: no bundle in {} and no [train] section: serve would refuse\n",
+            config.model_dir.display()
+        );
+    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format_name(input: &InputConfig) -> &'static str {
+    match input {
+        InputConfig::Json => "JSON",
+        InputConfig::AvroRegistry { .. } => "Avro, schemas from a registry",
+        InputConfig::AvroFiles(_) => "Avro, schemas from files",
+    }
+}
+
+fn check_training(section: &TrainSection) -> anyhow::Result<()> {
+    let schema = Schema::load(&section.schema)?;
+    if let Some(path) = &section.config {
+        load_config(path)?;
+    }
+    Ok(ParquetSource::open(&section.data)?.check(&schema)?)
+}

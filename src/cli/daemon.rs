@@ -1,0 +1,316 @@
+//! The daemon, put together: start-up and drain in one readable order.
+//!
+//! ```text
+//! listen -> (train) -> load the bundle -> scoring thread -> stream thread ... signal ... drain -> HTTP ends
+//! ```
+//!
+//! HTTP answers from the first step on: `/healthz` at once, `/readyz` when there is a model and a share of the
+//! partitions. Used by `serve` and, with the in-process broker, by `demo`.
+
+use super::exit::ConfigFaults;
+use super::train_config::load_config;
+use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
+use crate::config::{Config, TrainSection};
+use crate::features::ParquetSource;
+use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
+use crate::schema::Schema;
+use crate::stream::config::StreamConfig;
+use crate::stream::decoder::decoder;
+use crate::stream::delivery::{self, Shared};
+use crate::stream::fault::StreamError;
+use crate::stream::kafka::KafkaConnector;
+use crate::stream::scoring::{self, ScoringClient};
+use crate::stream::shutdown::Shutdown;
+use crate::stream::worker::{Worker, WorkerOptions};
+use crate::telemetry::{Metrics, Readiness, TrainingGauges};
+use anyhow::{Context, anyhow};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+/// Threads of the HTTP server: it parses and waits; scoring has a thread of its own.
+const HTTP_THREADS: usize = 2;
+
+/// A running daemon.
+pub struct Daemon {
+    http: HttpServer,
+    runtime: Runtime,
+    stream: JoinHandle<Result<(), StreamError>>,
+    scoring: JoinHandle<()>,
+    readiness: Arc<Readiness>,
+    shutdown: Shutdown,
+    bootstrap_servers: String,
+}
+
+/// HTTP, listening.
+struct HttpServer {
+    /// Ends the server when it becomes true or is dropped.
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    address: SocketAddr,
+}
+
+impl HttpServer {
+    fn start(runtime: &Runtime, listen: SocketAddr, state: HttpState) -> anyhow::Result<Self> {
+        let listener = runtime.block_on(http::bind(listen))?;
+        let address = listener
+            .local_addr()
+            .context("the address that HTTP listens on")?;
+        let (stop, mut stopped) = watch::channel(false);
+        let task = runtime.spawn(http::run(listener, state, async move {
+            // An error means that the daemon is gone: stop as well.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            stop,
+            task,
+            address,
+        })
+    }
+}
+
+/// The scoring client, once there is one: HTTP listens before the model is loaded.
+#[derive(Default)]
+struct LateScorer(OnceLock<ScoringClient>);
+
+impl RecordScorer for LateScorer {
+    fn submit(
+        &self,
+        records: Vec<Vec<u8>>,
+    ) -> Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError> {
+        match self.0.get() {
+            Some(client) => client.submit(records),
+            None => Err(SubmitError::Unavailable),
+        }
+    }
+}
+
+impl Daemon {
+    /// Starts everything; trains first if there is no bundle and the configuration says how.
+    ///
+    /// # Errors
+    /// An address that is taken, a bundle that is refused, a budget that it cannot reach (64), a training that fails.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        let readiness = Arc::new(Readiness::default());
+        let shutdown = Shutdown::new();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(HTTP_THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .context("cannot start the threads of HTTP")?;
+
+        let scorer = Arc::new(LateScorer::default());
+        let state = HttpState::new(
+            Arc::clone(&metrics),
+            Arc::clone(&readiness),
+            Arc::clone(&scorer) as Arc<dyn RecordScorer>,
+            Limits::default(),
+        );
+        let http = HttpServer::start(&runtime, config.listen, state)?;
+        let training = Arc::new(AtomicBool::new(false));
+        drain_on_signals(&runtime, &shutdown, &training)?;
+
+        let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
+        metrics.set_model(
+            detector.model_id(),
+            detector.created_at_unix_s(),
+            detector
+                .schema()
+                .features()
+                .map(|field| field.name.as_str()),
+        );
+        metrics.set_alert_budget(config.stream.alerts.budget.share());
+        let worker = worker(&config.stream, &detector, &metrics)?;
+        let (mut link, client, scoring) = scoring::start(worker)?;
+        let _ = scorer.0.set(client);
+        readiness.model_loaded(detector.model_id());
+        tracing::info!(model_id = detector.model_id(), "model loaded");
+
+        let mut connector = KafkaConnector::new(&config.stream)?;
+        let bootstrap_servers = connector.bootstrap_servers().to_owned();
+        let shared = Shared {
+            config: config.stream,
+            metrics,
+            readiness: Arc::clone(&readiness),
+            shutdown: shutdown.clone(),
+        };
+        let stream = std::thread::Builder::new()
+            .name("stream".to_owned())
+            .spawn(move || delivery::run(&mut connector, &mut link, &shared))
+            .context("cannot start the stream's thread")?;
+        Ok(Self {
+            http,
+            runtime,
+            stream,
+            scoring,
+            readiness,
+            shutdown,
+            bootstrap_servers,
+        })
+    }
+
+    /// `host:port,...` of the cluster, the in-process one's too.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// Where HTTP listens.
+    pub fn address(&self) -> SocketAddr {
+        self.http.address
+    }
+
+    /// Asks the daemon to drain; clones share the request.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Whether there is a model and a share of the partitions, and all goes well.
+    pub fn is_ready(&self) -> bool {
+        self.readiness.report().ready
+    }
+
+    /// Whether the stream has ended, by itself or because it was asked to.
+    pub fn has_ended(&self) -> bool {
+        self.stream.is_finished()
+    }
+
+    /// Waits until the stream has ended, then ends everything else.
+    ///
+    /// # Errors
+    /// Why the stream ended, if nobody asked it to.
+    pub fn join(self) -> anyhow::Result<()> {
+        let ended = self.stream.join();
+        self.readiness.stopping();
+        // Nobody is left to receive only if HTTP has ended already.
+        let _ = self.http.stop.send(true);
+        let http = self.runtime.block_on(self.http.task);
+        // The scorer's last client went with HTTP's state.
+        let scoring = self.scoring.join();
+        let stream = ended.map_err(|_| anyhow!("the stream's thread panicked"))?;
+        stream?;
+        http.context("the HTTP server failed")?;
+        scoring.map_err(|_| anyhow!("the scoring thread panicked"))
+    }
+}
+
+/// The configured bundle, trained first if it is not there.
+fn load_or_train(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    training: &AtomicBool,
+) -> anyhow::Result<Detector> {
+    let dir = &config.model_dir;
+    if !dir.join(MANIFEST).exists() {
+        let Some(section) = &config.train else {
+            let fault = "no bundle there, and no [train] section to make one".to_owned();
+            return Err(ConfigFaults::new(dir, vec![fault]).into());
+        };
+        training.store(true, Ordering::Release);
+        train(section, dir, metrics)?;
+        training.store(false, Ordering::Release);
+    }
+    let detector = Detector::load(dir)?;
+    let alerts = config.stream.alerts;
+    if !detector.attains(alerts.budget) && !alerts.allow_unattainable_budget {
+        let fault = format!(
+            "alerts.budget = {} can never be reached: with {} calibration rows the smallest p-value is {:.2e}; raise the \
+             budget, train on more rows, or set alerts.allow_unattainable_budget = true",
+            alerts.budget.share(),
+            detector.calibration_rows(),
+            detector.scorer().conformal().smallest_p_value()
+        );
+        return Err(ConfigFaults::new(dir, vec![fault]).into());
+    }
+    Ok(detector)
+}
+
+fn train(section: &TrainSection, out: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
+    let schema = Schema::load(&section.schema)?;
+    let config = match &section.config {
+        Some(path) => load_config(path)?,
+        None => TrainConfig::default(),
+    };
+    let source = ParquetSource::open(&section.data)?;
+    source.check(&schema)?;
+    let recipe = Recipe {
+        source: &source,
+        schema: &schema,
+        config: &config,
+        seed: section.seed,
+        exclude_labelled: false,
+        out,
+    };
+    let (manifest, run) = learn(&recipe, &mut TrainingGauges::new(Arc::clone(metrics)))?;
+    tracing::info!(
+        model_id = manifest.model_id,
+        seconds = run.seconds,
+        "trained"
+    );
+    Ok(())
+}
+
+fn worker(
+    config: &StreamConfig,
+    detector: &Arc<Detector>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Worker> {
+    let schema = detector.schema();
+    let decoder = decoder(&config.input, schema)?;
+    let options = WorkerOptions {
+        alerts: config.alerts,
+        emit: config.delivery.emit,
+        tombstones: config.delivery.tombstones,
+        outputs: config.kafka.outputs.clone(),
+    };
+    let scorer = Arc::clone(detector) as Arc<dyn crate::stream::worker::RecordScorer>;
+    Ok(Worker::new(
+        scorer,
+        decoder,
+        schema,
+        options,
+        Arc::clone(metrics),
+    ))
+}
+
+/// The first SIGTERM or SIGINT asks for a drain, a second one ends the process at once; so does the first during
+/// training, which has nothing to drain and leaves nothing behind but a temporary folder.
+fn drain_on_signals(
+    runtime: &Runtime,
+    shutdown: &Shutdown,
+    training: &Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let _inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let (shutdown, training) = (shutdown.clone(), Arc::clone(training));
+    runtime.spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if training.load(Ordering::Acquire) {
+                tracing::warn!(
+                    signal = name,
+                    "stopped during training, no bundle was written"
+                );
+                std::process::exit(0);
+            }
+            if shutdown.is_requested() {
+                tracing::warn!(signal = name, "stopped without waiting for the drain");
+                std::process::exit(1);
+            }
+            tracing::info!(signal = name, "draining");
+            shutdown.request();
+        }
+    });
+    Ok(())
+}

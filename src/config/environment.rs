@@ -1,0 +1,105 @@
+//! Variables `MASKWATCH__SECTION__KEY` laid over the configuration file.
+//!
+//! A value that reads as TOML (a number, `true`, an array, text in quotes) is taken as such; anything else is text as it
+//! stands.
+
+use toml::{Table, Value};
+
+const PREFIX: &str = "MASKWATCH__";
+
+/// A variable that sets a key: section, key, value.
+#[derive(Debug, PartialEq)]
+pub struct Override {
+    name: String,
+    path: Vec<String>,
+    value: Value,
+}
+
+/// The overrides among the variables, sorted by name, so that errors do not depend on the environment's order.
+pub fn overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
+    let mut overrides: Vec<Override> = variables
+        .filter_map(|(name, text)| {
+            let path = name
+                .strip_prefix(PREFIX)?
+                .split("__")
+                .map(str::to_lowercase)
+                .collect();
+            Some(Override {
+                path,
+                value: value_of(&text),
+                name,
+            })
+        })
+        .collect();
+    overrides.sort_by(|a, b| a.name.cmp(&b.name));
+    overrides
+}
+
+/// Lays overrides over a table.
+///
+/// # Errors
+/// Each variable that does not name a section and a key.
+pub fn apply(table: &mut Table, overrides: Vec<Override>) -> Result<(), Vec<String>> {
+    let mut faults = Vec::new();
+    for Override { name, path, value } in overrides {
+        let [section, key] = path.as_slice() else {
+            faults.push(format!("variable {name}: expected {PREFIX}SECTION__KEY"));
+            continue;
+        };
+        let section = table
+            .entry(section.clone())
+            .or_insert_with(|| Value::Table(Table::new()));
+        match section.as_table_mut() {
+            Some(section) => {
+                section.insert(key.clone(), value);
+            }
+            None => faults.push(format!(
+                "variable {name}: its section is no table in the file"
+            )),
+        }
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
+    }
+}
+
+fn value_of(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}"));
+    let value = parsed
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut t| t.remove("value"));
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_types_and_text_needs_no_quotes() {
+        assert_eq!(value_of("5"), Value::Integer(5));
+        assert_eq!(value_of("true"), Value::Boolean(true));
+        assert_eq!(
+            value_of("broker:9092"),
+            Value::String("broker:9092".to_owned())
+        );
+        assert_eq!(value_of("\"5\""), Value::String("5".to_owned()));
+        assert_eq!(
+            value_of("1\nother = 2"),
+            Value::String("1\nother = 2".to_owned())
+        );
+        assert_eq!(value_of(""), Value::String(String::new()));
+    }
+
+    #[test]
+    fn a_variable_without_section_or_key_is_a_fault() {
+        for name in ["MASKWATCH__KAFKA", "MASKWATCH__A__B__C"] {
+            let overrides = overrides([(name.to_owned(), "1".to_owned())].into_iter());
+            let faults = apply(&mut Table::new(), overrides);
+            assert!(faults.is_err_and(|faults| faults[0].contains(name)));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The sections as they are written: serde refuses unknown keys, and nothing else is checked here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::stream::kafka::Secret;
+use crate::stream::properties::RawProperty;
+
+/// `[kafka]` as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawKafka {
+    /// `host:port,...`, or `"embedded"`.
+    pub bootstrap_servers: String,
+    /// Consumer group.
+    #[serde(default)]
+    pub group_id: Option<String>,
+    /// Unique per live instance; default the host name.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// At least one.
+    pub input_topics: Vec<String>,
+    /// Gets an envelope a record.
+    #[serde(default)]
+    pub scores_topic: Option<String>,
+    /// Gets an envelope an alert.
+    #[serde(default)]
+    pub alerts_topic: Option<String>,
+    /// Gets the bad records.
+    #[serde(default)]
+    pub dead_letter_topic: Option<String>,
+    /// Passed through to librdkafka.
+    #[serde(default)]
+    pub properties: BTreeMap<String, RawProperty>,
+}
+
+/// `[input]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawInput {
+    /// `"json"` or `"avro"`.
+    pub format: Format,
+    /// The registry of Avro writer schemas, without credentials.
+    pub schema_registry_url: Option<String>,
+    /// User of its basic authentication; a text or a reference.
+    pub schema_registry_user: Option<String>,
+    /// Password of its basic authentication; a text or a reference, never printed.
+    pub schema_registry_password: Option<Secret>,
+    /// Instead of a registry: the file of each Confluent schema id.
+    pub schema_files: BTreeMap<String, PathBuf>,
+}
+
+/// `[delivery]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawDelivery {
+    /// `"exactly_once"` or `"at_least_once"`.
+    pub mode: Mode,
+    /// What the scores topic gets.
+    pub emit: Emit,
+    /// Milliseconds between commits.
+    pub transaction_interval_ms: Option<u64>,
+    /// Milliseconds that a drain may take.
+    pub drain_timeout_ms: Option<u64>,
+    /// Bytes of a bad payload that are kept.
+    pub dead_letter_bytes_max: Option<usize>,
+    /// What becomes of a null payload.
+    pub tombstones: Tombstones,
+}
+
+/// `[batch]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawBatch {
+    /// Records a batch.
+    pub rows_max: Option<usize>,
+    /// Milliseconds that a record may wait for others.
+    pub deadline_ms: Option<u64>,
+}
+
+/// `[alerts]` as written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAlerts {
+    /// Share of normal records that may be flagged.
+    pub budget: Option<f64>,
+    /// Which records get reasons.
+    pub reasons: ReasonsFor,
+    /// Reasons a record at most.
+    pub reasons_max: Option<usize>,
+    /// Accept a budget below the smallest p-value of the model.
+    pub allow_unattainable_budget: bool,
+}
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One JSON object a message.
+    #[default]
+    Json,
+    /// Avro in Confluent framing.
+    Avro,
+}
+
+/// What a crash may do to outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Outputs and offsets commit in one Kafka transaction.
+    #[default]
+    ExactlyOnce,
+    /// Offsets after delivery reports: an output may come twice.
+    AtLeastOnce,
+}
+
+/// What the scores topic gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Emit {
+    /// Every scored record.
+    #[default]
+    All,
+    /// Alerts only.
+    Alerts,
+}
+
+/// What becomes of a message with a null payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tombstones {
+    /// It is bad data.
+    #[default]
+    DeadLetter,
+    /// It is passed over.
+    Skip,
+}
+
+/// Which records get reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonsFor {
+    /// Alerts.
+    #[default]
+    Alerts,
+    /// Every scored record.
+    All,
+}

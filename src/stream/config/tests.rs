@@ -1,0 +1,175 @@
+//! What a configuration may say, what it may not, and what it means where it says nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+use super::*;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    kafka: RawKafka,
+    #[serde(default)]
+    input: RawInput,
+    #[serde(default)]
+    delivery: RawDelivery,
+    #[serde(default)]
+    batch: RawBatch,
+    #[serde(default)]
+    alerts: RawAlerts,
+}
+
+const KAFKA: &str = "[kafka]\nbootstrap_servers = \"b:9092\"\ninput_topics = [\"payments\"]\n";
+
+fn check(text: &str) -> Result<StreamConfig, Vec<String>> {
+    let file: File = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
+    let File {
+        kafka,
+        input,
+        delivery,
+        batch,
+        alerts,
+    } = file;
+    RawStream {
+        kafka,
+        input,
+        delivery,
+        batch,
+        alerts,
+    }
+    .check()
+    .map_err(|faults| faults.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let config = check(KAFKA).unwrap();
+    assert_eq!(config.delivery.mode, Mode::ExactlyOnce);
+    assert_eq!(
+        config.delivery.transaction_interval,
+        Duration::from_millis(100)
+    );
+    assert_eq!(config.batch.rows_max, DEFAULT_ROWS_MAX);
+    assert_eq!(config.kafka.group_id, "maskwatch");
+    assert!(!config.kafka.instance_id.is_empty());
+    assert_eq!(config.kafka.transaction_timeout(), Duration::from_secs(15));
+    assert_eq!(config.kafka.outputs, OutputTopics::default());
+}
+
+#[test]
+fn an_unknown_key_is_refused() {
+    for section in ["kafka", "input", "delivery", "batch", "alerts"] {
+        let text = match section {
+            "kafka" => format!("{KAFKA}colour = 1\n"),
+            other => format!("{KAFKA}[{other}]\ncolour = 1\n"),
+        };
+        let faults = check(&text).unwrap_err();
+        assert!(faults[0].contains("colour"), "{section}: {faults:?}");
+    }
+}
+
+#[test]
+fn all_faults_are_reported_at_once_with_their_keys() {
+    let text = r#"
+        [kafka]
+        bootstrap_servers = " "
+        input_topics = ["a", "a", "b c"]
+        instance_id = ""
+        scores_topic = "a"
+        alerts_topic = "out"
+        dead_letter_topic = "out"
+        [kafka.properties]
+        "isolation.level" = "read_uncommitted"
+        [input]
+        schema_registry_url = "http://r"
+        [delivery]
+        transaction_interval_ms = 8000
+        drain_timeout_ms = 0
+        [batch]
+        rows_max = 0
+        [alerts]
+        budget = nan
+        reasons_max = 0
+    "#;
+    let faults = check(text).unwrap_err();
+    for part in [
+        "kafka.bootstrap_servers",
+        "\"a\" is named twice",
+        "\"b c\"",
+        "kafka.instance_id",
+        "kafka.scores_topic: \"a\" is an input topic",
+        "topics of their own",
+        "isolation.level",
+        "input.format: \"json\"",
+        "delivery.transaction_interval_ms: 8000: expected 1 to 7500",
+        "delivery.drain_timeout_ms",
+        "batch.rows_max: 0",
+        "alerts.budget: alert budget NaN",
+        "alerts.reasons_max",
+    ] {
+        assert!(
+            faults.iter().any(|fault| fault.contains(part)),
+            "{part}: {faults:#?}"
+        );
+    }
+    assert_eq!(faults.len(), 13, "{faults:#?}");
+}
+
+#[test]
+fn properties_take_numbers_and_set_the_transaction_timeout() {
+    let text = format!("{KAFKA}[kafka.properties]\n\"transaction.timeout.ms\" = 4000\n");
+    assert_eq!(
+        check(&text).unwrap().kafka.transaction_timeout(),
+        Duration::from_secs(4)
+    );
+    let text = format!("{KAFKA}[kafka.properties]\n\"transaction.timeout.ms\" = 4\n");
+    assert!(check(&text).unwrap_err()[0].contains("transaction.timeout.ms"));
+}
+
+#[test]
+fn avro_needs_one_source_of_schemas() {
+    let input = |keys: &str| check(&format!("{KAFKA}[input]\n{keys}")).map(|config| config.input);
+    let files = input("format = \"avro\"\nschema_files = { 7 = \"a.avsc\" }").unwrap();
+    assert_eq!(
+        files,
+        InputConfig::AvroFiles(BTreeMap::from([(7, PathBuf::from("a.avsc"))]))
+    );
+    for (keys, part) in [
+        (
+            "format = \"avro\"",
+            "either schema_registry_url or schema_files",
+        ),
+        (
+            "format = \"avro\"\nschema_files = { x = \"a\" }",
+            "\"x\": expected a Confluent",
+        ),
+        (
+            "format = \"avro\"\nschema_registry_url = \"http://r\"\nschema_registry_user = \"u\"",
+            "or neither",
+        ),
+        ("schema_registry_url = \"http://r\"", "expected \"avro\""),
+    ] {
+        let faults = input(keys).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.contains(part)),
+            "{keys}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn credentials_of_the_registry_are_not_printed() {
+    let text = format!(
+        "{KAFKA}[input]\nformat = \"avro\"\nschema_registry_url = \"http://r\"\n\
+         schema_registry_user = \"u\"\nschema_registry_password = \"hunter2\"\n"
+    );
+    let config = check(&text).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let InputConfig::AvroRegistry {
+        basic_auth: Some((user, password)),
+        ..
+    } = config.input
+    else {
+        panic!("{:?}", config.input);
+    };
+    assert_eq!((user.as_str(), password.reveal()), ("u", "hunter2"));
+}

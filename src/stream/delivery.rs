@@ -1,0 +1,174 @@
+//! The whole life of the stream: sessions one after the other, until it is asked to stop or cannot go on.
+//!
+//! A session is a consumer and a producer that belong together. Whatever goes wrong ends the session, and the next one does
+//! what a restarted process would do: fence what was left, read the committed offsets, go on from there. So there is one
+//! path of recovery, and `kill -9` takes the same one. Sessions without a commit between are bounded in number, and the
+//! pause between them doubles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::config::{KafkaConfig, StreamConfig};
+use super::fault::{DeliveryFault, StreamError, chain};
+use super::refusal::Refusals;
+use super::scoring::ScoringLink;
+use super::session::{End, Session};
+use super::shutdown::Shutdown;
+use super::sink::Connector;
+use crate::telemetry::{Metrics, Readiness};
+
+/// Sessions in a row that may end without a commit. With the pauses between (some 30 s) and the time-outs of a cluster
+/// that does not answer, a daemon survives minutes of outage before it leaves the decision to whoever restarts it.
+pub const SESSIONS_MAX: u32 = 10;
+/// The pause after the first session that failed; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What all sessions share.
+pub struct Shared {
+    /// Checked configuration.
+    pub config: StreamConfig,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What `/readyz` answers.
+    pub readiness: Arc<Readiness>,
+    /// Asks to drain.
+    pub shutdown: Shutdown,
+}
+
+/// What is known across sessions.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Outputs that were refused for their size.
+    pub refusals: Refusals,
+    /// Records whose outputs and offsets are committed.
+    pub records: u64,
+}
+
+/// Runs the stream on the calling thread until it is asked to stop.
+///
+/// # Errors
+/// [`StreamError`]: fenced, given up, or fatal.
+pub fn run<C: Connector>(
+    connector: &mut C,
+    link: &mut ScoringLink,
+    shared: &Shared,
+) -> Result<(), StreamError> {
+    let mut carried = Carried::default();
+    let mut attempts = 0;
+    while !shared.shutdown.is_requested() {
+        let committed_before = carried.records;
+        let fault = match one_session(connector, link, shared, &mut carried) {
+            Ok(End::Drained) => return Ok(()),
+            Ok(End::Regroup) => continue,
+            Err(fault) => fault,
+        };
+        if carried.records > committed_before {
+            attempts = 0;
+        }
+        attempts += 1;
+        if let Some(last) = last_word(fault, attempts, &shared.config.kafka) {
+            error!(error = %chain(&last), "stream ended");
+            return Err(last);
+        }
+        shared.shutdown.wait(pause(attempts));
+    }
+    Ok(())
+}
+
+fn one_session<C: Connector>(
+    connector: &mut C,
+    link: &mut ScoringLink,
+    shared: &Shared,
+    carried: &mut Carried,
+) -> Result<End, DeliveryFault> {
+    let options = carried.refusals.options();
+    let (source, sink) = connector.open(options)?;
+    info!(?options, "session opened");
+    Session::new(source, sink, link, shared, carried).run()
+}
+
+/// The error that ends the stream, or `None` if there is to be another session.
+fn last_word(fault: DeliveryFault, attempts: u32, kafka: &KafkaConfig) -> Option<StreamError> {
+    if let DeliveryFault::Fenced { .. } = fault {
+        return Some(StreamError::Fenced {
+            group_id: kafka.group_id.clone(),
+            instance_id: kafka.instance_id.clone(),
+            fault,
+        });
+    }
+    if !fault.is_curable() {
+        return Some(StreamError::Fatal(fault));
+    }
+    if attempts >= SESSIONS_MAX {
+        return Some(StreamError::GaveUp {
+            attempts,
+            last: fault,
+        });
+    }
+    warn!(error = %chain(&fault), attempts, "session ended, a new one starts from the committed offsets");
+    None
+}
+
+/// How long to wait after `attempts` sessions without a commit, from 1.
+fn pause(attempts: u32) -> Duration {
+    let doubled = PAUSE_MIN.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    doubled.min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::config::OutputTopics;
+    use crate::stream::properties::Properties;
+
+    #[test]
+    fn sessions_without_a_commit_are_bounded_and_fencing_is_never_retried() {
+        let kafka = KafkaConfig {
+            bootstrap_servers: "b:1".into(),
+            group_id: "g".into(),
+            instance_id: "i".into(),
+            input_topics: vec!["in".into()],
+            outputs: OutputTopics::default(),
+            properties: Properties::default(),
+        };
+        let interrupted = || DeliveryFault::Interrupted {
+            operation: "commit",
+            detail: String::new(),
+        };
+        let fenced = DeliveryFault::Fenced {
+            operation: "commit",
+            detail: String::new(),
+        };
+        assert!(last_word(interrupted(), SESSIONS_MAX - 1, &kafka).is_none());
+        let last = last_word(interrupted(), SESSIONS_MAX, &kafka);
+        assert!(matches!(
+            last,
+            Some(StreamError::GaveUp {
+                attempts: SESSIONS_MAX,
+                ..
+            })
+        ));
+        assert!(matches!(
+            last_word(fenced, 1, &kafka),
+            Some(StreamError::Fenced { .. })
+        ));
+        let gone = last_word(DeliveryFault::ScorerGone, 1, &kafka);
+        assert!(matches!(gone, Some(StreamError::Fatal(_))));
+    }
+
+    #[test]
+    fn pauses_double_and_stay_bounded() {
+        let pauses: Vec<u128> = (1..=SESSIONS_MAX).map(|n| pause(n).as_millis()).collect();
+        assert_eq!(
+            pauses,
+            [
+                100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000
+            ]
+        );
+        assert_eq!(pause(u32::MAX), PAUSE_MAX);
+    }
+}

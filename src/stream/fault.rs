@@ -1,0 +1,122 @@
+//! Why a session or the whole stream ends: what a new session cures, and what nothing cures here.
+//!
+//! Every fault of the cluster, of the scorer and of the clock becomes one [`DeliveryFault`]; `delivery` matches it
+//! exhaustively. The invariant: whatever ends a session, its transaction never commits half.
+
+use std::time::Duration;
+
+use super::worker::WorkerError;
+
+/// Why a session ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryFault {
+    /// Another process uses the same instance id. Nothing is retried: the newer one is to live.
+    #[error("{operation}: {detail}")]
+    Fenced {
+        /// What was being done.
+        operation: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+    /// Aborted, timed out, ended in a way that is not known, or partitions were lost: a new session starts from the
+    /// committed offsets.
+    #[error("{operation}: {detail}")]
+    Interrupted {
+        /// What was being done.
+        operation: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+    /// Outputs are too large for their topic; the tickets they were sent with.
+    #[error("{} outputs were refused for their size", tickets.len())]
+    Refused {
+        /// As given to [`Sink::send`](super::sink::Sink::send).
+        tickets: Vec<usize>,
+    },
+    /// The cluster or the configuration makes it impossible: no session can work.
+    #[error("{operation}: {detail}")]
+    Impossible {
+        /// What was being done.
+        operation: &'static str,
+        /// The client's words.
+        detail: String,
+    },
+    /// A batch could not be scored.
+    #[error("a batch could not be scored")]
+    Scoring(#[from] WorkerError),
+    /// The scoring thread has ended.
+    #[error("the scoring thread has ended")]
+    ScorerGone,
+    /// No batch came back from the scoring thread.
+    #[error("the scoring thread returned nothing for {} s", waited.as_secs())]
+    ScorerStalled {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The drain took longer than it may.
+    #[error("the drain took longer than {} ms", limit.as_millis())]
+    DrainTimedOut {
+        /// `delivery.drain_timeout_ms`.
+        limit: Duration,
+    },
+}
+
+impl DeliveryFault {
+    /// Whether a new session may do better.
+    pub fn is_curable(&self) -> bool {
+        match self {
+            Self::Interrupted { .. } | Self::Refused { .. } => true,
+            Self::Scoring(error) => error.is_retriable(),
+            Self::Fenced { .. }
+            | Self::Impossible { .. }
+            | Self::ScorerGone
+            | Self::ScorerStalled { .. }
+            | Self::DrainTimedOut { .. } => false,
+        }
+    }
+}
+
+/// Why the stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// A twin took over.
+    #[error(
+        "fenced: another process serves group \"{group_id}\" as instance \"{instance_id}\" and has taken over; \
+         give every live instance its own kafka.instance_id ({fault})"
+    )]
+    Fenced {
+        /// `kafka.group_id`.
+        group_id: String,
+        /// `kafka.instance_id`.
+        instance_id: String,
+        /// What the cluster said.
+        fault: DeliveryFault,
+    },
+    /// Sessions failed one after the other without a commit between.
+    #[error("gave up after {attempts} sessions without a commit")]
+    GaveUp {
+        /// How many sessions.
+        attempts: u32,
+        /// Why the last one ended.
+        #[source]
+        last: DeliveryFault,
+    },
+    /// No new session can cure it.
+    #[error("the stream cannot go on")]
+    Fatal(#[source] DeliveryFault),
+    /// The scoring thread could not be started.
+    #[error("the scoring thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,248 @@
+//! The properties that consumers and producers are made of: our defaults, the user's on top, delivery's own last.
+//!
+//! A checked configuration flows in, a client configuration flows out. What the user sets for the other kind of client is
+//! left out, so that librdkafka does not warn of it.
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+
+use crate::stream::config::{DEFAULT_TRANSACTION_TIMEOUT_MS, KafkaConfig};
+use crate::stream::properties::Properties;
+use crate::stream::refusal::SendOptions;
+
+/// How often the client reports where its partitions end; the report of a hundred partitions takes about 1 ms to read.
+const STATISTICS_INTERVAL_MS: &str = "2000";
+
+/// Of a consumer, unless the user says otherwise. Each with its reason.
+const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
+    // A group without offsets starts with what there is: records are missed by choice, never by default.
+    ("auto.offset.reset", "earliest"),
+    // Eager: all partitions are revoked before any moves, so that one drain settles all that is in hand.
+    ("partition.assignment.strategy", "range"),
+    // A dead instance's partitions move after 10 s; a restarted one's are its own again at once.
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "3000"),
+    // Prefetched at most: 32 MiB or 20,000 messages, whichever is first. Below some 10 MB a record of 10 MB would starve
+    // its neighbours.
+    ("queued.max.messages.kbytes", "32768"),
+    ("queued.min.messages", "20000"),
+    // With so small a queue, the default of 1,000 ms between looks would leave the consumer waiting.
+    ("fetch.queue.backoff.ms", "10"),
+    ("fetch.max.bytes", "16777216"),
+    ("max.partition.fetch.bytes", "1048576"),
+    // New topics and partitions are noticed within 10 s instead of 5 minutes.
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// Of a producer, unless the user says otherwise. Each with its reason.
+const PRODUCER_DEFAULTS: [(&str, &str); 6] = [
+    // Outputs of one scored batch come within a millisecond; waiting longer only delays the commit.
+    ("linger.ms", "2"),
+    // Envelopes are alike: a third of the bytes, for little processor time.
+    ("compression.type", "lz4"),
+    // A key's outputs go where Java's producers send that key, so that topics stay co-partitioned.
+    ("partitioner", "murmur2_random"),
+    // Unacknowledged outputs at most: 64 MiB.
+    ("queue.buffering.max.kbytes", "65536"),
+    // A batch waits for a commit anyway; acknowledgements are retried until then.
+    ("retry.backoff.ms", "50"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// Beginnings of properties that only consumers know.
+const CONSUMER_ONLY: [&str; 12] = [
+    "auto.offset.reset",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+    "queued.",
+    "fetch.",
+    "max.partition.fetch.bytes",
+    "check.crcs",
+    "consume.",
+    "coordinator.query.interval.ms",
+    "allow.auto.create.topics",
+];
+
+/// Beginnings of properties that only producers know.
+const PRODUCER_ONLY: [&str; 12] = [
+    "transaction.timeout.ms",
+    "linger.ms",
+    "queue.buffering.",
+    "compression.",
+    "batch.",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "retries",
+    "message.send.max.retries",
+    "retry.backoff.",
+    "sticky.",
+    "partitioner",
+];
+
+fn is_any(key: &str, beginnings: &[&str]) -> bool {
+    beginnings
+        .iter()
+        .any(|beginning| key.starts_with(beginning))
+}
+
+fn client(
+    servers: &str,
+    defaults: &[(&str, &str)],
+    properties: &Properties,
+    not_mine: &[&str],
+) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    for (key, value) in defaults {
+        client.set(*key, *value);
+    }
+    for (key, value) in properties.iter().filter(|(key, _)| !is_any(key, not_mine)) {
+        client.set(key, value);
+    }
+    client.set("bootstrap.servers", servers);
+    client.set_log_level(RDKafkaLogLevel::Info);
+    client
+}
+
+/// The consumer of the group.
+pub fn consumer(kafka: &KafkaConfig, servers: &str) -> ClientConfig {
+    let mut client = client(
+        servers,
+        &CONSUMER_DEFAULTS,
+        &kafka.properties,
+        &PRODUCER_ONLY,
+    );
+    client
+        .set("group.id", &kafka.group_id)
+        .set("group.instance.id", &kafka.instance_id)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    client
+}
+
+/// A producer that neither reorders nor doubles; transactional if it is given an id.
+pub fn producer(
+    kafka: &KafkaConfig,
+    servers: &str,
+    options: SendOptions,
+    transactional_id: Option<&str>,
+) -> ClientConfig {
+    let mut client = client(
+        servers,
+        &PRODUCER_DEFAULTS,
+        &kafka.properties,
+        &CONSUMER_ONLY,
+    );
+    client.set("enable.idempotence", "true");
+    // Successes are known from the flush; a report for each would double the cost of producing.
+    client.set("delivery.report.only.error", "true");
+    if let Some(id) = transactional_id {
+        client.set("transactional.id", id);
+        let timeout_ms = DEFAULT_TRANSACTION_TIMEOUT_MS.to_string();
+        let timeout_ms = kafka
+            .properties
+            .get("transaction.timeout.ms")
+            .unwrap_or(&timeout_ms);
+        client.set("transaction.timeout.ms", timeout_ms);
+    }
+    if let Some(bytes_max) = options.batch_bytes_max {
+        client.set("batch.size", bytes_max.to_string());
+    }
+    if options.alone {
+        client.set("batch.num.messages", "1");
+    }
+    client
+}
+
+/// A producer of generated records: outside transactions, idempotent.
+pub fn writer(servers: &str, properties: &Properties) -> ClientConfig {
+    let mut client = client(servers, &PRODUCER_DEFAULTS, properties, &CONSUMER_ONLY);
+    client.set("enable.idempotence", "true");
+    client.set("delivery.report.only.error", "true");
+    client
+}
+
+/// A consumer outside every group. The client wants the name of a group all the same, and commits nothing to it.
+pub fn reader(servers: &str, properties: &Properties) -> ClientConfig {
+    let mut client = client(servers, &CONSUMER_DEFAULTS, properties, &PRODUCER_ONLY);
+    client
+        .set("group.id", "maskwatch-reader")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false");
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::stream::config::OutputTopics;
+    use crate::stream::properties::RawProperty;
+
+    fn kafka(pairs: &[(&str, &str)]) -> KafkaConfig {
+        let raw: BTreeMap<_, _> = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), RawProperty::Text((*value).to_owned())))
+            .collect();
+        let mut faults = Vec::new();
+        let properties = Properties::check(raw, &mut faults);
+        assert!(faults.is_empty(), "{faults:?}");
+        KafkaConfig {
+            bootstrap_servers: "b:1".into(),
+            group_id: "g".into(),
+            instance_id: "i".into(),
+            input_topics: vec!["in".into()],
+            outputs: OutputTopics::default(),
+            properties,
+        }
+    }
+
+    const TOGETHER: SendOptions = SendOptions {
+        alone: false,
+        batch_bytes_max: None,
+    };
+
+    #[test]
+    fn the_users_properties_win_over_defaults_and_reach_their_client() {
+        let kafka = kafka(&[
+            ("session.timeout.ms", "6000"),
+            ("linger.ms", "50"),
+            ("ssl.ca.location", "/ca"),
+        ]);
+        let consumer = consumer(&kafka, "b:1");
+        let producer = producer(&kafka, "b:1", TOGETHER, Some("g.i"));
+        assert_eq!(consumer.get("session.timeout.ms"), Some("6000"));
+        assert_eq!(producer.get("session.timeout.ms"), None);
+        assert_eq!(producer.get("linger.ms"), Some("50"));
+        assert_eq!(consumer.get("linger.ms"), None);
+        assert_eq!(
+            (
+                consumer.get("ssl.ca.location"),
+                producer.get("ssl.ca.location")
+            ),
+            (Some("/ca"), Some("/ca"))
+        );
+        assert_eq!(consumer.get("isolation.level"), Some("read_committed"));
+        assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
+    }
+
+    #[test]
+    fn librdkafka_knows_every_property_that_is_set() {
+        let kafka = kafka(&[]);
+        consumer(&kafka, "b:1").create_native_config().unwrap();
+        let alone = SendOptions {
+            alone: true,
+            batch_bytes_max: Some(20_000),
+        };
+        let producer = producer(&kafka, "b:1", alone, Some("g.i"));
+        assert_eq!(producer.get("batch.num.messages"), Some("1"));
+        assert_eq!(producer.get("batch.size"), Some("20000"));
+        producer.create_native_config().unwrap();
+    }
+}

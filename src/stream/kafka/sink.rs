@@ -1,0 +1,433 @@
+//! The producer that commits outputs and offsets together.
+//!
+//! Transactional: outputs are in a transaction, and the offsets of their records join it just before its end. Acknowledged
+//! (at least once): offsets are committed after everything sent was acknowledged. The invariant: an end of a transaction that
+//! is not known to be a commit is never taken for one, and the producer is not used again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use tracing::{debug, warn};
+
+use super::client;
+use super::faults::{Faults, Severity, code_of};
+use super::source::{GroupConsumer, log};
+use crate::stream::config::KafkaConfig;
+use crate::stream::fault::DeliveryFault;
+use crate::stream::output::OutputRecord;
+use crate::stream::properties::Properties;
+use crate::stream::refusal::{MARKS_MAX, SendOptions};
+use crate::stream::sink::{Sent, Sink};
+use crate::stream::types::Positions;
+
+/// A coordinator that has to finish an earlier transaction first needs some seconds; one that has to be found, more.
+const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// An abort is a courtesy to those who read the topic: the next session does it too.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the reports of outputs that failed together may take to come.
+const REPORTS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a full queue may take to make room.
+const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often offsets are sent to the transaction again where the client says that this may help.
+const OFFSETS_ATTEMPTS_MAX: u32 = 3;
+/// Outputs after which reports are looked at; they come only of failures.
+const SENDS_PER_POLL: usize = 256;
+
+/// Outputs that failed since the producer was made: it is not used again after the first.
+#[derive(Debug, Default)]
+struct Failures {
+    /// Ticket and reason of each; bounded.
+    outputs: Vec<(usize, RDKafkaErrorCode)>,
+    /// The topic of the first.
+    topic: Option<String>,
+}
+
+/// The callbacks of the producer.
+pub struct OutputContext {
+    properties: Properties,
+    failures: Mutex<Failures>,
+    failed: AtomicBool,
+}
+
+impl OutputContext {
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for OutputContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(&self.properties, level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        warn!(target: "librdkafka", client = "producer", %error, "{}", self.properties.blot(reason));
+    }
+}
+
+impl ProducerContext for OutputContext {
+    /// The ticket of the output.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let Err((error, message)) = result else {
+            return;
+        };
+        self.failed.store(true, Ordering::Release);
+        let mut failures = self.failures();
+        failures
+            .topic
+            .get_or_insert_with(|| message.topic().to_owned());
+        if failures.outputs.len() < MARKS_MAX {
+            failures
+                .outputs
+                .push((ticket, code_of(error).unwrap_or(RDKafkaErrorCode::Unknown)));
+        }
+    }
+}
+
+/// Whether outputs are in transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At least once.
+    Acknowledged,
+    /// Between transactions.
+    Idle,
+    /// In a transaction since then.
+    Open { begun: Instant },
+    /// The end of a transaction is not known: it is neither committed again nor aborted.
+    Unknown,
+}
+
+/// The stream's end of the producer.
+pub struct KafkaSink {
+    producer: BaseProducer<OutputContext>,
+    consumer: Arc<GroupConsumer>,
+    state: State,
+    transaction_timeout: Duration,
+    sends: usize,
+    faults: Faults,
+}
+
+impl KafkaSink {
+    /// A producer of transactions. Fences every other producer of the same id, and waits until what they left is committed or
+    /// aborted.
+    ///
+    /// # Errors
+    /// A fault of making the producer or of its first call.
+    pub fn transactional(
+        kafka: &KafkaConfig,
+        servers: &str,
+        options: SendOptions,
+        consumer: Arc<GroupConsumer>,
+    ) -> Result<Self, DeliveryFault> {
+        let id = kafka.transactional_id();
+        let sink = Self::new(kafka, servers, options, Some(&id), consumer)?;
+        let operation = "init transactions";
+        let deadline = Instant::now() + INIT_TIMEOUT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(sink.faults.timed_out(operation, INIT_TIMEOUT));
+            }
+            match sink.producer.init_transactions(left) {
+                Ok(()) => return Ok(sink),
+                Err(KafkaError::Transaction(error))
+                    if Severity::of(&error) == Severity::Retriable =>
+                {
+                    debug!(%error, operation, "again");
+                }
+                Err(error) => return Err(sink.fault(operation, &error)),
+            }
+        }
+    }
+
+    /// A producer outside transactions.
+    ///
+    /// # Errors
+    /// [`DeliveryFault::Impossible`]: a property that librdkafka refuses.
+    pub fn acknowledged(
+        kafka: &KafkaConfig,
+        servers: &str,
+        options: SendOptions,
+        consumer: Arc<GroupConsumer>,
+    ) -> Result<Self, DeliveryFault> {
+        Self::new(kafka, servers, options, None, consumer)
+    }
+
+    fn new(
+        kafka: &KafkaConfig,
+        servers: &str,
+        options: SendOptions,
+        transactional_id: Option<&str>,
+        consumer: Arc<GroupConsumer>,
+    ) -> Result<Self, DeliveryFault> {
+        let faults = Faults::new(&kafka.properties);
+        let context = OutputContext {
+            properties: kafka.properties.clone(),
+            failures: Mutex::default(),
+            failed: AtomicBool::new(false),
+        };
+        let producer = client::producer(kafka, servers, options, transactional_id)
+            .create_with_context(context)
+            .map_err(|error| faults.creation("make the producer", &error))?;
+        Ok(Self {
+            producer,
+            consumer,
+            state: if transactional_id.is_some() {
+                State::Idle
+            } else {
+                State::Acknowledged
+            },
+            transaction_timeout: kafka.transaction_timeout(),
+            sends: 0,
+            faults,
+        })
+    }
+
+    /// The fault of a call: what went wrong with outputs before is the cause, and told instead.
+    fn fault(&self, operation: &'static str, error: &KafkaError) -> DeliveryFault {
+        // A transaction fails as soon as one output does; the reports that say which come a moment later.
+        if self.flush(REPORTS_TIMEOUT).is_err() {
+            debug!(operation, "outputs are still on their way");
+        }
+        let stale = match self.state {
+            State::Open { begun } => begun.elapsed() >= self.transaction_timeout,
+            State::Acknowledged | State::Idle | State::Unknown => false,
+        };
+        if let Some((code, text)) = self.producer.client().fatal_error() {
+            return self.faults.code(operation, code, text, stale);
+        }
+        self.failed_outputs()
+            .unwrap_or_else(|| self.faults.call(operation, error, stale))
+    }
+
+    /// The fault of outputs that failed, if any did.
+    fn failed_outputs(&self) -> Option<DeliveryFault> {
+        let context = self.producer.context();
+        if !context.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        let failures = context.failures();
+        let tickets: Vec<usize> = failures
+            .outputs
+            .iter()
+            .filter(|(_, code)| *code == RDKafkaErrorCode::MessageSizeTooLarge)
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        if !tickets.is_empty() {
+            return Some(DeliveryFault::Refused { tickets });
+        }
+        // Outputs that were purged because of another's failure say nothing of their own.
+        let purged = [
+            RDKafkaErrorCode::PurgeQueue,
+            RDKafkaErrorCode::PurgeInflight,
+        ];
+        let (_, code) = failures
+            .outputs
+            .iter()
+            .find(|(_, code)| !purged.contains(code))
+            .or_else(|| failures.outputs.first())?;
+        let topic = failures.topic.as_deref().unwrap_or("unknown");
+        let count = failures.outputs.len();
+        let detail = format!("{count} outputs failed, the first for topic {topic}: {code}");
+        Some(self.faults.code("produce", *code, detail, false))
+    }
+
+    /// Waits until every output is acknowledged or has failed, and its report is read.
+    fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.producer.flush(timeout)?;
+        // The reports of failures may lie behind the last acknowledgement.
+        self.producer.poll(Duration::ZERO);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), DeliveryFault> {
+        if self.state == State::Idle {
+            self.producer
+                .begin_transaction()
+                .map_err(|error| self.fault("begin a transaction", &error))?;
+            self.state = State::Open {
+                begun: Instant::now(),
+            };
+        }
+        Ok(())
+    }
+
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        deadline: Instant,
+    ) -> Result<(), DeliveryFault> {
+        let operation = "send offsets to the transaction";
+        let Some(metadata) = self.consumer.context().metadata() else {
+            let detail = "this instance has no partitions any more".to_owned();
+            return Err(DeliveryFault::Interrupted { operation, detail });
+        };
+        let mut attempts = 0;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let sent = self
+                .producer
+                .send_offsets_to_transaction(offsets, &metadata, left);
+            attempts += 1;
+            match sent {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error))
+                    if Severity::of(&error) == Severity::Retriable
+                        && attempts < OFFSETS_ATTEMPTS_MAX
+                        && !left.is_zero() =>
+                {
+                    debug!(%error, operation, "again");
+                }
+                Err(error) => return Err(self.fault(operation, &error)),
+            }
+        }
+    }
+
+    fn commit_transaction(
+        &mut self,
+        offsets: &TopicPartitionList,
+        deadline: Instant,
+    ) -> Result<(), DeliveryFault> {
+        self.begin()?;
+        self.send_offsets(offsets, deadline)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Err(error) = self.producer.commit_transaction(left) else {
+            self.state = State::Idle;
+            return Ok(());
+        };
+        let fault = self.fault("commit the transaction", &error);
+        let known_open = match &error {
+            KafkaError::Transaction(error) => match Severity::of(error) {
+                Severity::Abort => true,
+                // The answer may be on its way: the transaction may be committed, now or later.
+                Severity::Fatal | Severity::Retriable | Severity::Other => false,
+            },
+            // Not everything was acknowledged, so that the end was not asked for.
+            KafkaError::Flush(_) => true,
+            _ => false,
+        };
+        if !known_open {
+            self.state = State::Unknown;
+        }
+        Err(fault)
+    }
+
+    fn commit_acknowledged(
+        &mut self,
+        offsets: &TopicPartitionList,
+        deadline: Instant,
+    ) -> Result<(), DeliveryFault> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.flush(left)
+            .map_err(|error| self.fault("flush", &error))?;
+        if let Some(fault) = self.failed_outputs() {
+            return Err(fault);
+        }
+        self.consumer
+            .commit(offsets, CommitMode::Sync)
+            .map_err(|error| self.faults.call("commit offsets", &error, false))
+    }
+}
+
+fn kafka_offsets(positions: &Positions) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for (of, next) in positions.iter() {
+        list.add_partition_offset(
+            of.topic.as_str(),
+            of.partition.0,
+            KafkaOffset::Offset(next.0),
+        )?;
+    }
+    Ok(list)
+}
+
+fn kafka_headers(record: &OutputRecord<'_>) -> Option<OwnedHeaders> {
+    if record.headers.is_empty() {
+        return None;
+    }
+    let empty = OwnedHeaders::new_with_capacity(record.headers.len());
+    Some(record.headers.iter().fold(empty, |headers, (name, value)| {
+        headers.insert(Header {
+            key: name,
+            value: value.as_deref(),
+        })
+    }))
+}
+
+impl Sink for KafkaSink {
+    fn send(&mut self, record: &OutputRecord<'_>, ticket: usize) -> Result<Sent, DeliveryFault> {
+        self.begin()?;
+        self.sends += 1;
+        if self.sends.is_multiple_of(SENDS_PER_POLL) {
+            self.producer.poll(Duration::ZERO);
+        }
+        let mut message =
+            BaseRecord::with_opaque_to(record.topic.as_str(), ticket).payload(record.payload);
+        message.key = record.key;
+        message.headers = kafka_headers(record);
+        let deadline = Instant::now() + QUEUE_FULL_TIMEOUT;
+        loop {
+            let error = match self.producer.send(message) {
+                Ok(()) => return Ok(Sent::Accepted),
+                Err((error, returned)) => {
+                    message = returned;
+                    error
+                }
+            };
+            match error {
+                KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    return Ok(Sent::TooLarge);
+                }
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)
+                    if Instant::now() < deadline =>
+                {
+                    self.producer.poll(Duration::from_millis(5));
+                }
+                error => return Err(self.fault("produce", &error)),
+            }
+        }
+    }
+
+    fn commit(&mut self, positions: &Positions, timeout: Duration) -> Result<(), DeliveryFault> {
+        let deadline = Instant::now() + timeout;
+        let offsets = kafka_offsets(positions)
+            .map_err(|error| self.faults.call("name the offsets", &error, false))?;
+        match self.state {
+            State::Acknowledged => self.commit_acknowledged(&offsets, deadline),
+            State::Idle | State::Open { .. } => self.commit_transaction(&offsets, deadline),
+            State::Unknown => Err(DeliveryFault::Interrupted {
+                operation: "commit the transaction",
+                detail: "the end of the one before is not known".to_owned(),
+            }),
+        }
+    }
+
+    fn abandon(&mut self) {
+        if let State::Open { .. } = self.state
+            && self.producer.client().fatal_error().is_none()
+        {
+            // Outputs not sent yet need not be, and the abort itself waits until every report has been read.
+            self.producer.purge(PurgeConfig::default().queue());
+            let aborted = self
+                .flush(ABORT_TIMEOUT)
+                .and_then(|()| self.producer.abort_transaction(ABORT_TIMEOUT));
+            match aborted {
+                Ok(()) => self.state = State::Idle,
+                Err(error) => {
+                    debug!(%error, "the transaction is left for the next session to abort");
+                    self.state = State::Unknown;
+                }
+            }
+        }
+    }
+}

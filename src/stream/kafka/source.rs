@@ -1,0 +1,349 @@
+//! The consumer of the group.
+//!
+//! One `BaseConsumer`, polled by the stream's thread only. A revocation is not answered in the callback: it becomes an event,
+//! the session drains and commits, and only then gives the partitions back, so that no commit races the rebalance. The
+//! group's metadata is taken when partitions are assigned: what is committed under it is refused by the cluster once the
+//! group has moved on.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{error, warn};
+
+use super::client;
+use super::faults::{Faults, code_of};
+use super::statistics::partition_ends;
+use crate::stream::config::KafkaConfig;
+use crate::stream::fault::DeliveryFault;
+use crate::stream::message::{Incoming, MessageBatch};
+use crate::stream::properties::Properties;
+use crate::stream::source::{PartitionEnd, Polled, Source};
+use crate::stream::types::{Offset, Partition, TopicPartition};
+
+/// A static member leaves without telling the group, so that closing takes milliseconds; more than this, and the process
+/// goes on without it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What callbacks tell the session.
+#[derive(Debug)]
+enum GroupEvent {
+    Assigned(Vec<TopicPartition>),
+    Revoked,
+    Lost,
+    Failed(String),
+    Ends(Vec<PartitionEnd>),
+}
+
+/// What callbacks write and the session reads. Callbacks run inside `poll`, on the session's own thread.
+#[derive(Default)]
+struct Group {
+    events: VecDeque<GroupEvent>,
+    assigned: BTreeSet<TopicPartition>,
+    metadata: Option<Arc<ConsumerGroupMetadata>>,
+}
+
+/// The callbacks of the consumer.
+pub struct GroupContext {
+    properties: Properties,
+    group: Mutex<Group>,
+    /// Set when the consumer is being closed: a revocation is then answered at once.
+    closing: AtomicBool,
+}
+
+impl GroupContext {
+    fn new(properties: &Properties) -> Self {
+        Self {
+            properties: properties.clone(),
+            group: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    fn group(&self) -> MutexGuard<'_, Group> {
+        // Whoever panicked while it held the lock has left whole values: each is written in one step.
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: GroupEvent) {
+        self.group().events.push_back(event);
+    }
+
+    /// The metadata under which offsets of the present assignment are committed.
+    pub fn metadata(&self) -> Option<Arc<ConsumerGroupMetadata>> {
+        self.group().metadata.clone()
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        if let Err(error) = consumer.assign(list) {
+            self.tell(GroupEvent::Failed(format!("assign: {error}")));
+            return;
+        }
+        let partitions: Vec<_> = list
+            .elements()
+            .iter()
+            .map(|element| TopicPartition::new(element.topic(), Partition(element.partition())))
+            .collect();
+        let metadata = consumer.group_metadata().map(Arc::new);
+        let mut group = self.group();
+        group.assigned = partitions.iter().cloned().collect();
+        group.metadata = metadata;
+        group.events.push_back(GroupEvent::Assigned(partitions));
+    }
+
+    fn forget(&self) {
+        let mut group = self.group();
+        group.assigned.clear();
+        group.metadata = None;
+    }
+}
+
+/// A log line of librdkafka, secrets blotted out.
+pub fn log(properties: &Properties, level: RDKafkaLogLevel, facility: &str, text: &str) {
+    use RDKafkaLogLevel as Level;
+    let text = properties.blot(text);
+    match level {
+        Level::Emerg | Level::Alert | Level::Critical | Level::Error => {
+            tracing::error!(target: "librdkafka", facility, "{text}");
+        }
+        Level::Warning => tracing::warn!(target: "librdkafka", facility, "{text}"),
+        Level::Notice | Level::Info => tracing::info!(target: "librdkafka", facility, "{text}"),
+        Level::Debug => tracing::debug!(target: "librdkafka", facility, "{text}"),
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(&self.properties, level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        warn!(target: "librdkafka", client = "consumer", %error, "{}", self.properties.blot(reason));
+    }
+
+    fn stats_raw(&self, report: &[u8]) {
+        let mut group = self.group();
+        match partition_ends(report, &group.assigned) {
+            Ok(ends) => {
+                // Only the newest counts, and the queue stays short.
+                group
+                    .events
+                    .retain(|event| !matches!(event, GroupEvent::Ends(_)));
+                group.events.push_back(GroupEvent::Ends(ends));
+            }
+            Err(error) => warn!(%error, "librdkafka's statistics cannot be read"),
+        }
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let closing = self.closing.load(Ordering::Acquire);
+        match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS if !closing => {
+                self.assign(consumer, list);
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if !closing => {
+                let lost = consumer.assignment_lost();
+                self.tell(if lost {
+                    GroupEvent::Lost
+                } else {
+                    GroupEvent::Revoked
+                });
+            }
+            _ => {
+                self.forget();
+                if let Err(error) = consumer.unassign() {
+                    self.tell(GroupEvent::Failed(format!("unassign: {error}")));
+                } else if !closing {
+                    let code = RDKafkaErrorCode::from(event);
+                    self.tell(GroupEvent::Failed(format!("rebalance: {code}")));
+                }
+            }
+        }
+    }
+
+    fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
+        rdkafka::util::Timeout::After(Duration::from_millis(100))
+    }
+}
+
+/// The consumer with its callbacks.
+pub type GroupConsumer = BaseConsumer<GroupContext>;
+
+/// A consumer that has not joined its group yet.
+///
+/// # Errors
+/// [`DeliveryFault::Impossible`]: a property that librdkafka refuses.
+pub fn consumer(kafka: &KafkaConfig, servers: &str) -> Result<GroupConsumer, DeliveryFault> {
+    client::consumer(kafka, servers)
+        .create_with_context(GroupContext::new(&kafka.properties))
+        .map_err(|error| Faults::new(&kafka.properties).creation("make the consumer", &error))
+}
+
+/// The stream's end of the consumer.
+pub struct KafkaSource {
+    /// Taken when dropped.
+    consumer: Option<Arc<GroupConsumer>>,
+    topics: Vec<String>,
+    faults: Faults,
+}
+
+impl KafkaSource {
+    /// The stream's end of `consumer`.
+    pub fn new(consumer: Arc<GroupConsumer>, kafka: &KafkaConfig) -> Self {
+        Self {
+            consumer: Some(consumer),
+            topics: kafka.input_topics.clone(),
+            faults: Faults::new(&kafka.properties),
+        }
+    }
+
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// A subscription that librdkafka refuses.
+    pub fn subscribe(&self) -> Result<(), DeliveryFault> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.consumer()?
+            .subscribe(&topics)
+            .map_err(|error| self.faults.creation("subscribe", &error))
+    }
+
+    fn consumer(&self) -> Result<&Arc<GroupConsumer>, DeliveryFault> {
+        self.consumer
+            .as_ref()
+            .ok_or_else(|| interrupted("closed".to_owned()))
+    }
+
+    fn event(&self, event: GroupEvent) -> Result<Polled, DeliveryFault> {
+        match event {
+            GroupEvent::Assigned(partitions) => Ok(Polled::Assigned(partitions)),
+            GroupEvent::Revoked => Ok(Polled::Revoked),
+            GroupEvent::Ends(ends) => Ok(Polled::Ends(ends)),
+            GroupEvent::Lost => Err(interrupted(
+                "the group has given the partitions to others without asking".to_owned(),
+            )),
+            GroupEvent::Failed(why) => Err(interrupted(why)),
+        }
+    }
+
+    /// What an error of the consumer means. Trouble of the network passes: the client reconnects by itself.
+    fn error(&self, consumer: &GroupConsumer, error: &KafkaError) -> Result<Polled, DeliveryFault> {
+        if let Some((code, text)) = consumer.client().fatal_error() {
+            return Err(self.faults.code("consume", code, text, false));
+        }
+        use RDKafkaErrorCode as Code;
+        match code_of(error) {
+            Some(
+                Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::SaslAuthenticationFailed
+                | Code::FencedInstanceId
+                | Code::PollExceeded
+                | Code::OffsetOutOfRange
+                | Code::AutoOffsetReset
+                | Code::BadMessage,
+            ) => Err(self.faults.call("consume", error, false)),
+            _ => {
+                warn!(%error, "consumer");
+                Ok(Polled::Nothing)
+            }
+        }
+    }
+}
+
+fn interrupted(detail: String) -> DeliveryFault {
+    DeliveryFault::Interrupted {
+        operation: "consume",
+        detail,
+    }
+}
+
+fn push(message: &BorrowedMessage<'_>, batch: &mut MessageBatch) {
+    batch.push(&Incoming {
+        topic: message.topic(),
+        partition: Partition(message.partition()),
+        offset: Offset(message.offset()),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key(),
+        payload: message.payload(),
+    });
+    for header in message.headers().into_iter().flat_map(Headers::iter) {
+        batch.push_header(header.key, header.value);
+    }
+}
+
+impl Source for KafkaSource {
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        batch: &mut MessageBatch,
+    ) -> Result<Polled, DeliveryFault> {
+        let consumer = self.consumer()?;
+        let next = || consumer.context().group().events.pop_front();
+        if let Some(event) = next() {
+            return self.event(event);
+        }
+        match consumer.poll(timeout) {
+            None => next().map_or(Ok(Polled::Nothing), |event| self.event(event)),
+            Some(Ok(message)) => {
+                push(&message, batch);
+                Ok(Polled::Message)
+            }
+            Some(Err(error)) => self.error(consumer, &error),
+        }
+    }
+
+    fn release(&mut self) -> Result<(), DeliveryFault> {
+        let consumer = self.consumer()?;
+        consumer.context().forget();
+        consumer
+            .unassign()
+            .map_err(|error| self.faults.call("give partitions back", &error, false))
+    }
+}
+
+impl Drop for KafkaSource {
+    /// Leaves the group, for a bounded time. A revocation that was not answered is answered now: the client would wait for
+    /// it for ever otherwise.
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else {
+            return;
+        };
+        consumer.context().closing.store(true, Ordering::Release);
+        if let Err(error) = consumer.unassign() {
+            warn!(%error, "partitions cannot be given back");
+        }
+        let (tell, told) = bounded::<()>(0);
+        let closer = std::thread::Builder::new()
+            .name("close-consumer".to_owned())
+            .spawn(move || {
+                drop(consumer);
+                drop(tell);
+            });
+        // Disconnected is what is waited for: the consumer is closed then.
+        if closer.is_ok()
+            && told.recv_timeout(CLOSE_TIMEOUT) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
+        {
+            error!(
+                timeout_s = CLOSE_TIMEOUT.as_secs(),
+                "the consumer does not close, the process goes on without it"
+            );
+        }
+    }
+}

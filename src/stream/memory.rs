@@ -1,0 +1,357 @@
+//! An in-process twin of the cluster that fails on demand: a log with partitions, one consumer group and one producer id.
+//!
+//! It keeps what Kafka promises and nothing more: a transaction's outputs and offsets appear together or not at all, a newer
+//! producer fences the older, a refused output spoils its whole transaction. It also holds the stream to its side: a poll
+//! between a revocation and its answer is a bug, and the twin says so.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::fault::DeliveryFault;
+use super::message::{Incoming, MessageBatch};
+use super::output::OutputRecord;
+use super::refusal::SendOptions;
+use super::sink::{Connector, Sent, Sink};
+use super::source::{PartitionEnd, Polled, Source};
+use super::types::{Offset, Partition, Positions, TopicPartition};
+
+/// The twin's only input topic.
+pub const INPUT: &str = "in";
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accident {
+    /// The commit fails and nothing is visible.
+    Abort,
+    /// The answer is lost; the commit may have happened.
+    Unknown {
+        /// Whether it has.
+        applied: bool,
+    },
+    /// A twin of this instance has started.
+    Fence,
+    /// The group takes the partitions back, and waits for the answer.
+    Revoke,
+    /// The group has given the partitions away without asking.
+    Lose,
+}
+
+/// An output as it lies in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    pub topic: String,
+    pub key: Option<Vec<u8>>,
+    pub payload: Vec<u8>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Written {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value).ok()
+    }
+
+    fn bytes(&self) -> usize {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        self.payload.len() + self.key.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
+    }
+}
+
+/// The cluster.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    pub input: Vec<Vec<Option<Vec<u8>>>>,
+    pub committed: BTreeMap<TopicPartition, Offset>,
+    /// What `read_committed` sees.
+    pub outputs: Vec<Written>,
+    /// By the number of the commit over all sessions, from 0.
+    pub at_commit: BTreeMap<u64, Accident>,
+    /// By the number of the poll over all sessions, from 0.
+    pub at_poll: BTreeMap<u64, Accident>,
+    /// Every commit fails.
+    pub is_down: bool,
+    pub client_bytes_max: Option<usize>,
+    pub record_bytes_max: Option<usize>,
+    pub batch_bytes_max: Option<usize>,
+    pub is_transactional: bool,
+    pub sessions: Vec<SendOptions>,
+    pub commits: u64,
+    pub polls: u64,
+}
+
+impl Cluster {
+    /// Whether the group has read everything.
+    pub fn is_done(&self) -> bool {
+        self.input.iter().enumerate().all(|(number, records)| {
+            let at = self
+                .committed
+                .get(&partition(number))
+                .map_or(0, |next| next.0);
+            at == records.len() as i64
+        })
+    }
+
+    fn write(&mut self, outputs: &mut Vec<(usize, Written)>, positions: &Positions) {
+        self.outputs
+            .extend(outputs.drain(..).map(|(_, output)| output));
+        for (of, next) in positions.iter() {
+            self.committed.insert(of.clone(), next);
+        }
+    }
+
+    /// The tickets that a broker refuses: of single records that are too large, or of whole batches.
+    fn refused(&self, outputs: &[(usize, Written)], options: SendOptions) -> Vec<usize> {
+        let too_large = |output: &Written| {
+            self.record_bytes_max
+                .is_some_and(|bytes_max| output.bytes() > bytes_max)
+        };
+        if options.alone {
+            let refused = outputs.iter().filter(|(_, output)| too_large(output));
+            return refused.map(|(ticket, _)| *ticket).collect();
+        }
+        let all: usize = outputs.iter().map(|(_, output)| output.bytes()).sum();
+        let batch = all.min(options.batch_bytes_max.unwrap_or(usize::MAX));
+        let spoilt = outputs.iter().any(|(_, output)| too_large(output))
+            || self
+                .batch_bytes_max
+                .is_some_and(|bytes_max| batch > bytes_max);
+        if spoilt {
+            outputs.iter().map(|(ticket, _)| *ticket).collect()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+fn partition(number: usize) -> TopicPartition {
+    TopicPartition::new(INPUT, Partition(number as i32))
+}
+
+/// The cluster, shared by clients and tests.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<Mutex<Cluster>>);
+
+impl Shared {
+    pub fn new(cluster: Cluster) -> Self {
+        Self(Arc::new(Mutex::new(cluster)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Cluster> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Connector for Shared {
+    type Source = MemorySource;
+    type Sink = MemorySink;
+
+    fn open(&mut self, options: SendOptions) -> Result<(MemorySource, MemorySink), DeliveryFault> {
+        let mut cluster = self.lock();
+        cluster.sessions.push(options);
+        let session = cluster.sessions.len();
+        let source = MemorySource {
+            cluster: self.clone(),
+            state: Membership::Joining,
+        };
+        let sink = MemorySink {
+            cluster: self.clone(),
+            session,
+            options,
+            open: Vec::new(),
+        };
+        Ok((source, sink))
+    }
+}
+
+#[derive(Debug)]
+enum Membership {
+    Joining,
+    /// The next offset of each partition.
+    Assigned(Vec<usize>),
+    Revoked,
+}
+
+/// A consumer.
+#[derive(Debug)]
+pub struct MemorySource {
+    cluster: Shared,
+    state: Membership,
+}
+
+impl MemorySource {
+    fn join(&mut self, cluster: &Cluster) -> Polled {
+        let partitions: Vec<_> = (0..cluster.input.len()).map(partition).collect();
+        let at = |of| {
+            cluster
+                .committed
+                .get(of)
+                .map_or(0, |next: &Offset| next.0 as usize)
+        };
+        self.state = Membership::Assigned(partitions.iter().map(at).collect());
+        Polled::Assigned(partitions)
+    }
+}
+
+impl Source for MemorySource {
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        batch: &mut MessageBatch,
+    ) -> Result<Polled, DeliveryFault> {
+        let shared = self.cluster.clone();
+        let mut cluster = shared.lock();
+        let poll = cluster.polls;
+        cluster.polls += 1;
+        let positions = match &mut self.state {
+            Membership::Joining => return Ok(self.join(&cluster)),
+            Membership::Revoked => panic!("polled before the partitions were given back"),
+            Membership::Assigned(positions) => positions,
+        };
+        match cluster.at_poll.get(&poll) {
+            Some(Accident::Revoke) => {
+                self.state = Membership::Revoked;
+                return Ok(Polled::Revoked);
+            }
+            Some(Accident::Lose) => {
+                return Err(interrupted("consume"));
+            }
+            _ => {}
+        }
+        if poll % 97 == 96 {
+            let ends = positions
+                .iter()
+                .enumerate()
+                .map(|(number, next)| PartitionEnd {
+                    partition: partition(number),
+                    end: Offset(cluster.input[number].len() as i64),
+                    next: Offset(*next as i64),
+                });
+            return Ok(Polled::Ends(ends.collect()));
+        }
+        // Each partition in turn, as far as there is something.
+        let count = positions.len().max(1);
+        for number in (0..count).map(|step| (poll as usize + step) % count) {
+            let Some(payload) = cluster
+                .input
+                .get(number)
+                .and_then(|of| of.get(positions[number]))
+            else {
+                continue;
+            };
+            batch.push(&Incoming {
+                topic: INPUT,
+                partition: Partition(number as i32),
+                offset: Offset(positions[number] as i64),
+                timestamp_ms: Some(1_700_000_000_000),
+                key: Some(b"key"),
+                payload: payload.as_deref(),
+            });
+            positions[number] += 1;
+            return Ok(Polled::Message);
+        }
+        drop(cluster);
+        std::thread::sleep(timeout.min(Duration::from_millis(1)));
+        Ok(Polled::Nothing)
+    }
+
+    fn release(&mut self) -> Result<(), DeliveryFault> {
+        assert!(
+            matches!(self.state, Membership::Revoked),
+            "released without a revocation"
+        );
+        self.state = Membership::Joining;
+        Ok(())
+    }
+}
+
+/// A producer.
+#[derive(Debug)]
+pub struct MemorySink {
+    cluster: Shared,
+    /// Newer sessions fence older ones.
+    session: usize,
+    options: SendOptions,
+    open: Vec<(usize, Written)>,
+}
+
+fn interrupted(operation: &'static str) -> DeliveryFault {
+    DeliveryFault::Interrupted {
+        operation,
+        detail: "an accident".to_owned(),
+    }
+}
+
+impl Sink for MemorySink {
+    fn send(&mut self, record: &OutputRecord<'_>, ticket: usize) -> Result<Sent, DeliveryFault> {
+        let mut cluster = self.cluster.lock();
+        let headers = record.headers.iter().map(|(name, value)| {
+            (
+                name.to_string(),
+                value.as_deref().unwrap_or_default().to_vec(),
+            )
+        });
+        let written = Written {
+            topic: record.topic.to_string(),
+            key: record.key.map(<[u8]>::to_vec),
+            payload: record.payload.to_vec(),
+            headers: headers.collect(),
+        };
+        if cluster
+            .client_bytes_max
+            .is_some_and(|bytes_max| written.bytes() > bytes_max)
+        {
+            return Ok(Sent::TooLarge);
+        }
+        if !cluster.is_transactional {
+            cluster.outputs.push(written);
+        } else {
+            self.open.push((ticket, written));
+        }
+        Ok(Sent::Accepted)
+    }
+
+    fn commit(&mut self, positions: &Positions, _: Duration) -> Result<(), DeliveryFault> {
+        let mut cluster = self.cluster.lock();
+        assert_eq!(
+            self.session,
+            cluster.sessions.len(),
+            "an old session commits"
+        );
+        let accident = cluster.at_commit.get(&cluster.commits).copied();
+        cluster.commits += 1;
+        if cluster.is_down {
+            return Err(interrupted("commit"));
+        }
+        let tickets = cluster.refused(&self.open, self.options);
+        if !tickets.is_empty() {
+            return Err(DeliveryFault::Refused { tickets });
+        }
+        match accident {
+            Some(Accident::Abort) => Err(interrupted("commit")),
+            Some(Accident::Unknown { applied }) => {
+                if applied {
+                    cluster.write(&mut self.open, positions);
+                }
+                Err(interrupted("commit"))
+            }
+            Some(Accident::Fence) => Err(DeliveryFault::Fenced {
+                operation: "commit",
+                detail: "a newer producer".to_owned(),
+            }),
+            Some(Accident::Revoke | Accident::Lose) | None => {
+                cluster.write(&mut self.open, positions);
+                Ok(())
+            }
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.open.clear();
+    }
+}

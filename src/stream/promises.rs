@@ -1,0 +1,603 @@
+//! The promises of delivery, each as a test against the in-process twin: nothing lost, nothing doubled, order kept, one bad
+//! record alone, whatever goes wrong and whenever.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float64Type;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::config::{RawStream, StreamConfig};
+use super::dead_letter::{DETAIL, OFFSET, PARTITION, REASON, TRUNCATED};
+use super::delivery::{self, SESSIONS_MAX, Shared};
+use super::fault::StreamError;
+use super::memory::{Accident, Cluster, Shared as Memory, Written};
+use super::scoring;
+use super::shutdown::Shutdown;
+use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
+use crate::features::{DecodeLimits, FaultReason, JsonDecoder};
+use crate::schema::Schema;
+use crate::score::{Expected, Reason, Scores};
+use crate::telemetry::{Metrics, Readiness};
+
+/// The score is the amount, the p-value its reciprocal: 1,000 and more are alerts at a budget of 0.001.
+struct Amount;
+
+impl RecordScorer for Amount {
+    fn model_id(&self) -> &str {
+        "amount"
+    }
+
+    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+        let amounts = batch
+            .column_by_name("amount")
+            .unwrap()
+            .as_primitive::<Float64Type>();
+        Ok(Scores {
+            anomaly_score: amounts
+                .values()
+                .iter()
+                .map(|amount| *amount as f32)
+                .collect(),
+            p_value: amounts
+                .values()
+                .iter()
+                .map(|amount| 1.0 / amount.max(1.0))
+                .collect(),
+            field_surprise: amounts
+                .values()
+                .iter()
+                .map(|amount| *amount as f32)
+                .collect(),
+        })
+    }
+
+    fn explain(
+        &self,
+        _: &RecordBatch,
+        rows: &[usize],
+        _: usize,
+    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+        let reason = Reason {
+            field: "amount".into(),
+            surprise: 1.0,
+            p_value: 0.5,
+            observed: Value::Null,
+            expected: Expected::Categories {
+                categories: Vec::new(),
+            },
+        };
+        Ok(vec![vec![reason]; rows.len()])
+    }
+}
+
+const SCHEMA: &str = r#"
+    [[field]]
+    name = "amount"
+    kind = "numeric"
+    nullable = false
+    [[field]]
+    name = "id"
+    kind = "categorical"
+    role = "key"
+"#;
+
+fn config(sections: &str) -> StreamConfig {
+    #[derive(serde::Deserialize)]
+    struct File {
+        kafka: super::config::RawKafka,
+        #[serde(default)]
+        delivery: super::config::RawDelivery,
+        batch: super::config::RawBatch,
+    }
+    let text = format!(
+        r#"
+        [kafka]
+        bootstrap_servers = "b:1"
+        group_id = "g"
+        instance_id = "i"
+        input_topics = ["in"]
+        scores_topic = "scores"
+        alerts_topic = "alerts"
+        dead_letter_topic = "dead"
+        [batch]
+        rows_max = 7
+        deadline_ms = 1
+        {sections}
+    "#
+    );
+    let File {
+        kafka,
+        delivery,
+        batch,
+    } = toml::from_str(&text).unwrap();
+    let (input, alerts) = Default::default();
+    RawStream {
+        kafka,
+        input,
+        delivery,
+        batch,
+        alerts,
+    }
+    .check()
+    .unwrap()
+}
+
+const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
+
+fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
+    let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
+    let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
+    let options = WorkerOptions {
+        alerts: config.alerts,
+        emit: config.delivery.emit,
+        tombstones: config.delivery.tombstones,
+        outputs: config.kafka.outputs.clone(),
+    };
+    Worker::new(
+        Arc::new(Amount),
+        Box::new(decoder),
+        &schema,
+        options,
+        Arc::clone(metrics),
+    )
+}
+
+/// Runs the stream until everything is read or it ends by itself; gives back how it ended and its metrics.
+fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, String) {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (mut link, client, scorer) = scoring::start(worker(config, &metrics)).unwrap();
+    let shutdown = Shutdown::new();
+    let shared = Shared {
+        config: config.clone(),
+        metrics: Arc::clone(&metrics),
+        readiness: Arc::new(Readiness::default()),
+        shutdown: shutdown.clone(),
+    };
+    let mut connector = memory.clone();
+    let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
+    let begin = Instant::now();
+    while !stream.is_finished() && !memory.lock().is_done() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "stuck: {:?}",
+            memory.lock()
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    shutdown.request();
+    let ended = stream.join().unwrap();
+    drop(client);
+    scorer.join().unwrap();
+    (ended, metrics.encode().unwrap())
+}
+
+fn record(partition: usize, offset: usize, amount: f64) -> Option<Vec<u8>> {
+    Some(format!("{{\"amount\": {amount}, \"id\": \"{partition}/{offset}\"}}").into_bytes())
+}
+
+fn cluster(partitions: usize, records: usize) -> Cluster {
+    let of = |partition| {
+        (0..records)
+            .map(move |offset| record(partition, offset, 2.0))
+            .collect()
+    };
+    Cluster {
+        input: (0..partitions).map(of).collect(),
+        is_transactional: true,
+        ..Cluster::default()
+    }
+}
+
+/// Where each output of a topic came from, in order.
+fn origins(outputs: &[Written], topic: &str) -> Vec<(i64, i64)> {
+    let of_topic = outputs.iter().filter(|output| output.topic == topic);
+    let origin = |output: &Written| {
+        if let Some(partition) = output.header(PARTITION) {
+            let offset = output.header(OFFSET).unwrap();
+            return (partition.parse().unwrap(), offset.parse().unwrap());
+        }
+        let envelope: Value = serde_json::from_slice(&output.payload).unwrap();
+        (
+            envelope["partition"].as_i64().unwrap(),
+            envelope["offset"].as_i64().unwrap(),
+        )
+    };
+    of_topic.map(origin).collect()
+}
+
+/// Every record once, in the order of its partition.
+fn assert_exactly_once(memory: &Memory, topic: &str) {
+    let cluster = memory.lock();
+    let mut by_partition: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for (partition, offset) in origins(&cluster.outputs, topic) {
+        by_partition.entry(partition).or_default().push(offset);
+    }
+    for (number, records) in cluster.input.iter().enumerate() {
+        let expected: Vec<i64> = (0..records.len() as i64).collect();
+        assert_eq!(
+            by_partition.get(&(number as i64)),
+            Some(&expected),
+            "partition {number}"
+        );
+    }
+}
+
+#[test]
+fn every_record_comes_out_once_in_order_and_a_drain_is_clean() {
+    let memory = Memory::new(cluster(3, 200));
+    let (ended, metrics) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    assert_exactly_once(&memory, "scores");
+    assert_eq!(origins(&memory.lock().outputs, "dead"), []);
+    assert!(metrics.contains("maskwatch_records_total{outcome=\"scored\",source=\"kafka\"} 600"));
+    assert!(
+        metrics.contains("maskwatch_end_to_end_seconds_count 600"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("maskwatch_consumer_lag_records{partition=\"0\",topic=\"in\"}"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_or_doubled_whatever_goes_wrong(
+        commits in prop::collection::btree_map(
+            0_u64..12,
+            prop_oneof![
+                Just(Accident::Abort),
+                Just(Accident::Unknown { applied: false }),
+                Just(Accident::Unknown { applied: true }),
+            ],
+            0..4,
+        ),
+        polls in prop::collection::btree_map(
+            1_u64..400,
+            prop_oneof![Just(Accident::Revoke), Just(Accident::Lose)],
+            0..4,
+        ),
+    ) {
+        let cluster = Cluster { at_commit: commits, at_poll: polls, ..cluster(3, 60) };
+        let memory = Memory::new(cluster);
+        let (ended, _) = stream(&memory, &config(QUICK));
+        ended.unwrap();
+        assert_exactly_once(&memory, "scores");
+    }
+}
+
+#[test]
+fn an_aborted_transaction_is_done_again_from_the_committed_offsets() {
+    let at_commit = BTreeMap::from([
+        (0, Accident::Abort),
+        (1, Accident::Unknown { applied: false }),
+    ]);
+    let memory = Memory::new(Cluster {
+        at_commit,
+        ..cluster(1, 50)
+    });
+    let (ended, metrics) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    assert_exactly_once(&memory, "scores");
+    assert_eq!(memory.lock().sessions.len(), 3);
+    assert!(
+        metrics.contains("maskwatch_transactions_total{outcome=\"aborted\"} 2"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn a_revocation_commits_what_is_in_hand_before_the_partitions_are_given_back() {
+    // A transaction interval longer than the test: without the commit at the revocation nothing would be there.
+    let config = config("[delivery]\ntransaction_interval_ms = 7000");
+    let at_poll = BTreeMap::from([(60, Accident::Revoke)]);
+    let memory = Memory::new(Cluster {
+        at_poll,
+        ..cluster(1, 50)
+    });
+    let watched = memory.clone();
+    let watch = std::thread::spawn(move || {
+        let begin = Instant::now();
+        while watched.lock().committed.is_empty() && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let cluster = watched.lock();
+        let next = cluster.committed.values().next().unwrap().0;
+        (next, cluster.outputs.len() as i64)
+    });
+    let (ended, _) = stream(&memory, &config);
+    ended.unwrap();
+    let (next, outputs) = watch.join().unwrap();
+    assert!(
+        next > 0 && next == outputs,
+        "{outputs} outputs for offset {next}"
+    );
+    assert_exactly_once(&memory, "scores");
+}
+
+#[test]
+fn a_fenced_instance_ends_and_says_so() {
+    let at_commit = BTreeMap::from([(0, Accident::Fence)]);
+    let memory = Memory::new(Cluster {
+        at_commit,
+        ..cluster(1, 50)
+    });
+    let (ended, metrics) = stream(&memory, &config(QUICK));
+    let error = ended.unwrap_err();
+    assert!(matches!(error, StreamError::Fenced { .. }));
+    assert!(error.to_string().contains("instance \"i\""), "{error}");
+    assert_eq!(memory.lock().outputs, []);
+    assert!(metrics.contains("maskwatch_transactions_total{outcome=\"fenced\"} 1"));
+}
+
+#[test]
+fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhile() {
+    let memory = Memory::new(Cluster {
+        is_down: true,
+        ..cluster(1, 50)
+    });
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let config = config(QUICK);
+    let (mut link, _client, _scorer) = scoring::start(worker(&config, &metrics)).unwrap();
+    let shutdown = Shutdown::new();
+    let readiness = Arc::new(Readiness::default());
+    let shared = Shared {
+        config,
+        metrics,
+        readiness,
+        shutdown: shutdown.clone(),
+    };
+    let mut connector = memory.clone();
+    let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
+    while memory.lock().sessions.len() < 4 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    shutdown.request();
+    stream.join().unwrap().unwrap();
+    assert!(memory.lock().sessions.len() < SESSIONS_MAX as usize);
+    assert_eq!(memory.lock().outputs, []);
+}
+
+#[test]
+fn bad_records_become_dead_letters_and_leave_their_neighbours_alone() {
+    let mut input: Vec<_> = (0..20).map(|offset| record(0, offset, 2.0)).collect();
+    let bad: [(usize, Option<&[u8]>, &str); 6] = [
+        (2, Some(b"{\"amount\": "), "malformed"),
+        (3, Some(b"{\"amount\": \"x\"}"), "wrong_type"),
+        (7, Some(b"{}"), "missing_field"),
+        (9, Some(b""), "empty"),
+        (11, None, "tombstone"),
+        (12, Some(b"{\"amount\": 1e999}"), "malformed"),
+    ];
+    for (offset, payload, _) in bad {
+        input[offset] = payload.map(<[u8]>::to_vec);
+    }
+    input[15] = Some(vec![b' '; 2_000_000]);
+    let memory = Memory::new(Cluster {
+        input: vec![input],
+        ..cluster(0, 0)
+    });
+    let (ended, metrics) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    let cluster = memory.lock();
+    let dead: Vec<_> = cluster
+        .outputs
+        .iter()
+        .filter(|output| output.topic == "dead")
+        .collect();
+    let found: Vec<_> = dead
+        .iter()
+        .map(|output| {
+            (
+                output.header(OFFSET).unwrap(),
+                output.header(REASON).unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("2", "malformed"),
+        ("3", "wrong_type"),
+        ("7", "missing_field"),
+        ("9", "empty"),
+        ("11", "tombstone"),
+        ("12", "malformed"),
+        ("15", "too_large"),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(dead[6].header(TRUNCATED), Some("2000000"));
+    assert!(dead[6].header(DETAIL).unwrap().contains("2000000 bytes"));
+    assert_eq!(dead[6].payload.len(), 900_000);
+    let scored: Vec<i64> = origins(&cluster.outputs, "scores")
+        .into_iter()
+        .map(|(_, offset)| offset)
+        .collect();
+    assert_eq!(scored, [0, 1, 4, 5, 6, 8, 10, 13, 14, 16, 17, 18, 19]);
+    assert!(metrics.contains("maskwatch_dead_letters_total{reason=\"tombstone\"} 1"));
+}
+
+#[test]
+fn tombstones_may_be_passed_over() {
+    let input = vec![vec![record(0, 0, 2.0), None, record(0, 2, 2.0)]];
+    let memory = Memory::new(Cluster {
+        input,
+        ..cluster(0, 0)
+    });
+    let config = config("[delivery]\ntransaction_interval_ms = 2\ntombstones = \"skip\"");
+    let (ended, _) = stream(&memory, &config);
+    ended.unwrap();
+    assert_eq!(origins(&memory.lock().outputs, "scores"), [(0, 0), (0, 2)]);
+    assert_eq!(origins(&memory.lock().outputs, "dead"), []);
+}
+
+#[test]
+fn alerts_go_to_their_topic_with_reasons() {
+    let input = vec![vec![
+        record(0, 0, 2.0),
+        record(0, 1, 5_000.0),
+        record(0, 2, 3.0),
+    ]];
+    let memory = Memory::new(Cluster {
+        input,
+        ..cluster(0, 0)
+    });
+    let config = config("[delivery]\ntransaction_interval_ms = 2\nemit = \"alerts\"");
+    let (ended, metrics) = stream(&memory, &config);
+    ended.unwrap();
+    let cluster = memory.lock();
+    assert_eq!(origins(&cluster.outputs, "alerts"), [(0, 1)]);
+    assert_eq!(
+        origins(&cluster.outputs, "scores"),
+        [(0, 1)],
+        "emit is alerts"
+    );
+    let alert: Value = serde_json::from_slice(&cluster.outputs[0].payload).unwrap();
+    assert_eq!(alert["alert"], true);
+    assert_eq!(alert["event_id"], "0/1");
+    assert_eq!(alert["event_time"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(alert["reasons"][0]["field"], "amount");
+    assert_eq!(cluster.outputs[0].key.as_deref(), Some(&b"key"[..]));
+    assert!(metrics.contains("maskwatch_alerts_total 1"));
+}
+
+/// A record whose envelope is long because its key is.
+fn long_record(bytes: usize) -> Option<Vec<u8>> {
+    Some(format!("{{\"amount\": 2, \"id\": \"{}\"}}", "k".repeat(bytes)).into_bytes())
+}
+
+#[test]
+fn an_output_that_the_client_refuses_becomes_a_stub_at_once() {
+    let mut input: Vec<_> = (0..20).map(|offset| record(0, offset, 2.0)).collect();
+    input[5] = long_record(6_000);
+    let cluster = Cluster {
+        input: vec![input],
+        client_bytes_max: Some(4_000),
+        ..cluster(0, 0)
+    };
+    let memory = Memory::new(cluster);
+    let (ended, _) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    let cluster = memory.lock();
+    assert_eq!(origins(&cluster.outputs, "dead"), [(0, 5)]);
+    assert_eq!(origins(&cluster.outputs, "scores").len(), 19);
+    assert_eq!(cluster.sessions.len(), 1, "nothing was aborted");
+}
+
+#[test]
+fn an_output_that_the_broker_refuses_is_found_and_replaced_and_its_neighbours_are_not() {
+    let mut input: Vec<_> = (0..40).map(|offset| record(0, offset, 2.0)).collect();
+    input[5] = long_record(6_000);
+    input[30] = long_record(7_000);
+    let cluster = Cluster {
+        input: vec![input],
+        record_bytes_max: Some(4_000),
+        ..cluster(0, 0)
+    };
+    let memory = Memory::new(cluster);
+    let (ended, _) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    let cluster = memory.lock();
+    assert_eq!(origins(&cluster.outputs, "dead"), [(0, 5), (0, 30)]);
+    let dead = cluster
+        .outputs
+        .iter()
+        .find(|output| output.topic == "dead")
+        .unwrap();
+    assert_eq!(dead.header(REASON), Some("too_large"));
+    assert_eq!(dead.payload.len(), 1_024);
+    assert_eq!(origins(&cluster.outputs, "scores").len(), 38);
+    assert!(cluster.sessions.iter().any(|options| options.alone));
+}
+
+#[test]
+fn a_stub_that_is_refused_too_does_not_stop_the_stream() {
+    let mut input: Vec<_> = (0..20).map(|offset| record(0, offset, 2.0)).collect();
+    input[5] = long_record(6_000);
+    let cluster = Cluster {
+        input: vec![input],
+        record_bytes_max: Some(800),
+        ..cluster(0, 0)
+    };
+    let memory = Memory::new(cluster);
+    let (ended, _) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    let cluster = memory.lock();
+    assert_eq!(origins(&cluster.outputs, "dead"), []);
+    assert_eq!(origins(&cluster.outputs, "scores").len(), 19);
+    assert!(cluster.is_done());
+}
+
+#[test]
+fn a_topic_smaller_than_a_produce_batch_gets_smaller_batches_and_every_output() {
+    let config = config("[delivery]\ntransaction_interval_ms = 40");
+    let limit = 40_000;
+    let input = vec![(0..1_000).map(|offset| record(0, offset, 2.0)).collect()];
+    let memory = Memory::new(Cluster {
+        input,
+        batch_bytes_max: Some(limit),
+        ..cluster(0, 0)
+    });
+    let (ended, _) = stream(&memory, &config);
+    ended.unwrap();
+    assert_exactly_once(&memory, "scores");
+    assert_eq!(origins(&memory.lock().outputs, "dead"), []);
+}
+
+#[test]
+fn at_least_once_loses_nothing_and_may_repeat() {
+    let at_commit = BTreeMap::from([(0, Accident::Abort)]);
+    let cluster = Cluster {
+        at_commit,
+        is_transactional: false,
+        ..cluster(2, 60)
+    };
+    let memory = Memory::new(cluster);
+    let config = config("[delivery]\ntransaction_interval_ms = 2\nmode = \"at_least_once\"");
+    let (ended, metrics) = stream(&memory, &config);
+    ended.unwrap();
+    let mut seen = origins(&memory.lock().outputs, "scores");
+    let written = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 120);
+    assert!(
+        written > 120,
+        "the aborted commit's outputs were visible already"
+    );
+    assert!(metrics.contains("maskwatch_transactions_total{outcome=\"committed\"} 0"));
+}
+
+#[test]
+fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
+    let config = config(QUICK);
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (link, client, thread) = scoring::start(worker(&config, &metrics)).unwrap();
+    let records = vec![
+        record(0, 7, 5_000.0).unwrap(),
+        b"{".to_vec(),
+        record(0, 8, 2.0).unwrap(),
+    ];
+    let outcomes = client.submit(records).unwrap().blocking_recv().unwrap();
+    let ScoreOutcome::Scored(json) = &outcomes[0] else {
+        panic!("{outcomes:?}")
+    };
+    let envelope: Value = serde_json::from_str(json).unwrap();
+    assert_eq!(envelope["event_id"], "0/7");
+    assert_eq!(envelope["topic"], Value::Null);
+    assert_eq!(envelope["alert"], true);
+    let malformed = FaultReason::Malformed;
+    assert!(matches!(&outcomes[1], ScoreOutcome::Bad { reason, .. } if *reason == malformed));
+    assert!(matches!(&outcomes[2], ScoreOutcome::Scored(_)));
+    drop((link, client));
+    thread.join().unwrap();
+    let text = metrics.encode().unwrap();
+    assert!(text.contains("maskwatch_records_total{outcome=\"scored\",source=\"http\"} 2"));
+    assert!(
+        text.contains("maskwatch_alerts_total 0"),
+        "what-if questions do not move the stream's counts"
+    );
+}

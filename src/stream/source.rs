@@ -1,0 +1,55 @@
+//! Where messages come from: the one trait that Kafka's consumer and its in-process twin implement.
+
+use std::time::Duration;
+
+use super::fault::DeliveryFault;
+use super::message::MessageBatch;
+use super::types::{Offset, TopicPartition};
+
+/// What one poll brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Polled {
+    /// A message was pushed into the batch.
+    Message,
+    /// Nothing came in time.
+    Nothing,
+    /// These are this instance's partitions from now on, from their committed offsets.
+    Assigned(Vec<TopicPartition>),
+    /// All partitions are to be given back: finish what is in hand, then call [`Source::release`].
+    Revoked,
+    /// The ends of assigned partitions, for the lag.
+    Ends(Vec<PartitionEnd>),
+}
+
+/// The end of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionEnd {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// One beyond the last record that may be read.
+    pub end: Offset,
+    /// The next record that the client hands over; where a partition stands before its first commit.
+    pub next: Offset,
+}
+
+/// A consumer of the group.
+pub trait Source {
+    /// Waits up to `timeout` for something; a message goes to the end of `batch`.
+    ///
+    /// No message of a revoked partition comes after [`Polled::Revoked`], and none of any partition until
+    /// [`release`](Self::release) has been called and a new [`Polled::Assigned`] has come.
+    ///
+    /// # Errors
+    /// A fault that ends the session; passing trouble of the network is only logged.
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        batch: &mut MessageBatch,
+    ) -> Result<Polled, DeliveryFault>;
+
+    /// Gives the partitions back, after [`Polled::Revoked`].
+    ///
+    /// # Errors
+    /// A fault that ends the session.
+    fn release(&mut self) -> Result<(), DeliveryFault>;
+}

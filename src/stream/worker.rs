@@ -1,0 +1,474 @@
+//! From a batch of messages to what is said of each: decode, score, explain, write. A pure function of the batch (but for
+//! metrics and the decoder's caches), used by the stream and by HTTP alike, so that both say the same of the same record.
+//!
+//! The invariant: every message leads to either its envelopes or one dead letter (or nothing, where the configuration says
+//! so), in the order of the messages, whatever its neighbours are.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+
+use super::config::{AlertsConfig, Emit, OutputTopics, ReasonsFor, Tombstones};
+use super::envelope::{Envelope, event_time};
+use super::message::{MessageBatch, MessageRef};
+use super::output::{Planned, ScoredBatch, Target};
+use crate::artifact::Detector;
+use crate::features::{
+    AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
+    JsonDecoder, RowFault,
+};
+use crate::schema::{Field, Schema};
+use crate::score::{Reason, Scores};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{BatchReport, Source};
+
+/// Bytes of a message beyond which it is not decoded.
+pub const RECORD_BYTES_MAX: usize = DEFAULT_RECORD_BYTES_MAX;
+
+/// Why a scorer failed.
+pub type ScorerFailure = Box<dyn Error + Send + Sync>;
+
+/// A loaded model: what the worker needs of a detector.
+pub trait RecordScorer: Send + Sync {
+    /// Names the model in every envelope.
+    fn model_id(&self) -> &str;
+
+    /// Scores canonical records (B rows).
+    ///
+    /// # Errors
+    /// A batch that the model cannot take; no bad record causes it.
+    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure>;
+
+    /// Reasons of the records at `rows`, one list a row, most surprising field first, `reasons_max` at most.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    fn explain(
+        &self,
+        batch: &RecordBatch,
+        rows: &[usize],
+        reasons_max: usize,
+    ) -> Result<Vec<Vec<Reason>>, ScorerFailure>;
+}
+
+impl RecordScorer for Detector {
+    fn model_id(&self) -> &str {
+        Detector::model_id(self)
+    }
+
+    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+        Ok(Detector::score(self, batch)?)
+    }
+
+    fn explain(
+        &self,
+        batch: &RecordBatch,
+        rows: &[usize],
+        reasons_max: usize,
+    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+        Ok(Detector::explain(self, batch, rows, reasons_max)?)
+    }
+}
+
+/// Bytes to canonical records: the decoders of `features`, behind one door.
+pub trait RecordDecoder: Send {
+    /// Decodes each payload into a row or a fault; `None` is a tombstone.
+    ///
+    /// # Errors
+    /// Trouble that is no payload's fault.
+    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError>;
+}
+
+impl RecordDecoder for JsonDecoder {
+    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
+        JsonDecoder::decode(self, payloads)
+    }
+}
+
+impl RecordDecoder for AvroDecoder {
+    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
+        AvroDecoder::decode(self, payloads)
+    }
+}
+
+/// Why a batch could not be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The decoder lacks something that is no message's fault, as a schema registry that does not answer.
+    #[error("messages cannot be decoded")]
+    Decode(#[from] DecodeError),
+    /// The model refused a batch of good records.
+    #[error("records cannot be scored")]
+    Score(#[source] ScorerFailure),
+    /// The model returned another number of values than it was asked for.
+    #[error("the model returned {found} {what} for {expected} records")]
+    Count {
+        /// Scores, p-values, or lists of reasons.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many records there were.
+        expected: usize,
+    },
+    /// An envelope could not be written.
+    #[error("an envelope cannot be written")]
+    Write(#[from] serde_json::Error),
+}
+
+impl WorkerError {
+    /// Whether the same batch may succeed a little later.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Decode(error) => error.is_retriable(),
+            Self::Score(_) | Self::Count { .. } | Self::Write(_) => false,
+        }
+    }
+}
+
+/// What the worker does beyond scoring.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// Budget and reasons.
+    pub alerts: AlertsConfig,
+    /// What the scores topic gets.
+    pub emit: Emit,
+    /// What becomes of a null payload.
+    pub tombstones: Tombstones,
+    /// Which outputs there are.
+    pub outputs: OutputTopics,
+}
+
+/// The fields that outputs and metrics name.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    key: Option<String>,
+    time: Option<String>,
+    features: Vec<String>,
+}
+
+/// What is said of one record of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScoreOutcome {
+    /// The output envelope as JSON text, with `topic`, `partition` and `offset` null.
+    Scored(String),
+    /// The record cannot be scored.
+    Bad {
+        /// Which of the closed list.
+        reason: FaultReason,
+        /// Field or byte offset, value and what was expected, for a person.
+        detail: String,
+    },
+}
+
+/// Decodes, scores and writes. One a scoring thread.
+pub struct Worker {
+    scorer: Arc<dyn RecordScorer>,
+    /// Of the stream's format.
+    decoder: Box<dyn RecordDecoder>,
+    /// Requests are JSON whatever the stream's format.
+    request_decoder: JsonDecoder,
+    options: WorkerOptions,
+    names: Names,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("model_id", &self.scorer.model_id())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Records after scoring; B good rows.
+struct Assessed {
+    decoded: Decoded,
+    scores: Scores,
+    /// \[B\].
+    alerts: Vec<bool>,
+    /// \[B\]; empty where not asked for.
+    reasons: Vec<Vec<Reason>>,
+}
+
+impl Worker {
+    /// A worker for records of `schema`.
+    pub fn new(
+        scorer: Arc<dyn RecordScorer>,
+        decoder: Box<dyn RecordDecoder>,
+        schema: &Schema,
+        options: WorkerOptions,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let name = |field: &Field| field.name.clone();
+        let names = Names {
+            key: schema.key().map(name),
+            time: schema.time().map(name),
+            features: schema.features().map(name).collect(),
+        };
+        let request_decoder = JsonDecoder::new(schema, DecodeLimits::default());
+        Self {
+            scorer,
+            decoder,
+            request_decoder,
+            options,
+            names,
+            metrics,
+        }
+    }
+
+    /// Scores a batch of the stream and plans its outputs.
+    ///
+    /// # Errors
+    /// [`WorkerError`]; the batch is then as if it had not come.
+    pub fn process(&mut self, input: MessageBatch) -> Result<ScoredBatch, WorkerError> {
+        let payloads: Vec<Option<&[u8]>> = input.iter().map(|message| message.payload()).collect();
+        let begin = Instant::now();
+        let decoded = self.decoder.decode(&payloads)?;
+        let mut assessed = self.assess(decoded)?;
+        tell_full_sizes(&input, &mut assessed.decoded.faults);
+        if self.options.tombstones == Tombstones::Skip {
+            assessed
+                .decoded
+                .faults
+                .retain(|fault| fault.reason != FaultReason::Tombstone);
+        }
+        self.report(&assessed, Source::Kafka, begin);
+        let (outputs, json) = self.plan(&input, assessed)?;
+        Ok(ScoredBatch {
+            input,
+            outputs,
+            json,
+        })
+    }
+
+    /// Scores the records of a request, JSON each: one outcome a record, in order.
+    ///
+    /// # Errors
+    /// [`WorkerError`].
+    pub fn answer(&mut self, records: &[Vec<u8>]) -> Result<Vec<ScoreOutcome>, WorkerError> {
+        let begin = Instant::now();
+        let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| Some(&record[..])).collect();
+        let decoded = self.request_decoder.decode(&payloads)?;
+        let mut assessed = self.assess(decoded)?;
+        self.report(&assessed, Source::Http, begin);
+        let faults = std::mem::take(&mut assessed.decoded.faults);
+        let columns = Columns::of(&assessed.decoded.batch, &self.names);
+        let mut outcomes: Vec<(usize, ScoreOutcome)> = Vec::with_capacity(records.len());
+        for (row, &record) in assessed.decoded.payloads.iter().enumerate() {
+            let envelope = self.envelope(&assessed, &columns, row, None);
+            outcomes.push((
+                record,
+                ScoreOutcome::Scored(serde_json::to_string(&envelope)?),
+            ));
+        }
+        outcomes.extend(faults.into_iter().map(
+            |RowFault {
+                 row,
+                 reason,
+                 detail,
+             }| { (row, ScoreOutcome::Bad { reason, detail }) },
+        ));
+        outcomes.sort_by_key(|(record, _)| *record);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    fn assess(&self, decoded: Decoded) -> Result<Assessed, WorkerError> {
+        let rows = decoded.batch.num_rows();
+        let scores = match rows {
+            0 => Scores::default(),
+            _ => self
+                .scorer
+                .score(&decoded.batch)
+                .map_err(WorkerError::Score)?,
+        };
+        expect_count("anomaly scores", scores.anomaly_score.len(), rows)?;
+        expect_count("p-values", scores.p_value.len(), rows)?;
+        let budget = self.options.alerts.budget;
+        let alerts: Vec<bool> = scores
+            .p_value
+            .iter()
+            .map(|p_value| budget.is_alert(*p_value))
+            .collect();
+        let explained: Vec<usize> = match self.options.alerts.reasons {
+            ReasonsFor::All => (0..rows).collect(),
+            ReasonsFor::Alerts => (0..rows).filter(|row| alerts[*row]).collect(),
+        };
+        let mut reasons = vec![Vec::new(); rows];
+        if !explained.is_empty() {
+            let reasons_max = self.options.alerts.reasons_max;
+            let found = self
+                .scorer
+                .explain(&decoded.batch, &explained, reasons_max)
+                .map_err(WorkerError::Score)?;
+            expect_count("lists of reasons", found.len(), explained.len())?;
+            for (row, found) in explained.into_iter().zip(found) {
+                reasons[row] = found;
+            }
+        }
+        Ok(Assessed {
+            decoded,
+            scores,
+            alerts,
+            reasons,
+        })
+    }
+
+    fn report(&self, assessed: &Assessed, source: Source, begin: Instant) {
+        let batch = &assessed.decoded.batch;
+        let nulls: Vec<u64> = self
+            .names
+            .features
+            .iter()
+            .map(|name| {
+                batch
+                    .column_by_name(name)
+                    .map_or(0, |column| column.null_count() as u64)
+            })
+            .collect();
+        self.metrics.record_batch(&BatchReport {
+            source,
+            scoring: begin.elapsed(),
+            anomaly_score: &assessed.scores.anomaly_score,
+            p_value: &assessed.scores.p_value,
+            field_surprise: &assessed.scores.field_surprise,
+            nulls: &nulls,
+            alerts: assessed.alerts.iter().filter(|alert| **alert).count() as u64,
+            faults: &assessed.decoded.faults,
+        });
+    }
+
+    /// The outputs of a batch, ascending by message, and the JSON of its envelopes.
+    fn plan(
+        &self,
+        input: &MessageBatch,
+        mut assessed: Assessed,
+    ) -> Result<(Vec<Planned>, Vec<u8>), WorkerError> {
+        let faults = std::mem::take(&mut assessed.decoded.faults);
+        let columns = Columns::of(&assessed.decoded.batch, &self.names);
+        let mut json = Vec::new();
+        let mut outputs = Vec::with_capacity(input.len());
+        for (row, &payload) in assessed.decoded.payloads.iter().enumerate() {
+            let targets = self.targets(assessed.alerts[row]);
+            let Some(message) = input.get(payload).filter(|_| !targets.is_empty()) else {
+                continue;
+            };
+            let begin = json.len();
+            self.envelope(&assessed, &columns, row, Some(&message))
+                .write(&mut json)?;
+            outputs.extend(targets.into_iter().map(|target| Planned::Envelope {
+                row: payload,
+                target,
+                json: begin..json.len(),
+            }));
+        }
+        outputs.extend(faults.into_iter().map(|fault| Planned::DeadLetter {
+            row: fault.row,
+            reason: fault.reason,
+            detail: fault.detail,
+        }));
+        // Stable: the outputs of one record stay in their order.
+        outputs.sort_by_key(Planned::row);
+        Ok((outputs, json))
+    }
+
+    /// Where the envelope of a record goes.
+    fn targets(&self, alert: bool) -> Vec<Target> {
+        let mut targets = Vec::with_capacity(2);
+        if self.options.outputs.scores.is_some() && (alert || self.options.emit == Emit::All) {
+            targets.push(Target::Scores);
+        }
+        if self.options.outputs.alerts.is_some() && alert {
+            targets.push(Target::Alerts);
+        }
+        targets
+    }
+
+    /// What is said of the good record `row`.
+    fn envelope<'a>(
+        &'a self,
+        assessed: &'a Assessed,
+        columns: &Columns<'a>,
+        row: usize,
+        message: Option<&MessageRef<'a>>,
+    ) -> Envelope<'a> {
+        let made_up = || {
+            let message = message?;
+            Some(Cow::Owned(format!(
+                "{}-{}",
+                message.partition(),
+                message.offset().0
+            )))
+        };
+        let arrived = || message?.timestamp_ms()?.checked_mul(1_000);
+        Envelope {
+            event_id: columns.key(row).map(Cow::Borrowed).or_else(made_up),
+            topic: message.map(|message| message.partition().topic.as_str()),
+            partition: message.map(|message| message.partition().partition),
+            offset: message.map(MessageRef::offset),
+            event_time: columns.time(row).or_else(arrived).and_then(event_time),
+            model_id: self.scorer.model_id(),
+            anomaly_score: assessed.scores.anomaly_score[row],
+            p_value: assessed.scores.p_value[row],
+            alert: assessed.alerts[row],
+            reasons: &assessed.reasons[row],
+        }
+    }
+}
+
+/// The columns that an envelope is told from.
+struct Columns<'a> {
+    key: Option<&'a StringArray>,
+    time: Option<&'a TimestampMicrosecondArray>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch, names: &Names) -> Self {
+        let column = |name: &Option<String>| batch.column_by_name(name.as_deref()?);
+        Self {
+            key: column(&names.key).and_then(|column| column.as_string_opt()),
+            time: column(&names.time).and_then(|column| column.as_primitive_opt()),
+        }
+    }
+
+    fn key(&self, row: usize) -> Option<&'a str> {
+        self.key
+            .filter(|column| column.is_valid(row))
+            .map(|column| column.value(row))
+    }
+
+    /// Microseconds since 1970.
+    fn time(&self, row: usize) -> Option<i64> {
+        self.time
+            .filter(|column| column.is_valid(row))
+            .map(|column| column.value(row))
+    }
+}
+
+fn expect_count(what: &'static str, found: usize, expected: usize) -> Result<(), WorkerError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(WorkerError::Count {
+            what,
+            found,
+            expected,
+        })
+    }
+}
+
+/// Gives faults of messages of which only a prefix was kept the size that was received.
+fn tell_full_sizes(input: &MessageBatch, faults: &mut [RowFault]) {
+    for fault in faults
+        .iter_mut()
+        .filter(|fault| fault.reason == FaultReason::TooLarge)
+    {
+        if let Some(message) = input.get(fault.row).filter(MessageRef::is_cut) {
+            let bytes = message.payload_bytes();
+            fault.detail = format!("{bytes} bytes, the limit is {RECORD_BYTES_MAX}");
+        }
+    }
+}

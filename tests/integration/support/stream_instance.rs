@@ -1,0 +1,306 @@
+//! The stream as the daemon runs it, inside this process: Kafka on both sides, a scorer that is easy
+//! to follow in between.
+//!
+//! In: a broker, topics, what goes wrong. Out: how the stream ended. Its scorer says that a record's
+//! score is its amount and its p-value the reciprocal of that. Invariant: an instance that is
+//! dropped is asked to stop and waited for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float64Type;
+use maskwatch::features::{DecodeLimits, JsonDecoder};
+use maskwatch::schema::Schema;
+use maskwatch::score::{Expected, Reason, Scores};
+use maskwatch::stream::config::{
+    RawAlerts, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
+};
+use maskwatch::stream::delivery::{self, Shared};
+use maskwatch::stream::fault::{DeliveryFault, StreamError};
+use maskwatch::stream::kafka::KafkaConnector;
+use maskwatch::stream::output::OutputRecord;
+use maskwatch::stream::refusal::SendOptions;
+use maskwatch::stream::scoring::{self, ScoringClient};
+use maskwatch::stream::shutdown::Shutdown;
+use maskwatch::stream::sink::{Connector, Sent, Sink};
+use maskwatch::stream::types::Positions;
+use maskwatch::stream::worker::{RecordScorer, ScorerFailure, Worker, WorkerOptions};
+use maskwatch::telemetry::{Metrics, Readiness};
+use serde_json::json;
+
+/// `amount` is the one feature, `id` the key.
+const SCHEMA: &str = r#"
+    [[field]]
+    name = "amount"
+    kind = "numeric"
+    nullable = false
+    [[field]]
+    name = "id"
+    kind = "categorical"
+    role = "key"
+"#;
+
+/// The score is the amount, the p-value its reciprocal.
+struct AmountScorer;
+
+impl RecordScorer for AmountScorer {
+    fn model_id(&self) -> &str {
+        "amount"
+    }
+
+    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+        let amounts = batch.column_by_name("amount").expect("the schema's field");
+        let amounts = amounts.as_primitive::<Float64Type>().values();
+        Ok(Scores {
+            anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
+            p_value: amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect(),
+            field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
+        })
+    }
+
+    fn explain(
+        &self,
+        _: &RecordBatch,
+        rows: &[usize],
+        _: usize,
+    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+        let reason = Reason {
+            field: "amount".to_owned(),
+            surprise: 1.0,
+            p_value: 0.5,
+            observed: json!(1),
+            expected: Expected::Interval {
+                value: json!(1),
+                low: json!(0),
+                high: json!(2),
+            },
+        };
+        Ok(vec![vec![reason]; rows.len()])
+    }
+}
+
+/// What becomes of a commit, in order; once the list is used up, all go well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// As it should.
+    Good,
+    /// It fails before it is asked for, and the transaction is aborted.
+    Aborted,
+    /// It fails before it is asked for, and the transaction is left open, as by `kill -9`.
+    LeftOpen,
+    /// It succeeds, and the answer is lost.
+    AnswerLost,
+}
+
+/// Real Kafka, whose commits go wrong on demand.
+struct FaultyConnector {
+    kafka: KafkaConnector,
+    /// Shared with the sinks of one session after the other.
+    commits: Arc<std::sync::Mutex<VecDeque<Commit>>>,
+}
+
+struct FaultySink<K> {
+    kafka: K,
+    commits: Arc<std::sync::Mutex<VecDeque<Commit>>>,
+    leave_open: bool,
+}
+
+impl Connector for FaultyConnector {
+    type Source = <KafkaConnector as Connector>::Source;
+    type Sink = FaultySink<<KafkaConnector as Connector>::Sink>;
+
+    fn open(&mut self, options: SendOptions) -> Result<(Self::Source, Self::Sink), DeliveryFault> {
+        let (source, kafka) = self.kafka.open(options)?;
+        let commits = Arc::clone(&self.commits);
+        Ok((
+            source,
+            FaultySink {
+                kafka,
+                commits,
+                leave_open: false,
+            },
+        ))
+    }
+}
+
+impl<K: Sink> Sink for FaultySink<K> {
+    fn send(&mut self, record: &OutputRecord<'_>, ticket: usize) -> Result<Sent, DeliveryFault> {
+        self.kafka.send(record, ticket)
+    }
+
+    fn commit(&mut self, positions: &Positions, timeout: Duration) -> Result<(), DeliveryFault> {
+        let commit = self.commits.lock().expect("no panic").pop_front();
+        let fault = || DeliveryFault::Interrupted {
+            operation: "commit",
+            detail: "a test".into(),
+        };
+        match commit.unwrap_or(Commit::Good) {
+            Commit::Good => self.kafka.commit(positions, timeout),
+            Commit::Aborted => Err(fault()),
+            Commit::LeftOpen => {
+                self.leave_open = true;
+                // Long enough for outputs to reach the broker, so that there is something to abort.
+                std::thread::sleep(Duration::from_millis(100));
+                Err(fault())
+            }
+            Commit::AnswerLost => {
+                self.kafka.commit(positions, timeout)?;
+                self.leave_open = true;
+                Err(fault())
+            }
+        }
+    }
+
+    fn abandon(&mut self) {
+        if !self.leave_open {
+            self.kafka.abandon();
+        }
+    }
+}
+
+/// A running stream.
+pub struct StreamInstance {
+    shutdown: Shutdown,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    client: ScoringClient,
+    stream: Option<JoinHandle<Result<(), StreamError>>>,
+    bootstrap_servers: String,
+}
+
+impl StreamInstance {
+    /// Starts a stream configured by `sections` (TOML of `[kafka]`, `[delivery]`, `[batch]`).
+    pub fn start(sections: &str) -> Self {
+        Self::start_with_faults(sections, &[])
+    }
+
+    /// As [`start`](Self::start); its first commits become what `commits` says.
+    pub fn start_with_faults(sections: &str, commits: &[Commit]) -> Self {
+        // The log of a test that fails is worth having; only the first call finds none set.
+        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
+        let config = check(sections);
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let readiness = Arc::new(Readiness::default());
+        let shutdown = Shutdown::new();
+        let shared = Shared {
+            config: config.clone(),
+            metrics: Arc::clone(&metrics),
+            readiness: Arc::clone(&readiness),
+            shutdown: shutdown.clone(),
+        };
+        let worker = worker(&config, &metrics);
+        let (mut link, client, _) = scoring::start(worker).expect("a scoring thread");
+        let kafka = KafkaConnector::new(&config).expect("a connector");
+        let bootstrap_servers = kafka.bootstrap_servers().to_owned();
+        let commits = Arc::new(std::sync::Mutex::new(commits.iter().copied().collect()));
+        let mut connector = FaultyConnector { kafka, commits };
+        let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
+        let stream = Some(stream);
+        Self {
+            shutdown,
+            metrics,
+            readiness,
+            client,
+            stream,
+            bootstrap_servers,
+        }
+    }
+
+    /// The broker's address, the embedded one's too.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// Whether the stream is still running.
+    pub fn is_running(&self) -> bool {
+        self.stream
+            .as_ref()
+            .is_some_and(|stream| !stream.is_finished())
+    }
+
+    /// What `/metrics` would say.
+    pub fn metrics(&self) -> String {
+        self.metrics.encode().expect("metrics")
+    }
+
+    /// Partitions assigned at present.
+    pub fn partitions(&self) -> usize {
+        self.readiness.report().partitions
+    }
+
+    /// The way in for requests.
+    pub fn client(&self) -> &ScoringClient {
+        &self.client
+    }
+
+    /// Asks the stream to drain, and gives back how it ended.
+    pub fn stop(mut self) -> Result<(), StreamError> {
+        self.shutdown.request();
+        self.join()
+    }
+
+    /// Waits for a stream that ends by itself.
+    pub fn join(&mut self) -> Result<(), StreamError> {
+        let stream = self.stream.take().expect("not joined before");
+        stream.join().expect("the stream's thread does not panic")
+    }
+}
+
+impl Drop for StreamInstance {
+    fn drop(&mut self) {
+        self.shutdown.request();
+        if let Some(stream) = self.stream.take() {
+            // Its end is of no interest where nobody asked for it.
+            let _ = stream.join();
+        }
+    }
+}
+
+/// The checked configuration of `sections`.
+pub fn check(sections: &str) -> StreamConfig {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        kafka: RawKafka,
+        #[serde(default)]
+        delivery: RawDelivery,
+        #[serde(default)]
+        batch: maskwatch::stream::config::RawBatch,
+    }
+    let File {
+        kafka,
+        delivery,
+        batch,
+    } = toml::from_str(sections).expect("sections");
+    let (input, alerts) = (RawInput::default(), RawAlerts::default());
+    let raw = RawStream {
+        kafka,
+        input,
+        delivery,
+        batch,
+        alerts,
+    };
+    raw.check().expect("a configuration without faults")
+}
+
+fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
+    let schema = Schema::parse(SCHEMA, "schema.toml").expect("a schema");
+    let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
+    let options = WorkerOptions {
+        alerts: config.alerts,
+        emit: config.delivery.emit,
+        tombstones: config.delivery.tombstones,
+        outputs: config.kafka.outputs.clone(),
+    };
+    let scorer = Arc::new(AmountScorer);
+    Worker::new(
+        scorer,
+        Box::new(decoder),
+        &schema,
+        options,
+        Arc::clone(metrics),
+    )
+}
