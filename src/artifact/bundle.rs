@@ -70,21 +70,47 @@ pub fn save(
     Ok(manifest)
 }
 
-/// Whether `dir` may be written: absent, empty, or a bundle.
+/// Whether `dir` may be written: absent, empty, or a bundle and nothing besides.
+///
+/// Replacing a folder removes what is in it, so every entry must be a file of a bundle, and the manifest one of ours.
 ///
 /// # Errors
 /// [`ArtifactError::NotABundle`].
 pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
-    let occupied = dir.exists()
-        && !dir.join(MANIFEST).is_file()
-        && fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_some());
-    if occupied {
-        Err(ArtifactError::NotABundle {
-            path: dir.to_owned(),
-        })
-    } else {
-        Ok(())
+    if !dir.exists() || is_bundle_or_empty(dir) {
+        return Ok(());
     }
+    Err(ArtifactError::NotABundle {
+        path: dir.to_owned(),
+    })
+}
+
+fn is_bundle_or_empty(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return false;
+    };
+    let names: Vec<_> = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect();
+    let known = [MANIFEST, WEIGHTS, CALIBRATION, RUN];
+    let all_known = names.iter().all(|name| {
+        name.as_ref()
+            .is_ok_and(|name| known.iter().any(|known| name == known))
+    });
+    let ours = || {
+        let manifest = fs::read(dir.join(MANIFEST)).ok();
+        manifest.is_some_and(|bytes| serde_json::from_slice::<Signature>(&bytes).is_ok())
+    };
+    names.is_empty() || (all_known && ours())
+}
+
+/// What tells our manifest, of whatever version, from other files of that name.
+#[derive(serde::Deserialize)]
+struct Signature {
+    #[serde(rename = "format_version")]
+    _format_version: u64,
+    #[serde(rename = "model_id")]
+    _model_id: String,
 }
 
 /// Moves the finished temporary folder to `dir`; an old bundle there steps aside first and is removed afterwards.
@@ -94,7 +120,9 @@ fn replace(temporary: tempfile::TempDir, dir: &Path, parent: &Path) -> Result<()
         .prefix(".maskwatch-replaced-")
         .tempdir_in(parent)
         .map_err(io("create a temporary folder"))?;
-    let old = aside.path().join("bundle");
+    // Kept until the new bundle is in place, so that no failure between can lose the old one.
+    let aside = aside.keep();
+    let old = aside.join("bundle");
     let replaces = dir.exists();
     if replaces {
         fs::rename(dir, &old).map_err(io("move the old bundle aside"))?;
@@ -103,8 +131,11 @@ fn replace(temporary: tempfile::TempDir, dir: &Path, parent: &Path) -> Result<()
         if replaces {
             fs::rename(&old, dir).map_err(io("move the old bundle back"))?;
         }
+        let _ = fs::remove_dir(&aside);
         return Err(io("rename the finished bundle")(source));
     }
+    // The new bundle is in place; what is left of the old one only takes room.
+    let _ = fs::remove_dir_all(&aside);
     // The folder is the bundle now: it must not be removed with the handle.
     let _ = temporary.keep();
     sync_folder(parent)

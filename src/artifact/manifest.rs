@@ -1,5 +1,6 @@
 //! The manifest: everything of a bundle that is not numbers, and the digests of what is.
 
+use super::recipe::EncoderConfig;
 use crate::features::Encoder;
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
@@ -49,6 +50,8 @@ pub struct PartRows {
     pub calibration: u64,
     /// Rows left out because of their label.
     pub excluded: u64,
+    /// Rows of the latest times beyond the calibration part's limit.
+    pub unused: u64,
 }
 
 /// What the model is and was made from: digested into the `model_id`.
@@ -67,6 +70,8 @@ pub struct Description {
     pub views_config: ViewsConfig,
     /// The views.
     pub views: Views,
+    /// How records were encoded.
+    pub encoder_config: EncoderConfig,
     /// How it was trained.
     pub training: TrainingConfig,
     /// How the calibration part was chosen.

@@ -89,6 +89,9 @@ pub enum LearnError {
     /// Calibration failed.
     #[error(transparent)]
     Score(#[from] ScoreError),
+    /// The views cannot be used.
+    #[error("views: {0}")]
+    Views(String),
     /// The bundle cannot be written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -148,7 +151,12 @@ pub fn learn(
         seed,
     };
     let data = dataset::read(recipe.source, recipe.schema, &options, observer)?;
+    if data.calibration.rows() == 0 {
+        let detail = "no calibration rows: no row of the training data has a time".to_owned();
+        return Err(ScoreError::Calibration(detail).into());
+    }
     let encoder = &data.encoder;
+    let views = draw_views(&config.views, encoder.fields().len(), seed)?;
     let model = MaskedAutoencoder::new(&config.model, encoder, seed)?;
     let training = &config.training;
     observer.stage("training the model");
@@ -157,14 +165,6 @@ pub fn learn(
     let report = fit(&mut objective, training, observer)?;
 
     observer.stage("calibrating the scores");
-    let ViewsConfig {
-        plan,
-        ratios,
-        rounds,
-    } = &config.views;
-    let fields = encoder.fields().len();
-    let mut rng = stream(seed, Purpose::Views);
-    let views = Views::draw(*plan, ratios, *rounds, fields, &mut rng);
     let surprise = SurpriseModel::new(encoder.clone(), model, &views)?;
     let scorer = Scorer::calibrate(surprise, &data.reference, &data.calibration)?;
 
@@ -186,6 +186,25 @@ pub fn learn(
     Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
 }
 
+fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, LearnError> {
+    let ViewsConfig {
+        plan,
+        ratios,
+        rounds,
+    } = config;
+    let views = Views::draw(
+        *plan,
+        ratios,
+        *rounds,
+        fields,
+        &mut stream(seed, Purpose::Views),
+    );
+    match views.fault(fields) {
+        Some(fault) => Err(LearnError::Views(fault)),
+        None => Ok(views),
+    }
+}
+
 fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
     let config = recipe.config;
     Description {
@@ -196,6 +215,7 @@ fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
         views_config: config.views.clone(),
         views,
         training: config.training.clone(),
+        encoder_config: config.encoder.clone(),
         split: config.calibration.split,
         seed: recipe.seed,
         p_value: match recipe.exclude_labelled {
@@ -209,6 +229,7 @@ fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
             reference: data.reference.rows() as u64,
             calibration: data.calibration.rows() as u64,
             excluded: data.excluded_rows,
+            unused: data.unused_rows,
         },
     }
 }

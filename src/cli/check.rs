@@ -3,12 +3,13 @@
 use super::args::CheckArguments;
 use super::report::{budget_line, print};
 use super::train_config::load_config;
-use crate::artifact::{Detector, MANIFEST};
+use crate::artifact::{Detector, MANIFEST, TrainConfig, check_target};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
 use crate::stream::config::InputConfig;
 use crate::stream::decoder::decoder;
+use crate::train::dataset::check_roles;
 use std::process::ExitCode;
 
 /// Runs the verb.
@@ -46,7 +47,7 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
             )
         );
     } else if let Some(section) = &config.train {
-        check_training(section)?;
+        check_training(&config, section)?;
         text += "model: none yet, serve trains one first\n";
     } else {
         text += &format!(
@@ -66,10 +67,14 @@ fn format_name(input: &InputConfig) -> &'static str {
     }
 }
 
-fn check_training(section: &TrainSection) -> anyhow::Result<()> {
+fn check_training(config: &Config, section: &TrainSection) -> anyhow::Result<()> {
     let schema = Schema::load(&section.schema)?;
-    if let Some(path) = &section.config {
-        load_config(path)?;
-    }
+    let training = match &section.config {
+        Some(path) => load_config(path)?,
+        None => TrainConfig::default(),
+    };
+    check_roles(&schema, false, training.calibration.split)?;
+    check_target(&config.model_dir)?;
+    decoder(&config.stream.input, &schema)?;
     Ok(ParquetSource::open(&section.data)?.check(&schema)?)
 }

@@ -123,6 +123,7 @@ fn learn_code(error: &LearnError) -> Option<u8> {
         LearnError::Dataset(DatasetError::NoRole { .. }) => Some(BAD_CONFIGURATION),
         LearnError::Dataset(DatasetError::Arrow(_)) | LearnError::Tensor(_) => Some(INTERNAL),
         LearnError::Dataset(_) | LearnError::Score(ScoreError::Calibration(_)) => Some(BAD_DATA),
+        LearnError::Views(_) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::TooFewRows { .. }) => Some(BAD_DATA),
         LearnError::Train(TrainError::Diverged { .. }) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::Tensor { .. }) | LearnError::Score(_) => Some(INTERNAL),

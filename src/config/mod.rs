@@ -130,7 +130,12 @@ impl Config {
             });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        Self::parse(path, &text, std::env::vars())
+        // Names and values that are not Unicode cannot be meant for this program; `vars` would panic on them.
+        let unicode = |text: std::ffi::OsString| text.into_string().ok();
+        let variables = std::env::vars_os();
+        let variables =
+            variables.filter_map(|(name, value)| Some((unicode(name)?, unicode(value)?)));
+        Self::parse(path, &text, variables)
     }
 
     /// As [`load`](Self::load), from text and the given variables.
@@ -144,7 +149,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let syntax = |error: toml::de::Error| ConfigError::Syntax {
             path: path.to_owned(),
-            detail: error.to_string().trim_end().to_owned(),
+            detail: describe(text, &error),
         };
         let overrides = environment::overrides(variables);
         let raw: RawConfig = if overrides.is_empty() {
@@ -163,6 +168,26 @@ impl Config {
             faults,
         })
     }
+}
+
+/// Line and message of an error without any value of the file: it may be a password.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| {
+        let before = text.get(..span.start).unwrap_or(text);
+        format!("line {}: ", 1 + before.matches('\n').count())
+    });
+    let message = error.message();
+    let shown = match message.split_once(": ") {
+        // "invalid type: integer `7`, expected a string": the value goes, what was expected stays.
+        Some((what @ ("invalid type" | "invalid value"), rest)) => {
+            let expected = rest
+                .rsplit_once(", expected ")
+                .map_or("", |(_, expected)| expected);
+            format!("{what}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    };
+    line.unwrap_or_default() + &shown
 }
 
 impl RawConfig {
@@ -268,6 +293,26 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("typo"), "{error}");
+    }
+
+    #[test]
+    fn no_error_shows_a_password() {
+        for line in [
+            "\"sasl.password\" = \"hunter\\2\"",
+            "\"sasl.password\" = hunter2",
+            "\"sasl.password\" = [2]",
+        ] {
+            let text = SMALLEST.replace("[model]", &format!("[kafka.properties]\n{line}\n[model]"));
+            let error = parse(&text, &[]).unwrap_err().to_string();
+            assert!(
+                !error.contains("hunter") && error.contains("line"),
+                "{error}"
+            );
+        }
+        let variables = [("MASKWATCH__INPUT__SCHEMA_REGISTRY_PASSWORD", "12345678")];
+        if let Err(error) = parse(SMALLEST, &variables) {
+            assert!(!error.to_string().contains("12345678"), "{error}");
+        }
     }
 
     #[test]

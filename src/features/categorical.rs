@@ -4,12 +4,28 @@
 //! values and, if there are more, one class `rare` for all the others.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Values that have a class of their own in a category head.
 ///
 /// 1,024 logits cost less than the hidden layers; a rarer value than the 1,024th says little more than "rare".
 pub const DEFAULT_HEAD_CLASSES_MAX: usize = 1024;
+
+/// Bytes of a value that are kept as they are; a longer one is known by its beginning and a digest.
+const VALUE_BYTES_MAX: usize = 256;
+
+/// The value as it is kept: memory and bundle are bounded whatever the texts' length.
+fn bounded(value: &str) -> Cow<'_, str> {
+    if value.len() <= VALUE_BYTES_MAX {
+        return Cow::Borrowed(value);
+    }
+    let start = &value[..value.floor_char_boundary(VALUE_BYTES_MAX / 2)];
+    let digest = Sha256::digest(value.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Cow::Owned(format!("{start}... sha256 {digest}"))
+}
 
 /// Counts of the most frequent values of a stream in bounded memory.
 ///
@@ -37,6 +53,7 @@ impl FrequentValues {
 
     /// Counts one value.
     pub fn observe(&mut self, value: &str) {
+        let value = &*bounded(value);
         self.total += 1;
         if let Some(count) = self.counts.get_mut(value) {
             *count += 1;
@@ -107,12 +124,14 @@ impl CategoricalEncoder {
         let ranked = frequent.ranked();
         let kept: u64 = ranked.iter().map(|(_, count)| count).sum();
         let singletons = ranked.iter().filter(|(_, count)| *count == 1).count() as u64;
-        // Good 1953: the mass of the unseen is estimated by the share of values seen once. Values that did not fit
-        // into memory count as such. One is added to each side, so that it is never 0 or 1.
+        // Good 1953: the mass of the unseen is estimated by the share of values seen once. Values that were cut off, or
+        // did not fit into memory, will come as unseen too, so they count as such; once something was forgotten, counts
+        // are lower bounds and this is an upper bound. One is added to each side, so that it is never 0 or 1.
+        let cut = total - kept;
         let once = if forgotten {
-            singletons.max(total - kept)
+            singletons.max(cut)
         } else {
-            singletons
+            singletons + cut
         };
         let unseen_mass = (once + 1) as f64 / (total + 2) as f64;
         let head_values = ranked.len().min(head_classes_max.max(1)) as u32;
@@ -128,7 +147,7 @@ impl CategoricalEncoder {
 
     /// The code of a value, 0 if it is unknown.
     pub fn encode(&self, value: &str) -> u32 {
-        self.codes.get(value).copied().unwrap_or(0)
+        self.codes.get(&*bounded(value)).copied().unwrap_or(0)
     }
 
     /// Known values.
@@ -238,6 +257,26 @@ mod tests {
         let encoder = fitted(&["a", "a", "b", "c"], 100, 10);
         assert!((encoder.unseen_surprise() - -(3f32 / 6.0).ln()).abs() < 1e-6);
         assert_eq!(encoder.class(0), None);
+    }
+
+    #[test]
+    fn values_cut_off_by_the_cardinality_count_as_unseen() {
+        let values: Vec<String> = (0..19).flat_map(|i| vec![format!("v{i}"); 100]).collect();
+        let refs: Vec<&str> = values.iter().map(String::as_str).collect();
+        let encoder = fitted(&refs, 10, 5);
+        // 9 of 19 equally frequent values have no code: 900 of 1,900 records.
+        assert!((encoder.unseen_surprise() - -(901f32 / 1902.0).ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn long_values_are_told_apart_in_bounded_memory() {
+        let (a, b) = (
+            format!("{}a", "x".repeat(100_000)),
+            format!("{}b", "x".repeat(100_000)),
+        );
+        let encoder = fitted(&[&a, &a, &b], 10, 10);
+        assert_eq!((encoder.encode(&a), encoder.encode(&b)), (1, 2));
+        assert!(encoder.stored.values.iter().all(|value| value.len() <= 256));
     }
 
     #[test]

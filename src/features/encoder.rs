@@ -27,6 +27,22 @@ pub enum EncodeError {
         /// Rows seen.
         rows: u64,
     },
+    /// No row is left to fit to.
+    #[error("no rows are left to fit the encoder to")]
+    NoRows,
+    /// Values so large that their moments are no numbers.
+    #[error(
+        "field '{field}': values from {min:e} to {max:e} are too large to be standardised (a stand-in for missing \
+         values? write null instead, or set transform = \"log1p\")"
+    )]
+    OutOfRange {
+        /// The field.
+        field: String,
+        /// Its smallest transformed value.
+        min: f64,
+        /// Its largest.
+        max: f64,
+    },
     /// The schema has no field with the role feature.
     #[error("the schema has no field with role \"feature\"")]
     NoFeature,
@@ -232,9 +248,13 @@ impl EncoderFitter {
     /// The fitted encoder.
     ///
     /// # Errors
-    /// [`EncodeError::AllNull`] with every feature that never had a value.
+    /// [`EncodeError::AllNull`] with every feature that never had a value; [`EncodeError::NoRows`];
+    /// [`EncodeError::OutOfRange`].
     pub fn finish(self) -> Result<Encoder, EncodeError> {
         let (rows, head_classes_max) = (self.rows, self.head_classes_max);
+        if rows == 0 {
+            return Err(EncodeError::NoRows);
+        }
         let empty = self.fields.iter().filter(|field| field.nulls == rows);
         let empty: Vec<String> = empty.map(|field| field.name.clone()).collect();
         if !empty.is_empty() {
@@ -247,7 +267,7 @@ impl EncoderFitter {
         Ok(Encoder {
             fields: fields
                 .map(|field| field.finish(rows, head_classes_max))
-                .collect(),
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -300,10 +320,19 @@ impl FieldFitter {
         Ok(())
     }
 
-    fn finish(self, rows: u64, head_classes_max: usize) -> FieldEncoder {
+    fn finish(self, rows: u64, head_classes_max: usize) -> Result<FieldEncoder, EncodeError> {
         let value = match self.statistics {
             Statistics::Numeric { transform, moments } => {
-                ValueEncoder::Numeric(NumericEncoder::fit(transform, &moments))
+                let encoder = NumericEncoder::fit(transform, &moments);
+                if !encoder.is_finite() {
+                    let (min, max) = moments.range();
+                    return Err(EncodeError::OutOfRange {
+                        field: self.name,
+                        min,
+                        max,
+                    });
+                }
+                ValueEncoder::Numeric(encoder)
             }
             Statistics::Categorical(frequent) => {
                 ValueEncoder::Categorical(CategoricalEncoder::fit(frequent, head_classes_max))
@@ -311,12 +340,12 @@ impl FieldFitter {
             Statistics::Boolean => ValueEncoder::Boolean,
             Statistics::Timestamp(time_zone) => ValueEncoder::Timestamp { time_zone },
         };
-        FieldEncoder {
+        Ok(FieldEncoder {
             name: self.name,
             value,
             rows,
             nulls: self.nulls,
-        }
+        })
     }
 }
 
@@ -481,6 +510,21 @@ mod tests {
             error
                 .to_string()
                 .starts_with("field 'a', field 'c': all 2 training rows")
+        );
+    }
+
+    #[test]
+    fn a_sentinel_that_no_moments_can_hold_is_refused_by_name() {
+        let fields = [field("amount", Kind::Numeric)];
+        let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, f64::MAX]));
+        fitter
+            .observe(&RecordBatch::try_from_iter([("amount", column)]).unwrap())
+            .unwrap();
+        let error = fitter.finish().unwrap_err().to_string();
+        assert!(
+            error.contains("'amount'") && error.contains("e308"),
+            "{error}"
         );
     }
 

@@ -51,6 +51,11 @@ impl Moments {
         self.count
     }
 
+    /// The smallest and the largest value, 0 and 0 if none was seen.
+    pub fn range(&self) -> (f64, f64) {
+        (self.min, self.max)
+    }
+
     fn standard_deviation(&self) -> f64 {
         if self.count == 0 {
             0.0
@@ -90,6 +95,11 @@ impl NumericEncoder {
             mean: moments.mean,
             scale,
         }
+    }
+
+    /// Whether mean and scale are numbers: squares of values beyond about 1e154 overflow.
+    pub fn is_finite(&self) -> bool {
+        self.mean.is_finite() && self.scale.is_finite()
     }
 
     /// z = (t(x) - mean) / scale, clipped to -10..=10, of a finite x.

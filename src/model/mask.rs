@@ -98,8 +98,14 @@ impl Views {
             .flat_map(|(index, stratum)| stratum.hidden.iter().map(move |h| (index, h.as_slice())))
     }
 
-    /// What is wrong with stored views of `fields` fields, if anything.
+    /// What is wrong with views of `fields` fields, if anything.
     pub fn fault(&self, fields: usize) -> Option<String> {
+        if self.len() > VIEWS_MAX {
+            let count = self.len();
+            return Some(format!(
+                "{count} views, the limit is {VIEWS_MAX}: fewer ratios or rounds"
+            ));
+        }
         let mut seen = vec![false; fields];
         for (_, hidden) in self.iter() {
             for &field in hidden {

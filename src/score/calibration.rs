@@ -76,7 +76,7 @@ impl ReferenceSample {
             let combined: Vec<f32> = (0..rows)
                 .map(|row| mean(samples.iter().zip(tables).map(|(s, t)| t.surprisal(s[row]))))
                 .collect();
-            SurvivalTable::fit(&combined)
+            SurvivalTable::fit_whole(&combined)
         });
         ReferenceTables {
             axes: self.axes,
@@ -127,27 +127,35 @@ impl ReferenceTables {
     }
 
     /// The anomaly score of a record: the mean over strata and readings of the total surprise's -log survival, nats,
-    /// >= 0, higher = more abnormal.
+    /// >= 0, finite, higher = more abnormal.
     pub fn anomaly_score(&self, surprises: &Surprises, row: usize) -> f32 {
         let Axes {
             strata, readings, ..
         } = self.axes;
-        mean(
-            (0..strata * readings).map(|i| {
-                self.strata[i].surprisal(surprises.total(row, i / readings, i % readings))
-            }),
-        )
+        let total = |i| surprises.total(row, i / readings, i % readings);
+        let score = mean((0..strata * readings).map(|i| self.strata[i].surprisal(total(i))));
+        // A total that overflowed is the most abnormal there is, and outputs hold finite numbers only.
+        if score.is_finite() { score } else { f32::MAX }
     }
 
     /// How unusual a field of a record is among reference records: -log of the share of them whose same field is at
     /// least as surprising, nats, >= 0.
     pub fn field_surprisal(&self, surprises: &Surprises, row: usize, field: usize) -> f32 {
+        self.fields[field].surprisal(self.combined(surprises, row, field))
+    }
+
+    /// The share of reference records whose same field is at least as surprising, in (0, 1].
+    pub fn field_p_value(&self, surprises: &Surprises, row: usize, field: usize) -> f64 {
+        self.fields[field].share_at_least(self.combined(surprises, row, field))
+    }
+
+    /// The mean over the readings of a field's -log survival.
+    fn combined(&self, surprises: &Surprises, row: usize, field: usize) -> f32 {
         let readings = self.axes.readings;
-        let combined = mean((0..readings).map(|reading| {
+        mean((0..readings).map(|reading| {
             let table = &self.readings[field * readings + reading];
             table.surprisal(surprises.field(row, field, reading))
-        }));
-        self.fields[field].surprisal(combined)
+        }))
     }
 
     /// The distribution of a field's mean surprise under one reading.

@@ -43,17 +43,18 @@ impl Scorer {
                 ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
                 ranked.truncate(reasons_max);
                 let mut reasons = Vec::with_capacity(ranked.len());
-                for (field, surprisal) in ranked {
+                for (field, _) in ranked {
                     let mut views = Vec::new();
                     self.model()
                         .each_view(&logits, t, field, |v| views.push(v.to_vec()))?;
                     let surprise = surprises.field(t, field, 0);
+                    let p_value = self.reference().field_p_value(&surprises, t, field);
                     let place = Place {
                         batch,
                         row: first + t,
                         field,
                     };
-                    reasons.push(self.reason(schema, place, &views, surprise, surprisal));
+                    reasons.push(self.reason(schema, place, &views, surprise, p_value));
                 }
                 explained.push(reasons);
             }
@@ -67,7 +68,7 @@ impl Scorer {
         place: Place<'_>,
         views: &[Vec<f32>],
         surprise: f32,
-        surprisal: f32,
+        p_value: f64,
     ) -> Reason {
         let encoder = &self.model().encoder().fields()[place.field];
         let redact = schema
@@ -84,7 +85,6 @@ impl Scorer {
                 expected(encoder, head, views, residuals),
             )
         };
-        let p_value = f64::from(-surprisal).exp();
         Reason {
             field: encoder.name.clone(),
             surprise,

@@ -11,6 +11,7 @@ use crate::model::ops::{linear, tensor_slice};
 use crate::model::{InputBuilder, MaskedAutoencoder, TargetReader, Views};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// T: records of a tile. Eight records of 27 views fill a matrix product, and one record alone wastes little.
 pub const TILE_ROWS: usize = 8;
@@ -21,6 +22,8 @@ pub const TILE_ROWS: usize = 8;
 pub struct Surprises {
     values: Vec<f32>,
     present: Vec<bool>,
+    /// `[F * S]`: whether any view of the stratum hides the field.
+    covered: Arc<[bool]>,
     axes: Axes,
 }
 
@@ -42,10 +45,11 @@ impl Axes {
 }
 
 impl Surprises {
-    fn empty(axes: Axes) -> Self {
+    fn empty(axes: Axes, covered: Arc<[bool]>) -> Self {
         Self {
             values: Vec::new(),
             present: Vec::new(),
+            covered,
             axes,
         }
     }
@@ -79,10 +83,10 @@ impl Surprises {
     pub fn total(&self, row: usize, stratum: usize, reading: usize) -> f32 {
         let (mut sum, mut present) = (0f64, 0u32);
         for field in 0..self.axes.fields {
-            let surprise = self.at(row, field, stratum, reading);
-            if surprise.is_nan() {
+            if !self.covered[field * self.axes.strata + stratum] {
                 continue;
             }
+            let surprise = self.at(row, field, stratum, reading);
             sum += f64::from(surprise);
             present += u32::from(self.present[row * self.axes.fields + field]);
         }
@@ -93,9 +97,8 @@ impl Surprises {
     pub fn field(&self, row: usize, field: usize, reading: usize) -> f32 {
         let (mut sum, mut count) = (0f64, 0u32);
         for stratum in 0..self.axes.strata {
-            let surprise = self.at(row, field, stratum, reading);
-            if !surprise.is_nan() {
-                sum += f64::from(surprise);
+            if self.covered[field * self.axes.strata + stratum] {
+                sum += f64::from(self.at(row, field, stratum, reading));
                 count += 1;
             }
         }
@@ -115,6 +118,7 @@ pub struct SurpriseModel {
     model: MaskedAutoencoder,
     views: Vec<Vec<bool>>,
     fields: Vec<FieldPlan>,
+    covered: Arc<[bool]>,
     axes: Axes,
 }
 
@@ -163,12 +167,19 @@ impl SurpriseModel {
         };
         let plans = hiding.iter().enumerate().map(plan).collect::<Result<_>>()?;
         let (strata, readings) = (views.strata().len(), model.heads().readings());
+        let mut covered = vec![false; fields * strata];
+        for (field, hiding) in hiding.iter().enumerate() {
+            hiding
+                .iter()
+                .for_each(|&(_, stratum)| covered[field * strata + stratum] = true);
+        }
         Ok(Self {
             targets: TargetReader::new(&encoder),
             encoder,
             model,
             views: masks,
             fields: plans,
+            covered: covered.into(),
             axes: Axes {
                 fields,
                 strata,
@@ -201,7 +212,7 @@ impl SurpriseModel {
             .into_par_iter()
             .map(|tile| self.tile_surprises(records, tile * TILE_ROWS))
             .collect::<Result<_>>()?;
-        let mut all = Surprises::empty(self.axes);
+        let mut all = Surprises::empty(self.axes, Arc::clone(&self.covered));
         tiles.iter().for_each(|tile| all.append(tile));
         Ok(all)
     }
@@ -302,6 +313,7 @@ impl SurpriseModel {
         Ok(Surprises {
             values,
             present,
+            covered: Arc::clone(&self.covered),
             axes: self.axes,
         })
     }

@@ -25,6 +25,16 @@ pub struct SurvivalTable {
 impl SurvivalTable {
     /// The table of a sample; values that are no numbers are left out. An empty sample finds nothing unusual.
     pub fn fit(sample: &[f32]) -> Self {
+        Self::fit_until(sample, TAIL_QUANTILE)
+    }
+
+    /// As [`fit`](Self::fit), but empirical up to the largest value: for shares that are shown as such. Half of the
+    /// points lie beyond the 90 % point, ever closer to the end.
+    pub fn fit_whole(sample: &[f32]) -> Self {
+        Self::fit_until(sample, 1.0)
+    }
+
+    fn fit_until(sample: &[f32], quantile: f64) -> Self {
         let mut sorted: Vec<f32> = sample.iter().copied().filter(|x| x.is_finite()).collect();
         sorted.sort_unstable_by(f32::total_cmp);
         let n = sorted.len();
@@ -35,16 +45,8 @@ impl SurvivalTable {
                 tail_scale: 1.0,
             };
         }
-        let start = ((n - 1) as f64 * TAIL_QUANTILE) as usize;
-        let threshold = sorted[start];
-        let points = KNOTS_MAX.min(start + 1);
         let (mut values, mut surprisals) = (Vec::new(), Vec::new());
-        for point in 0..points {
-            let rank = if points == 1 {
-                start
-            } else {
-                point * start / (points - 1)
-            };
+        for rank in knot_ranks(n, quantile) {
             let value = sorted[rank];
             if values.last().is_some_and(|&last| last >= value) {
                 continue;
@@ -53,6 +55,7 @@ impl SurvivalTable {
             values.push(value);
             surprisals.push(-((n - below + 1) as f64 / (n + 1) as f64).ln() as f32);
         }
+        let threshold = sorted[((n - 1) as f64 * TAIL_QUANTILE) as usize];
         Self {
             values,
             surprisals,
@@ -60,8 +63,20 @@ impl SurvivalTable {
         }
     }
 
-    /// -log of the share of reference values that are at least x, nats, >= 0 and never falling in x.
+    /// The share of reference values that are at least x, in (0, 1], of a table that was fitted whole: never below what
+    /// the sample can tell, half of the share of its largest value.
+    pub fn share_at_least(&self, x: f32) -> f64 {
+        let last = self.surprisals.last().copied().unwrap_or(0.0);
+        let smallest = f64::from(-last).exp() / 2.0;
+        f64::from(-self.surprisal(x)).exp().max(smallest)
+    }
+
+    /// -log of the share of reference values that are at least x, nats, >= 0 and never falling in x; infinite for a
+    /// NaN, which is never normal.
     pub fn surprisal(&self, x: f32) -> f32 {
+        if x.is_nan() {
+            return f32::INFINITY;
+        }
         let next = self.values.partition_point(|&value| value <= x);
         if next == 0 {
             return 0.0;
@@ -126,6 +141,34 @@ impl SurvivalTable {
     }
 }
 
+/// Ranks of the sorted sample at which the table has points, ascending, at most [`KNOTS_MAX`].
+///
+/// Evenly spaced up to the quantile; for a quantile of 1, evenly up to 90 % and from there evenly in the logarithm of
+/// what is left.
+fn knot_ranks(n: usize, quantile: f64) -> Vec<usize> {
+    let even = |points: usize, last: usize| {
+        let points = points.min(last + 1);
+        (0..points).map(move |point| match points {
+            1 => last,
+            _ => point * last / (points - 1),
+        })
+    };
+    let tail = ((n - 1) as f64 * TAIL_QUANTILE) as usize;
+    if quantile < 1.0 {
+        return even(KNOTS_MAX, tail).collect();
+    }
+    let half = KNOTS_MAX / 2;
+    let left = (n - tail) as f64;
+    let upper = (0..half).map(|point| {
+        let left = left.powf(1.0 - (point + 1) as f64 / half as f64).round() as usize;
+        n - left.max(1)
+    });
+    let mut ranks: Vec<usize> = even(half, tail).chain(upper).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    ranks
+}
+
 /// The mean excess over the threshold, and never nothing.
 fn tail_scale(sorted: &[f32], threshold: f32) -> f32 {
     let over: Vec<f64> = sorted
@@ -171,6 +214,22 @@ mod tests {
         assert!(table.surprisal(1e6) > table.surprisal(1e3) + 5.0);
         // At the tail's beginning the two halves meet: a tenth of the values is left.
         assert!((table.surprisal(0.9) - 10f32.ln()).abs() < 0.02);
+    }
+
+    #[test]
+    fn a_whole_table_gives_the_empirical_share_up_to_the_largest_value() {
+        // An exponential sample by quantiles: a log tail from 90 % on would be far off at its end.
+        let n = 20_000;
+        let sample: Vec<f32> = (0..n)
+            .map(|i| -(1.0 - (i as f32 + 0.5) / n as f32).ln())
+            .collect();
+        let table = SurvivalTable::fit_whole(&sample);
+        for (share, tolerance) in [(0.5f64, 0.01), (0.01, 0.02), (0.001, 0.1)] {
+            let found = table.share_at_least(-(share.ln()) as f32);
+            assert!((found / share - 1.0).abs() < tolerance, "{share}: {found}");
+        }
+        assert!((table.share_at_least(1e9) * f64::from(n + 1) - 1.0).abs() < 1e-3);
+        assert_eq!(table.surprisal(f32::NAN), f32::INFINITY);
     }
 
     #[test]

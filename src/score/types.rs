@@ -21,7 +21,8 @@ pub struct Scores {
 pub struct Reason {
     /// The field's name in the schema.
     pub field: String,
-    /// Calibrated surprise of the field; higher is more surprising.
+    /// What the value cost when it was hidden: the mean loss under the first reading, nats for the default one. Not
+    /// comparable between fields; reasons are ordered by how unusual it is for its field.
     pub surprise: f32,
     /// In (0, 1]: the share of reference records whose same field is at least as surprising.
     pub p_value: f64,
@@ -35,7 +36,7 @@ pub struct Reason {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Expected {
-    /// Of a number or a moment.
+    /// Of a number.
     Interval {
         /// The median.
         value: serde_json::Value,
@@ -44,7 +45,7 @@ pub enum Expected {
         /// The 95 % point.
         high: serde_json::Value,
     },
-    /// Of a category or a boolean: the likeliest values, likeliest first.
+    /// Of a category, a boolean or a moment (`"Mon 09h"`, in the field's zone): the likeliest values, likeliest first.
     Categories {
         /// At most three.
         categories: Vec<Category>,

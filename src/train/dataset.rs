@@ -56,6 +56,8 @@ pub struct Dataset {
     pub excluded_rows: u64,
     /// Rows of the fit part, kept or not.
     pub fit_rows: u64,
+    /// Rows of the latest times beyond the calibration part's limit.
+    pub unused_rows: u64,
 }
 
 /// Why training data cannot be made of the files.
@@ -262,6 +264,7 @@ impl Reader<'_> {
         let kept = (self.options.fit_bytes_max / none.bytes_per_row().max(1)) as u64;
         let mut sample = SelectionSample::new(fit_rows, kept, self.options.seed);
         let (mut fit, mut reference, mut calibration) = (none.clone(), none.clone(), none);
+        let mut unused_rows = 0;
         self.each_part(census, |batch, parts| {
             let records = encoder.encode(batch).map_err(encode)?;
             for (row, part) in parts.iter().enumerate() {
@@ -269,7 +272,8 @@ impl Reader<'_> {
                     Some(Part::Fit) if sample.take() => fit.push_row(&records, row),
                     Some(Part::Reference) => reference.push_row(&records, row),
                     Some(Part::Calibration) => calibration.push_row(&records, row),
-                    Some(Part::Fit | Part::Unused) | None => {}
+                    Some(Part::Unused) => unused_rows += 1,
+                    Some(Part::Fit) | None => {}
                 }
             }
             Ok(())
@@ -283,6 +287,7 @@ impl Reader<'_> {
             fingerprint,
             excluded_rows,
             fit_rows,
+            unused_rows,
         })
     }
 

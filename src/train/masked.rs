@@ -24,6 +24,7 @@ pub struct MaskedObjective<'a> {
     targets: TargetReader,
     fit: &'a Records,
     held_out: &'a Records,
+    held_out_rows: Vec<usize>,
     held_out_hidden: Vec<bool>,
     order: Vec<usize>,
     next: usize,
@@ -35,7 +36,7 @@ pub struct MaskedObjective<'a> {
 }
 
 impl<'a> MaskedObjective<'a> {
-    /// Trains `model` on `fit`, watched on the first `held_out_rows_max` of `held_out`.
+    /// Trains `model` on `fit`, watched on `held_out_rows_max` rows of `held_out`, evenly spread over all of them.
     ///
     /// # Errors
     /// [`TrainError::TooFewRows`] if there is next to nothing to learn from.
@@ -63,6 +64,9 @@ impl<'a> MaskedObjective<'a> {
             targets: TargetReader::new(encoder),
             fit,
             held_out,
+            held_out_rows: (0..held_out_rows)
+                .map(|row| row * held_out.rows() / held_out_rows)
+                .collect(),
             held_out_hidden: training_masks(held_out_rows, fit.fields(), (min, max), &mut rng),
             order: (0..fit.rows()).collect(),
             next: fit.rows(),
@@ -134,10 +138,10 @@ impl Objective for MaskedObjective<'_> {
 
     fn held_out_loss(&mut self) -> candle_core::Result<f64> {
         let fields = self.held_out.fields();
-        let rows: Vec<usize> = (0..self.held_out_hidden.len() / fields).collect();
         let (mut sum, mut count) = (0.0, 0);
-        for rows in rows.chunks(self.config.batch_rows) {
-            let hidden = self.held_out_hidden[rows[0] * fields..][..rows.len() * fields].to_vec();
+        let masks = self.held_out_hidden.chunks(self.config.batch_rows * fields);
+        for (rows, hidden) in self.held_out_rows.chunks(self.config.batch_rows).zip(masks) {
+            let hidden = hidden.to_vec();
             let hidden_count = hidden.iter().filter(|&&h| h).count();
             let inputs = self.inputs(self.held_out, rows, &hidden).finish()?;
             let logits = self
