@@ -39,13 +39,14 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
             detector.model_id(),
             config.model_dir.display()
         );
-        text += &format!(
-            "{}\n",
-            budget_line(
-                detector.calibration_rows(),
-                config.stream.alerts.budget.share()
-            )
-        );
+        let budget = config.stream.alerts.budget;
+        let warning = if detector.attains(budget) {
+            ""
+        } else {
+            "warning: "
+        };
+        let line = budget_line(detector.calibration_rows(), budget.share());
+        text += &format!("{warning}{line}\n");
     } else if let Some(section) = &config.train {
         check_training(&config, section)?;
         text += "model: none yet, serve trains one first\n";
