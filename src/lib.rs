@@ -9,7 +9,7 @@
 //! Data flows one way: a module uses only modules above it. `tests/tidy.rs` keeps the plan; `ARCHITECTURE.md` says more.
 //!
 //! ```text
-//!            rng    schema
+//!   durable  rng    schema
 //!               \   /    \
 //!             features   generate
 //!                |
@@ -22,6 +22,7 @@
 //!             telemetry -> stream -> http -> config -> cli
 //! ```
 //!
+//! - [`durable`]: files and folders written whole or not at all.
 //! - [`rng`]: every random draw, one seeded stream a purpose.
 //! - [`schema`]: what a record is: fields with kinds and roles, checked whole, laid over Arrow schemas, or inferred from
 //!   Parquet. The order of its features is the axis F everywhere.
@@ -47,6 +48,7 @@
 pub mod artifact;
 pub mod cli;
 pub mod config;
+pub mod durable;
 pub mod evaluate;
 pub mod features;
 pub mod generate;

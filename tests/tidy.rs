@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// The top-level modules in the order in which data flows. A module may use those of the groups
 /// before its own; those of one group do not know each other.
 const HOUSE: [&[&str]; 11] = [
-    &["rng", "schema"],
+    &["durable", "rng", "schema"],
     &["features", "generate"],
     &["model"],
     &["train", "score"],

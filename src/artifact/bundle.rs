@@ -4,6 +4,7 @@ use super::calibration_file;
 use super::error::ArtifactError;
 use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::weights::{self, WeightsFault};
+use crate::durable;
 use crate::model::MaskedAutoencoder;
 use crate::score::{Axes, Scorer, SurpriseModel};
 use serde::Serialize;
@@ -33,10 +34,7 @@ pub fn save(
     scorer: &Scorer,
     run: &impl Serialize,
 ) -> Result<Manifest, ArtifactError> {
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let parent = durable::folder_of(dir);
     check_target(dir)?;
     let malformed =
         |name: &str, e: &dyn std::fmt::Display| ArtifactError::malformed(&dir.join(name), e);
@@ -65,8 +63,10 @@ pub fn save(
     for (name, bytes) in files {
         write_synced(&temporary.path().join(name), &bytes)?;
     }
-    sync_folder(temporary.path())?;
-    replace(temporary, dir, parent)?;
+    durable::sync_folder(temporary.path())
+        .map_err(ArtifactError::io(temporary.path(), "sync the folder"))?;
+    durable::replace_folder(temporary, dir)
+        .map_err(ArtifactError::io(dir, "give the finished bundle its name"))?;
     Ok(manifest)
 }
 
@@ -113,47 +113,12 @@ struct Signature {
     _model_id: String,
 }
 
-/// Moves the finished temporary folder to `dir`; an old bundle there steps aside first and is removed afterwards.
-fn replace(temporary: tempfile::TempDir, dir: &Path, parent: &Path) -> Result<(), ArtifactError> {
-    let io = |action| ArtifactError::io(dir, action);
-    let aside = tempfile::Builder::new()
-        .prefix(".maskwatch-replaced-")
-        .tempdir_in(parent)
-        .map_err(io("create a temporary folder"))?;
-    // Kept until the new bundle is in place, so that no failure between can lose the old one.
-    let aside = aside.keep();
-    let old = aside.join("bundle");
-    let replaces = dir.exists();
-    if replaces {
-        fs::rename(dir, &old).map_err(io("move the old bundle aside"))?;
-    }
-    if let Err(source) = fs::rename(temporary.path(), dir) {
-        if replaces {
-            fs::rename(&old, dir).map_err(io("move the old bundle back"))?;
-        }
-        let _ = fs::remove_dir(&aside);
-        return Err(io("rename the finished bundle")(source));
-    }
-    // The new bundle is in place; what is left of the old one only takes room.
-    let _ = fs::remove_dir_all(&aside);
-    // The folder is the bundle now: it must not be removed with the handle.
-    let _ = temporary.keep();
-    sync_folder(parent)
-}
-
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
     let mut file = File::create(path).map_err(ArtifactError::io(path, "create the file"))?;
     file.write_all(bytes)
         .map_err(ArtifactError::io(path, "write the file"))?;
     file.sync_all()
         .map_err(ArtifactError::io(path, "sync the file"))
-}
-
-fn sync_folder(path: &Path) -> Result<(), ArtifactError> {
-    let folder = File::open(path).map_err(ArtifactError::io(path, "open the folder"))?;
-    folder
-        .sync_all()
-        .map_err(ArtifactError::io(path, "sync the folder"))
 }
 
 /// JSON with a line break at its end.

@@ -5,6 +5,7 @@
 //! had. Memory is that of one row group.
 
 use super::exit::Refused;
+use crate::durable;
 use crate::features::ParquetSource;
 use anyhow::Context;
 use arrow::array::RecordBatch;
@@ -12,7 +13,6 @@ use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -64,9 +64,8 @@ impl ParquetOutput {
     pub fn finish(self) -> anyhow::Result<()> {
         let Self { writer, path } = self;
         let sibling = writer.into_inner().with_context(|| cannot_write(&path))?;
-        let persisted = sync(&sibling).and_then(|()| Ok(sibling.persist(&path)?));
-        persisted.with_context(|| cannot_write(&path))?;
-        sync_folder(&path)
+        durable::persist(sibling, &path).with_context(|| cannot_write(&path))?;
+        Ok(())
     }
 }
 
@@ -77,17 +76,13 @@ impl ParquetOutput {
 pub fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     refuse_existing(path)?;
     let mut sibling = temporary_sibling(path)?;
-    let written = sibling
-        .write_all(text.as_bytes())
-        .and_then(|()| sync(&sibling));
+    let written = sibling.write_all(text.as_bytes());
     written.with_context(|| cannot_write(path))?;
-    match sibling.persist_noclobber(path) {
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => refuse_existing(path)?,
-        persisted => {
-            persisted.with_context(|| cannot_write(path))?;
-        }
+    match durable::persist_new(sibling, path) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(refuse_existing(path)?),
+        Err(e) => Err(e).with_context(|| cannot_write(path)),
+        Ok(_) => Ok(()),
     }
-    sync_folder(path)
 }
 
 /// Whether a text file may be written there: nothing may be.
@@ -125,7 +120,7 @@ pub fn refuse_input(source: &ParquetSource, path: &Path) -> Result<(), Refused> 
     }
 }
 
-/// A file on the same file system, removed when dropped, with the permissions that new files have.
+/// A file beside `path`, removed when dropped.
 fn temporary_sibling(path: &Path) -> anyhow::Result<NamedTempFile> {
     if path.is_dir() {
         let refused = format!(
@@ -134,35 +129,8 @@ fn temporary_sibling(path: &Path) -> anyhow::Result<NamedTempFile> {
         );
         return Err(Refused(refused).into());
     }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".maskwatch-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Narrowed by the process's umask, as for any new file.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let sibling = builder.tempfile_in(folder_of(path));
+    let sibling = durable::temporary_sibling(path);
     sibling.with_context(|| cannot_write(path))
-}
-
-fn sync(sibling: &NamedTempFile) -> std::io::Result<()> {
-    sibling.as_file().sync_all()
-}
-
-/// Makes the rename itself durable.
-fn sync_folder(path: &Path) -> anyhow::Result<()> {
-    let folder = folder_of(path);
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.with_context(|| format!("{}: cannot sync the folder", folder.display()))
-}
-
-/// The folder of `path`; the working folder for a bare name.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 fn cannot_write(path: &Path) -> String {

@@ -3,6 +3,7 @@
 //! A value that reads as TOML (a number, `true`, an array, text in quotes) is taken as such; anything else is text as it
 //! stands.
 
+use std::ffi::OsString;
 use toml::{Table, Value};
 
 const PREFIX: &str = "MASKWATCH__";
@@ -13,6 +14,35 @@ pub struct Override {
     name: String,
     path: Vec<String>,
     value: Value,
+}
+
+/// The variables that are meant for this program, of those of the process.
+///
+/// Others may hold any bytes and are passed over.
+///
+/// # Errors
+/// Each variable of ours whose value is not Unicode.
+pub fn variables(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, Vec<String>> {
+    let (mut ours, mut faults) = (Vec::new(), Vec::new());
+    for (name, value) in all {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        if !name.starts_with(PREFIX) {
+            continue;
+        }
+        match value.into_string() {
+            Ok(value) => ours.push((name, value)),
+            Err(_) => faults.push(format!("variable {name}: its value is not UTF-8")),
+        }
+    }
+    if faults.is_empty() {
+        Ok(ours)
+    } else {
+        Err(faults)
+    }
 }
 
 /// The overrides among the variables, sorted by name, so that errors do not depend on the environment's order.
@@ -92,6 +122,16 @@ mod tests {
             Value::String("1\nother = 2".to_owned())
         );
         assert_eq!(value_of(""), Value::String(String::new()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_no_text_is_a_fault_of_ours_and_nobody_elses() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = || OsString::from_vec(vec![0xff]);
+        let variables = |name: &str| super::variables([(name.into(), odd())].into_iter());
+        assert_eq!(variables("LS_COLORS"), Ok(Vec::new()));
+        assert!(variables("MASKWATCH__MODEL__DIR").is_err_and(|f| f[0].contains("MODEL__DIR")));
     }
 
     #[test]

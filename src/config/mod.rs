@@ -130,12 +130,12 @@ impl Config {
             });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        // Names and values that are not Unicode cannot be meant for this program; `vars` would panic on them.
-        let unicode = |text: std::ffi::OsString| text.into_string().ok();
-        let variables = std::env::vars_os();
         let variables =
-            variables.filter_map(|(name, value)| Some((unicode(name)?, unicode(value)?)));
-        Self::parse(path, &text, variables)
+            environment::variables(std::env::vars_os()).map_err(|faults| ConfigError::Faults {
+                path: path.to_owned(),
+                faults,
+            })?;
+        Self::parse(path, &text, variables.into_iter())
     }
 
     /// As [`load`](Self::load), from text and the given variables.

@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 
 use super::batch::{Generator, payment_schema};
 use super::error::GenerateError;
+use crate::durable;
 
 /// Rows of a row group: about 8 MB in memory, large enough that dictionaries pay.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -47,12 +48,9 @@ pub fn write_parquet(
         path: path.to_owned(),
         source,
     };
-    let folder = folder_of(path);
-    let mut sibling = temporary_sibling(folder).map_err(io)?;
+    let mut sibling = durable::temporary_sibling(path).map_err(io)?;
     let frauds = write_rows(generator, rows, &mut sibling, path, &mut progress)?;
-    sibling.as_file().sync_all().map_err(io)?;
-    let file = sibling.persist(path).map_err(|error| io(error.error))?;
-    sync_folder(folder).map_err(io)?;
+    let file = durable::persist(sibling, path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
     Ok(WriteSummary {
         rows,
@@ -96,36 +94,6 @@ fn frauds_in(batch: &arrow::array::RecordBatch) -> u64 {
     let labels = batch.column_by_name("is_fraud");
     let labels = labels.and_then(|column| arrow::array::AsArray::as_boolean_opt(&**column));
     labels.map_or(0, |labels| labels.true_count() as u64)
-}
-
-/// The folder of `path`; the working folder for a bare name.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// A file on the same file system, removed when dropped, with the permissions that new files have.
-fn temporary_sibling(folder: &Path) -> std::io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".maskwatch-").suffix(".parquet.tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Narrowed by the process's umask, as for any new file.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder)
-}
-
-/// Makes the rename itself durable.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    if cfg!(unix) {
-        std::fs::File::open(folder)?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use super::parameters::{LinearParameters, Parameters};
 use crate::features::{Encoder, FieldShape};
 use crate::rng::{Purpose, stream};
 use candle_core::{Device, Result, Tensor, Var};
+use candle_nn::{Embedding, Module};
 use rand::{Rng, RngExt};
 
 /// Gain of the second layer of a block: halves the variance that a block adds.
@@ -42,7 +43,7 @@ pub struct MaskedAutoencoder {
 
 #[derive(Debug, Clone)]
 struct Layers {
-    embeddings: Vec<Embedding>,
+    embeddings: Vec<CategoryInput>,
     number_tokens: Option<Var>,
     input: LinearParameters,
     blocks: Vec<(LinearParameters, LinearParameters)>,
@@ -50,8 +51,9 @@ struct Layers {
 }
 
 #[derive(Debug, Clone)]
-struct Embedding {
-    table: Var,
+struct CategoryInput {
+    /// Shares its storage with the parameter of its name, and with it every update.
+    embedding: Embedding,
     token: Option<Var>,
 }
 
@@ -152,12 +154,9 @@ impl MaskedAutoencoder {
             None => parts.push(inputs.numbers.clone()),
         }
         let categories = inputs.codes.iter().zip(&inputs.codes_visible);
-        for (embedding, (codes, visible)) in self.layers.embeddings.iter().zip(categories) {
-            let value = embedding
-                .table
-                .index_select(codes, 0)?
-                .broadcast_mul(visible)?; // [B, E]
-            parts.push(match &embedding.token {
+        for (input, (codes, visible)) in self.layers.embeddings.iter().zip(categories) {
+            let value = input.embedding.forward(codes)?.broadcast_mul(visible)?; // [B, E]
+            parts.push(match &input.token {
                 Some(token) => (value + visible.affine(-1.0, 1.0)?.broadcast_mul(token)?)?,
                 None => value,
             });
@@ -201,7 +200,10 @@ impl Layers {
                 )?),
                 false => None,
             };
-            embeddings.push(Embedding { table, token });
+            embeddings.push(CategoryInput {
+                embedding: Embedding::new(table.as_tensor().clone(), dim),
+                token,
+            });
             width += dim;
         }
         let d = config.width;
