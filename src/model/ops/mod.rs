@@ -3,15 +3,21 @@
 //! Every op here has a hand-written backward, and a test that compares it with finite differences. All work on
 //! contiguous f32 on the processor.
 
+mod attention;
 mod gelu;
 mod linear;
 pub mod math;
 mod normalize;
+mod placed_linear;
 pub mod product;
+mod weighted_rows;
 
+pub use attention::attention;
 pub use gelu::gelu;
 pub use linear::linear;
 pub use normalize::normalize;
+pub use placed_linear::placed_linear;
+pub use weighted_rows::{RowWeights, weighted_rows};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 
@@ -48,6 +54,7 @@ mod tests {
     use super::*;
     use candle_core::{Device, Var};
     use rand::RngExt;
+    use std::sync::Arc;
 
     fn random(shape: (usize, usize), seed: u64) -> Var {
         let mut rng = crate::rng::stream(seed, crate::rng::Purpose::Initialisation);
@@ -118,6 +125,108 @@ mod tests {
     }
 
     #[test]
+    fn attention_has_the_gradient_of_finite_differences() {
+        // Two records of three places, two heads of two numbers.
+        let qkv = random((6, 12), 6);
+        let keys: Arc<[bool]> = Arc::from([true, false, true, false, true, false]);
+        for keys in [None, Some(keys)] {
+            check_gradient(std::slice::from_ref(&qkv), || {
+                attention(&qkv, 3, 2, keys.clone()).unwrap()
+            });
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_no_key_is_seen_by_no_other() {
+        let (places, heads) = (4, 2);
+        let (a, b) = (random((8, 24), 7), random((8, 24), 8));
+        let hidden = [1, 6];
+        let keys: Arc<[bool]> = (0..8).map(|row| !hidden.contains(&row)).collect();
+        let mut mixed = a.to_vec2::<f32>().unwrap();
+        for row in hidden {
+            // Its keys and values change, what it asks for does not.
+            mixed[row][8..].copy_from_slice(&b.to_vec2::<f32>().unwrap()[row][8..]);
+        }
+        let mixed = Tensor::new(mixed, &Device::Cpu).unwrap();
+        let attend = |qkv: &Tensor| attention(qkv, places, heads, Some(Arc::clone(&keys)));
+        let results = [attend(&a).unwrap(), attend(&mixed).unwrap()];
+        let [a, mixed] = results.map(|result| result.to_vec2::<f32>().unwrap());
+        assert_eq!(a, mixed);
+    }
+
+    #[test]
+    fn weighted_rows_have_the_gradient_of_finite_differences() {
+        let table = random((4, 3), 9);
+        let weights = || {
+            let mut weights = RowWeights::with_capacity(3);
+            // Row 2 of the table is never used, row 0 twice, and the second result is empty.
+            weights.add(0, 0.5);
+            weights.add(3, -1.5);
+            weights.end_row();
+            weights.end_row();
+            weights.add(1, 2.0);
+            weights.add(0, 1.0);
+            weights.end_row();
+            weights
+        };
+        check_gradient(std::slice::from_ref(&table), || {
+            weighted_rows(&table, weights()).unwrap()
+        });
+        let mut beyond = weights();
+        beyond.add(4, 1.0);
+        beyond.end_row();
+        let error = weighted_rows(&table, beyond).unwrap_err().to_string();
+        assert!(error.contains("row 4 of a table with 4"), "{error}");
+    }
+
+    #[test]
+    fn a_linear_layer_a_place_is_the_layer_of_each_place() {
+        let (x, w, b) = (random((6, 4), 1), random((4, 5), 2), random((1, 5), 3));
+        let bias = Var::from_tensor(&b.flatten_all().unwrap()).unwrap();
+        // Of three places the first has two columns, the second three, the third is not read.
+        let columns = || vec![0..2, 2..5];
+        let placed = || placed_linear(&x, &w, &bias, 3, columns()).unwrap();
+        check_gradient(&[x.clone(), w.clone(), bias.clone()], placed);
+        let all = linear(&x, &w, &bias).unwrap().to_vec2::<f32>().unwrap();
+        for (record, y) in placed().to_vec2::<f32>().unwrap().iter().enumerate() {
+            for (place, columns) in columns().into_iter().enumerate() {
+                let expected = &all[record * 3 + place][columns.clone()];
+                let pairs = y[columns].iter().zip(expected);
+                assert!(
+                    pairs.clone().all(|(a, b)| (a - b).abs() < 1e-5),
+                    "{pairs:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn attention_equals_that_of_numpy() {
+        // NumPy: x = np.array([[.5, -1, 2, .25, 1, -2], [1, .5, -.5, 1.5, 3, 4], [-1, 2, .75, -.25, 5, 6]])
+        //   q, k, v = x[:, :2], x[:, 2:4], x[:, 4:]; s = q @ k.T / np.sqrt(2); s[:, 1] = -np.inf
+        //   a = np.exp(s) / np.exp(s).sum(1, keepdims=True); a @ v
+        let rows = [
+            [0.5f32, -1.0, 2.0, 0.25, 1.0, -2.0],
+            [1.0, 0.5, -0.5, 1.5, 3.0, 4.0],
+            [-1.0, 2.0, 0.75, -0.25, 5.0, 6.0],
+        ];
+        let qkv = Tensor::new(&rows, &Device::Cpu).unwrap();
+        let keys: Arc<[bool]> = Arc::from([true, false, true]);
+        let y = attention(&qkv, 3, 1, Some(keys)).unwrap();
+        let expected = [
+            [2.9116692, 1.8233383],
+            [2.0287333, 0.0574665],
+            [3.1763178, 2.3526355],
+        ];
+        for (y, expected) in y.to_vec2::<f32>().unwrap().iter().zip(expected) {
+            assert!(
+                y.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6),
+                "{y:?}"
+            );
+        }
+    }
+
+    #[test]
     fn values_equal_those_of_numpy() {
         // NumPy: x = np.array([-3, -1, 0, .5, 2.])
         //   .5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + .044715 * x**3)))
@@ -155,5 +264,10 @@ mod tests {
                 .to_string()
                 .contains("[3, 3]")
         );
+        // Five rows are no whole records of two places, and a gap in the columns is none's.
+        assert!(attention(&random((5, 6), 1), 2, 1, None).is_err());
+        let keyless: Arc<[bool]> = Arc::from([true, false, false, false]);
+        assert!(attention(&random((4, 6), 1), 2, 1, Some(keyless)).is_err());
+        assert!(placed_linear(&random((4, 3), 1), &w, &bias, 2, vec![0..1, 2..3]).is_err());
     }
 }

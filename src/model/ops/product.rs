@@ -6,6 +6,7 @@
 //! summed over k in one order, so that the result is the same at any thread count.
 
 use gemm::Parallelism;
+use std::ops::Range;
 
 /// A row-major or column-major matrix over a slice.
 #[derive(Clone, Copy)]
@@ -30,6 +31,24 @@ impl<'a> Matrix<'a> {
             rows,
             columns,
             row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The matrix `[rows, columns]` whose rows begin every `row_stride` numbers of `data`: some columns of a wider one.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let needed = rows
+            .checked_sub(1)
+            .map_or(0, |last| last * row_stride + columns);
+        assert!(
+            columns <= row_stride && needed <= data.len(),
+            "a matrix of {rows} rows every {row_stride} numbers needs {needed} of them"
+        );
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride,
             column_stride: 1,
         }
     }
@@ -107,6 +126,17 @@ fn product_with(
     }
 }
 
+/// Copies the contiguous rows of `from` into some columns of the rows of `to`, which has `width` of them.
+pub fn put_columns(from: &[f32], to: &mut [f32], width: usize, columns: Range<usize>) {
+    if columns.is_empty() {
+        return;
+    }
+    let rows = from.chunks_exact(columns.len());
+    for (from, to) in rows.zip(to.chunks_exact_mut(width)) {
+        to[columns.clone()].copy_from_slice(from);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +178,24 @@ mod tests {
         let at: Vec<f32> = (0..k * m).map(|i| a[(i % m) * k + i / m]).collect();
         product(
             Matrix::row_major(&at, k, m).transposed(),
+            Matrix::row_major(&b, k, n),
+            &mut out,
+            false,
+        );
+        for (x, e) in out.iter().zip(&expected) {
+            assert!((f64::from(*x) - e).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn columns_of_a_wider_matrix_multiply_as_if_they_stood_alone() {
+        let (m, k, n, wide) = (9, 5, 7, 12);
+        let (a, b) = (random(m * wide, 7), random(k * n, 8));
+        let narrow: Vec<f32> = (0..m * k).map(|i| a[i / k * wide + 3 + i % k]).collect();
+        let expected = naive(&narrow, &b, m, k, n);
+        let mut out = vec![0f32; m * n];
+        product(
+            Matrix::strided(&a[3..], m, k, wide),
             Matrix::row_major(&b, k, n),
             &mut out,
             false,
