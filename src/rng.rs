@@ -31,6 +31,8 @@ pub enum Purpose {
     Generation = 9,
     /// Samples of rows that do not fit into memory.
     Sampling = 10,
+    /// What training draws at the bottleneck of a variational autoencoder.
+    BottleneckNoise = 13,
 }
 
 /// The random stream of `purpose` under `seed`.

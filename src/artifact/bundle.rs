@@ -180,6 +180,13 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     }
     let mut faults = description.model.faults();
     faults.extend(description.views.fault(encoder.len()));
+    let objective = description.training.objective;
+    if objective.hides() != description.views.hide() {
+        faults.push(format!(
+            "views {:?} are not of the objective {objective:?}",
+            description.views
+        ));
+    }
     if !faults.is_empty() {
         return Err(ArtifactError::malformed(&path, faults.join("; ")));
     }
@@ -209,7 +216,8 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     let calibration = read_digested(dir, CALIBRATION, &manifest)?;
     let description = &manifest.description;
     let encoder = description.encoder.clone();
-    let model = MaskedAutoencoder::new(&description.model, &encoder, description.seed)?;
+    let objective = description.training.objective;
+    let model = MaskedAutoencoder::new(&description.model, objective, &encoder, description.seed)?;
     let path = dir.join(WEIGHTS);
     weights::read(&weights, model.parameters()).map_err(|fault| match fault {
         WeightsFault::Format(e) => ArtifactError::malformed(&path, e),

@@ -103,7 +103,7 @@ impl Detector {
             .explain(self.schema(), &batch, &records, reasons_max)
     }
 
-    /// The latent of every row of a canonical batch, all present fields visible: `[B, D]` row-major.
+    /// The latent of every row of a canonical batch, all present fields visible: `[B, E]` row-major.
     ///
     /// # Errors
     /// [`ScoreError`] if the batch is not canonical.
@@ -111,9 +111,9 @@ impl Detector {
         Ok(self.scorer.model().latents(&self.encode(batch)?)?)
     }
 
-    /// D: numbers of a latent.
+    /// E: numbers of a latent.
     pub fn latent_width(&self) -> usize {
-        self.manifest.description.model.width
+        self.scorer.model().model().embedding_width()
     }
 
     fn encode(&self, batch: &RecordBatch) -> Result<Records, ScoreError> {

@@ -4,6 +4,8 @@
 
 mod bundle;
 mod calibration_file;
+#[cfg(test)]
+mod comparison;
 mod detector;
 mod error;
 mod manifest;

@@ -27,7 +27,7 @@ pub const DEFAULT_SEED: u64 = 0;
 pub struct TrainConfig {
     /// The shape of the model.
     pub model: ModelConfig,
-    /// How scoring hides fields.
+    /// How scoring hides fields, if the objective does.
     pub views: ViewsConfig,
     /// How the model is fitted.
     pub training: TrainingConfig,
@@ -156,9 +156,12 @@ pub fn learn(
         return Err(ScoreError::Calibration(detail).into());
     }
     let encoder = &data.encoder;
-    let views = draw_views(&config.views, encoder.fields().len(), seed)?;
-    let model = MaskedAutoencoder::new(&config.model, encoder, seed)?;
     let training = &config.training;
+    let views = match training.objective.hides() {
+        true => draw_views(&config.views, encoder.fields().len(), seed)?,
+        false => Views::nothing_hidden(),
+    };
+    let model = MaskedAutoencoder::new(&config.model, training.objective, encoder, seed)?;
     observer.stage("training the model");
     let mut objective =
         MaskedObjective::new(&model, encoder, &data.fit, &data.reference, training, seed)?;

@@ -63,7 +63,7 @@ struct Columns {
     /// Where key and time stand in a canonical batch.
     kept: Vec<usize>,
     item: FieldRef,
-    /// D.
+    /// E.
     width: usize,
 }
 
@@ -97,7 +97,7 @@ impl Columns {
         })
     }
 
-    /// Key, time and latent of every row; `latents` are those of the good rows, `[B, D]` row-major.
+    /// Key, time and latent of every row; `latents` are those of the good rows, `[B, E]` row-major.
     fn batch(
         &self,
         canonical: &RecordBatch,

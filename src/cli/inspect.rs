@@ -8,6 +8,7 @@ use super::args::InspectArguments;
 use super::report::{budget_line, print};
 use crate::artifact::{Description, Detector, run_path};
 use crate::features::{FieldEncoder, ValueEncoder};
+use crate::model::Architecture;
 use crate::schema::{Field, Role, Transform, moment_to_text};
 use serde_json::Value;
 use std::fmt::Write;
@@ -176,9 +177,13 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
     let model = &description.model;
     let likelihood: Vec<String> = model.likelihood.iter().map(word).collect();
     let parameters = detector.scorer().model().model().parameters().count();
+    let heads = match model.architecture {
+        Architecture::Mlp => String::new(),
+        Architecture::Transformer => format!(" of {} heads", model.heads),
+    };
     writeln!(
         out,
-        "\nmodel        {}, width {}, {} blocks, {parameters} parameters, masking {}, dropout {}, seed {}",
+        "\nmodel        {}, width {}, {} blocks{heads}, {parameters} parameters, masking {}, dropout {}, seed {}",
         word(&model.architecture),
         model.width,
         model.blocks,
@@ -187,6 +192,15 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         description.seed
     )?;
     writeln!(out, "likelihood   {}", likelihood.join(", "))?;
+    let objective = description.training.objective;
+    if !objective.hides() {
+        return writeln!(
+            out,
+            "objective    {}: nothing hidden, a bottleneck of {} numbers",
+            word(&objective),
+            detector.latent_width()
+        );
+    }
     let strata = description.views.strata().iter();
     let strata = strata.map(|stratum| format!("{} at {}", stratum.hidden.len(), stratum.ratio));
     let strata: Vec<String> = strata.collect();

@@ -11,6 +11,8 @@ pub const DEFAULT_WIDTH: usize = 192;
 pub const DEFAULT_BLOCKS: usize = 3;
 /// Numbers of a category's input embedding at most.
 pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
+/// Heads of attention: 16 numbers each at the width of 64 that is enough for a token.
+pub const DEFAULT_HEADS: usize = 4;
 
 /// How fields become an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
 pub enum Architecture {
     /// Visible values, embeddings and the visibility mask, concatenated, through residual pre-norm blocks.
     Mlp,
+    /// A token a field, through pre-norm blocks of attention.
+    Transformer,
 }
 
 /// What stands in the place of a hidden value.
@@ -26,8 +30,30 @@ pub enum Architecture {
 pub enum Masking {
     /// A learned value a field.
     Token,
-    /// Zero; the visibility mask tells it from a visible zero.
+    /// Nothing. `mlp`: zero, which the visibility mask tells from a visible zero. `transformer`: no token attends to it.
     Drop,
+}
+
+/// What the model learns to do.
+///
+/// It is configured with the training, and belongs to the model too: where nothing is hidden there is a bottleneck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveKind {
+    /// To predict hidden fields from visible ones.
+    #[default]
+    Masked,
+    /// To reproduce every field, none hidden, through a bottleneck.
+    Autoencoder,
+    /// The same through a normal distribution (Kingma & Welling 2014, "Auto-Encoding Variational Bayes").
+    Variational,
+}
+
+impl ObjectiveKind {
+    /// Whether fields are hidden to be predicted.
+    pub fn hides(self) -> bool {
+        self == Self::Masked
+    }
 }
 
 /// The `[model]` section of a training configuration.
@@ -44,9 +70,14 @@ pub struct ModelConfig {
     pub width: usize,
     /// Residual blocks, 1..=32.
     pub blocks: usize,
+    /// Heads of attention, 1..=64, a divisor of the width; only of the transformer.
+    pub heads: usize,
+    /// L: width of the bottleneck, 1..=4,096; 0 for [`default_width`](super::bottleneck::default_width). Only where the
+    /// objective hides nothing.
+    pub bottleneck_width: usize,
     /// Share of hidden units that training removes, 0 <= dropout < 1.
     pub dropout: f32,
-    /// Numbers of a category's input embedding at most, 1..=256.
+    /// Numbers of a category's input embedding at most, 1..=256; only of the mlp, the transformer's are D wide.
     pub embedding_dim_max: usize,
     /// Bins of the histogram reading, 2..=1,024.
     pub histogram_bins: usize,
@@ -62,6 +93,8 @@ impl Default for ModelConfig {
             likelihood: vec![Likelihood::Histogram, Likelihood::StudentT],
             width: DEFAULT_WIDTH,
             blocks: DEFAULT_BLOCKS,
+            heads: DEFAULT_HEADS,
+            bottleneck_width: 0,
             dropout: 0.0,
             embedding_dim_max: DEFAULT_EMBEDDING_DIM_MAX,
             histogram_bins: DEFAULT_BINS,
@@ -76,6 +109,8 @@ impl ModelConfig {
         let mut faults = Faults::default();
         faults.range("model.width", self.width, 1, 4096);
         faults.range("model.blocks", self.blocks, 1, 32);
+        faults.range("model.heads", self.heads, 1, 64);
+        faults.range("model.bottleneck_width", self.bottleneck_width, 0, 4096);
         faults.range("model.embedding_dim_max", self.embedding_dim_max, 1, 256);
         faults.range("model.histogram_bins", self.histogram_bins, 2, 1024);
         faults.require((0.0..1.0).contains(&self.dropout), || {
@@ -84,6 +119,16 @@ impl ModelConfig {
                 self.dropout
             )
         });
+        let divides = self.heads == 0 || self.width.is_multiple_of(self.heads);
+        faults.require(
+            divides || self.architecture != Architecture::Transformer,
+            || {
+                format!(
+                    "model.heads = {}: must divide model.width = {}",
+                    self.heads, self.width
+                )
+            },
+        );
         let smoothing = self.histogram_smoothing_bins;
         faults.require(smoothing > 0.0 && smoothing <= 100.0, || {
             format!("model.histogram_smoothing_bins = {smoothing}: must be above 0 and at most 100")
@@ -176,6 +221,16 @@ mod tests {
         };
         let faults = config.faults();
         assert_eq!(faults.len(), 4, "{faults:?}");
+        let heads = |architecture| ModelConfig {
+            architecture,
+            width: 30,
+            ..ModelConfig::default()
+        };
+        assert_eq!(heads(Architecture::Mlp).faults(), Vec::<String>::new());
+        assert_eq!(
+            heads(Architecture::Transformer).faults(),
+            ["model.heads = 4: must divide model.width = 30"]
+        );
         let views = ViewsConfig {
             ratios: vec![0.0, 1.5],
             ..ViewsConfig::default()

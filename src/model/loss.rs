@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 pub struct HiddenTargets {
     /// `[B * F]`: the true values.
     pub targets: Vec<Target>,
-    /// `[B * F]`: whether the loss counts the field.
+    /// `[B * F]`: whether the loss counts the field: the hidden ones, or all where nothing is hidden.
     pub hidden: Vec<bool>,
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Letters: F fields, K views, S strata (mask ratios). A view is one set of hidden fields; a stratum is the views of one
 //! mask ratio. Views are drawn once, stored in the bundle and used for every record, so that a record has one score.
+//! Under a view the fields that it hides are read; a model that was trained with nothing hidden has one view, which hides
+//! nothing and reads every field.
 
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
@@ -30,10 +32,26 @@ pub enum MaskPlan {
 /// The views of one mask ratio.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stratum {
-    /// The share of hidden fields, in (0, 1].
+    /// The share of hidden fields, in (0, 1]; 0 for the one view that hides nothing.
     pub ratio: f32,
     /// The hidden fields of each view, ascending.
     pub hidden: Vec<Vec<u32>>,
+}
+
+/// One view of a record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View<'a> {
+    /// The index of its stratum.
+    pub stratum: usize,
+    /// The fields that the model does not see, ascending.
+    pub hidden: &'a [u32],
+}
+
+impl View<'_> {
+    /// Whether the prediction of `field` counts under this view: what is hidden, or everything where nothing is.
+    pub fn reads(&self, field: u32) -> bool {
+        self.hidden.is_empty() || self.hidden.binary_search(&field).is_ok()
+    }
 }
 
 /// All views, stratum by stratum.
@@ -75,6 +93,21 @@ impl Views {
         }
     }
 
+    /// The one view that hides nothing and reads every field.
+    pub fn nothing_hidden() -> Self {
+        Self {
+            strata: vec![Stratum {
+                ratio: 0.0,
+                hidden: vec![Vec::new()],
+            }],
+        }
+    }
+
+    /// Whether fields are hidden: in every view, or in the only one not.
+    pub fn hide(&self) -> bool {
+        *self != Self::nothing_hidden()
+    }
+
     /// The strata, in the order of the configured ratios.
     pub fn strata(&self) -> &[Stratum] {
         &self.strata
@@ -90,12 +123,11 @@ impl Views {
         self.len() == 0
     }
 
-    /// The views one after the other: the index of the stratum and the hidden fields.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u32])> {
-        self.strata
-            .iter()
-            .enumerate()
-            .flat_map(|(index, stratum)| stratum.hidden.iter().map(move |h| (index, h.as_slice())))
+    /// The views one after the other.
+    pub fn iter(&self) -> impl Iterator<Item = View<'_>> {
+        let strata = self.strata.iter().enumerate();
+        strata
+            .flat_map(|(stratum, of)| of.hidden.iter().map(move |hidden| View { stratum, hidden }))
     }
 
     /// What is wrong with views of `fields` fields, if anything.
@@ -106,8 +138,11 @@ impl Views {
                 "{count} views, the limit is {VIEWS_MAX}: fewer ratios or rounds"
             ));
         }
+        if !self.hide() {
+            return None;
+        }
         let mut seen = vec![false; fields];
-        for (_, hidden) in self.iter() {
+        for View { hidden, .. } in self.iter() {
             for &field in hidden {
                 match seen.get_mut(field as usize) {
                     Some(seen) => *seen = true,
@@ -208,6 +243,7 @@ pub fn training_masks(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::rng::{Purpose, stream};
@@ -256,6 +292,26 @@ mod tests {
             let hidden = training_masks(50, fields, (0.0, 0.2), &mut rng);
             prop_assert!(hidden.chunks(fields).all(|mask| mask.contains(&true)));
         }
+    }
+
+    #[test]
+    fn a_view_reads_what_it_hides_and_everything_where_nothing_is_hidden() {
+        let views = Views::nothing_hidden();
+        assert_eq!(
+            (views.fault(3), views.len(), views.hide()),
+            (None, 1, false)
+        );
+        assert!(views.iter().all(|view| (0..3).all(|f| view.reads(f))));
+        let mut rng = stream(2, Purpose::Views);
+        let views = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
+        assert!(views.hide());
+        for view in views.iter() {
+            assert!((0..4).all(|f| view.reads(f) == view.hidden.contains(&f)));
+        }
+        // Beside others a view that hides nothing would be read for what is hidden elsewhere.
+        let mut mixed = views.clone();
+        mixed.strata.extend(Views::nothing_hidden().strata);
+        assert!(mixed.fault(4).unwrap().contains("[]"));
     }
 
     #[test]

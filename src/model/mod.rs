@@ -3,6 +3,7 @@
 //! In: [`Records`](crate::features::Records) and which fields are hidden. Out: a latent, logits, losses and surprises.
 //! Nothing here knows of files, threads of its own, or Kafka.
 
+pub mod bottleneck;
 pub mod config;
 pub mod heads;
 pub mod inputs;
@@ -10,14 +11,17 @@ pub mod likelihood;
 pub mod loss;
 pub mod mask;
 mod masked_autoencoder;
+mod mlp;
 pub mod ops;
 pub mod parameters;
 pub mod target;
+mod transformer;
+mod trunk;
 
-pub use config::{Architecture, Masking, ModelConfig, ViewsConfig};
+pub use config::{Architecture, Masking, ModelConfig, ObjectiveKind, ViewsConfig};
 pub use heads::Heads;
 pub use inputs::{InputBuilder, Inputs};
 pub use likelihood::Likelihood;
-pub use mask::{MaskPlan, Views};
-pub use masked_autoencoder::MaskedAutoencoder;
+pub use mask::{MaskPlan, View, Views};
+pub use masked_autoencoder::{MaskedAutoencoder, Pass};
 pub use target::{Target, TargetReader};

@@ -1,4 +1,4 @@
-//! What the model expected of a field: the mean of its predictions over the views that hide the field.
+//! What the model expected of a field: the mean of its predictions over the views that read the field.
 
 use super::survival::SurvivalTable;
 use super::types::{Category, Expected};
@@ -19,7 +19,7 @@ const QUANTILES: [f32; 3] = [0.05, 0.5, 0.95];
 const RARE: &str = "(rare value)";
 const DAYS: [&str; WEEKDAYS] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-/// What was expected of a field, given its logits in every view that hides it (at least one).
+/// What was expected of a field, given its logits in every view that reads it (at least one).
 ///
 /// `residuals` is the reference distribution of the field's mean surprise under its first reading: the width of the
 /// interval when that reading is the squared error, which has none of its own.

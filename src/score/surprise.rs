@@ -1,10 +1,12 @@
-//! The surprise of every field of a record, hidden in the bundle's views.
+//! The surprise of every field of a record in the bundle's views.
 //!
-//! Letters: B records, T records of a tile, F fields, K views, S strata, R readings, D width, o logits of a field.
+//! Letters: B records, T records of a tile, F fields, K views, S strata, R readings, P places of the latent, D width, o
+//! logits of a field.
 //!
 //! Records are scored in tiles of a fixed size, padded: every matrix product has the same shape whatever the batch, so
-//! a record's score does not depend on its neighbours. Within a tile all T * K hidden variants go through the trunk
-//! together; then each field's head reads only the variants that hide it.
+//! a record's score does not depend on its neighbours. Within a tile all T * K variants go through the trunk together;
+//! then each field's head reads, at its place, only the variants whose view reads it: those that hide it, or the one
+//! that hides nothing.
 
 use crate::features::{Encoder, FieldShape, Records};
 use crate::model::ops::{linear, tensor_slice};
@@ -16,13 +18,13 @@ use std::sync::Arc;
 /// T: records of a tile. Eight records of 27 views fill a matrix product, and one record alone wastes little.
 pub const TILE_ROWS: usize = 8;
 
-/// Surprises of B records, `[B, F, S, R]` row-major: the mean over the views of a stratum that hide the field; NaN
+/// Surprises of B records, `[B, F, S, R]` row-major: the mean over the views of a stratum that read the field; NaN
 /// where none does.
 #[derive(Debug, Clone)]
 pub struct Surprises {
     values: Vec<f32>,
     present: Vec<bool>,
-    /// `[F * S]`: whether any view of the stratum hides the field.
+    /// `[F * S]`: whether any view of the stratum reads the field.
     covered: Arc<[bool]>,
     axes: Axes,
 }
@@ -93,7 +95,7 @@ impl Surprises {
         (sum / f64::from(present.max(1))) as f32
     }
 
-    /// The mean surprise of a field of a record over the strata that hide it.
+    /// The mean surprise of a field of a record over the strata that read it.
     pub fn field(&self, row: usize, field: usize, reading: usize) -> f32 {
         let (mut sum, mut count) = (0f64, 0u32);
         for stratum in 0..self.axes.strata {
@@ -125,15 +127,15 @@ pub struct SurpriseModel {
 /// Which variants of a tile a field's head reads, and with which weights.
 #[derive(Debug, Clone)]
 struct FieldPlan {
-    /// Stratum of each view that hides the field.
+    /// Stratum of each view that reads the field.
     strata: Vec<usize>,
-    /// Rows of the tile's `[T * K, D]` latent: for each record the views that hide the field.
+    /// Rows of the tile's `[T * K * P, D]` latent: for each record the field's place in the views that read it.
     rows: Tensor,
     weight: Tensor,
     bias: Tensor,
 }
 
-/// The logits of a tile: for each field `[T, views that hide it, o]`.
+/// The logits of a tile: for each field `[T, views that read it, o]`.
 pub(super) struct TileLogits(Vec<Tensor>);
 
 impl SurpriseModel {
@@ -145,31 +147,39 @@ impl SurpriseModel {
         let fields = encoder.fields().len();
         let count = views.len();
         let mut masks = Vec::with_capacity(count);
-        let mut hiding: Vec<Vec<(usize, usize)>> = vec![Vec::new(); fields];
-        for (view, (stratum, hidden)) in views.iter().enumerate() {
+        let mut reading: Vec<Vec<(usize, usize)>> = vec![Vec::new(); fields];
+        for (k, view) in views.iter().enumerate() {
             let mut mask = vec![false; fields];
-            for &field in hidden {
-                mask[field as usize] = true;
-                hiding[field as usize].push((view, stratum));
-            }
+            view.hidden.iter().for_each(|&f| mask[f as usize] = true);
             masks.push(mask);
+            for (field, reading) in reading.iter_mut().enumerate() {
+                if view.reads(field as u32) {
+                    reading.push((k, view.stratum));
+                }
+            }
         }
-        let plan = |(field, hiding): (usize, &Vec<(usize, usize)>)| {
-            let rows = (0..TILE_ROWS).flat_map(|t| hiding.iter().map(move |(k, _)| t * count + k));
-            let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+        let plan = |(field, reading): (usize, &Vec<(usize, usize)>)| {
+            let (places, place) = (model.places(), model.place(field));
+            let variants =
+                (0..TILE_ROWS).flat_map(|t| reading.iter().map(move |(k, _)| t * count + k));
+            let rows: Vec<u32> = variants.map(|v| (v * places + place) as u32).collect();
             let (weight, bias) = model.field_output(field)?;
             Ok(FieldPlan {
-                strata: hiding.iter().map(|&(_, stratum)| stratum).collect(),
+                strata: reading.iter().map(|&(_, stratum)| stratum).collect(),
                 rows: Tensor::new(rows, &Device::Cpu)?,
                 weight,
                 bias,
             })
         };
-        let plans = hiding.iter().enumerate().map(plan).collect::<Result<_>>()?;
+        let plans = reading
+            .iter()
+            .enumerate()
+            .map(plan)
+            .collect::<Result<_>>()?;
         let (strata, readings) = (views.strata().len(), model.heads().readings());
         let mut covered = vec![false; fields * strata];
-        for (field, hiding) in hiding.iter().enumerate() {
-            hiding
+        for (field, reading) in reading.iter().enumerate() {
+            reading
                 .iter()
                 .for_each(|&(_, stratum)| covered[field * strata + stratum] = true);
         }
@@ -217,7 +227,8 @@ impl SurpriseModel {
         Ok(all)
     }
 
-    /// The latents of every record with all its fields visible, `[B, D]` row-major.
+    /// One vector for every record with all its fields visible, `[B, E]` row-major; see
+    /// [`MaskedAutoencoder::embedding`].
     ///
     /// # Errors
     /// If candle fails.
@@ -232,8 +243,8 @@ impl SurpriseModel {
                 for t in 0..TILE_ROWS {
                     builder.push(records, first + t.min(rows - 1), |_| false);
                 }
-                let latent = self.model.latent(&builder.finish()?, None)?.detach();
-                let width = self.model.config().width;
+                let latent = self.model.embedding(&builder.finish()?)?.detach();
+                let width = self.model.embedding_width();
                 tensor_slice(&latent, |data| Ok(data[..rows * width].to_vec()))
             })
             .collect::<Result<_>>()?;
@@ -255,7 +266,7 @@ impl SurpriseModel {
                 builder.push(records, row, |field| hidden[field]);
             }
         }
-        let latent = self.model.latent(&builder.finish()?, None)?.detach(); // [T * K, D]
+        let latent = self.model.latent(&builder.finish()?, None)?.detach(); // [T * K * P, D]
         let head = |plan: &FieldPlan| {
             linear(
                 &latent.index_select(&plan.rows, 0)?,
@@ -318,7 +329,7 @@ impl SurpriseModel {
         })
     }
 
-    /// Calls `f` with the logits of every view that hides `field` of record `t` of the tile.
+    /// Calls `f` with the logits of every view that reads `field` of record `t` of the tile.
     pub(super) fn each_view(
         &self,
         logits: &TileLogits,
@@ -336,7 +347,7 @@ impl SurpriseModel {
     }
 }
 
-/// Sums become means over the views of each stratum; NaN where no view of the stratum hides the field.
+/// Sums become means over the views of each stratum; NaN where no view of the stratum reads the field.
 fn divide_by_views(sums: &mut [f32], strata_of_views: &[usize], readings: usize) {
     for (stratum, sums) in sums.chunks_exact_mut(readings).enumerate() {
         let views = strata_of_views.iter().filter(|&&s| s == stratum).count();

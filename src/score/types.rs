@@ -21,14 +21,14 @@ pub struct Scores {
 pub struct Reason {
     /// The field's name in the schema.
     pub field: String,
-    /// What the value cost when it was hidden: the mean loss under the first reading, nats for the default one. Not
+    /// What the value cost when it was predicted: the mean loss under the first reading, nats for the default one. Not
     /// comparable between fields; reasons are ordered by how unusual it is for its field.
     pub surprise: f32,
     /// In (0, 1]: the share of reference records whose same field is at least as surprising.
     pub p_value: f64,
     /// The value as received, cut at 256 bytes; `"***"` for a redacted field.
     pub observed: serde_json::Value,
-    /// What the model expected, given the other fields.
+    /// What the model expected, given the fields that it saw.
     pub expected: Expected,
 }
 

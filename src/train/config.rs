@@ -1,6 +1,7 @@
 //! The `[training]` section: how the model is fitted, checked before anything runs.
 
 use super::optimizer::OptimizerKind;
+use crate::model::ObjectiveKind;
 use crate::model::config::Faults;
 use serde::{Deserialize, Serialize};
 
@@ -20,11 +21,15 @@ pub const DEFAULT_PATIENCE: usize = 4;
 pub const DEFAULT_HELD_OUT_ROWS_MAX: usize = 4096;
 /// Share of category codes that training replaces by `unknown`.
 pub const DEFAULT_UNKNOWN_SHARE: f32 = 0.01;
+/// Weight of the divergence in the loss of a variational autoencoder: 1 is the bound of the likelihood itself.
+pub const DEFAULT_KL_WEIGHT: f32 = 1.0;
 
 /// How the model is fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
+    /// What the model learns to do.
+    pub objective: ObjectiveKind,
     /// Optimiser steps at most, 1..=10,000,000.
     pub steps: usize,
     /// Records a step, 1..=65,536.
@@ -39,8 +44,11 @@ pub struct TrainingConfig {
     pub weight_decay: f32,
     /// Norm above which the gradient is scaled down, > 0.
     pub gradient_norm_max: f32,
-    /// Smallest and largest mask ratio, 0 <= min <= max <= 1, max > 0.
+    /// Smallest and largest mask ratio, 0 <= min <= max <= 1, max > 0; only of the objective `masked`.
     pub mask_ratio: [f32; 2],
+    /// beta: weight of the divergence beside the losses of the fields (Higgins et al. 2017), 0..=1,000; only of the
+    /// objective `variational`.
+    pub kl_weight: f32,
     /// Share of category codes replaced by `unknown`, 0 <= share < 1.
     pub unknown_share: f32,
     /// Steps between two looks at the held-out loss, >= 1.
@@ -54,6 +62,7 @@ pub struct TrainingConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
+            objective: ObjectiveKind::Masked,
             steps: DEFAULT_STEPS,
             batch_rows: DEFAULT_BATCH_ROWS,
             optimizer: OptimizerKind::Adamw,
@@ -62,6 +71,7 @@ impl Default for TrainingConfig {
             weight_decay: 1e-4,
             gradient_norm_max: 1.0,
             mask_ratio: [0.0, 1.0],
+            kl_weight: DEFAULT_KL_WEIGHT,
             unknown_share: DEFAULT_UNKNOWN_SHARE,
             evaluate_every_steps: DEFAULT_EVALUATE_EVERY_STEPS,
             patience: DEFAULT_PATIENCE,
@@ -108,6 +118,12 @@ impl TrainingConfig {
                 self.unknown_share
             )
         });
+        faults.require((0.0..=1000.0).contains(&self.kl_weight), || {
+            format!(
+                "training.kl_weight = {}: must be within 0..=1000",
+                self.kl_weight
+            )
+        });
         let [min, max] = self.mask_ratio;
         faults.require(min >= 0.0 && min <= max && max > 0.0 && max <= 1.0, || {
             format!(
@@ -129,8 +145,9 @@ mod tests {
             steps: 0,
             learning_rate: f32::NAN,
             mask_ratio: [0.5, 0.1],
+            kl_weight: f32::NAN,
             ..TrainingConfig::default()
         };
-        assert_eq!(wrong.faults().len(), 3);
+        assert_eq!(wrong.faults().len(), 4);
     }
 }

@@ -1,4 +1,7 @@
 //! The masked objective: hide random fields of random rows, predict them from the rest.
+//!
+//! The objectives it is compared with differ in two places only: nothing is hidden and every field counts, and a
+//! variational model adds its divergence to the loss.
 
 use super::config::TrainingConfig;
 use super::trainer::{Objective, TrainError};
@@ -6,7 +9,7 @@ use crate::features::{Encoder, Records};
 use crate::model::loss::{HiddenTargets, masked_loss};
 use crate::model::mask::training_masks;
 use crate::model::parameters::Parameters;
-use crate::model::{Heads, InputBuilder, MaskedAutoencoder, TargetReader};
+use crate::model::{Heads, InputBuilder, MaskedAutoencoder, Pass, Target, TargetReader};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use candle_core::Tensor;
 use rand::RngExt;
@@ -33,6 +36,7 @@ pub struct MaskedObjective<'a> {
     masks: ChaCha8Rng,
     dropout: ChaCha8Rng,
     unknown: ChaCha8Rng,
+    noise: ChaCha8Rng,
 }
 
 impl<'a> MaskedObjective<'a> {
@@ -55,7 +59,6 @@ impl<'a> MaskedObjective<'a> {
         enough("fit rows", fit.rows(), FIT_ROWS_MIN)?;
         enough("reference rows", held_out.rows(), 1)?;
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
-        let [min, max] = config.mask_ratio;
         let mut rng = stream(seed, Purpose::HeldOutMasks);
         Ok(Self {
             model,
@@ -67,7 +70,7 @@ impl<'a> MaskedObjective<'a> {
             held_out_rows: (0..held_out_rows)
                 .map(|row| row * held_out.rows() / held_out_rows)
                 .collect(),
-            held_out_hidden: training_masks(held_out_rows, fit.fields(), (min, max), &mut rng),
+            held_out_hidden: hidden_fields(config, held_out_rows, fit.fields(), &mut rng),
             order: (0..fit.rows()).collect(),
             next: fit.rows(),
             config,
@@ -75,6 +78,7 @@ impl<'a> MaskedObjective<'a> {
             masks: stream(seed, Purpose::Masks),
             dropout: stream(seed, Purpose::Dropout),
             unknown: stream(seed, Purpose::UnknownCategories),
+            noise: stream(seed, Purpose::BottleneckNoise),
         })
     }
 
@@ -94,7 +98,7 @@ impl<'a> MaskedObjective<'a> {
         batch
     }
 
-    fn targets_of(&self, records: &Records, rows: &[usize]) -> Vec<crate::model::Target> {
+    fn targets_of(&self, records: &Records, rows: &[usize]) -> Vec<Target> {
         let fields = records.fields();
         let mut targets = Vec::with_capacity(rows.len() * fields);
         for &row in rows {
@@ -114,6 +118,43 @@ impl<'a> MaskedObjective<'a> {
         }
         builder
     }
+
+    /// The mean loss over the fields that count, of a variational model with its share of the divergence: the negative
+    /// evidence lower bound of Kingma & Welling 2014 (equation 3), a field. Returns how many fields counted.
+    fn loss(
+        &self,
+        pass: &Pass,
+        targets: Vec<Target>,
+        hidden: Vec<bool>,
+    ) -> candle_core::Result<(Tensor, usize)> {
+        // Where nothing is hidden every field is to be reproduced.
+        let hidden = match self.config.objective.hides() {
+            true => hidden,
+            false => vec![true; hidden.len()],
+        };
+        let counted = hidden.iter().filter(|&&h| h).count();
+        let logits = self.model.logits(&pass.latent)?;
+        let loss = masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })?;
+        let Some(divergence) = &pass.divergence else {
+            return Ok((loss, counted));
+        };
+        let share = f64::from(self.config.kl_weight) / counted.max(1) as f64;
+        Ok(((loss + divergence.affine(share, 0.0)?)?, counted))
+    }
+}
+
+/// Which fields of `rows` rows training hides, `[rows * fields]`: none, or those drawn by the mask ratio.
+fn hidden_fields(
+    config: &TrainingConfig,
+    rows: usize,
+    fields: usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<bool> {
+    let [min, max] = config.mask_ratio;
+    match config.objective.hides() {
+        true => training_masks(rows, fields, (min, max), rng),
+        false => vec![false; rows * fields],
+    }
 }
 
 impl Objective for MaskedObjective<'_> {
@@ -123,17 +164,16 @@ impl Objective for MaskedObjective<'_> {
 
     fn next_batch_loss(&mut self) -> candle_core::Result<Tensor> {
         let rows = self.next_rows();
-        let [min, max] = self.config.mask_ratio;
-        let hidden = training_masks(rows.len(), self.fit.fields(), (min, max), &mut self.masks);
+        let hidden = hidden_fields(self.config, rows.len(), self.fit.fields(), &mut self.masks);
         let mut inputs = self.inputs(self.fit, &rows, &hidden);
         let share = self.config.unknown_share;
         inputs.drop_codes(|| self.unknown.random::<f32>() < share);
-        let latent = self
+        let (dropout, noise) = (&mut self.dropout, &mut self.noise);
+        let pass = self
             .model
-            .latent(&inputs.finish()?, Some(&mut self.dropout))?;
-        let logits = self.model.logits(&latent)?;
+            .pass(&inputs.finish()?, Some(dropout), Some(noise))?;
         let targets = self.targets_of(self.fit, &rows);
-        masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })
+        Ok(self.loss(&pass, targets, hidden)?.0)
     }
 
     fn held_out_loss(&mut self) -> candle_core::Result<f64> {
@@ -142,16 +182,12 @@ impl Objective for MaskedObjective<'_> {
         let masks = self.held_out_hidden.chunks(self.config.batch_rows * fields);
         for (rows, hidden) in self.held_out_rows.chunks(self.config.batch_rows).zip(masks) {
             let hidden = hidden.to_vec();
-            let hidden_count = hidden.iter().filter(|&&h| h).count();
             let inputs = self.inputs(self.held_out, rows, &hidden).finish()?;
-            let logits = self
-                .model
-                .logits(&self.model.latent(&inputs, None)?)?
-                .detach();
+            let pass = self.model.pass(&inputs, None, None)?;
             let targets = self.targets_of(self.held_out, rows);
-            let loss = masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })?;
-            sum += f64::from(loss.to_scalar::<f32>()?) * hidden_count as f64;
-            count += hidden_count;
+            let (loss, counted) = self.loss(&pass, targets, hidden)?;
+            sum += f64::from(loss.to_scalar::<f32>()?) * counted as f64;
+            count += counted;
         }
         Ok(sum / f64::from(count.max(1) as u32))
     }
@@ -159,11 +195,11 @@ impl Objective for MaskedObjective<'_> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::config::Masking;
     use crate::model::likelihood::Likelihood;
-    use crate::model::{ModelConfig, Target};
+    use crate::model::{ModelConfig, ObjectiveKind};
     use crate::schema::{Field, FieldPath, Kind, Role, Transform};
     use crate::train::{Unobserved, fit};
     use arrow::array::{
@@ -171,8 +207,10 @@ mod tests {
     };
     use std::sync::Arc;
 
+    const MASKED: ObjectiveKind = ObjectiveKind::Masked;
+
     /// A batch in which y = 2 x, the category follows the sign of x, and nulls occur in every kind.
-    fn batch(rows: i64) -> RecordBatch {
+    pub(in crate::train) fn batch(rows: i64) -> RecordBatch {
         let x = |i: i64| ((i * 7919) % 1000) as f64 / 500.0 - 1.0;
         let some = |i: i64, every: i64| i % every != 0;
         let numbers = |f: &dyn Fn(i64) -> Option<f64>| -> ArrayRef {
@@ -202,7 +240,7 @@ mod tests {
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
-    fn encoder(batch: &RecordBatch) -> Encoder {
+    pub(in crate::train) fn encoder(batch: &RecordBatch) -> Encoder {
         let kinds = [
             ("x", Kind::Numeric),
             ("y", Kind::Numeric),
@@ -228,7 +266,7 @@ mod tests {
         fitter.finish().unwrap()
     }
 
-    fn all_readings() -> ModelConfig {
+    pub(in crate::train) fn all_readings() -> ModelConfig {
         ModelConfig {
             width: 24,
             blocks: 2,
@@ -250,7 +288,7 @@ mod tests {
         let batch = batch(400);
         let encoder = encoder(&batch);
         let records = encoder.encode(&batch).unwrap();
-        let model = MaskedAutoencoder::new(&all_readings(), &encoder, 0).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 0).unwrap();
         let config = TrainingConfig {
             steps: 3,
             unknown_share: 0.2,
@@ -288,7 +326,7 @@ mod tests {
         let batch = batch(12);
         let encoder = encoder(&batch);
         let records = encoder.encode(&batch).unwrap();
-        let model = MaskedAutoencoder::new(&all_readings(), &encoder, 1).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 1).unwrap();
         let heads = Arc::new(model.heads().clone());
         let (rows, outputs) = (records.rows(), heads.outputs());
         let reader = TargetReader::new(&encoder);
@@ -332,7 +370,7 @@ mod tests {
         let batch = batch(50);
         let encoder = encoder(&batch);
         let records = encoder.encode(&batch).unwrap();
-        let model = MaskedAutoencoder::new(&all_readings(), &encoder, 2).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 2).unwrap();
         let logits = |row: usize, hidden: usize| {
             let mut builder = InputBuilder::new(model.shapes(), 1);
             builder.push(&records, row, |field| field == hidden);
@@ -378,7 +416,7 @@ mod tests {
             ..TrainingConfig::default()
         };
         let run = || {
-            let model = MaskedAutoencoder::new(&all_readings(), &encoder, 3).unwrap();
+            let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 3).unwrap();
             let mut objective =
                 MaskedObjective::new(&model, &encoder, &fitted, &held_out, &config, 3).unwrap();
             let before = objective.held_out_loss().unwrap();

@@ -1,7 +1,10 @@
 //! Fitting the model: encoded fit rows in, weights of the lowest held-out loss out.
 //!
-//! The loop in [`trainer`] knows neither models nor files; [`masked`] gives it the masked objective.
+//! The loop in [`trainer`] knows neither models nor files; [`masked`] gives it the masked objective and those that
+//! it is compared with.
 
+#[cfg(test)]
+mod comparison;
 pub mod config;
 pub mod dataset;
 mod early_stopping;

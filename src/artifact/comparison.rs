@@ -1,0 +1,151 @@
+//! Tests of whole bundles of every objective and architecture: trained, kept, loaded, and used for scores, reasons and
+//! embeddings alike.
+
+#![allow(clippy::unwrap_used)]
+
+use super::{Detector, MANIFEST, Recipe, TrainConfig, learn};
+use crate::features::{Canonicaliser, ParquetSource};
+use crate::generate::{Generator, GeneratorConfig, write_parquet};
+use crate::model::{Architecture, ObjectiveKind};
+use crate::schema::Schema;
+use crate::score::Expected;
+use crate::train::Unobserved;
+use arrow::array::RecordBatch;
+use tempfile::TempDir;
+
+/// Payments to train on, and a canonical batch of those that follow.
+struct Payments {
+    folder: TempDir,
+    schema: Schema,
+    later: RecordBatch,
+}
+
+impl Payments {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut generator = Generator::new(&GeneratorConfig::default()).unwrap();
+        let data = folder.path().join("payments.parquet");
+        write_parquet(&mut generator, 1_500, &data, |_| {}).unwrap();
+        let text = include_str!("../../schemas/payments.toml");
+        let schema = Schema::parse(text, "schemas/payments.toml").unwrap();
+        let batch = generator.next_batch(20).unwrap();
+        let canonicaliser = Canonicaliser::new(&schema, &batch.schema(), "payments").unwrap();
+        let later = canonicaliser.canonicalise(&batch).unwrap().batch;
+        Self {
+            folder,
+            schema,
+            later,
+        }
+    }
+
+    fn config(objective: ObjectiveKind, architecture: Architecture) -> TrainConfig {
+        let mut config = TrainConfig::default();
+        config.training.objective = objective;
+        config.training.steps = 15;
+        config.model.architecture = architecture;
+        config.model.width = 16;
+        config.model.blocks = 2;
+        config.views.ratios = vec![0.35, 1.0];
+        config
+    }
+
+    /// A bundle named `name`, loaded.
+    fn learn(&self, config: &TrainConfig, name: &str) -> Detector {
+        let data = self.folder.path().join("payments.parquet");
+        let source = ParquetSource::open(&[data.display().to_string()]).unwrap();
+        let out = self.folder.path().join(name);
+        let recipe = Recipe {
+            source: &source,
+            schema: &self.schema,
+            config,
+            seed: 0,
+            exclude_labelled: false,
+            out: &out,
+        };
+        learn(&recipe, &mut Unobserved).unwrap();
+        Detector::load(&out).unwrap()
+    }
+}
+
+const OBJECTIVES: [ObjectiveKind; 3] = [
+    ObjectiveKind::Masked,
+    ObjectiveKind::Autoencoder,
+    ObjectiveKind::Variational,
+];
+
+#[test]
+fn a_bundle_of_every_kind_scores_explains_and_embeds_each_record_by_itself() {
+    let payments = Payments::new();
+    for architecture in [Architecture::Mlp, Architecture::Transformer] {
+        for objective in OBJECTIVES {
+            let name = format!("{objective:?} {architecture:?}");
+            let config = Payments::config(objective, architecture);
+            let detector = payments.learn(&config, &name);
+            let later = &payments.later;
+            let scores = detector.score(later).unwrap();
+            assert!(
+                scores.field_surprise.iter().all(|s| s.is_finite()),
+                "{name}"
+            );
+            let rows: Vec<usize> = (0..later.num_rows()).collect();
+            let reasons = detector.explain(later, &rows, 100).unwrap();
+            let latents = detector.embed(later).unwrap();
+            let width = detector.latent_width();
+            assert_eq!(latents.len(), rows.len() * width, "{name}");
+            for row in [0, 9, 19] {
+                let alone = later.slice(row, 1);
+                let score = detector.score(&alone).unwrap();
+                assert_eq!(score.anomaly_score[0], scores.anomaly_score[row], "{name}");
+                let embedded = detector.embed(&alone).unwrap();
+                assert_eq!(embedded, latents[row * width..][..width], "{name}");
+                // Every field has its reason, and each says what was expected.
+                assert_eq!(reasons[row].len(), payments.schema.features().count());
+                for reason in &reasons[row] {
+                    let told = match &reason.expected {
+                        Expected::Interval { value, low, high } => {
+                            let number = |v: &serde_json::Value| v.as_f64().unwrap();
+                            number(low) <= number(value) && number(value) <= number(high)
+                        }
+                        Expected::Categories { categories } => !categories.is_empty(),
+                        Expected::Redacted(_) => true,
+                    };
+                    assert!(told, "{name}: {reason:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_scores_whatever_is_learned() {
+    let payments = Payments::new();
+    for objective in OBJECTIVES {
+        let config = Payments::config(objective, Architecture::Transformer);
+        let of = |name: &str| {
+            payments
+                .learn(&config, name)
+                .score(&payments.later)
+                .unwrap()
+        };
+        assert_eq!(of("first"), of("second"), "{objective:?}");
+    }
+}
+
+#[test]
+fn a_bundle_whose_views_are_not_of_its_objective_is_refused() {
+    let payments = Payments::new();
+    let config = Payments::config(ObjectiveKind::Autoencoder, Architecture::Mlp);
+    let detector = payments.learn(&config, "bundle");
+    let views = &detector.manifest().description.views;
+    assert_eq!((views.len(), views.hide()), (1, false));
+    // Its digests are right: only what it says makes no sense.
+    let mut manifest = detector.manifest().clone();
+    manifest.description.training.objective = ObjectiveKind::Masked;
+    manifest.model_id = manifest.computed_model_id().unwrap();
+    let mut text = serde_json::to_string_pretty(&manifest).unwrap();
+    text.push('\n');
+    let bundle = payments.folder.path().join("bundle");
+    std::fs::write(bundle.join(MANIFEST), text).unwrap();
+    let error = Detector::load(&bundle).unwrap_err().to_string();
+    assert!(error.contains("not of the objective Masked"), "{error}");
+}
