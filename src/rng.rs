@@ -33,6 +33,8 @@ pub enum Purpose {
     Sampling = 10,
     /// What training draws at the bottleneck of a variational autoencoder.
     BottleneckNoise = 13,
+    /// The views under which training judges rows that it may leave out.
+    Trimming = 21,
 }
 
 /// The random stream of `purpose` under `seed`.

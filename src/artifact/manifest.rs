@@ -1,10 +1,10 @@
 //! The manifest: everything of a bundle that is not numbers, and the digests of what is.
 
-use super::recipe::EncoderConfig;
+use super::recipe::{CalibrationConfig, EncoderConfig};
 use crate::features::Encoder;
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
-use crate::train::{DataFingerprint, Split, TrainingConfig};
+use crate::train::{DataFingerprint, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ pub enum PValueMeaning {
     PerRecordLikeTheTrainingData,
     /// Calibrated on rows that are not labelled 1.
     PerNormalRecord,
+    /// Calibrated on all rows but the declared share of the most abnormal ones.
+    PerPresumedNormalRecord,
 }
 
 impl PValueMeaning {
@@ -32,6 +34,9 @@ impl PValueMeaning {
                 "a budget b flags at most a share b of records like the training data, frauds included"
             }
             Self::PerNormalRecord => "a budget b flags at most a share b of normal records",
+            Self::PerPresumedNormalRecord => {
+                "a budget b flags about a share b of normal records, as far as the declared contamination is right"
+            }
         }
     }
 }
@@ -48,6 +53,8 @@ pub struct PartRows {
     pub reference: u64,
     /// Rows that rank the score.
     pub calibration: u64,
+    /// Rows of the calibration part that rank nothing, as they are presumed abnormal.
+    pub presumed_abnormal: u64,
     /// Rows left out because of their label.
     pub excluded: u64,
     /// Rows of the latest times beyond the calibration part's limit.
@@ -74,8 +81,8 @@ pub struct Description {
     pub encoder_config: EncoderConfig,
     /// How it was trained.
     pub training: TrainingConfig,
-    /// How the calibration part was chosen.
-    pub split: Split,
+    /// How the calibration part was chosen and what of it counts.
+    pub calibration: CalibrationConfig,
     /// The seed of everything.
     pub seed: u64,
     /// What p-values mean.

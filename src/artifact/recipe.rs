@@ -54,19 +54,35 @@ impl Default for EncoderConfig {
 }
 
 /// The `[calibration]` section.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CalibrationConfig {
     /// How the calibration part is chosen.
     pub split: Split,
+    /// Share of the training rows that is presumed abnormal, 0 <= share <= 0.5: training leaves out at least as many, and
+    /// as large a share of the calibration rows ranks nothing.
+    pub contamination: f64,
 }
 
 impl TrainConfig {
+    /// How the model is fitted: as configured, but for the rows left out, at least the declared contamination.
+    fn effective_training(&self) -> TrainingConfig {
+        let mut training = self.training.clone();
+        training.trim = training.trim.max(self.calibration.contamination as f32);
+        training
+    }
+
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.model.faults();
         faults.extend(self.views.faults());
         faults.extend(self.training.faults());
+        let contamination = self.calibration.contamination;
+        if !(0.0..=0.5).contains(&contamination) {
+            faults.push(format!(
+                "calibration.contamination = {contamination}: must be within 0..=0.5"
+            ));
+        }
         let classes = self.encoder.head_classes_max;
         if !(1..=65_536).contains(&classes) {
             faults.push(format!(
@@ -156,7 +172,7 @@ pub fn learn(
         return Err(ScoreError::Calibration(detail).into());
     }
     let encoder = &data.encoder;
-    let training = &config.training;
+    let training = &config.effective_training();
     let views = match training.objective.hides() {
         true => draw_views(&config.views, encoder.fields().len(), seed)?,
         false => Views::nothing_hidden(),
@@ -169,7 +185,8 @@ pub fn learn(
 
     observer.stage("calibrating the scores");
     let surprise = SurpriseModel::new(encoder.clone(), model, &views)?;
-    let scorer = Scorer::calibrate(surprise, &data.reference, &data.calibration)?;
+    let scorer = Scorer::calibrate(surprise, &data.reference, &data.calibration)?
+        .presuming_contamination(config.calibration.contamination);
 
     let run = Run {
         created_at_unix_s: SystemTime::now()
@@ -185,7 +202,8 @@ pub fn learn(
         fit: report,
         seconds: started.elapsed().as_secs_f64(),
     };
-    let description = describe(recipe, &data, views);
+    let calibration_rows = scorer.conformal().len() as u64;
+    let description = describe(recipe, &data, views, calibration_rows);
     Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
 }
 
@@ -208,8 +226,15 @@ fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, L
     }
 }
 
-fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
+/// `calibration_rows` are those whose scores rank others.
+fn describe(
+    recipe: &Recipe<'_>,
+    data: &Dataset,
+    views: Views,
+    calibration_rows: u64,
+) -> Description {
     let config = recipe.config;
+    let presumed_abnormal = data.calibration.rows() as u64 - calibration_rows;
     Description {
         schema: recipe.schema.clone(),
         schema_sha256: recipe.schema.digest(),
@@ -217,11 +242,12 @@ fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
         model: config.model.clone(),
         views_config: config.views.clone(),
         views,
-        training: config.training.clone(),
+        training: config.effective_training(),
         encoder_config: config.encoder.clone(),
-        split: config.calibration.split,
+        calibration: config.calibration,
         seed: recipe.seed,
         p_value: match recipe.exclude_labelled {
+            _ if config.calibration.contamination > 0.0 => PValueMeaning::PerPresumedNormalRecord,
             true => PValueMeaning::PerNormalRecord,
             false => PValueMeaning::PerRecordLikeTheTrainingData,
         },
@@ -230,7 +256,8 @@ fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
             fit: data.fit_rows,
             fit_kept: data.fit.rows() as u64,
             reference: data.reference.rows() as u64,
-            calibration: data.calibration.rows() as u64,
+            calibration: calibration_rows,
+            presumed_abnormal,
             excluded: data.excluded_rows,
             unused: data.unused_rows,
         },

@@ -99,7 +99,18 @@ fn data(out: &mut String, description: &Description) -> std::fmt::Result {
         "\nrows         {} fit ({} kept in memory), {} reference, {} calibration, {} left out by label",
         rows.fit, rows.fit_kept, rows.reference, rows.calibration, rows.excluded
     )?;
-    writeln!(out, "split        {}", word(&description.split))?;
+    let calibration = &description.calibration;
+    writeln!(out, "split        {}", word(&calibration.split))?;
+    if calibration.contamination > 0.0 {
+        let (share, rows) = (
+            calibration.contamination,
+            description.rows.presumed_abnormal,
+        );
+        writeln!(
+            out,
+            "contamination  {share}: {rows} calibration rows are presumed abnormal and rank nothing"
+        )?;
+    }
     writeln!(
         out,
         "data         {} rows, sha256 {}",

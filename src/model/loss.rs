@@ -5,7 +5,7 @@
 //! result is the same at any thread count.
 
 use super::heads::Heads;
-use super::ops::cpu_slice;
+use super::ops::{cpu_slice, tensor_slice};
 use super::target::Target;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -34,6 +34,33 @@ pub fn masked_loss(heads: &Arc<Heads>, logits: &Tensor, batch: HiddenTargets) ->
     })
 }
 
+/// The surprise of each row under each reading, `[B * R]` row-major: the sum over its hidden fields, from the logits
+/// `[B, O]`.
+///
+/// # Errors
+/// If the logits are not a contiguous f32 matrix of `B` rows and `O` columns.
+pub fn row_surprises(heads: &Heads, logits: &Tensor, batch: &HiddenTargets) -> Result<Vec<f64>> {
+    let (rows, outputs) = logits.dims2()?;
+    check_shape(heads, rows, outputs, batch)?;
+    let (fields, readings) = (heads.len(), heads.readings());
+    let row_sums = |(row, logits): (usize, &[f32])| {
+        let (mut sums, mut surprises) = (vec![0f64; readings], vec![0f32; readings]);
+        for field in (0..fields).filter(|field| batch.hidden[row * fields + field]) {
+            let head = heads.field(field);
+            let target = &batch.targets[row * fields + field];
+            head.surprises(&logits[head.outputs()], target, &mut surprises);
+            sums.iter_mut()
+                .zip(&surprises)
+                .for_each(|(sum, &s)| *sum += f64::from(s));
+        }
+        sums
+    };
+    tensor_slice(logits, |logits| {
+        let rows = logits.par_chunks(outputs).enumerate();
+        Ok(rows.map(row_sums).collect::<Vec<_>>().concat())
+    })
+}
+
 struct MaskedLoss {
     heads: Arc<Heads>,
     batch: HiddenTargets,
@@ -41,24 +68,35 @@ struct MaskedLoss {
     gradient: OnceLock<Vec<f32>>,
 }
 
-impl MaskedLoss {
-    /// The unweighted loss of one row; adds its weighted gradient.
-    fn row(&self, row: usize, logits: &[f32], gradient: &mut [f32], weight: f32) -> f64 {
-        let fields = self.heads.len();
-        let mut sum = 0.0;
-        for field in 0..fields {
-            let at = row * fields + field;
-            if !self.batch.hidden[at] {
-                continue;
-            }
-            let head = self.heads.field(field);
-            let outputs = head.outputs();
-            let gradient = &mut gradient[outputs.clone()];
-            let target = &self.batch.targets[at];
-            sum += f64::from(head.loss(&logits[outputs], target, weight, Some(gradient)));
-        }
-        sum
+/// The unweighted loss of one row; adds its weighted gradient.
+fn row_loss(
+    heads: &Heads,
+    batch: &HiddenTargets,
+    row: usize,
+    logits: &[f32],
+    (gradient, weight): (&mut [f32], f32),
+) -> f64 {
+    let fields = heads.len();
+    let mut sum = 0.0;
+    for field in (0..fields).filter(|field| batch.hidden[row * fields + field]) {
+        let head = heads.field(field);
+        let outputs = head.outputs();
+        let gradient = &mut gradient[outputs.clone()];
+        let target = &batch.targets[row * fields + field];
+        sum += f64::from(head.loss(&logits[outputs], target, weight, Some(gradient)));
     }
+    sum
+}
+
+fn check_shape(heads: &Heads, rows: usize, outputs: usize, batch: &HiddenTargets) -> Result<()> {
+    if outputs != heads.outputs() || batch.hidden.len() != rows * heads.len() {
+        candle_core::bail!(
+            "masked_loss: logits [{rows}, {outputs}], heads have {} outputs, {} mask entries",
+            heads.outputs(),
+            batch.hidden.len()
+        );
+    }
+    Ok(())
 }
 
 impl CustomOp1 for MaskedLoss {
@@ -68,13 +106,7 @@ impl CustomOp1 for MaskedLoss {
 
     fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, outputs) = layout.shape().dims2()?;
-        if outputs != self.heads.outputs() || self.batch.hidden.len() != rows * self.heads.len() {
-            candle_core::bail!(
-                "masked_loss: logits [{rows}, {outputs}], heads have {} outputs, {} mask entries",
-                self.heads.outputs(),
-                self.batch.hidden.len()
-            );
-        }
+        check_shape(&self.heads, rows, outputs, &self.batch)?;
         let logits = cpu_slice(logits, layout)?;
         let count = self.batch.hidden.iter().filter(|&&h| h).count().max(1);
         let weight = 1.0 / count as f32;
@@ -83,7 +115,9 @@ impl CustomOp1 for MaskedLoss {
             .par_chunks_mut(outputs)
             .zip(logits.par_chunks(outputs))
             .enumerate()
-            .map(|(row, (gradient, logits))| self.row(row, logits, gradient, weight))
+            .map(|(row, (gradient, logits))| {
+                row_loss(&self.heads, &self.batch, row, logits, (gradient, weight))
+            })
             .collect();
         let loss = by_row.iter().sum::<f64>() / count as f64;
         // A second forward pass of the same op would compute the same gradient: nothing is lost if it was set.

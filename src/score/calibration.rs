@@ -191,6 +191,14 @@ impl ConformalScores {
         Ok(Self { sorted: scores })
     }
 
+    /// Without the largest floor(`share` n) scores, 0 <= share < 1: those of rows presumed abnormal. p-values are then
+    /// relative to the rows that are left.
+    pub fn without_largest(mut self, share: f64) -> Self {
+        let n = self.sorted.len();
+        self.sorted.truncate(n - (share * n as f64) as usize);
+        self
+    }
+
     /// n.
     pub fn len(&self) -> usize {
         self.sorted.len()
@@ -230,6 +238,19 @@ mod tests {
     use crate::rng::{Purpose, stream};
     use proptest::prelude::*;
     use rand::RngExt;
+
+    #[test]
+    fn rows_presumed_abnormal_no_longer_take_the_budget() {
+        let scores: Vec<f32> = (0..1000).map(|i| i as f32).collect();
+        let all = ConformalScores::new(scores).unwrap();
+        let normal = all.clone().without_largest(0.02);
+        assert_eq!(
+            (normal.len(), all.clone().without_largest(0.0)),
+            (980, all.clone())
+        );
+        assert!(all.p_value(985.0) > 0.015);
+        assert_eq!(normal.p_value(985.0), 1.0 / 981.0);
+    }
 
     #[test]
     fn p_values_equal_their_definition_with_ties_against_the_record() {

@@ -61,6 +61,15 @@ impl Scorer {
         })
     }
 
+    /// The same scorer with p-values relative to presumed normals: the share `contamination` of the calibration rows with
+    /// the largest scores ranks nothing.
+    pub fn presuming_contamination(self, contamination: f64) -> Self {
+        Self {
+            conformal: self.conformal.without_largest(contamination),
+            ..self
+        }
+    }
+
     /// The scorer of stored parts; they must belong together.
     pub fn from_parts(
         model: SurpriseModel,

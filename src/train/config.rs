@@ -24,6 +24,12 @@ pub const DEFAULT_UNKNOWN_SHARE: f32 = 0.01;
 /// Weight of the divergence in the loss of a variational autoencoder: 1 is the bound of the likelihood itself.
 pub const DEFAULT_KL_WEIGHT: f32 = 1.0;
 
+/// Share of the fit rows that training leaves out as too unusual: about the share of frauds in a card portfolio. More
+/// takes away rare normal records, which then look like frauds.
+pub const DEFAULT_TRIM: f32 = 0.005;
+/// Decay a step of the weights' running average: the schedule ends at a rate of zero, which averages well enough.
+pub const DEFAULT_AVERAGE_DECAY: f32 = 0.0;
+
 /// How the model is fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -57,6 +63,11 @@ pub struct TrainingConfig {
     pub patience: usize,
     /// Reference rows of the held-out loss at most, >= 1.
     pub held_out_rows_max: usize,
+    /// Share of the fit rows that training leaves out as too unusual, 0 <= share <= 0.5.
+    pub trim: f32,
+    /// Decay a step of the running average of the weights, which is what is looked at and kept; 0 <= decay < 1, 0 keeps
+    /// the weights themselves.
+    pub average_decay: f32,
 }
 
 impl Default for TrainingConfig {
@@ -76,6 +87,8 @@ impl Default for TrainingConfig {
             evaluate_every_steps: DEFAULT_EVALUATE_EVERY_STEPS,
             patience: DEFAULT_PATIENCE,
             held_out_rows_max: DEFAULT_HELD_OUT_ROWS_MAX,
+            trim: DEFAULT_TRIM,
+            average_decay: DEFAULT_AVERAGE_DECAY,
         }
     }
 }
@@ -122,6 +135,15 @@ impl TrainingConfig {
             format!(
                 "training.kl_weight = {}: must be within 0..=1000",
                 self.kl_weight
+            )
+        });
+        faults.require((0.0..=0.5).contains(&self.trim), || {
+            format!("training.trim = {}: must be within 0..=0.5", self.trim)
+        });
+        faults.require((0.0..1.0).contains(&self.average_decay), || {
+            format!(
+                "training.average_decay = {}: must be at least 0 and below 1",
+                self.average_decay
             )
         });
         let [min, max] = self.mask_ratio;

@@ -5,11 +5,12 @@
 
 use super::config::TrainingConfig;
 use super::trainer::{Objective, TrainError};
+use super::trimming::{self, JUDGED_ROWS};
 use crate::features::{Encoder, Records};
-use crate::model::loss::{HiddenTargets, masked_loss};
+use crate::model::loss::{HiddenTargets, masked_loss, row_surprises};
 use crate::model::mask::training_masks;
 use crate::model::parameters::Parameters;
-use crate::model::{Heads, InputBuilder, MaskedAutoencoder, Pass, Target, TargetReader};
+use crate::model::{Heads, InputBuilder, MaskedAutoencoder, Pass, Target, TargetReader, Views};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use candle_core::Tensor;
 use rand::RngExt;
@@ -31,6 +32,9 @@ pub struct MaskedObjective<'a> {
     held_out_hidden: Vec<bool>,
     order: Vec<usize>,
     next: usize,
+    steps: usize,
+    /// What rows are judged by when some are left out.
+    judging: Views,
     config: &'a TrainingConfig,
     batches: ChaCha8Rng,
     masks: ChaCha8Rng,
@@ -73,6 +77,8 @@ impl<'a> MaskedObjective<'a> {
             held_out_hidden: hidden_fields(config, held_out_rows, fit.fields(), &mut rng),
             order: (0..fit.rows()).collect(),
             next: fit.rows(),
+            steps: 0,
+            judging: trimming::judging_views(config.objective, fit.fields(), seed),
             config,
             batches: stream(seed, Purpose::Batches),
             masks: stream(seed, Purpose::Masks),
@@ -96,6 +102,54 @@ impl<'a> MaskedObjective<'a> {
             self.next += take;
         }
         batch
+    }
+
+    /// Leaves out the rows that the model finds the most unusual so far; all rows are judged anew each time.
+    fn trim(&mut self) -> candle_core::Result<()> {
+        let rows = trimming::judged_rows(self.fit.rows(), &mut self.batches);
+        let readings = self.heads.readings();
+        let mut by_stratum = Vec::new();
+        for stratum in self.judging.strata() {
+            let mut sums = vec![vec![0f64; rows.len()]; readings];
+            for hidden in &stratum.hidden {
+                for (chunk, rows) in rows.chunks(JUDGED_ROWS).enumerate() {
+                    let surprises = self.view_surprises(rows, hidden)?;
+                    for (row, surprises) in surprises.chunks_exact(readings).enumerate() {
+                        let at = chunk * JUDGED_ROWS + row;
+                        let sums = sums.iter_mut().zip(surprises);
+                        sums.for_each(|(sum, surprise)| sum[at] += surprise);
+                    }
+                }
+            }
+            by_stratum.push(sums);
+        }
+        let kept = trimming::kept(&by_stratum, self.config.trim);
+        self.order = kept.into_iter().map(|at| rows[at]).collect();
+        self.next = self.order.len();
+        Ok(())
+    }
+
+    /// The surprises of fit rows under one view, `[rows * R]`.
+    fn view_surprises(&self, rows: &[usize], view: &[u32]) -> candle_core::Result<Vec<f64>> {
+        let fields = self.fit.fields();
+        let mut hidden = vec![false; rows.len() * fields];
+        for mask in hidden.chunks_exact_mut(fields) {
+            view.iter().for_each(|&field| mask[field as usize] = true);
+        }
+        let inputs = self.inputs(self.fit, rows, &hidden).finish()?;
+        let pass = self.model.pass(&inputs, None, None)?;
+        let logits = self.model.logits(&pass.latent)?.detach();
+        let targets = self.targets_of(self.fit, rows);
+        let hidden = self.counted(hidden);
+        row_surprises(&self.heads, &logits, &HiddenTargets { targets, hidden })
+    }
+
+    /// The fields that count: the hidden ones, and all of them where nothing is hidden, to be reproduced.
+    fn counted(&self, hidden: Vec<bool>) -> Vec<bool> {
+        match self.config.objective.hides() {
+            true => hidden,
+            false => vec![true; hidden.len()],
+        }
     }
 
     fn targets_of(&self, records: &Records, rows: &[usize]) -> Vec<Target> {
@@ -127,11 +181,7 @@ impl<'a> MaskedObjective<'a> {
         targets: Vec<Target>,
         hidden: Vec<bool>,
     ) -> candle_core::Result<(Tensor, usize)> {
-        // Where nothing is hidden every field is to be reproduced.
-        let hidden = match self.config.objective.hides() {
-            true => hidden,
-            false => vec![true; hidden.len()],
-        };
+        let hidden = self.counted(hidden);
         let counted = hidden.iter().filter(|&&h| h).count();
         let logits = self.model.logits(&pass.latent)?;
         let loss = masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })?;
@@ -163,6 +213,10 @@ impl Objective for MaskedObjective<'_> {
     }
 
     fn next_batch_loss(&mut self) -> candle_core::Result<Tensor> {
+        if self.config.trim > 0.0 && trimming::is_due(self.steps, self.config.steps) {
+            self.trim()?;
+        }
+        self.steps += 1;
         let rows = self.next_rows();
         let hidden = hidden_fields(self.config, rows.len(), self.fit.fields(), &mut self.masks);
         let mut inputs = self.inputs(self.fit, &rows, &hidden);

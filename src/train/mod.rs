@@ -3,6 +3,7 @@
 //! The loop in [`trainer`] knows neither models nor files; [`masked`] gives it the masked objective and those that
 //! it is compared with.
 
+mod average;
 #[cfg(test)]
 mod comparison;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod partition;
 mod report;
 mod schedule;
 pub mod trainer;
+mod trimming;
 
 pub use config::TrainingConfig;
 pub use dataset::{Dataset, DatasetError, DatasetOptions};

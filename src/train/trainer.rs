@@ -1,5 +1,6 @@
 //! The training loop, whole, on one screen. It knows parameters and losses, nothing of models, files or screens.
 
+use super::average::WeightAverage;
 use super::config::TrainingConfig;
 use super::early_stopping::EarlyStopping;
 use super::optimizer::{Optimizer, clip_gradient};
@@ -75,6 +76,7 @@ pub fn fit(
     let started = Instant::now();
     let mut flat = objective.parameters().to_flat().map_err(tensor(0))?;
     let mut optimizer = Optimizer::new(config.optimizer, config.weight_decay, flat.len());
+    let mut average = WeightAverage::new(config.average_decay, &flat);
     let mut stopping = EarlyStopping::new(config.patience);
     let mut held_out_loss = None;
     let (mut step, mut stop) = (0, false);
@@ -89,17 +91,17 @@ pub fn fit(
         let (loss, mut gradient) = loss_and_gradient(objective, config, step)?;
         clip_gradient(&mut gradient, config.gradient_norm_max);
         optimizer.step(&mut flat, &gradient, rate);
-        objective
-            .parameters()
-            .set_flat(&flat)
-            .map_err(tensor(step))?;
+        average.observe(&flat);
 
         let look = step % config.evaluate_every_steps == 0 || step == config.steps;
         if look {
+            let kept = average.weights(&flat);
+            set(objective, kept, step)?;
             let held_out = objective.held_out_loss().map_err(tensor(step))?;
-            stop = stopping.look(step, held_out, || flat.clone());
+            stop = stopping.look(step, held_out, || kept.to_vec());
             held_out_loss = Some(held_out);
         }
+        set(objective, &flat, step)?;
         let (steps, rows) = (config.steps, step * config.batch_rows);
         let seconds = started.elapsed().as_secs_f64();
         observer.progress(&Progress {
@@ -115,10 +117,7 @@ pub fn fit(
     let best = stopping
         .into_best()
         .ok_or(diverged(step, f32::NAN, config))?;
-    objective
-        .parameters()
-        .set_flat(&best.parameters)
-        .map_err(tensor(step))?;
+    set(objective, &best.parameters, step)?;
     Ok(FitReport {
         steps: step,
         best_step: best.step,
@@ -143,6 +142,11 @@ fn loss_and_gradient(
     }
     let gradient = flat_gradient(objective.parameters(), &gradients).map_err(tensor(step))?;
     Ok((loss, gradient))
+}
+
+fn set(objective: &impl Objective, flat: &[f32], step: usize) -> Result<(), TrainError> {
+    let parameters = objective.parameters();
+    parameters.set_flat(flat).map_err(tensor(step))
 }
 
 fn tensor(step: usize) -> impl FnOnce(candle_core::Error) -> TrainError {
