@@ -31,6 +31,8 @@ pub enum Purpose {
     Generation = 9,
     /// Samples of rows that do not fit into memory.
     Sampling = 10,
+    /// Which labelled rows validate a tuning where none is the latest.
+    TuningFolds = 15,
 }
 
 /// The random stream of `purpose` under `seed`.

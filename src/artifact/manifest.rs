@@ -4,13 +4,15 @@ use super::recipe::EncoderConfig;
 use crate::features::Encoder;
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
+use crate::score::Combination;
 use crate::train::{DataFingerprint, Split, TrainingConfig};
+use crate::tune::Validation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The version of the bundle format that this program writes and reads.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 /// Characters of a `model_id`: 64 bits are enough to tell any two models of a user apart.
 const MODEL_ID_CHARACTERS: usize = 16;
 
@@ -22,6 +24,8 @@ pub enum PValueMeaning {
     PerRecordLikeTheTrainingData,
     /// Calibrated on rows that are not labelled 1.
     PerNormalRecord,
+    /// Calibrated on all rows of other files than the training's, whatever their labels would be.
+    PerRecordLikeTheCalibrationData,
 }
 
 impl PValueMeaning {
@@ -32,6 +36,9 @@ impl PValueMeaning {
                 "a budget b flags at most a share b of records like the training data, frauds included"
             }
             Self::PerNormalRecord => "a budget b flags at most a share b of normal records",
+            Self::PerRecordLikeTheCalibrationData => {
+                "a budget b flags at most a share b of records like the calibration data, frauds included"
+            }
         }
     }
 }
@@ -84,6 +91,36 @@ pub struct Description {
     pub data: DataFingerprint,
     /// The parts of the data.
     pub rows: PartRows,
+    /// What labels changed; none for a bundle as it was trained.
+    pub tuning: Option<Tuning>,
+}
+
+/// What labels made of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    /// The `model_id` of the bundle that was tuned.
+    pub parent_model_id: String,
+    /// How components of a record become its score.
+    pub combination: Combination,
+    /// What that was worth on labelled rows that had not chosen it.
+    pub validation: Validation,
+    /// Rows labelled 1.
+    pub frauds: u64,
+    /// Rows labelled 0.
+    pub normals: u64,
+    /// Rows without a label: left out.
+    pub unlabelled: u64,
+    /// Labelled rows that were kept to choose weights by; fewer than there are only beyond the limit of memory.
+    pub kept: u64,
+    /// All rows of the labelled files.
+    pub labelled_data: DataFingerprint,
+    /// All rows of the calibration files.
+    pub calibration_data: DataFingerprint,
+    /// Calibration rows left out, as they are labelled 1.
+    pub calibration_excluded: u64,
+    /// Of the choice of folds, and of rows where there are too many.
+    pub seed: u64,
 }
 
 /// `manifest.json`.

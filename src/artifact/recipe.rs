@@ -231,5 +231,6 @@ fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
             excluded: data.excluded_rows,
             unused: data.unused_rows,
         },
+        tuning: None,
     }
 }
