@@ -16,7 +16,9 @@
 //!              model
 //!              /   \
 //!          train   score      evaluate
-//!              \   /
+//!              \   /          /
+//!               tune --------
+//!                |
 //!             artifact
 //! - - - - - - - - | - - - - - - - - - - above: synchronous, no network
 //!             telemetry -> stream -> http -> config -> cli
@@ -33,6 +35,7 @@
 //! - [`train`]: the loop, the masked objective, and the partition of rows into fit, reference and calibration.
 //! - [`score`]: surprises under every view, reference tables, conformal p-values, the alert budget, reasons.
 //! - [`evaluate`]: how well scores find what labels mark.
+//! - [`tune`]: how much each part of a score counts, learned from few labels.
 //! - [`artifact`]: the bundle: made by a recipe, saved atomically, loaded whole or refused, used as a detector.
 //! - [`telemetry`]: metrics in one table, logs, readiness. Recording cannot fail.
 //! - [`stream`]: from the input topics to scores, alerts and dead letters, exactly once, behind two small traits that Kafka
@@ -60,3 +63,4 @@ pub mod score;
 pub mod stream;
 pub mod telemetry;
 pub mod train;
+pub mod tune;

@@ -35,6 +35,8 @@ pub enum Purpose {
     BottleneckNoise = 13,
     /// The views under which training judges rows that it may leave out.
     Trimming = 21,
+    /// Which labelled rows validate a tuning where none is the latest.
+    TuningFolds = 15,
 }
 
 /// The random stream of `purpose` under `seed`.

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 
 /// The top-level modules in the order in which data flows. A module may use those of the groups
 /// before its own; those of one group do not know each other.
-const HOUSE: [&[&str]; 11] = [
+const HOUSE: [&[&str]; 12] = [
     &["durable", "rng", "schema"],
     &["features", "generate"],
     &["model"],
     &["train", "score"],
     &["evaluate"],
+    &["tune"],
     &["artifact"],
     &["telemetry"],
     &["stream"],

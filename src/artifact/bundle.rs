@@ -231,6 +231,12 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     };
     let (reference, conformal) = calibration_file::read(calibration, axes)
         .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
+    let reference = match &description.tuning {
+        None => reference,
+        Some(tuning) => reference
+            .with_combination(tuning.combination.clone())
+            .map_err(|e| ArtifactError::malformed(&dir.join(MANIFEST), e))?,
+    };
     let model = SurpriseModel::new(encoder, model, &description.views)?;
     Ok((manifest, Scorer::from_parts(model, reference, conformal)))
 }

@@ -4,7 +4,9 @@ use super::recipe::{CalibrationConfig, EncoderConfig};
 use crate::features::Encoder;
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
+use crate::score::Combination;
 use crate::train::{DataFingerprint, TrainingConfig};
+use crate::tune::Validation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ pub enum PValueMeaning {
     PerNormalRecord,
     /// Calibrated on all rows but the declared share of the most abnormal ones.
     PerPresumedNormalRecord,
+    /// Calibrated on all rows of other files than the training's, whatever their labels would be.
+    PerRecordLikeTheCalibrationData,
 }
 
 impl PValueMeaning {
@@ -36,6 +40,9 @@ impl PValueMeaning {
             Self::PerNormalRecord => "a budget b flags at most a share b of normal records",
             Self::PerPresumedNormalRecord => {
                 "a budget b flags about a share b of normal records, as far as the declared contamination is right"
+            }
+            Self::PerRecordLikeTheCalibrationData => {
+                "a budget b flags at most a share b of records like the calibration data, frauds included"
             }
         }
     }
@@ -91,6 +98,36 @@ pub struct Description {
     pub data: DataFingerprint,
     /// The parts of the data.
     pub rows: PartRows,
+    /// What labels changed; none for a bundle as it was trained.
+    pub tuning: Option<Tuning>,
+}
+
+/// What labels made of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tuning {
+    /// The `model_id` of the bundle that was tuned.
+    pub parent_model_id: String,
+    /// How components of a record become its score.
+    pub combination: Combination,
+    /// What that was worth on labelled rows that had not chosen it.
+    pub validation: Validation,
+    /// Rows labelled 1.
+    pub frauds: u64,
+    /// Rows labelled 0.
+    pub normals: u64,
+    /// Rows without a label: left out.
+    pub unlabelled: u64,
+    /// Labelled rows that were kept to choose weights by; fewer than there are only beyond the limit of memory.
+    pub kept: u64,
+    /// All rows of the labelled files.
+    pub labelled_data: DataFingerprint,
+    /// All rows of the calibration files.
+    pub calibration_data: DataFingerprint,
+    /// Calibration rows left out, as they are labelled 1.
+    pub calibration_excluded: u64,
+    /// Of the choice of folds, and of rows where there are too many.
+    pub seed: u64,
 }
 
 /// `manifest.json`.

@@ -261,5 +261,6 @@ fn describe(
             excluded: data.excluded_rows,
             unused: data.unused_rows,
         },
+        tuning: None,
     }
 }

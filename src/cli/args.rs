@@ -37,6 +37,8 @@ pub enum Verb {
     Score(ScoreArguments),
     /// Measures a bundle against labelled Parquet files.
     Evaluate(EvaluateArguments),
+    /// Learns from few labelled frauds which surprises count, and writes a new bundle.
+    Tune(TuneArguments),
     /// Scores a Kafka stream, exactly once; trains first if there is no bundle yet.
     Serve(ServeArguments),
     /// Validates the configuration of `serve`; binds and connects to nothing.
@@ -129,6 +131,31 @@ pub struct EvaluateArguments {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `maskwatch tune`
+#[derive(Debug, Args)]
+pub struct TuneArguments {
+    /// The folder of the bundle to begin with; it stays as it is.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Labelled Parquet files, folders or glob patterns: at least 10 frauds and 50 normal rows. Rows
+    /// without a label are left out.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<String>,
+    /// Parquet files, folders or glob patterns that p-values will be relative to: none of their rows
+    /// may be a labelled or a training row. Rows labelled 1 are left out if the label is there.
+    #[arg(long, required = true, num_args = 1..)]
+    pub calibration: Vec<String>,
+    /// The new bundle's folder; a bundle that is there is replaced.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The column that is 1 for fraud [default: that of the bundle's schema].
+    #[arg(long)]
+    pub label: Option<String>,
+    /// The seed of everything random.
+    #[arg(long, default_value_t = DEFAULT_SEED)]
+    pub seed: u64,
 }
 
 /// `maskwatch serve`

@@ -3,7 +3,7 @@
 //!
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
-use crate::artifact::{ArtifactError, LearnError};
+use crate::artifact::{ArtifactError, LearnError, TuneFailure};
 use crate::config::ConfigError;
 use crate::evaluate::MetricError;
 use crate::features::DataError;
@@ -13,6 +13,7 @@ use crate::score::ScoreError;
 use crate::stream::decoder::DecoderError;
 use crate::stream::kafka::topics::TopicError;
 use crate::train::{DatasetError, TrainError};
+use crate::tune::TuneError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -112,6 +113,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<LearnError>() {
         return learn_code(error);
     }
+    if let Some(error) = cause.downcast_ref::<TuneFailure>() {
+        return tune_code(error);
+    }
     if let Some(error) = cause.downcast_ref::<ArtifactError>() {
         return artifact_code(error);
     }
@@ -120,14 +124,43 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn learn_code(error: &LearnError) -> Option<u8> {
     match error {
-        LearnError::Dataset(DatasetError::NoRole { .. }) => Some(BAD_CONFIGURATION),
-        LearnError::Dataset(DatasetError::Arrow(_)) | LearnError::Tensor(_) => Some(INTERNAL),
-        LearnError::Dataset(_) | LearnError::Score(ScoreError::Calibration(_)) => Some(BAD_DATA),
+        LearnError::Dataset(error) => Some(dataset_code(error)),
+        LearnError::Tensor(_) => Some(INTERNAL),
+        LearnError::Score(ScoreError::Calibration(_)) => Some(BAD_DATA),
         LearnError::Views(_) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::TooFewRows { .. }) => Some(BAD_DATA),
         LearnError::Train(TrainError::Diverged { .. }) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::Tensor { .. }) | LearnError::Score(_) => Some(INTERNAL),
         LearnError::Artifact(error) => artifact_code(error),
+    }
+}
+
+fn dataset_code(error: &DatasetError) -> u8 {
+    match error {
+        DatasetError::NoRole { .. } => BAD_CONFIGURATION,
+        DatasetError::Arrow(_) => INTERNAL,
+        DatasetError::Data(_)
+        | DatasetError::BadRow { .. }
+        | DatasetError::Encode { .. }
+        | DatasetError::NothingLeft { .. } => BAD_DATA,
+    }
+}
+
+fn tune_code(error: &TuneFailure) -> Option<u8> {
+    match error {
+        TuneFailure::Tune(TuneError::NoLabel | TuneError::Schema(_)) => Some(BAD_CONFIGURATION),
+        TuneFailure::Tune(TuneError::Dataset(error)) => Some(dataset_code(error)),
+        TuneFailure::Tune(TuneError::Encode(_) | TuneError::Arrow(_)) => Some(INTERNAL),
+        TuneFailure::Tune(
+            TuneError::LabelMissing { .. }
+            | TuneError::Data(_)
+            | TuneError::TooFew { .. }
+            | TuneError::Shared { .. }
+            | TuneError::Trained { .. }
+            | TuneError::NothingLeft { .. },
+        ) => Some(BAD_DATA),
+        TuneFailure::Score(_) => Some(INTERNAL),
+        TuneFailure::Artifact(error) => artifact_code(error),
     }
 }
 

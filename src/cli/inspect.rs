@@ -6,6 +6,7 @@
 
 use super::args::InspectArguments;
 use super::report::{budget_line, print};
+use super::tune::tuning_lines;
 use crate::artifact::{Description, Detector, run_path};
 use crate::features::{FieldEncoder, ValueEncoder};
 use crate::model::Architecture;
@@ -57,6 +58,9 @@ fn page(detector: &Detector, run: Option<&Value>) -> Result<String, std::fmt::Er
         description.schema_sha256
     )?;
     promise(out, detector)?;
+    if let Some(tuning) = &description.tuning {
+        writeln!(out, "\n{}", tuning_lines(description, tuning))?;
+    }
     data(out, description)?;
     fields(out, description)?;
     model(out, detector)?;
@@ -225,7 +229,7 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
 }
 
 /// The word that files use for a value of a closed list.
-fn word(value: &impl serde::Serialize) -> String {
+pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(Value::String(word)) => word,
         other => other.map_or_else(|_| "?".to_owned(), |value| value.to_string()),

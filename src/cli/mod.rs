@@ -26,6 +26,7 @@ mod score_columns;
 mod serve;
 mod train;
 mod train_config;
+mod tune;
 
 pub use args::{Arguments, Verb};
 pub use exit::exit_code;
@@ -43,6 +44,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Train(arguments) => train::run(&arguments),
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Evaluate(arguments) => evaluate::run(&arguments),
+        Verb::Tune(arguments) => tune::run(&arguments),
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),

@@ -5,6 +5,7 @@
 //! as likely to have any rank among them: P(p <= a) <= a (Vovk, Gammerman & Shafer 2005; inductive conformal anomaly
 //! detection, Laxhammar & Falkman 2015).
 
+use super::combination::Combination;
 use super::surprise::{Axes, Surprises};
 use super::survival::SurvivalTable;
 
@@ -18,6 +19,7 @@ pub struct ReferenceTables {
     readings: Vec<SurvivalTable>,
     /// `[F]`: distributions of a field's readings combined.
     fields: Vec<SurvivalTable>,
+    combination: Combination,
 }
 
 /// The surprises of the reference part, reduced to what the tables need.
@@ -83,6 +85,7 @@ impl ReferenceSample {
             strata: self.strata.iter().map(|s| SurvivalTable::fit(s)).collect(),
             fields: fields.collect(),
             readings,
+            combination: Combination::default(),
         }
     }
 }
@@ -112,8 +115,28 @@ impl ReferenceTables {
                 strata,
                 readings,
                 fields,
+                combination: Combination::default(),
             }),
         }
+    }
+
+    /// The same tables under another combination.
+    ///
+    /// # Errors
+    /// What of it does not fit them.
+    pub fn with_combination(self, combination: Combination) -> Result<Self, String> {
+        match combination.fault(self.axes) {
+            Some(fault) => Err(fault),
+            None => Ok(Self {
+                combination,
+                ..self
+            }),
+        }
+    }
+
+    /// How components become a score.
+    pub fn combination(&self) -> &Combination {
+        &self.combination
     }
 
     /// F, S and R.
@@ -126,14 +149,20 @@ impl ReferenceTables {
         (&self.strata, &self.readings, &self.fields)
     }
 
-    /// The anomaly score of a record: the mean over strata and readings of the total surprise's -log survival, nats,
-    /// >= 0, finite, higher = more abnormal.
-    pub fn anomaly_score(&self, surprises: &Surprises, row: usize) -> f32 {
+    /// The score of a record without labels: the mean over strata and readings of the total surprise's -log survival,
+    /// nats, >= 0.
+    pub(super) fn untuned_score(&self, surprises: &Surprises, row: usize) -> f32 {
         let Axes {
             strata, readings, ..
         } = self.axes;
         let total = |i| surprises.total(row, i / readings, i % readings);
-        let score = mean((0..strata * readings).map(|i| self.strata[i].surprisal(total(i))));
+        mean((0..strata * readings).map(|i| self.strata[i].surprisal(total(i))))
+    }
+
+    /// The anomaly score of a record: its components combined, >= 0, finite, higher = more abnormal.
+    pub fn anomaly_score(&self, surprises: &Surprises, row: usize) -> f32 {
+        let value = |component| self.component(component, surprises, row);
+        let score = self.combination.score(value);
         // A total that overflowed is the most abnormal there is, and outputs hold finite numbers only.
         if score.is_finite() { score } else { f32::MAX }
     }

@@ -1,11 +1,13 @@
 //! From encoded records to scores, p-values and reasons.
 //!
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
-//! record: views hide fields -> `surprise` -> reference tables (`survival`, `calibration`) -> anomaly score -> conformal
-//! p-value -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never on its batch.
+//! record: views hide fields -> `surprise` -> reference tables (`survival`, `calibration`) -> `combination` -> anomaly
+//! score -> conformal p-value -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never
+//! on its batch.
 
 mod budget;
 mod calibration;
+mod combination;
 mod explanation;
 mod predictive;
 mod scorer;
@@ -15,6 +17,7 @@ mod types;
 
 pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
 pub use calibration::{ConformalScores, ReferenceSample, ReferenceTables};
+pub use combination::{Combination, Component, Term};
 pub use explanation::{OBSERVED_BYTES_MAX, REDACTED};
 pub use scorer::{ScoreError, Scorer};
 pub use surprise::{Axes, SurpriseModel, Surprises, TILE_ROWS};

@@ -1,6 +1,7 @@
 //! The scorer: encoded records in, scores and p-values out. Immutable and shared by every thread.
 
 use super::calibration::{ConformalScores, ReferenceSample, ReferenceTables};
+use super::combination::Combination;
 use super::surprise::{SurpriseModel, Surprises};
 use super::types::Scores;
 use crate::features::Records;
@@ -46,7 +47,30 @@ impl Scorer {
             sample.observe(&model.surprises(chunk)?);
             Ok(())
         })?;
-        let reference = sample.fit();
+        Self::ranked(model, sample.fit(), calibration)
+    }
+
+    /// The same model and tables under another combination, ranked by other calibration rows. These must be disjoint
+    /// from the rows that the combination was chosen by, and from all that trained the model.
+    ///
+    /// # Errors
+    /// [`ScoreError::Calibration`] if there is no calibration row or the combination does not fit;
+    /// [`ScoreError::Tensor`].
+    pub fn recombined(
+        self,
+        combination: Combination,
+        calibration: &Records,
+    ) -> Result<Self, ScoreError> {
+        let reference = self.reference.with_combination(combination);
+        let reference = reference.map_err(ScoreError::Calibration)?;
+        Self::ranked(self.model, reference, calibration)
+    }
+
+    fn ranked(
+        model: SurpriseModel,
+        reference: ReferenceTables,
+        calibration: &Records,
+    ) -> Result<Self, ScoreError> {
         let mut scores = Vec::with_capacity(calibration.rows());
         for_chunks(calibration, |chunk| {
             let surprises = model.surprises(chunk)?;
@@ -117,6 +141,18 @@ impl Scorer {
             Ok(())
         })?;
         Ok(scores)
+    }
+
+    /// Calls `f` with the surprises of some records after the others, in order.
+    pub(super) fn each_surprises(
+        &self,
+        records: &Records,
+        mut f: impl FnMut(&Surprises),
+    ) -> Result<(), ScoreError> {
+        for_chunks(records, |chunk| {
+            f(&self.model.surprises(chunk)?);
+            Ok(())
+        })
     }
 
     /// The mean surprise of every field of a record under the first reading, `[F]`.

@@ -56,6 +56,18 @@ impl Surprises {
         }
     }
 
+    /// Of given values, with every field present and hidden in every stratum.
+    #[cfg(test)]
+    pub(super) fn of(axes: Axes, values: Vec<f32>) -> Self {
+        let rows = values.len() / axes.per_record();
+        Self {
+            values,
+            present: vec![true; rows * axes.fields],
+            covered: vec![true; axes.fields * axes.strata].into(),
+            axes,
+        }
+    }
+
     fn append(&mut self, other: &Self) {
         self.values.extend_from_slice(&other.values);
         self.present.extend_from_slice(&other.present);

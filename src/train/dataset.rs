@@ -160,6 +160,26 @@ pub fn read(
     reader.encode(&census, encoder, fingerprint, fit_rows)
 }
 
+/// The canonical batches of a source, none of which has a bad row: what is learned from must be clean, so that nothing is
+/// silently left out.
+pub fn sound_batches<'a>(
+    source: &'a ParquetSource,
+    schema: &'a Schema,
+) -> impl Iterator<Item = Result<SourceBatch, DatasetError>> + 'a {
+    source.batches(schema, ReadOptions::default()).map(|batch| {
+        let batch = batch?;
+        match batch.faults.first() {
+            None => Ok(batch),
+            Some(fault) => Err(DatasetError::BadRow {
+                file: source.files()[batch.file].path().display().to_string(),
+                row: batch.first_row + fault.row as u64,
+                reason: fault.reason,
+                detail: fault.detail.clone(),
+            }),
+        }
+    })
+}
+
 struct Reader<'a> {
     source: &'a ParquetSource,
     schema: &'a Schema,
@@ -315,22 +335,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The batches, none of which has a bad row.
     fn batches(&self) -> impl Iterator<Item = Result<SourceBatch, DatasetError>> {
-        self.source
-            .batches(self.schema, ReadOptions::default())
-            .map(|batch| {
-                let batch = batch?;
-                match batch.faults.first() {
-                    None => Ok(batch),
-                    Some(fault) => Err(DatasetError::BadRow {
-                        file: self.source.files()[batch.file].path().display().to_string(),
-                        row: batch.first_row + fault.row as u64,
-                        reason: fault.reason,
-                        detail: fault.detail.clone(),
-                    }),
-                }
-            })
+        sound_batches(self.source, self.schema)
     }
 
     fn is_excluded(&self, batch: &RecordBatch, row: usize) -> bool {
@@ -352,14 +358,16 @@ impl Reader<'_> {
 }
 
 /// Keeps exactly `keep` of `total` items, every subset equally likely (Knuth 1969, algorithm S).
-struct SelectionSample {
+#[derive(Debug, Clone)]
+pub struct SelectionSample {
     rng: ChaCha8Rng,
     remaining: u64,
     keep: u64,
 }
 
 impl SelectionSample {
-    fn new(total: u64, keep: u64, seed: u64) -> Self {
+    /// Of `total` items that are to come.
+    pub fn new(total: u64, keep: u64, seed: u64) -> Self {
         let rng = stream(seed, Purpose::Sampling);
         Self {
             rng,
@@ -369,7 +377,7 @@ impl SelectionSample {
     }
 
     /// Whether the next item is kept.
-    fn take(&mut self) -> bool {
+    pub fn take(&mut self) -> bool {
         if self.keep == self.remaining {
             return self.keep > 0;
         }

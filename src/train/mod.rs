@@ -20,7 +20,7 @@ mod trimming;
 
 pub use config::TrainingConfig;
 pub use dataset::{Dataset, DatasetError, DatasetOptions};
-pub use fingerprint::{DataFingerprint, Fingerprinter};
+pub use fingerprint::{DataFingerprint, Fingerprinter, ROW_DIGEST_BYTES, row_digest};
 pub use masked::MaskedObjective;
 pub use optimizer::OptimizerKind;
 pub use partition::{Part, Partition, Split};

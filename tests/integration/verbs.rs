@@ -2,11 +2,12 @@
 //!
 //! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
 //! both take tenths of a second. `rig` is that folder; `faults` is what must be refused, and how;
-//! `real_data` is public data, where there is any.
+//! `real_data` is public data, where there is any; `tune` is learning from labels.
 
 mod faults;
 mod real_data;
 mod rig;
+mod tune;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::take_record_batch;

@@ -1,0 +1,186 @@
+//! From a bundle and labels to a bundle whose score weighs what the labels point at.
+//!
+//! Model, encoder, views and reference tables are those of the parent; the combination is learned from the labelled rows,
+//! and the p-values rest on calibration rows that nothing was chosen by. The new bundle has a `model_id` of its own, since
+//! the combination is in its manifest and the calibration in its digests.
+
+use super::bundle;
+use super::error::ArtifactError;
+use super::manifest::{Description, Manifest, PValueMeaning, PartRows, Tuning};
+use crate::features::ParquetSource;
+use crate::score::{ScoreError, Scorer};
+use crate::train::TrainObserver;
+use crate::tune::{
+    CalibrationRows, Examples, LabelledRows, Learned, TuneError, TuneSources, label_schema, learn,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Bytes of the parent's `run.json` that are read at most: far above what training writes.
+const RUN_BYTES_MAX: u64 = 16 << 20;
+
+/// Why no bundle could be tuned.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneFailure {
+    /// The rows cannot be used.
+    #[error(transparent)]
+    Tune(#[from] TuneError),
+    /// Scoring failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// A bundle cannot be read or written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+/// What to tune, by what, and where to put the result.
+#[derive(Debug, Clone, Copy)]
+pub struct TuneRecipe<'a> {
+    /// The bundle to begin with. If it is tuned itself, its weights are left behind: tuning begins at the untuned score.
+    pub model: &'a Path,
+    /// Labelled rows.
+    pub labelled: &'a ParquetSource,
+    /// Rows for the p-values, none of them a labelled or a training row.
+    pub calibration: &'a ParquetSource,
+    /// The column of the label, unless it is that of the schema.
+    pub label: Option<&'a str>,
+    /// The seed of folds and samples.
+    pub seed: u64,
+    /// The new bundle's folder.
+    pub out: &'a Path,
+}
+
+/// What `run.json` says of a tuning, beside what it says of the training.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TuneRun {
+    /// The program's version.
+    pub version: String,
+    /// The labelled files.
+    pub labelled_files: Vec<String>,
+    /// The calibration files.
+    pub calibration_files: Vec<String>,
+    /// Wall-clock seconds of the whole.
+    pub seconds: f64,
+}
+
+/// Makes a tuned bundle.
+///
+/// # Errors
+/// [`TuneFailure`]; no partial bundle is left behind.
+pub fn tune(
+    recipe: &TuneRecipe<'_>,
+    observer: &mut dyn TrainObserver,
+) -> Result<(Manifest, TuneRun), TuneFailure> {
+    let started = Instant::now();
+    bundle::check_target(recipe.out)?;
+    let (parent, scorer) = bundle::load(recipe.model)?;
+    let schema = label_schema(&parent.description.schema, recipe.label)?;
+    let sources = TuneSources {
+        schema: &schema,
+        labelled: recipe.labelled,
+        calibration: recipe.calibration,
+        seed: recipe.seed,
+    };
+    sources.check()?;
+    let encoder = scorer.model().encoder().clone();
+    let components = scorer.reference().components();
+    observer.stage("reading the labelled rows");
+    let labelled = sources.read_labelled(&encoder, components.len())?;
+    observer.stage("reading the calibration rows");
+    let trained = &parent.description.data;
+    let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
+
+    observer.stage("scoring the labelled rows");
+    let values = scorer.components(&labelled.records)?;
+    let (labels, times) = (labelled.labels.clone(), labelled.times.clone());
+    let examples = Examples::new(components.len(), &values, labels, times);
+    observer.stage("choosing the weights");
+    let learned = learn(&components, &examples, recipe.seed);
+    observer.stage("calibrating the scores");
+    let scorer = scorer.recombined(learned.combination.clone(), &calibration.records)?;
+
+    let run = TuneRun {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        labelled_files: names(recipe.labelled),
+        calibration_files: names(recipe.calibration),
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    let description = describe(recipe, parent, &labelled, &calibration, learned);
+    let run_json = run_of(recipe.model, &run);
+    let manifest = save(recipe.out, description, &scorer, &run_json)?;
+    Ok((manifest, run))
+}
+
+fn save(
+    out: &Path,
+    description: Description,
+    scorer: &Scorer,
+    run: &Value,
+) -> Result<Manifest, TuneFailure> {
+    Ok(bundle::save(out, description, scorer, run)?)
+}
+
+fn describe(
+    recipe: &TuneRecipe<'_>,
+    parent: Manifest,
+    labelled: &LabelledRows,
+    calibration: &CalibrationRows,
+    learned: Learned,
+) -> Description {
+    let tuning = Tuning {
+        parent_model_id: parent.model_id,
+        combination: learned.combination,
+        validation: learned.validation,
+        frauds: labelled.counts.frauds,
+        normals: labelled.counts.normals,
+        unlabelled: labelled.counts.unlabelled,
+        kept: labelled.labels.len() as u64,
+        labelled_data: labelled.fingerprint.clone(),
+        calibration_data: calibration.fingerprint.clone(),
+        calibration_excluded: calibration.excluded,
+        seed: recipe.seed,
+    };
+    Description {
+        p_value: match calibration.has_labels {
+            true => PValueMeaning::PerNormalRecord,
+            false => PValueMeaning::PerRecordLikeTheCalibrationData,
+        },
+        rows: PartRows {
+            calibration: calibration.records.rows() as u64,
+            ..parent.description.rows
+        },
+        tuning: Some(tuning),
+        ..parent.description
+    }
+}
+
+fn names(source: &ParquetSource) -> Vec<String> {
+    let files = source.files().iter();
+    files
+        .map(|file| file.path().display().to_string())
+        .collect()
+}
+
+/// The parent's `run.json`, as far as it can be read, with the tuning beside it. It is outside of every digest.
+fn run_of(model: &Path, run: &TuneRun) -> Value {
+    let path = bundle::run_path(model);
+    let size = std::fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len());
+    let bytes = (size <= RUN_BYTES_MAX).then(|| std::fs::read(&path).ok());
+    let parent = bytes
+        .flatten()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut all = match parent {
+        Some(Value::Object(parent)) => parent,
+        _ => serde_json::Map::new(),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |time| time.as_secs());
+    all.insert("created_at_unix_s".to_owned(), now.into());
+    all.insert(
+        "tuning".to_owned(),
+        serde_json::to_value(run).unwrap_or_default(),
+    );
+    Value::Object(all)
+}

@@ -1,0 +1,173 @@
+//! `maskwatch tune`: a bundle and some labels in, a bundle whose score heeds them out.
+
+use super::args::TuneArguments;
+use super::exit::{Refused, Several};
+use super::inspect::word;
+use super::progress::TrainingDisplay;
+use super::report::{budget_line, print, warn_if_unattainable};
+use crate::artifact::{
+    Description, Manifest, TuneFailure, TuneRecipe, TuneRun, Tuning, check_target, load_manifest,
+    tune,
+};
+use crate::features::ParquetSource;
+use crate::schema::Kind;
+use crate::score::{Component, DEFAULT_ALERT_BUDGET, Term};
+use crate::tune::{ValidationSplit, label_schema};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Weights that are shown before the rest is only counted.
+const WEIGHTS_SHOWN_MAX: usize = 10;
+
+/// Runs the verb.
+///
+/// # Errors
+/// No label, a label that the model sees, or an output that would destroy something (64), bad bundle
+/// or data (65), anything else (1).
+pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
+    let (labelled, calibration) = sources(arguments)?;
+    let recipe = TuneRecipe {
+        model: &arguments.model,
+        labelled: &labelled,
+        calibration: &calibration,
+        label: arguments.label.as_deref(),
+        seed: arguments.seed,
+        out: &arguments.out,
+    };
+    let (manifest, run) = tune(&recipe, &mut TrainingDisplay::new())?;
+    print(&summary(&arguments.out, &manifest, &run))?;
+    let calibration_rows = manifest.description.rows.calibration as usize;
+    warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the files and tells at once all that is wrong before the first row is read.
+fn sources(arguments: &TuneArguments) -> anyhow::Result<(ParquetSource, ParquetSource)> {
+    let mut errors: Vec<anyhow::Error> = Vec::new();
+    let TuneArguments { model, out, .. } = arguments;
+    match load_manifest(model) {
+        Err(error) => errors.push(error.into()),
+        Ok(manifest) => {
+            let schema = label_schema(&manifest.description.schema, arguments.label.as_deref());
+            errors.extend(schema.err().map(|e| TuneFailure::from(e).into()));
+        }
+    }
+    errors.extend(refuse_parent(model, out).err().map(anyhow::Error::from));
+    errors.extend(check_target(out).err().map(anyhow::Error::from));
+    let mut open = |inputs: &[String]| match ParquetSource::open(inputs) {
+        Ok(source) => Some(source),
+        Err(error) => {
+            errors.push(error.into());
+            None
+        }
+    };
+    let (labelled, calibration) = (open(&arguments.data), open(&arguments.calibration));
+    match (labelled, calibration) {
+        (Some(labelled), Some(calibration)) if errors.is_empty() => Ok((labelled, calibration)),
+        _ => Err(Several::of(errors)),
+    }
+}
+
+/// A tuned bundle beside its parent can be compared with it; in its place it could not.
+fn refuse_parent(model: &Path, out: &Path) -> Result<(), Refused> {
+    match (model.canonicalize(), out.canonicalize()) {
+        (Ok(parent), Ok(target)) if parent == target => Err(Refused(format!(
+            "{}: is the bundle to begin with (--model) and the output (--out)",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn summary(out: &Path, manifest: &Manifest, run: &TuneRun) -> String {
+    let description = &manifest.description;
+    let mut text = format!("bundle {}  model {}\n", out.display(), manifest.model_id);
+    if let Some(tuning) = &description.tuning {
+        text.push_str(&tuning_lines(description, tuning));
+        let rows = description.rows.calibration;
+        let excluded = tuning.calibration_excluded;
+        text.push_str(&format!(
+            "\nrows: {rows} calibration, {excluded} left out by label; {:.1} s in all\n",
+            run.seconds
+        ));
+    }
+    text.push_str(&format!("p-values: {}\n", description.p_value.sentence()));
+    let calibration_rows = description.rows.calibration as usize;
+    let line = budget_line(calibration_rows, DEFAULT_ALERT_BUDGET);
+    text.push_str(&line);
+    text.push('\n');
+    text
+}
+
+/// What labels changed, for a person: on how many rows, what it was worth, and what counts most.
+pub fn tuning_lines(description: &Description, tuning: &Tuning) -> String {
+    let validation = &tuning.validation;
+    let split = match validation.split {
+        ValidationSplit::Latest => "the latest rows",
+        ValidationSplit::Folds => "five folds, mean",
+    };
+    let verdict = match validation.strength {
+        Some(strength) => format!("strength {strength}"),
+        None => "no strength did better: the score is the untuned one".to_owned(),
+    };
+    let kept = match tuning.frauds + tuning.normals {
+        all if all == tuning.kept => String::new(),
+        _ => format!(" ({} kept)", tuning.kept),
+    };
+    let lines = [
+        format!(
+            "tuned        from model {} on {} rows labelled 1 and {} labelled 0{kept}; {} without a label left out",
+            tuning.parent_model_id, tuning.frauds, tuning.normals, tuning.unlabelled
+        ),
+        format!(
+            "validation   {} of {} rows labelled 1 ({split}): average precision {:.4} before, {:.4} after; {verdict}",
+            validation.frauds,
+            validation.rows,
+            validation.average_precision_before,
+            validation.average_precision_after,
+        ),
+        format!("weights      {}", weights(description, tuning)),
+    ];
+    lines.join("\n")
+}
+
+/// The largest weights with what they weigh.
+fn weights(description: &Description, tuning: &Tuning) -> String {
+    let mut terms: Vec<&Term> = tuning.combination.terms().iter().collect();
+    terms.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let shown = terms.iter().take(WEIGHTS_SHOWN_MAX);
+    let mut shown: Vec<String> = shown
+        .map(|term| format!("{:.3} {}", term.weight, name(description, term.component)))
+        .collect();
+    if terms.len() > WEIGHTS_SHOWN_MAX {
+        shown.push(format!("{} smaller ones", terms.len() - WEIGHTS_SHOWN_MAX));
+    }
+    shown.join(", ")
+}
+
+fn name(description: &Description, component: Component) -> String {
+    let reading = |reading: usize| {
+        let likelihood = description.model.likelihood.get(reading);
+        likelihood.map_or_else(|| "?".to_owned(), word)
+    };
+    match component {
+        Component::Untuned => "untuned score".to_owned(),
+        Component::Total {
+            stratum,
+            reading: r,
+        } => {
+            let ratio = description.views.strata().get(stratum).map(|s| s.ratio);
+            format!("total at {} ({})", ratio.unwrap_or_default(), reading(r))
+        }
+        Component::Field { field, reading: r } => {
+            match description.schema.features().nth(field) {
+                // Only numbers have more than one reading.
+                Some(field) if field.kind == Kind::Numeric => {
+                    format!("{} ({})", field.name, reading(r))
+                }
+                Some(field) => field.name.clone(),
+                None => "?".to_owned(),
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Why nothing can be learned from labels.
+
+use crate::features::{DataError, EncodeError};
+use crate::schema::SchemaError;
+use crate::train::DatasetError;
+
+/// What keeps a bundle from being tuned.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// Neither the command line nor the schema names a label.
+    #[error(
+        "no label: the bundle's schema has no field with role \"label\"; name a column (--label)"
+    )]
+    NoLabel,
+    /// The column that is named as the label cannot be one.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// A file lacks the label.
+    #[error("{file}: column '{column}' (the label) is missing{detail}")]
+    LabelMissing {
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// Why that matters, if it is not plain.
+        detail: &'static str,
+    },
+    /// A file cannot be read or does not fit the schema.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A row is bad.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A class has too few rows to learn from.
+    #[error(
+        "{files}: {found} {class}, at least {needed} are needed ({unlabelled} rows have no label)"
+    )]
+    TooFew {
+        /// The files.
+        files: String,
+        /// Frauds or normal rows.
+        class: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there must be.
+        needed: u64,
+        /// Rows whose label is null.
+        unlabelled: u64,
+    },
+    /// Rows that are used twice: p-values would promise too much.
+    #[error(
+        "{file}: row {row} is the labelled row {labelled_row} of {labelled_file}, and {shared} calibration rows are \
+         labelled rows in all; expected none (told by {told_by})"
+    )]
+    Shared {
+        /// The calibration file.
+        file: String,
+        /// Its row, from 0.
+        row: u64,
+        /// The labelled file.
+        labelled_file: String,
+        /// Its row, from 0.
+        labelled_row: u64,
+        /// Calibration rows that are labelled rows.
+        shared: u64,
+        /// What tells rows apart.
+        told_by: &'static str,
+    },
+    /// The calibration rows trained the model.
+    #[error(
+        "{files}: are the rows that the model was trained on ({rows} rows, sha256 {sha256}); calibration needs others"
+    )]
+    Trained {
+        /// The files.
+        files: String,
+        /// Rows.
+        rows: u64,
+        /// Their digest.
+        sha256: String,
+    },
+    /// Nothing is left to calibrate on.
+    #[error("{files}: no row is left to calibrate on: {excluded} of {rows} rows are labelled 1")]
+    NothingLeft {
+        /// The files.
+        files: String,
+        /// Rows read.
+        rows: u64,
+        /// Rows left out.
+        excluded: u64,
+    },
+    /// A canonical batch cannot be encoded: a defect.
+    #[error("cannot encode the rows of a batch")]
+    Encode(#[from] EncodeError),
+    /// Arrow failed: a defect.
+    #[error("cannot select rows of a batch")]
+    Arrow(#[from] arrow::error::ArrowError),
+}

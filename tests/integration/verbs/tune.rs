@@ -1,0 +1,296 @@
+//! `tune`: few labels make a better bundle, or say that they do not; and what must be refused.
+
+use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
+use arrow::array::{StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::Float64Type;
+use serde_json::Value;
+use std::fs;
+use std::sync::Arc;
+
+/// Rows that train; the rest is labelled, calibrates or is fresh.
+const TRAINED: usize = 3_000;
+/// Labelled rows: 60 frauds.
+const LABELLED: usize = 1_200;
+
+/// Every twentieth payment is a fraud that only its amount tells.
+fn is_fraud(row: usize) -> bool {
+    row % 20 == 7
+}
+
+/// A rig with a bundle that was trained on the first payments, and of the others, in the order of time, `labelled.parquet`,
+/// then in turns `calibration.parquet` and `fresh.parquet`.
+fn rig() -> Rig {
+    let rig = Rig::new();
+    let payments = read(&rig.path("payments.parquet"));
+    let amounts = payments["amount"].as_primitive::<Float64Type>();
+    let planted = |row: usize| row >= TRAINED && is_fraud(row);
+    let amount = |row: usize| amounts.value(row) * if planted(row) { 30.0 } else { 1.0 };
+    let amounts: ArrayRef = Arc::new(Float64Array::from_iter_values((0..PAYMENTS).map(amount)));
+    let labels: ArrayRef = Arc::new(BooleanArray::from_iter(
+        (0..PAYMENTS).map(|row| Some(planted(row))),
+    ));
+    let payments = with_column(&payments, "amount", amounts);
+    let payments = with_column(&payments, "is_fraud", labels);
+    write(&rig.path("all.parquet"), &payments);
+    write(&rig.path("payments.parquet"), &payments.slice(0, TRAINED));
+    write(
+        &rig.path("labelled.parquet"),
+        &payments.slice(TRAINED, LABELLED),
+    );
+    let rest = |odd: usize| {
+        // Frauds stand at odd rows: pairs are dealt out, so that both files have some.
+        let rows = (TRAINED + LABELLED..PAYMENTS).filter(|row| row / 20 % 2 == odd);
+        let rows = UInt32Array::from_iter_values(rows.map(|row| row as u32));
+        take_record_batch(&payments, &rows).unwrap()
+    };
+    write(&rig.path("calibration.parquet"), &rest(0));
+    write(&rig.path("fresh.parquet"), &rest(1));
+    rig.init();
+    rig.train("schema.toml", "bundle", &[]);
+    rig
+}
+
+const TUNE: &str =
+    "tune --model bundle --data labelled.parquet --calibration calibration.parquet --out tuned";
+
+fn precision(rig: &Rig, bundle: &str) -> f64 {
+    let line = format!("evaluate --model {bundle} --data fresh.parquet --label is_fraud --json");
+    let report: Value = serde_json::from_str(&rig.run(&line).succeeded()).unwrap();
+    report["average_precision"].as_f64().unwrap()
+}
+
+fn scored(rig: &Rig, bundle: &str, data: &str) -> RecordBatch {
+    rig.run(&format!(
+        "score --model {bundle} --data {data} --out z.parquet"
+    ))
+    .succeeded();
+    read(&rig.path("z.parquet"))
+}
+
+#[test]
+fn sixty_labelled_frauds_make_a_bundle_that_finds_more_of_the_later_ones() {
+    let rig = rig();
+    let before = fs::read(rig.path("bundle/manifest.json")).unwrap();
+    let said = rig.run(TUNE).succeeded();
+    assert_eq!(fs::read(rig.path("bundle/manifest.json")).unwrap(), before);
+    let (parent, tuned) = (rig.model_id("bundle"), rig.model_id("tuned"));
+    assert_ne!(parent, tuned);
+    let (poor, good) = (precision(&rig, "bundle"), precision(&rig, "tuned"));
+    assert!(good > poor + 0.1, "{poor} {good}");
+
+    let page = rig.run("inspect tuned").succeeded();
+    let from = format!("from model {parent} on 60 rows labelled 1 and 1140 labelled 0; 0 without");
+    let meaning = "a budget b flags at most a share b of normal records";
+    for part in [
+        &tuned,
+        &from,
+        "(the latest rows): average precision",
+        "amount (",
+        meaning,
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(page.contains("40 steps"), "{page}");
+    assert!(!rig.run("inspect bundle").succeeded().contains("tuned"));
+}
+
+#[test]
+fn p_values_of_a_tuned_bundle_keep_their_promise_on_fresh_rows() {
+    let rig = rig();
+    rig.run(TUNE).succeeded();
+    let fresh = scored(&rig, "tuned", "fresh.parquet");
+    let labels = fresh["is_fraud"].as_boolean();
+    let p_values = fresh["p_value"].as_primitive::<Float64Type>().values();
+    let normal: Vec<f64> = p_values
+        .iter()
+        .zip(labels)
+        .filter(|(_, label)| *label == Some(false))
+        .map(|(p, _)| *p)
+        .collect();
+    for share in [0.02, 0.1, 0.3] {
+        // Fresh and calibration rows are about 850 each: five standard deviations of the difference of two shares.
+        let rejected = normal.iter().filter(|&&p| p <= share).count() as f64;
+        let bound = 5.0 * (2.0 * share * (1.0 - share) / normal.len() as f64).sqrt();
+        let rate = rejected / normal.len() as f64;
+        assert!(rate <= share + bound, "{share}: {rate}");
+    }
+}
+
+#[test]
+fn tuning_is_the_same_twice_and_at_any_thread_count() {
+    let rig = rig();
+    let digested = |name: &str| {
+        let files = [
+            "manifest.json",
+            "weights.safetensors",
+            "calibration.parquet",
+        ];
+        files.map(|file| fs::read(rig.path(name).join(file)).unwrap())
+    };
+    rig.run(TUNE).succeeded();
+    let first = digested("tuned");
+    rig.run_with(TUNE, &[("RAYON_NUM_THREADS", "1")])
+        .succeeded();
+    assert!(digested("tuned") == first);
+    assert!(digested("bundle")[1] == first[1]);
+}
+
+#[test]
+fn a_weight_that_was_changed_is_noticed() {
+    let rig = rig();
+    rig.run(TUNE).succeeded();
+    let path = rig.path("tuned/manifest.json");
+    let manifest = fs::read_to_string(&path).unwrap();
+    let at = manifest.find("\"weight\": 0.").unwrap() + "\"weight\": 0.".len();
+    let mut changed = manifest.clone().into_bytes();
+    changed[at] = if changed[at] == b'9' {
+        b'8'
+    } else {
+        changed[at] + 1
+    };
+    fs::write(&path, changed).unwrap();
+    let message = rig.run("inspect tuned").failed(65);
+    assert!(message.contains("manifest.json"), "{message}");
+}
+
+#[test]
+fn a_calibration_without_labels_says_so_in_its_promise() {
+    let rig = rig();
+    let calibration = read(&rig.path("calibration.parquet"));
+    let bare = without_columns(&calibration, &["is_fraud"]);
+    write(&rig.path("calibration.parquet"), &bare);
+    let said = rig.run(TUNE).succeeded();
+    assert!(
+        said.contains("like the calibration data, frauds included"),
+        "{said}"
+    );
+    assert!(said.contains(&format!(
+        "rows: {} calibration, 0 left out",
+        bare.num_rows()
+    )));
+}
+
+#[test]
+fn rows_that_would_break_the_promise_are_refused() {
+    let rig = rig();
+    let refused = |line: &str, code: i32, parts: &[&str]| {
+        let before = rig.names();
+        let message = rig.run(line).failed(code);
+        assert_eq!(rig.names(), before, "{message}");
+        for part in parts {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    };
+    let labelled = read(&rig.path("labelled.parquet"));
+    let with = |calibration: &str| TUNE.replace("calibration.parquet", calibration);
+    // One labelled row among the calibration rows.
+    fs::create_dir(rig.path("mixed")).unwrap();
+    fs::copy(rig.path("calibration.parquet"), rig.path("mixed/a.parquet")).unwrap();
+    write(&rig.path("mixed/b.parquet"), &labelled.slice(100, 1));
+    let place = "b.parquet: row 0 is the labelled row 100 of labelled.parquet, and 1 calibration";
+    refused(&with("mixed"), 65, &[place]);
+    // A labelled fraud among them is left out by its label.
+    write(&rig.path("mixed/b.parquet"), &labelled.slice(7, 1));
+    rig.run(&with("mixed")).succeeded();
+    fs::remove_dir_all(rig.path("tuned")).unwrap();
+    // The rows that trained the model.
+    refused(
+        &with("payments.parquet"),
+        65,
+        &["payments.parquet: are the rows that the model was trained on"],
+    );
+    // Some files with the label.
+    write(
+        &rig.path("mixed/b.parquet"),
+        &without_columns(&labelled, &["is_fraud"]),
+    );
+    refused(
+        &with("mixed"),
+        65,
+        &[
+            "b.parquet",
+            "'is_fraud' (the label) is missing",
+            "of some only",
+        ],
+    );
+}
+
+#[test]
+fn labels_that_are_missing_or_too_few_are_refused() {
+    let rig = rig();
+    let labelled = read(&rig.path("labelled.parquet"));
+    let refused = |line: &str, code: i32, parts: &[&str]| {
+        let message = rig.run(line).failed(code);
+        for part in parts {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert!(!rig.path("tuned").exists());
+    };
+    let with = |data: &str| TUNE.replace("labelled.parquet", data);
+    write(&rig.path("few.parquet"), &labelled.slice(0, 180));
+    refused(
+        &with("few.parquet"),
+        65,
+        &["few.parquet: 9 rows labelled 1, at least 10 are needed"],
+    );
+    let ones: ArrayRef = Arc::new(BooleanArray::from(vec![true; LABELLED]));
+    write(
+        &rig.path("ones.parquet"),
+        &with_column(&labelled, "is_fraud", ones),
+    );
+    refused(
+        &with("ones.parquet"),
+        65,
+        &["ones.parquet: 0 rows labelled 0, at least 50"],
+    );
+    let nulls: ArrayRef = Arc::new(BooleanArray::new_null(LABELLED));
+    write(
+        &rig.path("nulls.parquet"),
+        &with_column(&labelled, "is_fraud", nulls),
+    );
+    refused(
+        &with("nulls.parquet"),
+        65,
+        &["0 rows labelled 1", "1200 rows have no label"],
+    );
+    write(
+        &rig.path("bare.parquet"),
+        &without_columns(&labelled, &["is_fraud"]),
+    );
+    refused(
+        &with("bare.parquet"),
+        65,
+        &["bare.parquet: column 'is_fraud' (the label) is missing"],
+    );
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["maybe"; LABELLED]));
+    write(
+        &rig.path("text.parquet"),
+        &with_column(&labelled, "is_fraud", text),
+    );
+    refused(&with("text.parquet"), 65, &["text.parquet", "is_fraud"]);
+    refused(
+        &format!("{TUNE} --label amount"),
+        64,
+        &["amount", "does not see"],
+    );
+    refused(
+        &TUNE.replace("--out tuned", "--out bundle"),
+        64,
+        &["is the bundle to begin with"],
+    );
+    let several = TUNE
+        .replace("labelled", "absent")
+        .replace("bundle", "nowhere");
+    refused(&several, 65, &["2 faults", "absent.parquet", "nowhere"]);
+
+    // A schema without a label: the column must be named.
+    let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
+    let unlabelled = schema.replace("role = \"label\"", "role = \"ignore\"");
+    fs::write(rig.path("schema.toml"), unlabelled).unwrap();
+    rig.train("schema.toml", "bundle", &[]);
+    refused(TUNE, 64, &["no field with role \"label\"", "--label"]);
+    rig.run(&format!("{TUNE} --label is_fraud")).succeeded();
+}
