@@ -6,7 +6,7 @@ use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::weights::{self, WeightsFault};
 use crate::durable;
 use crate::model::MaskedAutoencoder;
-use crate::score::{Axes, Scorer, SurpriseModel};
+use crate::score::{Axes, Combination, ScoreRule, Scorer, SurpriseModel};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -179,6 +179,7 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::malformed(&path, detail));
     }
     let mut faults = description.model.faults();
+    faults.extend(description.score.faults());
     faults.extend(description.views.fault(encoder.len()));
     let objective = description.training.objective;
     if objective.hides() != description.views.hide() {
@@ -231,12 +232,15 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     };
     let (reference, conformal) = calibration_file::read(calibration, axes)
         .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
-    let reference = match &description.tuning {
-        None => reference,
-        Some(tuning) => reference
-            .with_combination(tuning.combination.clone())
-            .map_err(|e| ArtifactError::malformed(&dir.join(MANIFEST), e))?,
+    let rule = ScoreRule::new(&description.score, &description.model.likelihood);
+    let combination = match &description.tuning {
+        Some(tuning) => tuning.combination.clone(),
+        None => Combination::default(),
     };
+    let reference = reference
+        .with_rule(rule)
+        .and_then(|reference| reference.with_combination(combination))
+        .map_err(|e| ArtifactError::malformed(&dir.join(MANIFEST), e))?;
     let model = SurpriseModel::new(encoder, model, &description.views)?;
     Ok((manifest, Scorer::from_parts(model, reference, conformal)))
 }

@@ -4,7 +4,7 @@ use super::recipe::{CalibrationConfig, EncoderConfig};
 use crate::features::Encoder;
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
-use crate::score::Combination;
+use crate::score::{Combination, ScoreConfig};
 use crate::train::{DataFingerprint, TrainingConfig};
 use crate::tune::Validation;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,8 @@ pub struct Description {
     pub encoder_config: EncoderConfig,
     /// How it was trained.
     pub training: TrainingConfig,
+    /// How surprises become a score where nothing was tuned.
+    pub score: ScoreConfig,
     /// How the calibration part was chosen and what of it counts.
     pub calibration: CalibrationConfig,
     /// The seed of everything.

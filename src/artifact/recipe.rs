@@ -8,7 +8,7 @@ use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
 use crate::model::{MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;
-use crate::score::{ScoreError, Scorer, SurpriseModel};
+use crate::score::{ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel};
 use crate::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use crate::train::{
     Dataset, DatasetError, DatasetOptions, FitReport, MaskedObjective, Split, TrainError,
@@ -33,6 +33,8 @@ pub struct TrainConfig {
     pub training: TrainingConfig,
     /// How records are encoded.
     pub encoder: EncoderConfig,
+    /// How surprises become a score.
+    pub score: ScoreConfig,
     /// How scores become p-values.
     pub calibration: CalibrationConfig,
 }
@@ -77,6 +79,7 @@ impl TrainConfig {
         let mut faults = self.model.faults();
         faults.extend(self.views.faults());
         faults.extend(self.training.faults());
+        faults.extend(self.score.faults());
         let contamination = self.calibration.contamination;
         if !(0.0..=0.5).contains(&contamination) {
             faults.push(format!(
@@ -185,7 +188,8 @@ pub fn learn(
 
     observer.stage("calibrating the scores");
     let surprise = SurpriseModel::new(encoder.clone(), model, &views)?;
-    let scorer = Scorer::calibrate(surprise, &data.reference, &data.calibration)?
+    let rule = ScoreRule::new(&config.score, &config.model.likelihood);
+    let scorer = Scorer::calibrate(surprise, rule, &data.reference, &data.calibration)?
         .presuming_contamination(config.calibration.contamination);
 
     let run = Run {
@@ -244,6 +248,7 @@ fn describe(
         views,
         training: config.effective_training(),
         encoder_config: config.encoder.clone(),
+        score: config.score,
         calibration: config.calibration,
         seed: recipe.seed,
         p_value: match recipe.exclude_labelled {

@@ -149,6 +149,7 @@ fn describe(
         },
         rows: PartRows {
             calibration: calibration.records.rows() as u64,
+            presumed_abnormal: 0,
             ..parent.description.rows
         },
         tuning: Some(tuning),

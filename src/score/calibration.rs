@@ -6,6 +6,7 @@
 //! detection, Laxhammar & Falkman 2015).
 
 use super::combination::Combination;
+use super::rule::ScoreRule;
 use super::surprise::{Axes, Surprises};
 use super::survival::SurvivalTable;
 
@@ -19,6 +20,7 @@ pub struct ReferenceTables {
     readings: Vec<SurvivalTable>,
     /// `[F]`: distributions of a field's readings combined.
     fields: Vec<SurvivalTable>,
+    rule: ScoreRule,
     combination: Combination,
 }
 
@@ -85,6 +87,7 @@ impl ReferenceSample {
             strata: self.strata.iter().map(|s| SurvivalTable::fit(s)).collect(),
             fields: fields.collect(),
             readings,
+            rule: ScoreRule::mean(self.axes.readings),
             combination: Combination::default(),
         }
     }
@@ -115,9 +118,22 @@ impl ReferenceTables {
                 strata,
                 readings,
                 fields,
+                rule: ScoreRule::mean(axes.readings),
                 combination: Combination::default(),
             }),
         }
+    }
+
+    /// The same tables under another rule of the untuned score; without one it is the plain mean.
+    ///
+    /// # Errors
+    /// If the rule has another number of readings.
+    pub fn with_rule(self, rule: ScoreRule) -> Result<Self, String> {
+        let (found, expected) = (rule.readings(), self.axes.readings);
+        if found == expected {
+            return Ok(Self { rule, ..self });
+        }
+        Err(format!("a rule of {found} readings, expected {expected}"))
     }
 
     /// The same tables under another combination.
@@ -149,14 +165,13 @@ impl ReferenceTables {
         (&self.strata, &self.readings, &self.fields)
     }
 
-    /// The score of a record without labels: the mean over strata and readings of the total surprise's -log survival,
-    /// nats, >= 0.
+    /// The score of a record without labels: the totals' -log survivals under the rule, nats, >= 0.
     pub(super) fn untuned_score(&self, surprises: &Surprises, row: usize) -> f32 {
-        let Axes {
-            strata, readings, ..
-        } = self.axes;
-        let total = |i| surprises.total(row, i / readings, i % readings);
-        mean((0..strata * readings).map(|i| self.strata[i].surprisal(total(i))))
+        let surprisal = |stratum, reading| {
+            let total = surprises.total(row, stratum, reading);
+            self.strata[stratum * self.axes.readings + reading].surprisal(total)
+        };
+        self.rule.score(self.axes.strata, surprisal)
     }
 
     /// The anomaly score of a record: its components combined, >= 0, finite, higher = more abnormal.

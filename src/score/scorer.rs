@@ -2,6 +2,7 @@
 
 use super::calibration::{ConformalScores, ReferenceSample, ReferenceTables};
 use super::combination::Combination;
+use super::rule::ScoreRule;
 use super::surprise::{SurpriseModel, Surprises};
 use super::types::Scores;
 use crate::features::Records;
@@ -39,6 +40,7 @@ impl Scorer {
     /// [`ScoreError::Calibration`] if there is no calibration row; [`ScoreError::Tensor`].
     pub fn calibrate(
         model: SurpriseModel,
+        rule: ScoreRule,
         reference: &Records,
         calibration: &Records,
     ) -> Result<Self, ScoreError> {
@@ -47,7 +49,9 @@ impl Scorer {
             sample.observe(&model.surprises(chunk)?);
             Ok(())
         })?;
-        Self::ranked(model, sample.fit(), calibration)
+        let reference = sample.fit().with_rule(rule);
+        let reference = reference.map_err(ScoreError::Calibration)?;
+        Self::ranked(model, reference, calibration)
     }
 
     /// The same model and tables under another combination, ranked by other calibration rows. These must be disjoint
