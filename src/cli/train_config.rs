@@ -150,7 +150,7 @@ mod tests {
                 comment.clear();
             }
         }
-        assert_eq!(checked, 11, "ranges read from the comments");
+        assert_eq!(checked, 12, "ranges read from the comments");
     }
 
     #[test]
