@@ -31,6 +31,8 @@ pub enum Purpose {
     Generation = 9,
     /// Samples of rows that do not fit into memory.
     Sampling = 10,
+    /// Which visible values of a training batch are swapped, and with which rows.
+    SwapNoise = 17,
 }
 
 /// The random stream of `purpose` under `seed`.

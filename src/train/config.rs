@@ -20,6 +20,8 @@ pub const DEFAULT_PATIENCE: usize = 4;
 pub const DEFAULT_HELD_OUT_ROWS_MAX: usize = 4096;
 /// Share of category codes that training replaces by `unknown`.
 pub const DEFAULT_UNKNOWN_SHARE: f32 = 0.01;
+/// Share of visible values that training swaps with other rows.
+pub const DEFAULT_SWAP_NOISE: f32 = 0.0;
 
 /// How the model is fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub struct TrainingConfig {
     pub mask_ratio: [f32; 2],
     /// Share of category codes replaced by `unknown`, 0 <= share < 1.
     pub unknown_share: f32,
+    /// Share of visible values replaced by the same field's value of another fit row, 0 <= share < 1.
+    pub swap_noise: f32,
     /// Steps between two looks at the held-out loss, >= 1.
     pub evaluate_every_steps: usize,
     /// Looks without a better held-out loss after which training ends, >= 1.
@@ -63,6 +67,7 @@ impl Default for TrainingConfig {
             gradient_norm_max: 1.0,
             mask_ratio: [0.0, 1.0],
             unknown_share: DEFAULT_UNKNOWN_SHARE,
+            swap_noise: DEFAULT_SWAP_NOISE,
             evaluate_every_steps: DEFAULT_EVALUATE_EVERY_STEPS,
             patience: DEFAULT_PATIENCE,
             held_out_rows_max: DEFAULT_HELD_OUT_ROWS_MAX,
@@ -102,12 +107,13 @@ impl TrainingConfig {
                 self.weight_decay
             )
         });
-        faults.require((0.0..1.0).contains(&self.unknown_share), || {
-            format!(
-                "training.unknown_share = {}: must be at least 0 and below 1",
-                self.unknown_share
-            )
-        });
+        let mut share = |key: &str, value: f32| {
+            faults.require((0.0..1.0).contains(&value), || {
+                format!("training.{key} = {value}: must be at least 0 and below 1")
+            });
+        };
+        share("unknown_share", self.unknown_share);
+        share("swap_noise", self.swap_noise);
         let [min, max] = self.mask_ratio;
         faults.require(min >= 0.0 && min <= max && max > 0.0 && max <= 1.0, || {
             format!(
@@ -129,8 +135,9 @@ mod tests {
             steps: 0,
             learning_rate: f32::NAN,
             mask_ratio: [0.5, 0.1],
+            swap_noise: 1.0,
             ..TrainingConfig::default()
         };
-        assert_eq!(wrong.faults().len(), 3);
+        assert_eq!(wrong.faults().len(), 4);
     }
 }
