@@ -15,5 +15,6 @@ pub use detector::Detector;
 pub use error::ArtifactError;
 pub use manifest::{Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows};
 pub use recipe::{
-    CalibrationConfig, DEFAULT_SEED, EncoderConfig, LearnError, Recipe, Run, TrainConfig, learn,
+    CalibrationConfig, DEFAULT_SEED, EncoderConfig, LearnError, Recipe, Run, TrainConfig,
+    check_start, learn,
 };

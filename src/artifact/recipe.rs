@@ -1,10 +1,12 @@
 //! From Parquet to a bundle: read, train, calibrate, save. The one place where training and scoring meet.
 
 use super::bundle;
+use super::detector::Detector;
 use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
 use crate::features::ParquetSource;
 use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
+use crate::model::transfer::{Side, TransferError, disagreements, transfer};
 use crate::model::{MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;
@@ -92,6 +94,9 @@ pub enum LearnError {
     /// The views cannot be used.
     #[error("views: {0}")]
     Views(String),
+    /// Training cannot start from the given bundle.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The bundle cannot be written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -113,6 +118,8 @@ pub struct Recipe<'a> {
     pub seed: u64,
     /// Leave out rows labelled 1.
     pub exclude_labelled: bool,
+    /// The bundle whose weights are the start of training; nothing else of it is used.
+    pub from: Option<&'a Detector>,
     /// The bundle's folder.
     pub out: &'a Path,
 }
@@ -143,6 +150,9 @@ pub fn learn(
     let started = std::time::Instant::now();
     bundle::check_target(recipe.out)?;
     let Recipe { config, seed, .. } = *recipe;
+    if let Some(parent) = recipe.from {
+        check_start(parent, config)?;
+    }
     let options = DatasetOptions {
         exclude_labelled: recipe.exclude_labelled,
         split: config.calibration.split,
@@ -158,6 +168,15 @@ pub fn learn(
     let encoder = &data.encoder;
     let views = draw_views(&config.views, encoder.fields().len(), seed)?;
     let model = MaskedAutoencoder::new(&config.model, encoder, seed)?;
+    if let Some(parent) = recipe.from {
+        observer.stage(&start_from(
+            parent,
+            Side {
+                encoder,
+                model: &model,
+            },
+        )?);
+    }
     let training = &config.training;
     observer.stage("training the model");
     let mut objective =
@@ -184,6 +203,34 @@ pub fn learn(
     };
     let description = describe(recipe, &data, views);
     Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
+}
+
+/// Whether a training of this configuration can start from the bundle's weights.
+///
+/// # Errors
+/// [`LearnError::Transfer`] with everything in which they do not agree.
+pub fn check_start(parent: &Detector, config: &TrainConfig) -> Result<(), LearnError> {
+    let faults = disagreements(&parent.manifest().description.model, &config.model);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let parent = parent.model_id().to_owned();
+    Err(TransferError::Disagreement { parent, faults }.into())
+}
+
+/// Gives the child the parent's weights; the sentence says what was carried over.
+fn start_from(parent: &Detector, child: Side<'_>) -> Result<String, TransferError> {
+    let model = parent.scorer().model();
+    let side = Side {
+        encoder: model.encoder(),
+        model: model.model(),
+    };
+    let transferred = transfer(side, child)?;
+    Ok(format!(
+        "starting from model {}: {}",
+        parent.model_id(),
+        transferred.sentence()
+    ))
 }
 
 fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, LearnError> {
@@ -218,6 +265,7 @@ fn describe(recipe: &Recipe<'_>, data: &Dataset, views: Views) -> Description {
         encoder_config: config.encoder.clone(),
         split: config.calibration.split,
         seed: recipe.seed,
+        from: recipe.from.map(|parent| parent.model_id().to_owned()),
         p_value: match recipe.exclude_labelled {
             true => PValueMeaning::PerNormalRecord,
             false => PValueMeaning::PerRecordLikeTheTrainingData,

@@ -13,6 +13,7 @@ mod masked_autoencoder;
 pub mod ops;
 pub mod parameters;
 pub mod target;
+pub mod transfer;
 
 pub use config::{Architecture, Masking, ModelConfig, ViewsConfig};
 pub use heads::Heads;
