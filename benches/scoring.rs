@@ -38,6 +38,7 @@ fn detector() -> (Detector, RecordBatch) {
         config: &config,
         seed: 0,
         exclude_labelled: false,
+        from: None,
         out: &out,
     };
     learn(&recipe, &mut Unobserved).unwrap();

@@ -37,6 +37,8 @@ pub enum Purpose {
     Trimming = 21,
     /// Which labelled rows validate a tuning where none is the latest.
     TuningFolds = 15,
+    /// Which visible values of a training batch are swapped, and with which rows.
+    SwapNoise = 17,
 }
 
 /// The random stream of `purpose` under `seed`.

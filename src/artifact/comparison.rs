@@ -60,6 +60,7 @@ impl Payments {
             config,
             seed: 0,
             exclude_labelled: false,
+            from: None,
             out: &out,
         };
         learn(&recipe, &mut Unobserved).unwrap();

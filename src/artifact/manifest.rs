@@ -94,6 +94,8 @@ pub struct Description {
     pub calibration: CalibrationConfig,
     /// The seed of everything.
     pub seed: u64,
+    /// The `model_id` of the bundle whose weights were the start of training, if it was none of its own.
+    pub from: Option<String>,
     /// What p-values mean.
     pub p_value: PValueMeaning,
     /// What it was trained on.

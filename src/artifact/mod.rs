@@ -18,6 +18,7 @@ pub use detector::Detector;
 pub use error::ArtifactError;
 pub use manifest::{Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Tuning};
 pub use recipe::{
-    CalibrationConfig, DEFAULT_SEED, EncoderConfig, LearnError, Recipe, Run, TrainConfig, learn,
+    CalibrationConfig, DEFAULT_SEED, EncoderConfig, LearnError, Recipe, Run, TrainConfig,
+    check_start, learn,
 };
 pub use tuning::{TuneFailure, TuneRecipe, TuneRun, tune};

@@ -1,11 +1,13 @@
 //! From Parquet to a bundle: read, train, calibrate, save. The one place where training and scoring meet.
 
 use super::bundle;
+use super::detector::Detector;
 use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
 use crate::features::ParquetSource;
 use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
-use crate::model::{MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
+use crate::model::transfer::{Side, TransferError, disagreements, transfer};
+use crate::model::{Architecture, MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;
 use crate::score::{ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel};
@@ -111,6 +113,9 @@ pub enum LearnError {
     /// The views cannot be used.
     #[error("views: {0}")]
     Views(String),
+    /// Training cannot start from the given bundle.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The bundle cannot be written.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
@@ -132,6 +137,8 @@ pub struct Recipe<'a> {
     pub seed: u64,
     /// Leave out rows labelled 1.
     pub exclude_labelled: bool,
+    /// The bundle whose weights are the start of training; nothing else of it is used.
+    pub from: Option<&'a Detector>,
     /// The bundle's folder.
     pub out: &'a Path,
 }
@@ -162,6 +169,9 @@ pub fn learn(
     let started = std::time::Instant::now();
     bundle::check_target(recipe.out)?;
     let Recipe { config, seed, .. } = *recipe;
+    if let Some(parent) = recipe.from {
+        check_start(parent, config)?;
+    }
     let options = DatasetOptions {
         exclude_labelled: recipe.exclude_labelled,
         split: config.calibration.split,
@@ -181,6 +191,15 @@ pub fn learn(
         false => Views::nothing_hidden(),
     };
     let model = MaskedAutoencoder::new(&config.model, training.objective, encoder, seed)?;
+    if let Some(parent) = recipe.from {
+        observer.stage(&start_from(
+            parent,
+            Side {
+                encoder,
+                model: &model,
+            },
+        )?);
+    }
     observer.stage("training the model");
     let mut objective =
         MaskedObjective::new(&model, encoder, &data.fit, &data.reference, training, seed)?;
@@ -209,6 +228,45 @@ pub fn learn(
     let calibration_rows = scorer.conformal().len() as u64;
     let description = describe(recipe, &data, views, calibration_rows);
     Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
+}
+
+/// Whether a training of this configuration can start from the bundle's weights.
+///
+/// # Errors
+/// [`LearnError::Transfer`] with everything in which they do not agree.
+pub fn check_start(parent: &Detector, config: &TrainConfig) -> Result<(), LearnError> {
+    let description = &parent.manifest().description;
+    let mut faults = disagreements(&description.model, &config.model);
+    // What has no rule in `model::transfer` is refused before the first row is read.
+    if config.model.architecture != Architecture::Mlp {
+        faults.push("model.architecture: only \"mlp\" can start from a bundle".to_owned());
+    }
+    for objective in [description.training.objective, config.training.objective] {
+        if !objective.hides() {
+            faults.push("training.objective: only \"masked\" can start from a bundle".to_owned());
+            break;
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let parent = parent.model_id().to_owned();
+    Err(TransferError::Disagreement { parent, faults }.into())
+}
+
+/// Gives the child the parent's weights; the sentence says what was carried over.
+fn start_from(parent: &Detector, child: Side<'_>) -> Result<String, TransferError> {
+    let model = parent.scorer().model();
+    let side = Side {
+        encoder: model.encoder(),
+        model: model.model(),
+    };
+    let transferred = transfer(side, child)?;
+    Ok(format!(
+        "starting from model {}: {}",
+        parent.model_id(),
+        transferred.sentence()
+    ))
 }
 
 fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, LearnError> {
@@ -251,6 +309,7 @@ fn describe(
         score: config.score,
         calibration: config.calibration,
         seed: recipe.seed,
+        from: recipe.from.map(|parent| parent.model_id().to_owned()),
         p_value: match recipe.exclude_labelled {
             _ if config.calibration.contamination > 0.0 => PValueMeaning::PerPresumedNormalRecord,
             true => PValueMeaning::PerNormalRecord,

@@ -88,6 +88,10 @@ pub struct TrainArguments {
     /// Leave out rows whose label is 1.
     #[arg(long)]
     pub exclude_labelled: bool,
+    /// A bundle whose weights are the start of training, and nothing else of it: fields are matched
+    /// by name, categories by value. It may be the folder of `--out`.
+    #[arg(long, value_name = "BUNDLE")]
+    pub from: Option<PathBuf>,
 }
 
 /// `maskwatch score`

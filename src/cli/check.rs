@@ -3,7 +3,7 @@
 use super::args::CheckArguments;
 use super::report::{budget_line, print};
 use super::train_config::load_config;
-use crate::artifact::{Detector, MANIFEST, TrainConfig, check_target};
+use crate::artifact::{Detector, MANIFEST, TrainConfig, check_start, check_target};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
@@ -76,6 +76,9 @@ fn check_training(config: &Config, section: &TrainSection) -> anyhow::Result<()>
     };
     check_roles(&schema, false, training.calibration.split)?;
     check_target(&config.model_dir)?;
+    if let Some(dir) = &section.from {
+        check_start(&Detector::load(dir)?, &training)?;
+    }
     decoder(&config.stream.input, &schema)?;
     Ok(ParquetSource::open(&section.data)?.check(&schema)?)
 }

@@ -240,12 +240,14 @@ fn train(section: &TrainSection, out: &Path, metrics: &Arc<Metrics>) -> anyhow::
     };
     let source = ParquetSource::open(&section.data)?;
     source.check(&schema)?;
+    let from = section.from.as_deref().map(Detector::load).transpose()?;
     let recipe = Recipe {
         source: &source,
         schema: &schema,
         config: &config,
         seed: section.seed,
         exclude_labelled: false,
+        from: from.as_ref(),
         out,
     };
     let (manifest, run) = learn(&recipe, &mut TrainingGauges::new(Arc::clone(metrics)))?;

@@ -110,6 +110,7 @@ fn train(generator: &mut Generator, folder: &Path) -> anyhow::Result<f64> {
         config: &config,
         seed: crate::artifact::DEFAULT_SEED,
         exclude_labelled: false,
+        from: None,
         out: &folder.join("model"),
     };
     let (_, run) = learn(&recipe, &mut super::progress::TrainingDisplay::new())?;

@@ -8,6 +8,7 @@ use crate::config::ConfigError;
 use crate::evaluate::MetricError;
 use crate::features::DataError;
 use crate::generate::GenerateError;
+use crate::model::transfer::TransferError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
 use crate::stream::decoder::DecoderError;
@@ -128,6 +129,8 @@ fn learn_code(error: &LearnError) -> Option<u8> {
         LearnError::Tensor(_) => Some(INTERNAL),
         LearnError::Score(ScoreError::Calibration(_)) => Some(BAD_DATA),
         LearnError::Views(_) => Some(BAD_CONFIGURATION),
+        LearnError::Transfer(TransferError::Tensor(_)) => Some(INTERNAL),
+        LearnError::Transfer(_) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::TooFewRows { .. }) => Some(BAD_DATA),
         LearnError::Train(TrainError::Diverged { .. }) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::Tensor { .. }) | LearnError::Score(_) => Some(INTERNAL),

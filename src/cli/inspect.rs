@@ -50,6 +50,12 @@ fn page(detector: &Detector, run: Option<&Value>) -> Result<String, std::fmt::Er
     let created = stated.unwrap_or_else(|| detector.created_at_unix_s());
     writeln!(out, "model_id     {}", detector.model_id())?;
     writeln!(out, "created      {}", moment(created))?;
+    if let Some(parent) = &description.from {
+        writeln!(
+            out,
+            "from         {parent} (weights at the start of training)"
+        )?;
+    }
     writeln!(out, "format       {}", detector.manifest().format_version)?;
     writeln!(
         out,

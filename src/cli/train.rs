@@ -5,7 +5,9 @@ use super::exit::Several;
 use super::progress::TrainingDisplay;
 use super::report::{budget_line, print, warn_if_unattainable};
 use super::train_config::load_config;
-use crate::artifact::{LearnError, Manifest, Recipe, Run, TrainConfig, check_target, learn};
+use crate::artifact::{
+    Detector, LearnError, Manifest, Recipe, Run, TrainConfig, check_start, check_target, learn,
+};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
@@ -22,6 +24,7 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
         schema,
         config,
         source,
+        from,
     } = Inputs::load(arguments)?;
     let recipe = Recipe {
         source: &source,
@@ -29,6 +32,7 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
         config: &config,
         seed: arguments.seed,
         exclude_labelled: arguments.exclude_labelled,
+        from: from.as_ref(),
         out: &arguments.out,
     };
     let (manifest, run) = learn(&recipe, &mut TrainingDisplay::new())?;
@@ -43,6 +47,7 @@ struct Inputs {
     schema: Schema,
     config: TrainConfig,
     source: ParquetSource,
+    from: Option<Detector>,
 }
 
 impl Inputs {
@@ -57,6 +62,11 @@ impl Inputs {
         };
         kept(check_target(&arguments.out), &mut errors);
         let source = kept(ParquetSource::open(&arguments.data), &mut errors);
+        let from = arguments.from.as_deref().map(Detector::load);
+        let from = from.and_then(|parent| kept(parent, &mut errors));
+        if let (Some(parent), Some(config)) = (&from, &config) {
+            kept(check_start(parent, config), &mut errors);
+        }
         if let Some(schema) = &schema {
             // A configuration that could not be read asks for nothing.
             let split = config
@@ -74,6 +84,7 @@ impl Inputs {
                 schema,
                 config,
                 source,
+                from,
             }),
             _ => Err(Several::of(errors)),
         }

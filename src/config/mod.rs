@@ -94,6 +94,8 @@ pub struct TrainSection {
     pub schema: PathBuf,
     /// A training configuration file.
     pub config: Option<PathBuf>,
+    /// A bundle whose weights are the start of training.
+    pub from: Option<PathBuf>,
     /// The seed of everything random.
     #[serde(default)]
     pub seed: u64,

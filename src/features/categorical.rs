@@ -169,6 +169,12 @@ impl CategoricalEncoder {
         }
     }
 
+    /// The value behind a code; `None` for 0, the code of unknown values.
+    pub fn value(&self, code: u32) -> Option<&str> {
+        let place = (code as usize).checked_sub(1)?;
+        self.stored.values.get(place).map(String::as_str)
+    }
+
     /// The value behind a class; `None` for `rare`.
     pub fn class_value(&self, class: u32) -> Option<&str> {
         (class < self.stored.head_values).then(|| self.stored.values[class as usize].as_str())

@@ -63,9 +63,21 @@ impl<'a> InputBuilder<'a> {
 
     /// Appends record `row` with the fields for which `hidden` is true hidden.
     pub fn push(&mut self, records: &Records, row: usize, hidden: impl Fn(usize) -> bool) {
-        let (numbers, codes) = (records.numbers(row), records.codes(row));
+        self.push_mixed(records, |_| row, hidden);
+    }
+
+    /// Appends a record that has each field from the row that `row_of` says, null or not, with the fields for which
+    /// `hidden` is true hidden.
+    pub fn push_mixed(
+        &mut self,
+        records: &Records,
+        row_of: impl Fn(usize) -> usize,
+        hidden: impl Fn(usize) -> bool,
+    ) {
         let (mut number, mut code, mut category) = (0, 0, 0);
         for (field, &shape) in self.shapes.iter().enumerate() {
+            let row = row_of(field);
+            let (numbers, codes) = (records.numbers(row), records.codes(row));
             let visible = records.present(row)[field] && !hidden(field);
             self.visible.push(f32::from(visible));
             let width = input_numbers(shape);

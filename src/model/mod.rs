@@ -15,6 +15,7 @@ mod mlp;
 pub mod ops;
 pub mod parameters;
 pub mod target;
+pub mod transfer;
 mod transformer;
 mod trunk;
 

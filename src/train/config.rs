@@ -29,6 +29,8 @@ pub const DEFAULT_KL_WEIGHT: f32 = 1.0;
 pub const DEFAULT_TRIM: f32 = 0.005;
 /// Decay a step of the weights' running average: the schedule ends at a rate of zero, which averages well enough.
 pub const DEFAULT_AVERAGE_DECAY: f32 = 0.0;
+/// Share of visible values that training swaps with other rows.
+pub const DEFAULT_SWAP_NOISE: f32 = 0.0;
 
 /// How the model is fitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,6 +59,8 @@ pub struct TrainingConfig {
     pub kl_weight: f32,
     /// Share of category codes replaced by `unknown`, 0 <= share < 1.
     pub unknown_share: f32,
+    /// Share of visible values replaced by the same field's value of another fit row, 0 <= share < 1.
+    pub swap_noise: f32,
     /// Steps between two looks at the held-out loss, >= 1.
     pub evaluate_every_steps: usize,
     /// Looks without a better held-out loss after which training ends, >= 1.
@@ -84,6 +88,7 @@ impl Default for TrainingConfig {
             mask_ratio: [0.0, 1.0],
             kl_weight: DEFAULT_KL_WEIGHT,
             unknown_share: DEFAULT_UNKNOWN_SHARE,
+            swap_noise: DEFAULT_SWAP_NOISE,
             evaluate_every_steps: DEFAULT_EVALUATE_EVERY_STEPS,
             patience: DEFAULT_PATIENCE,
             held_out_rows_max: DEFAULT_HELD_OUT_ROWS_MAX,
@@ -125,12 +130,6 @@ impl TrainingConfig {
                 self.weight_decay
             )
         });
-        faults.require((0.0..1.0).contains(&self.unknown_share), || {
-            format!(
-                "training.unknown_share = {}: must be at least 0 and below 1",
-                self.unknown_share
-            )
-        });
         faults.require((0.0..=1000.0).contains(&self.kl_weight), || {
             format!(
                 "training.kl_weight = {}: must be within 0..=1000",
@@ -140,12 +139,14 @@ impl TrainingConfig {
         faults.require((0.0..=0.5).contains(&self.trim), || {
             format!("training.trim = {}: must be within 0..=0.5", self.trim)
         });
-        faults.require((0.0..1.0).contains(&self.average_decay), || {
-            format!(
-                "training.average_decay = {}: must be at least 0 and below 1",
-                self.average_decay
-            )
-        });
+        let mut share = |key: &str, value: f32| {
+            faults.require((0.0..1.0).contains(&value), || {
+                format!("training.{key} = {value}: must be at least 0 and below 1")
+            });
+        };
+        share("unknown_share", self.unknown_share);
+        share("swap_noise", self.swap_noise);
+        share("average_decay", self.average_decay);
         let [min, max] = self.mask_ratio;
         faults.require(min >= 0.0 && min <= max && max > 0.0 && max <= 1.0, || {
             format!(
@@ -168,8 +169,9 @@ mod tests {
             learning_rate: f32::NAN,
             mask_ratio: [0.5, 0.1],
             kl_weight: f32::NAN,
+            swap_noise: 1.0,
             ..TrainingConfig::default()
         };
-        assert_eq!(wrong.faults().len(), 4);
+        assert_eq!(wrong.faults().len(), 5);
     }
 }

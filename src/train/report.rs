@@ -43,7 +43,7 @@ impl TrainObserver for Unobserved {
 pub struct FitReport {
     /// Steps done.
     pub steps: usize,
-    /// The step whose weights were kept.
+    /// The step whose weights were kept, 0 for those that training started from.
     pub best_step: usize,
     /// Their held-out loss, nats a hidden field summed over readings.
     pub held_out_loss: f64,

@@ -78,7 +78,10 @@ pub fn fit(
     let mut optimizer = Optimizer::new(config.optimizer, config.weight_decay, flat.len());
     let mut average = WeightAverage::new(config.average_decay, &flat);
     let mut stopping = EarlyStopping::new(config.patience);
-    let mut held_out_loss = None;
+    // What training starts from is its first candidate: a warm start is never exchanged for something worse.
+    let start = objective.held_out_loss().map_err(tensor(0))?;
+    stopping.look(0, start, || flat.clone());
+    let mut held_out_loss = Some(start);
     let (mut step, mut stop) = (0, false);
     while step < config.steps && !stop {
         let rate = learning_rate(

@@ -167,6 +167,59 @@ fn a_training_over_a_bundle_replaces_it_and_leaves_nothing_else() {
 }
 
 #[test]
+fn a_training_can_start_from_a_bundle_and_says_from_which() {
+    let rig = Rig::trained();
+    let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
+    let fields: Vec<&str> = schema.split_inclusive("\n\n").collect();
+    // The fields in another order, and without one of them: what is left is matched by name.
+    let without = |field: &&&str| !field.contains("name = \"channel\"");
+    let turned: Vec<&str> = fields.iter().filter(without).rev().copied().collect();
+    assert!(turned.len() < fields.len());
+    fs::write(rig.path("turned.toml"), turned.join("\n")).unwrap();
+
+    let parent = rig.model_id("bundle");
+    let line = |out: &str| {
+        format!(
+            "train --data payments.parquet --schema turned.toml --config train.toml --from bundle --out {out}"
+        )
+    };
+    let ran = rig.run(&line("later"));
+    let told = format!("starting from model {parent}:");
+    assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("new: none, dropped: channel"),
+        "{}",
+        ran.stderr
+    );
+    ran.succeeded();
+    let page = rig.run("inspect later").succeeded();
+    assert!(page.contains(&format!("from         {parent} ")), "{page}");
+    assert!(
+        !rig.run("inspect bundle")
+            .succeeded()
+            .contains("from         ")
+    );
+
+    // The same again at one thread; and without the bundle another model.
+    let id = rig.model_id("later");
+    let one = [("RAYON_NUM_THREADS", "1")];
+    rig.run_with(&line("again"), &one).succeeded();
+    assert_eq!(rig.model_id("again"), id);
+    rig.train("turned.toml", "cold", &[]);
+    let loss = |bundle: &str| {
+        let run = fs::read(rig.path(bundle).join("run.json")).unwrap();
+        let run: Value = serde_json::from_slice(&run).unwrap();
+        run["fit"]["held_out_loss"].as_f64().unwrap()
+    };
+    assert!(loss("later") < loss("cold"));
+
+    // A bundle may be continued in its place.
+    rig.train("schema.toml", "bundle", &["--from", "bundle"]);
+    let page = rig.run("inspect bundle").succeeded();
+    assert!(page.contains(&format!("from         {parent} ")), "{page}");
+}
+
+#[test]
 fn only_the_feature_columns_are_needed_to_score() {
     let rig = Rig::trained();
     let all = rig.score("payments.parquet");

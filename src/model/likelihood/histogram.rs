@@ -44,8 +44,13 @@ impl Histogram {
 
     /// The bin of z.
     pub fn bin(&self, z: f32) -> usize {
-        let position = (squash(z) + self.limit) / (2.0 * self.limit) * self.bins as f32;
-        (position.max(0.0) as usize).min(self.bins - 1)
+        (self.position(z).max(0.0) as usize).min(self.bins - 1)
+    }
+
+    /// Where z lies among the bins, in bins from the lower edge of the first: the inverse of [`edge`](Self::edge), and
+    /// outside of 0..=bins for a z outside of -10..=10.
+    pub fn position(&self, z: f32) -> f32 {
+        (squash(z) + self.limit) / (2.0 * self.limit) * self.bins as f32
     }
 
     /// z at the lower edge of bin `edge`, 0..=bins, or at a fraction between two edges; within -10..=10.

@@ -63,6 +63,7 @@ pub fn model() -> &'static Model {
             config: &config,
             seed: 0,
             exclude_labelled: false,
+            from: None,
             out: &bundle,
         };
         learn(&recipe, &mut Unobserved).unwrap();

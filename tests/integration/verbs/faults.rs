@@ -130,6 +130,26 @@ fn schema_and_configuration_faults_are_told_together_and_end_with_64() {
 }
 
 #[test]
+fn a_start_that_does_not_fit_is_refused_by_key_and_both_values() {
+    let rig = Rig::trained();
+    let wider = fs::read_to_string(rig.path("train.toml"))
+        .unwrap()
+        .replace("width = 16", "width = 24\nlikelihood = [\"gaussian\"]");
+    fs::write(rig.path("train.toml"), wider).unwrap();
+    let message = training_refused(&rig, "payments.parquet --from bundle", 64);
+    let parent = rig.model_id("bundle");
+    for part in [
+        &format!("cannot start from model {parent}"),
+        "model.width = 24: must be 16",
+        "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"student_t\"]",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let message = training_refused(&rig, "payments.parquet --from absent", 65);
+    assert!(message.contains("absent/manifest.json"), "{message}");
+}
+
+#[test]
 fn what_a_slip_could_destroy_is_not_replaced() {
     let rig = Rig::trained();
     let schema = fs::read(rig.path("schema.toml")).unwrap();

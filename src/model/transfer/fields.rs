@@ -1,0 +1,72 @@
+//! Which field of the parent a field of the child continues, and how numbers of the two compare.
+
+use crate::features::numeric::{CLIP, NumericEncoder};
+use crate::features::{Encoder, ValueEncoder};
+
+/// A field of the child that continues one of the parent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct FieldMatch {
+    /// Its place among the parent's fields.
+    pub(super) parent: usize,
+    /// How its encoded numbers compare.
+    pub(super) rescale: Rescale,
+}
+
+/// The parent's encoded number of the same value: `z_parent = ratio * z_child + shift`, but for what is clipped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Rescale {
+    pub(super) ratio: f64,
+    pub(super) shift: f64,
+}
+
+impl Rescale {
+    /// Of fields that are no numbers.
+    const NONE: Self = Self {
+        ratio: 1.0,
+        shift: 0.0,
+    };
+
+    /// `None` if the same values are so far from where they were, or so much wider or narrower, that the parent saw
+    /// little of them but clipped ones: what it learned of the field then says nothing.
+    fn between(parent: &NumericEncoder, child: &NumericEncoder) -> Option<Self> {
+        let ratio = child.scale / parent.scale;
+        let shift = (child.mean - parent.mean) / parent.scale;
+        let within = (1.0 / CLIP..=CLIP).contains(&ratio) && shift.abs() <= CLIP;
+        (within && parent.transform == child.transform).then_some(Self { ratio, shift })
+    }
+
+    /// Whether nothing changes.
+    pub(super) fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+}
+
+/// For each field of the child the parent's field of the same name, if its values mean the same: `[F]`.
+///
+/// They do not if the kind, the transform of a number or the zone of a timestamp is another.
+pub(super) fn match_fields(parent: &Encoder, child: &Encoder) -> Vec<Option<FieldMatch>> {
+    let of = |name: &str, value: &ValueEncoder| {
+        let at = parent
+            .fields()
+            .iter()
+            .position(|field| field.name == name)?;
+        let rescale = match (&parent.fields()[at].value, value) {
+            (ValueEncoder::Numeric(parent), ValueEncoder::Numeric(child)) => {
+                Rescale::between(parent, child)?
+            }
+            (ValueEncoder::Categorical(_), ValueEncoder::Categorical(_))
+            | (ValueEncoder::Boolean, ValueEncoder::Boolean) => Rescale::NONE,
+            (
+                ValueEncoder::Timestamp { time_zone: parent },
+                ValueEncoder::Timestamp { time_zone: child },
+            ) if parent == child => Rescale::NONE,
+            _ => return None,
+        };
+        Some(FieldMatch {
+            parent: at,
+            rescale,
+        })
+    };
+    let fields = child.fields().iter();
+    fields.map(|field| of(&field.name, &field.value)).collect()
+}
