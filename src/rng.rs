@@ -31,6 +31,8 @@ pub enum Purpose {
     Generation = 9,
     /// Samples of rows that do not fit into memory.
     Sampling = 10,
+    /// The trees of the isolation forest that a model is compared with.
+    Baselines = 11,
 }
 
 /// The random stream of `purpose` under `seed`.
