@@ -33,6 +33,8 @@ pub enum Purpose {
     Sampling = 10,
     /// The trees of the isolation forest that a model is compared with.
     Baselines = 11,
+    /// Which rows a quality benchmark trains and tests on.
+    BenchmarkSplit = 12,
 }
 
 /// The random stream of `purpose` under `seed`.
