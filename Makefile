@@ -1,17 +1,23 @@
-# The two commands that do everything, on a Debian machine with Rust:
+# The commands that do everything, on a Debian machine with Rust:
 #
 #   make demo [ARGS="--seconds 60"]   builds the release binary and runs the whole loop
 #   make test                         formatting, lints, alert rules, and every test
 #
-# Both first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
+# and two that measure detection quality over a folder of labelled Parquet files (docs/quality.md):
+#
+#   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
+#   make quality-quick DATA=folder        a few sets and one seed; minutes
+#
+# The first two install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
 CARGO ?= cargo
 ARGS ?=
+DATA ?=
 
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules clean
+.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data clean
 
 build:
 	tests/setup.sh build
@@ -41,6 +47,17 @@ rules:
 	promtool check config config/prometheus/prometheus.yml
 	promtool check rules config/prometheus/alerts.yml
 	promtool test rules config/prometheus/tests.yml
+
+quality: need-data
+	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --write docs/quality.md $(ARGS)
+
+quality-quick: need-data
+	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --quick $(ARGS)
+
+need-data:
+	@test -d "$(DATA)" || { \
+	  echo "DATA=\"$(DATA)\" is no folder: name one with labelled Parquet files, as in make quality DATA=/path/to/sets;" \
+	       "docs/quality.md says which are known" >&2; exit 2; }
 
 clean:
 	$(CARGO) clean

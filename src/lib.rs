@@ -34,7 +34,7 @@
 //! - [`model`]: the masked autoencoder as pure maths: inputs, heads and likelihoods, masks, loss, ops with their gradients.
 //! - [`train`]: the loop, the masked objective, and the partition of rows into fit, reference and calibration.
 //! - [`score`]: surprises under every view, reference tables, conformal p-values, the alert budget, reasons.
-//! - [`evaluate`]: how well scores find what labels mark.
+//! - [`evaluate`]: how well scores find what labels mark, and how well simpler methods do.
 //! - [`tune`]: how much each part of a score counts, learned from few labels.
 //! - [`artifact`]: the bundle: made by a recipe, saved atomically, loaded whole or refused, used as a detector.
 //! - [`telemetry`]: metrics in one table, logs, readiness. Recording cannot fail.

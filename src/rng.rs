@@ -39,6 +39,10 @@ pub enum Purpose {
     TuningFolds = 15,
     /// Which visible values of a training batch are swapped, and with which rows.
     SwapNoise = 17,
+    /// The trees of the isolation forest that a model is compared with.
+    Baselines = 11,
+    /// Which rows a quality benchmark trains and tests on.
+    BenchmarkSplit = 12,
 }
 
 /// The random stream of `purpose` under `seed`.

@@ -135,6 +135,10 @@ pub struct EvaluateArguments {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Parquet files to fit isolation forest, k nearest neighbours and principal components on, for
+    /// comparison; usually those that the bundle was trained on.
+    #[arg(long, num_args = 1..)]
+    pub baselines: Vec<String>,
 }
 
 /// `maskwatch tune`

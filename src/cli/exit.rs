@@ -5,7 +5,7 @@
 
 use crate::artifact::{ArtifactError, LearnError, TuneFailure};
 use crate::config::ConfigError;
-use crate::evaluate::MetricError;
+use crate::evaluate::{BaselineError, MetricError};
 use crate::features::DataError;
 use crate::generate::GenerateError;
 use crate::model::transfer::TransferError;
@@ -108,6 +108,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<GenerateError>() {
         return generate_code(error);
     }
+    if let Some(error) = cause.downcast_ref::<BaselineError>() {
+        return Some(baseline_code(error));
+    }
     if cause.is::<BadData>() || cause.is::<DataError>() || cause.is::<MetricError>() {
         return Some(BAD_DATA);
     }
@@ -121,6 +124,13 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return artifact_code(error);
     }
     cause.downcast_ref::<ScoreError>().map(|_| INTERNAL)
+}
+
+fn baseline_code(error: &BaselineError) -> u8 {
+    match error {
+        BaselineError::TooWide { .. } | BaselineError::TooFewRows { .. } => BAD_DATA,
+        BaselineError::NoComponents { .. } => INTERNAL,
+    }
 }
 
 fn learn_code(error: &LearnError) -> Option<u8> {

@@ -6,6 +6,7 @@
 
 mod args;
 mod bad_rows;
+mod baselines;
 mod check;
 mod daemon;
 mod demo;

@@ -4,12 +4,12 @@
 //! rows. All sort once, O(n log n), and treat equal scores as one threshold, except
 //! [`precision_at_k`], which has to cut and then keeps the rows' order.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::MetricError;
 
 /// Alerts raised at one budget.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AtBudget {
     /// Share of records that may raise an alert, in (0, 1].
     pub budget: f64,

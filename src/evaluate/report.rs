@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::baselines::BaselineEvaluation;
 use super::error::MetricError;
 use super::metrics::{AtBudget, AtK, at_budget, average_precision, precision_at_each_k, roc_auc};
 
@@ -73,6 +74,9 @@ pub struct EvaluationReport {
     pub at_k: Vec<AtK>,
     /// One entry a feature field, in schema order.
     pub fields: Vec<FieldEvaluation>,
+    /// One entry a method that the model was compared with; none unless asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baselines: Option<Vec<BaselineEvaluation>>,
 }
 
 impl Evaluation {
@@ -144,6 +148,7 @@ impl Evaluation {
                 .zip(&self.field_surprise)
                 .map(field)
                 .collect(),
+            baselines: None,
         })
     }
 }
@@ -216,7 +221,8 @@ impl fmt::Display for EvaluationReport {
         for AtK { k, precision } in &self.at_k {
             writeln!(f, "{k:>10} {precision:>10.4}")?;
         }
-        self.write_fields(f)
+        self.write_fields(f)?;
+        self.write_baselines(f)
     }
 }
 
@@ -240,6 +246,22 @@ impl EvaluationReport {
                 "{:width$} {area:>10} {normal:>12} {positive:>12}",
                 field.field
             )?;
+        }
+        Ok(())
+    }
+
+    /// The model among the methods that it is compared with.
+    fn write_baselines(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(baselines) = &self.baselines else {
+            return Ok(());
+        };
+        let (area, precision) = ("roc_auc", "average_precision");
+        writeln!(f, "\n{:20} {area:>10} {precision:>18}", "method")?;
+        let model = ("maskwatch", self.roc_auc, self.average_precision);
+        let others = baselines.iter();
+        let others = others.map(|b| (b.name.as_str(), b.roc_auc, b.average_precision));
+        for (name, area, precision) in std::iter::once(model).chain(others) {
+            writeln!(f, "{name:20} {area:>10.4} {precision:>18.4}")?;
         }
         Ok(())
     }
@@ -355,6 +377,29 @@ mod tests {
             text.contains("pin             -            -       3.0000"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn baselines_are_told_beside_the_model_and_only_where_asked_for() {
+        let mut report = evaluation().report(&[], &[]).unwrap();
+        let json = serde_json::to_value(&report).unwrap();
+        assert!(json.get("baselines").is_none());
+        assert!(!report.to_string().contains("maskwatch"));
+        report.baselines = Some(vec![BaselineEvaluation {
+            name: "k_nearest".to_owned(),
+            roc_auc: 0.5,
+            average_precision: 0.25,
+        }]);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(
+            json["baselines"],
+            serde_json::json!([{"name": "k_nearest", "roc_auc": 0.5, "average_precision": 0.25}])
+        );
+        let text = report.to_string();
+        let model = "maskwatch                0.7500             0.8333";
+        assert!(text.contains(model), "{text}");
+        let other = "k_nearest                0.5000             0.2500";
+        assert!(text.contains(other), "{text}");
     }
 
     #[test]

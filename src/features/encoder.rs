@@ -4,7 +4,7 @@
 //! at most `2 * max_cardinality` counts a category), and is immutable afterwards.
 
 use super::categorical::{CategoricalEncoder, FrequentValues};
-use super::numeric::{Moments, NumericEncoder, apply};
+use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
 use super::temporal::day_time;
 use crate::schema::{Field, Kind, Transform};
@@ -126,6 +126,15 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError::NotCanonical`] if a feature column is absent or has another type.
     pub fn encode(&self, batch: &RecordBatch) -> Result<Records, EncodeError> {
+        self.encode_within(batch, CLIP)
+    }
+
+    /// As [`encode`](Self::encode), but numbers are clipped to -clip..=clip. For methods that models are compared with: the
+    /// clip that suits the model can hide from them how far out a value is.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_within(&self, batch: &RecordBatch, clip: f64) -> Result<Records, EncodeError> {
         let mut records = Records::absent(&self.shapes(), batch.num_rows());
         let (mut number, mut code) = (0, 0);
         for (index, field) in self.fields.iter().enumerate() {
@@ -134,6 +143,7 @@ impl Encoder {
                 field: index,
                 number,
                 code,
+                clip,
             };
             slots.fill(field, batch)?;
             number += field.shape().numbers();
@@ -149,6 +159,8 @@ struct Slots<'a> {
     field: usize,
     number: usize,
     code: usize,
+    /// Numbers are clipped to -clip..=clip.
+    clip: f64,
 }
 
 impl Slots<'_> {
@@ -156,7 +168,8 @@ impl Slots<'_> {
         match &field.value {
             ValueEncoder::Numeric(encoder) => {
                 for (row, x) in present(numbers(batch, &field.name)?.iter()) {
-                    self.records.set_number(row, self.number, encoder.encode(x));
+                    let z = encoder.encode_within(x, self.clip);
+                    self.records.set_number(row, self.number, z);
                     self.records.set_present(row, self.field);
                 }
             }

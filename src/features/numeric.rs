@@ -104,7 +104,12 @@ impl NumericEncoder {
 
     /// z = (t(x) - mean) / scale, clipped to -10..=10, of a finite x.
     pub fn encode(&self, x: f64) -> f32 {
-        ((apply(self.transform, x) - self.mean) / self.scale).clamp(-CLIP, CLIP) as f32
+        self.encode_within(x, CLIP)
+    }
+
+    /// The same, clipped to -clip..=clip.
+    pub fn encode_within(&self, x: f64, clip: f64) -> f32 {
+        ((apply(self.transform, x) - self.mean) / self.scale).clamp(-clip, clip) as f32
     }
 
     /// The value in the field's own unit whose encoding is z.
@@ -163,6 +168,8 @@ mod tests {
         let encoder = fitted(Transform::None, &[0.0, 1.0]);
         assert_eq!(encoder.encode(f64::MAX), 10.0);
         assert_eq!(encoder.encode(f64::MIN), -10.0);
+        assert_eq!(encoder.encode_within(15.5, 100.0), 30.0);
+        assert_eq!(encoder.encode_within(-1e9, 100.0), -100.0);
     }
 
     proptest! {

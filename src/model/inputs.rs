@@ -43,6 +43,13 @@ pub fn input_numbers(shape: FieldShape) -> usize {
     }
 }
 
+/// Sine and cosine of the hour, 0 <= hour < 24, and of the weekday, 0..7: the ends of day and week are neighbours.
+pub fn day_time_numbers(hour: f32, weekday: u32) -> [f32; 4] {
+    let hour = hour / HOURS as f32 * TAU;
+    let day = weekday as f32 / WEEKDAYS as f32 * TAU;
+    [hour.sin(), hour.cos(), day.sin(), day.cos()]
+}
+
 impl<'a> InputBuilder<'a> {
     /// An empty builder with room for `rows` rows of the given fields.
     pub fn new(shapes: &'a [FieldShape], rows: usize) -> Self {
@@ -91,12 +98,9 @@ impl<'a> InputBuilder<'a> {
                 _ if !visible => self.numbers.extend(std::iter::repeat_n(0.0, width)),
                 FieldShape::Numeric => self.numbers.push(numbers[number]),
                 FieldShape::Boolean => self.numbers.push(codes[code] as f32 * 2.0 - 1.0),
-                FieldShape::Timestamp => {
-                    let hour = numbers[number] / HOURS as f32 * TAU;
-                    let day = codes[code + 1] as f32 / WEEKDAYS as f32 * TAU;
-                    self.numbers
-                        .extend([hour.sin(), hour.cos(), day.sin(), day.cos()]);
-                }
+                FieldShape::Timestamp => self
+                    .numbers
+                    .extend(day_time_numbers(numbers[number], codes[code + 1])),
             }
             number += shape.numbers();
             code += shape.codes();

@@ -1,9 +1,11 @@
 //! The verbs as a user runs them: the real binary on files, from generated payments to scores.
 //!
 //! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
-//! both take tenths of a second. `rig` is that folder; `faults` is what must be refused, and how;
-//! `real_data` is public data, where there is any; `tune` is learning from labels.
+//! both take tenths of a second. `rig` is that folder; `baselines` is what a bundle is compared with;
+//! `faults` is what must be refused, and how; `real_data` is public data, where there is any;
+//! `tune` is learning from labels.
 
+mod baselines;
 mod faults;
 mod real_data;
 mod rig;

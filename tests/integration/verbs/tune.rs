@@ -285,12 +285,18 @@ fn labels_that_are_missing_or_too_few_are_refused() {
         .replace("labelled", "absent")
         .replace("bundle", "nowhere");
     refused(&several, 65, &["2 faults", "absent.parquet", "nowhere"]);
+}
 
-    // A schema without a label: the column must be named.
+#[test]
+fn without_a_label_in_the_schema_its_column_must_be_named() {
+    let rig = rig();
     let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
     let unlabelled = schema.replace("role = \"label\"", "role = \"ignore\"");
     fs::write(rig.path("schema.toml"), unlabelled).unwrap();
     rig.train("schema.toml", "bundle", &[]);
-    refused(TUNE, 64, &["no field with role \"label\"", "--label"]);
+    let message = rig.run(TUNE).failed(64);
+    for part in ["no field with role \"label\"", "--label"] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
     rig.run(&format!("{TUNE} --label is_fraud")).succeeded();
 }

@@ -1,0 +1,37 @@
+//! The command line of the benchmark.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Measures detection quality over the sets of a folder, under the protocols that published figures were made with.
+#[derive(Debug, Parser)]
+#[command(name = "quality", max_term_width = 100)]
+pub struct Arguments {
+    /// The folder of Parquet files; benches/quality/sets.toml names those that are known.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Only these sets, NAME or NAME/PROTOCOL.
+    #[arg(long, value_delimiter = ',')]
+    pub sets: Vec<String>,
+    /// Only these configurations of benches/quality/configurations.toml.
+    #[arg(long, value_delimiter = ',')]
+    pub configurations: Vec<String>,
+    /// These seeds instead of those of the configurations.
+    #[arg(long, value_delimiter = ',')]
+    pub seeds: Vec<u64>,
+    /// A choice of sets that ends in minutes, with the configuration `default` and seed 0.
+    #[arg(long, conflicts_with_all = ["sets", "configurations", "seeds"])]
+    pub quick: bool,
+    /// Where finished runs are kept; a run that is there is not made again.
+    #[arg(long, default_value = "target/quality")]
+    pub cache: PathBuf,
+    /// A document between whose markers the tables are written.
+    #[arg(long)]
+    pub write: Option<PathBuf>,
+    /// Where everything is written as JSON [default: quality.json in the cache].
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// What cargo adds by itself.
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}

@@ -1,0 +1,369 @@
+//! The tables of the report, as Markdown. All metrics are in percent.
+
+use crate::configurations::{Configuration, DEFAULT};
+use crate::plan::Run;
+use crate::references::{Figures, Published};
+use crate::results::{BUDGETS, Metric};
+use crate::summary::{Method, Row, Spread, Summary, Verdict};
+use maskwatch::evaluate::Baselines;
+use std::collections::BTreeSet;
+
+/// The seed that configurations are compared with.
+const COMPARED_SEED: u64 = 0;
+
+/// What the report is made of.
+pub struct Report<'a> {
+    /// The runs.
+    pub summary: &'a Summary,
+    /// Published figures.
+    pub published: &'a [Published],
+    /// The bars, judged.
+    pub verdicts: &'a [Verdict],
+    /// The configurations that were asked for.
+    pub configurations: &'a [Configuration],
+}
+
+impl Report<'_> {
+    /// All tables for which there is something to show.
+    pub fn markdown(&self) -> String {
+        let runs = &self.summary.runs;
+        let commits: BTreeSet<&str> = runs.iter().map(|run| run.commit.as_str()).collect();
+        let commits: Vec<&str> = commits.into_iter().collect();
+        let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed).collect();
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        let head = format!(
+            "{} runs, seeds {}, made by commit {}. Percent; mean ± standard deviation over seeds where there are several.\n",
+            runs.len(),
+            seeds.join(", "),
+            commits.join(", "),
+        );
+        let parts = [
+            head,
+            self.comparison(Metric::AveragePrecision, "### Average precision"),
+            self.comparison(Metric::RocAuc, "### ROC AUC"),
+            self.comparison(Metric::CardPrecision, "### Card precision at 100"),
+            self.comparison(
+                Metric::CardPrecisionOnce,
+                "### Card precision at 100, cards that were found removed",
+            ),
+            self.bars(),
+            self.costs(),
+            self.compared(),
+        ];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join("\n")
+    }
+
+    /// The default configuration beside the baselines and what was published.
+    fn comparison(&self, metric: Metric, title: &str) -> String {
+        let published = matches!(metric, Metric::AveragePrecision | Metric::RocAuc);
+        let mut head = vec!["set", "protocol", "maskwatch"];
+        head.extend(Baselines::NAMES);
+        if published {
+            head.extend(["best published", "published kNN", "published forest"]);
+        }
+        let mut table = Table::new(&head);
+        for row in self.summary.rows() {
+            let of = |method| self.summary.spread(&row, method, metric, None);
+            let mut methods = vec![of(Method::Configuration(DEFAULT))];
+            methods.extend(Baselines::NAMES.map(|name| of(Method::Baseline(name))));
+            if methods.iter().all(Option::is_none) {
+                continue;
+            }
+            let mut cells = name_cells(&row);
+            cells.extend(methods.into_iter().map(shown));
+            if published {
+                cells.extend(self.published_cells(&row, metric));
+            }
+            table.push(cells);
+        }
+        table.titled(title)
+    }
+
+    fn published_cells(&self, row: &Row, metric: Metric) -> [String; 3] {
+        let figures = |entry: &crate::sets::Entry| -> Option<&Figures> {
+            let of = |p: &&Published| p.set == entry.set && p.protocol == entry.protocol;
+            let published = self.published.iter().find(of)?;
+            Some(match metric {
+                Metric::RocAuc => &published.roc_auc,
+                _ => &published.average_precision,
+            })
+        };
+        let all: Option<Vec<&Figures>> = row.entries.iter().map(figures).collect();
+        let Some(all) = all else {
+            return ["-", "-", "-"].map(str::to_owned);
+        };
+        let mean =
+            |of: fn(&Figures) -> f64| all.iter().map(|f| of(f)).sum::<f64>() / all.len() as f64;
+        let best = match &all[..] {
+            [one] => format!("{:.1} {}", one.best, one.method),
+            _ => format!("{:.1} (each set's own best)", mean(|f| f.best)),
+        };
+        let (near, forest) = (mean(|f| f.k_nearest), mean(|f| f.isolation_forest));
+        [best, format!("{near:.1}"), format!("{forest:.1}")]
+    }
+
+    fn bars(&self) -> String {
+        let mut table = Table::new(&["set", "protocol", "metric", "asked", "reached", ""]);
+        for Verdict {
+            bar,
+            row,
+            reached,
+            asked,
+            passed,
+        } in self.verdicts
+        {
+            let mut cells = name_cells(row);
+            let asked = asked.iter().map(|(name, value)| match bar.at_least {
+                Some(_) => percent(*value),
+                None => format!("above {name} ({})", percent(*value)),
+            });
+            let passed = match passed {
+                Some(true) => "reached",
+                Some(false) => "**missed**",
+                None => "open",
+            };
+            cells.push(bar.metric.to_string());
+            cells.push(asked.collect::<Vec<_>>().join(", "));
+            cells.extend([percent(*reached), passed.to_owned()]);
+            table.push(cells);
+        }
+        table.titled("### Bars")
+    }
+
+    /// Rows, alerts under budgets and cost of the default configuration.
+    fn costs(&self) -> String {
+        let budgets = BUDGETS.map(|budget| format!("alerts at {budget}: share, precision, recall"));
+        let mut head = vec!["set", "protocol", "training rows", "test rows"];
+        head.extend(budgets.iter().map(String::as_str));
+        head.extend(["training, s", "steps", "scored records/s"]);
+        let mut table = Table::new(&head);
+        for row in self
+            .summary
+            .rows()
+            .iter()
+            .filter(|row| row.entries.len() == 1)
+        {
+            let of = |run: &&Run| {
+                run.entry == row.entries[0] && run.configuration.as_deref() == Some(DEFAULT)
+            };
+            let runs: Vec<&Run> = self.summary.runs.iter().filter(of).collect();
+            let Some(first) = runs.first() else { continue };
+            let rows = first.outcome.rows;
+            let mut cells = name_cells(row);
+            cells.push(counted(rows.train, rows.train_anomalies));
+            cells.push(counted(rows.test, rows.test_anomalies));
+            cells.extend(BUDGETS.iter().map(|&budget| alerts(&runs, budget)));
+            let mean = |of: fn(&crate::results::ModelReport) -> f64| {
+                let values: Vec<f64> = runs
+                    .iter()
+                    .filter_map(|run| run.outcome.model.as_ref())
+                    .map(of)
+                    .collect();
+                Spread::of(&values).map_or(f64::NAN, |spread| spread.mean)
+            };
+            cells.push(format!("{:.1}", mean(|model| model.training_seconds)));
+            cells.push(format!("{:.0}", mean(|model| model.fit.steps as f64)));
+            cells.push(format!(
+                "{:.0}",
+                mean(|model| model.scoring_records_per_second)
+            ));
+            table.push(cells);
+        }
+        table.titled("### Alerts under a budget, and cost")
+    }
+
+    /// Average precision of all configurations with one seed.
+    fn compared(&self) -> String {
+        let names: Vec<&str> = self
+            .configurations
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect();
+        if names.len() < 2 {
+            return String::new();
+        }
+        let mut head = vec!["set", "protocol"];
+        head.extend(&names);
+        let mut table = Table::new(&head);
+        for row in self.summary.rows() {
+            let of = |name: &&str| {
+                let method = Method::Configuration(name);
+                self.summary
+                    .spread(&row, method, Metric::AveragePrecision, Some(COMPARED_SEED))
+            };
+            let found: Vec<Option<Spread>> = names.iter().map(of).collect();
+            if found.iter().flatten().count() > 0 {
+                let mut cells = name_cells(&row);
+                cells.extend(found.into_iter().map(shown));
+                table.push(cells);
+            }
+        }
+        let about = self
+            .configurations
+            .iter()
+            .map(|c| format!("- `{}`: {}\n", c.name, c.about));
+        let title = format!("### Configurations: average precision with seed {COMPARED_SEED}");
+        let table = table.titled(&title);
+        if table.is_empty() {
+            return table;
+        }
+        format!("{table}\n{}", about.collect::<String>())
+    }
+}
+
+/// Mean share of alerts, precision and recall under a budget.
+fn alerts(runs: &[&Run], budget: f64) -> String {
+    let at = |run: &&Run| {
+        let model = run.outcome.model.as_ref()?;
+        let at = model.at_budget.iter().find(|at| at.budget == budget)?;
+        Some((
+            at.alerts as f64 / run.outcome.rows.test as f64,
+            at.precision,
+            at.recall,
+        ))
+    };
+    let found: Vec<_> = runs.iter().filter_map(at).collect();
+    let mean = |values: Vec<f64>| Spread::of(&values).map(|spread| spread.mean);
+    let share = mean(found.iter().map(|found| found.0).collect());
+    let precision = mean(found.iter().filter_map(|found| found.1).collect());
+    let recall = mean(found.iter().filter_map(|found| found.2).collect());
+    let share = share.map_or_else(|| "-".to_owned(), |share| format!("{:.2}", 100.0 * share));
+    format!("{share}, {}, {}", percent(precision), percent(recall))
+}
+
+fn name_cells(row: &Row) -> Vec<String> {
+    let protocol = row
+        .entries
+        .first()
+        .map_or_else(String::new, |entry| entry.protocol.to_string());
+    vec![row.name.clone(), protocol]
+}
+
+fn counted(rows: usize, anomalies: usize) -> String {
+    match anomalies {
+        0 => format!("{rows}"),
+        _ => format!(
+            "{rows} ({:.2} % anomalies)",
+            100.0 * anomalies as f64 / rows as f64
+        ),
+    }
+}
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{:.1}", 100.0 * value))
+}
+
+fn shown(spread: Option<Spread>) -> String {
+    match spread {
+        None => "-".to_owned(),
+        Some(Spread {
+            mean,
+            deviation: None,
+            ..
+        }) => percent(Some(mean)),
+        Some(Spread {
+            mean,
+            deviation: Some(deviation),
+            ..
+        }) => {
+            format!("{} ± {}", percent(Some(mean)), percent(Some(deviation)))
+        }
+    }
+}
+
+/// A Markdown table; the first column is text, the others are aligned to the right.
+struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(head: &[&str]) -> Self {
+        let head = head.iter().map(|&cell| cell.to_owned()).collect();
+        Self {
+            head,
+            rows: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The title and the table; nothing without a row.
+    fn titled(&self, title: &str) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let mut text = format!("{title}\n\n{}|---|", line(&self.head));
+        text += &"---:|".repeat(self.head.len() - 1);
+        text.push('\n');
+        text += &self.rows.iter().map(|row| line(row)).collect::<String>();
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configurations::shipped;
+    use crate::summary::tests::summary;
+
+    #[test]
+    fn every_table_has_its_rows_and_no_row_has_more_cells_than_the_head() {
+        let summary = summary();
+        let bar =
+            "set = 'c'\nprotocol = 'dte'\nmetric = 'average_precision'\nabove = ['k_nearest']";
+        let verdicts = [summary.verdict(&toml::from_str(bar).unwrap()).unwrap()];
+        let figures = |best| Figures {
+            best,
+            method: "DTE-C".into(),
+            k_nearest: 2.0,
+            isolation_forest: 3.0,
+        };
+        let published = [Published {
+            set: "a".into(),
+            protocol: crate::protocol::Protocol::Dte,
+            average_precision: figures(82.0),
+            roc_auc: figures(95.0),
+        }];
+        let mut configurations = shipped().unwrap();
+        configurations.truncate(2);
+        configurations[1].name = "other".into();
+        let report = Report {
+            summary: &summary,
+            published: &published,
+            verdicts: &verdicts,
+            configurations: &configurations,
+        };
+        let text = report.markdown();
+        let lines = [
+            "7 runs, seeds 0, 1, made by commit abc.",
+            "| a | dte | 70.0 ± 14.1 | 50.0 | 70.0 | 20.0 | 82.0 DTE-C | 2.0 | 3.0 |",
+            "| mean of 2 F | dte | 60.0 | - | - | - | - | - | - |",
+            "| c | dte | AP | above k_nearest (70.0) | 70.0 | **missed** |",
+            "| c | dte | 10 | 20 (25.00 % anomalies) | -, -, - | 35.00, 50.0, - | 2.0 | 1 | 1000 |",
+            "| a | dte | 80.0 | 10.0 |",
+            "- `default`: the defaults",
+        ];
+        for line in lines {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("Card precision"), "{text}");
+        let tables: Vec<&str> = text
+            .split("\n\n")
+            .filter(|part| part.starts_with('|'))
+            .collect();
+        assert_eq!(tables.len(), 5, "{text}");
+        for table in tables {
+            let cells: Vec<usize> = table
+                .trim()
+                .lines()
+                .map(|line| line.matches('|').count())
+                .collect();
+            assert!(cells.iter().all(|&count| count == cells[0]), "{table}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What is to be run, in which order, and how long it will take.
+//!
+//! In flow sets, configurations and the cache; out flow jobs, sets outermost, so that each file is read once and each
+//! division made once. Invariant: a job that is in the cache is not planned.
+
+use crate::cache::{CACHE_VERSION, Cache, Key};
+use crate::configurations::Configuration;
+use crate::protocol::Protocol;
+use crate::results::Outcome;
+use crate::sets::{Entry, SetSpec};
+use anyhow::Context;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Run {
+    /// The set and how it was divided.
+    pub entry: Entry,
+    /// The seed.
+    pub seed: u64,
+    /// The configuration; none: the baselines.
+    pub configuration: Option<String>,
+    /// The commit that made it.
+    pub commit: String,
+    /// What it found.
+    pub outcome: Outcome,
+}
+
+/// A run that is to be made.
+#[derive(Debug, Clone)]
+pub struct Job<'a> {
+    /// The set.
+    pub set: &'a SetSpec,
+    /// The digest of its file.
+    pub data: &'a str,
+    /// How it is divided.
+    pub protocol: Protocol,
+    /// The seed.
+    pub seed: u64,
+    /// What is trained; none: the baselines.
+    pub configuration: Option<&'a Configuration>,
+}
+
+impl Job<'_> {
+    /// Under which it is kept.
+    pub fn key(&self) -> Key<'_> {
+        Key {
+            version: CACHE_VERSION,
+            set: self.set,
+            data: self.data,
+            protocol: self.protocol,
+            seed: self.seed,
+            train: self.configuration.map(|configuration| &configuration.train),
+        }
+    }
+
+    /// The run that it became.
+    pub fn done(&self, outcome: Outcome, commit: String) -> Run {
+        Run {
+            entry: Entry {
+                set: self.set.name.clone(),
+                protocol: self.protocol,
+            },
+            seed: self.seed,
+            configuration: self
+                .configuration
+                .map(|configuration| configuration.name.clone()),
+            commit,
+            outcome,
+        }
+    }
+}
+
+impl std::fmt::Display for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let what = self
+            .configuration
+            .map_or("baselines", |configuration| &configuration.name);
+        write!(
+            f,
+            "{}/{} {what} seed {}",
+            self.set.name, self.protocol, self.seed
+        )
+    }
+}
+
+/// Jobs and what the cache already has.
+pub struct Plan<'a> {
+    /// In the order in which they are to be run.
+    pub jobs: Vec<Job<'a>>,
+    /// Runs from the cache.
+    pub runs: Vec<Run>,
+}
+
+/// The SHA-256 of each set's file, in the order of the sets.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn digests(sets: &[SetSpec], data: &Path) -> anyhow::Result<Vec<String>> {
+    let digest = |set: &SetSpec| {
+        let path = set.path(data);
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        Ok(Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    };
+    sets.iter().map(digest).collect()
+}
+
+impl<'a> Plan<'a> {
+    /// Every configuration on every protocol of every set, with each of its seeds or with `seeds`; and the baselines with
+    /// all these seeds.
+    ///
+    /// # Errors
+    /// If the cache cannot be read.
+    pub fn new(
+        sets: &'a [SetSpec],
+        digests: &'a [String],
+        configurations: &'a [Configuration],
+        seeds: &[u64],
+        cache: &Cache,
+    ) -> anyhow::Result<Self> {
+        let seeds_of = |configuration: &Configuration| match seeds {
+            [] => configuration.seeds.clone(),
+            given => given.to_vec(),
+        };
+        let all: BTreeSet<u64> = configurations.iter().flat_map(seeds_of).collect();
+        let (mut jobs, mut runs) = (Vec::new(), Vec::new());
+        for (set, data) in sets.iter().zip(digests) {
+            for &protocol in &set.protocols {
+                for &seed in &all {
+                    let used = configurations
+                        .iter()
+                        .filter(|c| seeds_of(c).contains(&seed));
+                    for configuration in std::iter::once(None).chain(used.map(Some)) {
+                        let job = Job {
+                            set,
+                            data,
+                            protocol,
+                            seed,
+                            configuration,
+                        };
+                        match cache.get(&job.key())? {
+                            Some((outcome, commit)) => runs.push(job.done(outcome, commit)),
+                            None => jobs.push(job),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Self { jobs, runs })
+    }
+}
+
+/// How long runs take: those of the same set, protocol and kind as long as before, others as all of their kind.
+#[derive(Default)]
+pub struct Pace {
+    /// Seconds and number of runs by set with protocol, and whether a model was trained.
+    seen: HashMap<(Entry, bool), (f64, usize)>,
+}
+
+impl Pace {
+    /// Learns from a run.
+    pub fn observe(&mut self, run: &Run) {
+        let key = (run.entry.clone(), run.configuration.is_some());
+        let (seconds, runs) = self.seen.entry(key).or_default();
+        *seconds += run.outcome.seconds;
+        *runs += 1;
+    }
+
+    /// Seconds that the jobs will take; none before anything of their kind is known.
+    pub fn estimate(&self, jobs: &[Job<'_>]) -> Option<f64> {
+        jobs.iter().map(|job| self.seconds(job)).sum()
+    }
+
+    fn seconds(&self, job: &Job<'_>) -> Option<f64> {
+        let entry = Entry {
+            set: job.set.name.clone(),
+            protocol: job.protocol,
+        };
+        let trains = job.configuration.is_some();
+        let mean = |(seconds, runs): (f64, usize)| (runs > 0).then(|| seconds / runs as f64);
+        let same = self.seen.get(&(entry, trains)).copied().and_then(mean);
+        same.or_else(|| {
+            let kind = self.seen.iter().filter(|((_, model), _)| *model == trains);
+            mean(kind.fold((0.0, 0), |sum, (_, seen)| (sum.0 + seen.0, sum.1 + seen.1)))
+        })
+    }
+}
+
+/// A span of time as a person says it.
+pub fn spoken(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match minutes {
+        0..=1 => format!("{seconds:.0} s"),
+        2..=119 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configurations::shipped;
+    use crate::results::Rows;
+    use crate::sets::Sets;
+
+    fn outcome(seconds: f64) -> Outcome {
+        let rows = Rows {
+            train: 1,
+            train_anomalies: 0,
+            test: 2,
+            test_anomalies: 1,
+        };
+        Outcome {
+            rows,
+            rankings: Vec::new(),
+            model: None,
+            seconds,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_not_planned_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), "abc").unwrap();
+        let sets = &Sets::shipped().unwrap().set[..2];
+        let digests = ["a".to_owned(), "b".to_owned()];
+        let configurations = &shipped().unwrap()[..2];
+        let plan = || Plan::new(sets, &digests, configurations, &[], &cache).unwrap();
+        // Two sets, one protocol each: five seeds of the default, one of the other, five of the baselines.
+        let first = plan();
+        assert_eq!((first.jobs.len(), first.runs.len()), (22, 0));
+        cache.put(&first.jobs[3].key(), &outcome(1.0)).unwrap();
+        let second = plan();
+        assert_eq!((second.jobs.len(), second.runs.len()), (21, 1));
+        assert_eq!(
+            second.runs[0],
+            first.jobs[3].done(outcome(1.0), "abc".to_owned())
+        );
+        let one_seed = Plan::new(sets, &digests, configurations, &[7], &cache).unwrap();
+        assert_eq!(one_seed.jobs.len(), 6);
+    }
+
+    #[test]
+    fn time_is_told_from_runs_like_those_that_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), "abc").unwrap();
+        let sets = &Sets::shipped().unwrap().set[..2];
+        let digests = ["a".to_owned(), "b".to_owned()];
+        let configurations = &shipped().unwrap()[..1];
+        let jobs = Plan::new(sets, &digests, configurations, &[0, 1], &cache)
+            .unwrap()
+            .jobs;
+        let mut pace = Pace::default();
+        assert_eq!(pace.estimate(&jobs), None);
+        pace.observe(&jobs[0].done(outcome(1.0), String::new()));
+        assert_eq!(pace.estimate(&jobs), None);
+        pace.observe(&jobs[1].done(outcome(10.0), String::new()));
+        assert_eq!(pace.estimate(&jobs[2..]), Some(11.0 + 22.0));
+        // A second set that takes longer counts for itself.
+        pace.observe(&jobs[5].done(outcome(30.0), String::new()));
+        assert_eq!(pace.estimate(&jobs[6..]), Some(1.0 + 30.0));
+        assert_eq!(pace.estimate(&[]), Some(0.0));
+    }
+
+    #[test]
+    fn spans_are_told_in_the_unit_that_fits() {
+        let told = [50.0, 300.0, 7_300.0].map(spoken);
+        assert_eq!(told, ["50 s", "5 min", "2 h 2 min"]);
+    }
+}

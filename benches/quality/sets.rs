@@ -1,0 +1,268 @@
+//! Which files the benchmark knows, and how each is divided: `sets.toml`, checked.
+
+use crate::protocol::Protocol;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// The column that is 1 for an anomaly unless a set says otherwise.
+pub const DEFAULT_LABEL: &str = "label";
+
+/// `sets.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sets {
+    /// What the quick benchmark runs.
+    pub quick: Vec<Entry>,
+    /// The known sets.
+    pub set: Vec<SetSpec>,
+}
+
+/// One set under one protocol, written `name/protocol`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Entry {
+    /// The set's name.
+    pub set: String,
+    /// How it is divided.
+    pub protocol: Protocol,
+}
+
+/// One set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetSpec {
+    /// The file's name without `.parquet`.
+    pub name: String,
+    /// How it is divided; none: it is not used.
+    pub protocols: Vec<Protocol>,
+    /// The column that is 1 for an anomaly.
+    #[serde(default = "default_label")]
+    pub label: String,
+    /// Exactly these columns are features, if any is named.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// These columns are none.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// Rows that are used at most.
+    pub rows_max: Option<usize>,
+    /// The column of moments.
+    pub time: Option<String>,
+    /// The column of cards.
+    pub card: Option<String>,
+    /// Sets of one family get a row with their mean.
+    pub family: Option<String>,
+}
+
+fn default_label() -> String {
+    DEFAULT_LABEL.to_owned()
+}
+
+impl SetSpec {
+    /// A set that nobody described.
+    fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            protocols: vec![Protocol::HalfSplit],
+            label: default_label(),
+            features: Vec::new(),
+            drop: Vec::new(),
+            rows_max: None,
+            time: None,
+            card: None,
+            family: None,
+        }
+    }
+
+    /// Its file in the folder `data`.
+    pub fn path(&self, data: &Path) -> PathBuf {
+        data.join(format!("{}.parquet", self.name))
+    }
+
+    /// Whether the column is seen by the models.
+    pub fn is_feature(&self, column: &str) -> bool {
+        let named = |list: &[String]| list.iter().any(|name| name == column);
+        let listed = self.features.is_empty() || named(&self.features);
+        column != self.label && listed && !named(&self.drop)
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut require = |holds: bool, what: &str| {
+            if !holds {
+                faults.push(format!("set {}: {what}", self.name));
+            }
+        };
+        let both = !self.features.is_empty() && !self.drop.is_empty();
+        require(!both, "features and drop exclude each other");
+        let seen = self.features.contains(&self.label);
+        require(!seen, "its label is among the features");
+        require(self.rows_max != Some(0), "rows_max = 0: must be at least 1");
+        for protocol in &self.protocols {
+            let time = self.time.is_some() || !protocol.needs_time();
+            require(time, &format!("{protocol} needs the column `time`"));
+            let card = self.card.is_some() || !protocol.needs_card();
+            require(card, &format!("{protocol} needs the column `card`"));
+        }
+        faults
+    }
+}
+
+impl TryFrom<String> for Entry {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (set, protocol) = text
+            .split_once('/')
+            .ok_or(format!("{text}: expected name/protocol"))?;
+        let protocol = serde_json::from_value(protocol.into());
+        let protocol = protocol.map_err(|e| format!("{text}: {e}"))?;
+        Ok(Self {
+            set: set.to_owned(),
+            protocol,
+        })
+    }
+}
+
+impl From<Entry> for String {
+    fn from(entry: Entry) -> Self {
+        entry.to_string()
+    }
+}
+
+impl std::fmt::Display for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.set, self.protocol)
+    }
+}
+
+impl Sets {
+    /// The sets that ship with the benchmark.
+    ///
+    /// # Errors
+    /// All that is wrong with the file.
+    pub fn shipped() -> anyhow::Result<Self> {
+        Self::parse(include_str!("sets.toml")).context("benches/quality/sets.toml")
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let sets: Self = toml::from_str(text)?;
+        let mut faults: Vec<String> = sets.set.iter().flat_map(SetSpec::faults).collect();
+        let mut names = HashSet::new();
+        let twice = sets.set.iter().filter(|set| !names.insert(&set.name));
+        faults.extend(twice.map(|set| format!("set {} is there twice", set.name)));
+        let unknown = sets.quick.iter().filter(|entry| !sets.has(entry));
+        faults.extend(unknown.map(|entry| format!("quick: there is no {entry}")));
+        if !faults.is_empty() {
+            bail!(faults.join("; "));
+        }
+        Ok(sets)
+    }
+
+    /// Whether a set with this protocol is described.
+    pub fn has(&self, entry: &Entry) -> bool {
+        let described =
+            |set: &SetSpec| set.name == entry.set && set.protocols.contains(&entry.protocol);
+        self.set.iter().any(described)
+    }
+
+    /// The sets of which there is a file in the folder, in the order of `sets.toml` and then by name, and a line about each
+    /// that is left out.
+    ///
+    /// # Errors
+    /// If the folder cannot be read, or holds none.
+    pub fn found(&self, data: &Path) -> anyhow::Result<(Vec<SetSpec>, Vec<String>)> {
+        let entries =
+            std::fs::read_dir(data).with_context(|| format!("cannot read {}", data.display()))?;
+        let mut stems = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "parquet")
+            {
+                stems.extend(
+                    path.file_stem()
+                        .and_then(|stem| stem.to_str())
+                        .map(str::to_owned),
+                );
+            }
+        }
+        stems.sort();
+        let (known, missing): (Vec<_>, Vec<_>) =
+            self.set.iter().partition(|set| stems.contains(&set.name));
+        let missing = missing.iter().filter(|set| !set.protocols.is_empty());
+        let mut notes: Vec<String> = missing
+            .map(|set| format!("{}: no such file", set.name))
+            .collect();
+        let mut found: Vec<SetSpec> = known.into_iter().cloned().collect();
+        for stem in stems
+            .iter()
+            .filter(|stem| !self.set.iter().any(|set| set.name == **stem))
+        {
+            let spec = SetSpec::unknown(stem);
+            match has_column(&spec.path(data), DEFAULT_LABEL)? {
+                true => found.push(spec),
+                false => notes.push(format!("{stem}: no column `{DEFAULT_LABEL}`")),
+            }
+        }
+        found.retain(|set| !set.protocols.is_empty());
+        if found.is_empty() {
+            bail!(
+                "{}: none of the sets of benches/quality/sets.toml is there",
+                data.display()
+            );
+        }
+        Ok((found, notes))
+    }
+}
+
+fn has_column(path: &Path, column: &str) -> anyhow::Result<bool> {
+    let source = maskwatch::features::ParquetSource::open(&[path.display().to_string()])?;
+    Ok(source.files()[0].schema().index_of(column).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_sets_have_no_fault() {
+        let sets = Sets::shipped().unwrap();
+        let handbook = sets
+            .set
+            .iter()
+            .find(|set| set.name.starts_with("handbook_2018"))
+            .unwrap();
+        assert_eq!(handbook.features.len(), 15);
+        assert!(!handbook.is_feature("TX_FRAUD_SCENARIO") && handbook.is_feature("TX_AMOUNT"));
+        let adbench = sets
+            .set
+            .iter()
+            .filter(|set| set.family.as_deref() == Some("ADBench"));
+        assert_eq!(adbench.count(), 12);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let text = "quick = ['b/dte']\n[[set]]\nname = 'a'\nprotocols = ['handbook']\nfeatures = ['label']\n\
+                    drop = ['x']\n[[set]]\nname = 'a'\nprotocols = []\nrows_max = 0\n";
+        let error = Sets::parse(text).unwrap_err().to_string();
+        let named = [
+            "exclude each other",
+            "label is among the features",
+            "handbook needs the column `time`",
+            "handbook needs the column `card`",
+            "set a is there twice",
+            "rows_max = 0",
+            "quick: there is no b/dte",
+        ];
+        for named in named {
+            assert!(error.contains(named), "{named}: {error}");
+        }
+        assert_eq!(error.split("; ").count(), named.len(), "{error}");
+        assert!(Sets::parse("quick = []\nset = []\ncolour = 1\n").is_err());
+    }
+}
