@@ -6,7 +6,9 @@ use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::weights::{self, WeightsFault};
 use crate::durable;
 use crate::model::MaskedAutoencoder;
-use crate::score::{Axes, Combination, ScoreRule, Scorer, SurpriseModel};
+use crate::score::{
+    Axes, Combination, ScoreRule, Scorer, SegmentField, SurpriseModel, segment_fields,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -230,7 +232,9 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
         strata: description.views.strata().len(),
         readings: model.heads().readings(),
     };
-    let (reference, conformal) = calibration_file::read(calibration, axes)
+    let segments = segment_fields(&encoder.shapes());
+    let segments: Vec<usize> = segments.into_iter().map(SegmentField::field).collect();
+    let (reference, conformal) = calibration_file::read(calibration, axes, &segments)
         .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
     let rule = ScoreRule::new(&description.score, &description.model.likelihood);
     let combination = match &description.tuning {

@@ -14,7 +14,7 @@ mod tuning;
 mod weights;
 
 pub use bundle::{CALIBRATION, MANIFEST, RUN, WEIGHTS, check_target, load_manifest, run_path};
-pub use detector::Detector;
+pub use detector::{BudgetByError, Detector};
 pub use error::ArtifactError;
 pub use manifest::{Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Tuning};
 pub use recipe::{

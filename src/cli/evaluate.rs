@@ -3,16 +3,19 @@
 use super::args::EvaluateArguments;
 use super::bad_rows::{BadRows, without};
 use super::baselines::fit_baselines;
+use super::budget_by;
 use super::exit::BadData;
+use super::group_column::GroupColumn;
 use super::progress::RowsDisplay;
 use super::report::{budget_line, print, warn};
 use crate::artifact::Detector;
 use crate::evaluate::{
-    BaselineComparison, DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, EvaluationReport, MetricError,
-    ScoredRows, baselines,
+    BaselineComparison, DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, EvaluationReport, Groups,
+    MetricError, ScoredRows, baselines,
 };
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::{Role, Schema};
+use crate::score::DEFAULT_ALERT_BUDGET;
 use anyhow::Context;
 use arrow::array::{AsArray, RecordBatch};
 use std::process::ExitCode;
@@ -20,44 +23,78 @@ use std::process::ExitCode;
 /// Runs the verb.
 ///
 /// # Errors
-/// Bad bundle or data (65), a label that the model sees (64), anything else (1).
+/// Bad bundle or data (65), a label that the model sees or a budget by a field that has no segments (64), anything
+/// else (1).
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
+    let budget = arguments.alert_budget.unwrap_or(DEFAULT_ALERT_BUDGET);
+    let detector = budget_by::held(detector, arguments.budget_by.as_deref(), budget)?;
     let features = detector.schema().with_roles(&[Role::Feature])?;
     let schema = features.labelled_by(&arguments.label)?;
     let source = ParquetSource::open(&arguments.data)?;
     require_column(&source, &arguments.label)?;
-    let baselines = match &arguments.baselines[..] {
+    let by = arguments.by.as_deref();
+    let by = by.map(|field| GroupColumn::find(field, detector.schema(), &schema, &source));
+    let schema = match &by {
+        Some(by) => by.read_beside(&schema, &source)?,
+        None => schema,
+    };
+    let comparison = match &arguments.baselines[..] {
         [] => None,
-        training => Some(fit_baselines(&detector, training)?),
+        training => Some(BaselineComparison::new(fit_baselines(&detector, training)?)),
     };
-    let mut gathered = Gathered {
-        evaluation: Evaluation::new(schema.features().map(|f| f.name.clone()).collect()),
-        comparison: baselines.map(BaselineComparison::new),
-    };
+    let mut gathered = Gathered::new(&detector, &schema, comparison, by);
     gathered.score_all(&detector, &schema, &source, &arguments.label)?;
-    let report = gathered.report();
+    let budgets = budgets(arguments.alert_budget);
+    let report = gathered.report(&budgets);
     let report = report.with_context(|| arguments.data.join(", "))?;
     let text = match arguments.json {
         true => serde_json::to_string(&report)? + "\n",
         false => {
-            let lines =
-                DEFAULT_BUDGETS.map(|budget| budget_line(detector.calibration_rows(), budget));
-            format!("{report}\n{}\n", lines.join("\n"))
+            let line = |&budget: &f64| budget_line(detector.calibration_rows(), budget);
+            let lines: Vec<String> = budgets.iter().map(line).collect();
+            let segments = budget_by::table(&detector);
+            format!("{report}\n{}\n{segments}", lines.join("\n"))
         }
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// The usual budgets, and the one that was given, ascending.
+fn budgets(given: Option<f64>) -> Vec<f64> {
+    let mut budgets: Vec<f64> = DEFAULT_BUDGETS.into_iter().chain(given).collect();
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup();
+    budgets
+}
+
 /// What is known of the rows so far.
 struct Gathered {
     evaluation: Evaluation,
     comparison: Option<BaselineComparison>,
+    groups: Option<(GroupColumn, Groups)>,
 }
 
 impl Gathered {
-    /// Adds all good rows with their labels; the bad ones are told and left out.
+    fn new(
+        detector: &Detector,
+        schema: &Schema,
+        comparison: Option<BaselineComparison>,
+        by: Option<GroupColumn>,
+    ) -> Self {
+        let fields = schema.features().map(|field| field.name.clone());
+        Self {
+            evaluation: Evaluation::new(fields.collect()),
+            comparison,
+            groups: by.map(|by| {
+                let groups = Groups::new(by.field.clone(), by.redact, detector.sample_rows());
+                (by, groups)
+            }),
+        }
+    }
+
+    /// Adds all good rows with their labels, and their groups if there are any; the bad ones are told and left out.
     fn score_all(
         &mut self,
         detector: &Detector,
@@ -99,16 +136,23 @@ impl Gathered {
             let encoder = detector.scorer().model().encoder();
             comparison.push(&baselines::encode(encoder, good)?, labels)?;
         }
+        if let Some((by, groups)) = &mut self.groups {
+            let values = by.values(good).into_iter();
+            groups.push(values, labels, &detector.samples(good)?)?;
+        }
         Ok(())
     }
 
-    fn report(&self) -> Result<EvaluationReport, MetricError> {
-        let mut report = self.evaluation.report(&DEFAULT_BUDGETS, &DEFAULT_KS)?;
-        let baselines = self
-            .comparison
-            .as_ref()
-            .map(BaselineComparison::evaluations);
-        report.baselines = baselines.transpose()?;
+    fn report(&self, budgets: &[f64]) -> Result<EvaluationReport, MetricError> {
+        let mut report = self.evaluation.report(budgets, &DEFAULT_KS)?;
+        let comparison = self.comparison.as_ref();
+        report.baselines = comparison
+            .map(BaselineComparison::evaluations)
+            .transpose()?;
+        let by = self.groups.as_ref();
+        report.by = by
+            .map(|(_, groups)| self.evaluation.by(groups, budgets))
+            .transpose()?;
         Ok(report)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
-use crate::artifact::{ArtifactError, LearnError, TuneFailure};
+use crate::artifact::{ArtifactError, BudgetByError, LearnError, TuneFailure};
 use crate::config::ConfigError;
 use crate::evaluate::{BaselineError, MetricError};
 use crate::features::DataError;
@@ -92,6 +92,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let configuration = cause.is::<SchemaError>()
         || cause.is::<ConfigFaults>()
         || cause.is::<Refused>()
+        || cause.is::<BudgetByError>()
         || cause.is::<ConfigError>()
         || cause.is::<DecoderError>()
         || matches!(cause.downcast_ref(), Some(TopicError::Properties { .. }));

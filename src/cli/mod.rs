@@ -7,6 +7,7 @@
 mod args;
 mod bad_rows;
 mod baselines;
+mod budget_by;
 mod check;
 mod daemon;
 mod demo;
@@ -16,6 +17,7 @@ mod evaluate;
 mod exit;
 mod generate;
 mod generate_topic;
+mod group_column;
 mod init;
 mod inspect;
 mod output;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::baselines::BaselineEvaluation;
 use super::error::MetricError;
+use super::groups::{Groups, GroupsReport};
 use super::metrics::{AtBudget, AtK, at_budget, average_precision, precision_at_each_k, roc_auc};
 
 /// Alert budgets reported: from one in ten thousand, about what a large bank can look at, to one in
@@ -77,6 +78,9 @@ pub struct EvaluationReport {
     /// One entry a method that the model was compared with; none unless asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baselines: Option<Vec<BaselineEvaluation>>,
+    /// The groups of a field, if they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<GroupsReport>,
 }
 
 impl Evaluation {
@@ -149,7 +153,16 @@ impl Evaluation {
                 .map(field)
                 .collect(),
             baselines: None,
+            by: None,
         })
+    }
+
+    /// What the budgets do to each group of the same rows.
+    ///
+    /// # Errors
+    /// [`MetricError::Length`] if `groups` were gathered from other rows.
+    pub fn by(&self, groups: &Groups, budgets: &[f64]) -> Result<GroupsReport, MetricError> {
+        groups.report(&self.p_value, &self.labels, budgets)
     }
 }
 
@@ -222,7 +235,11 @@ impl fmt::Display for EvaluationReport {
             writeln!(f, "{k:>10} {precision:>10.4}")?;
         }
         self.write_fields(f)?;
-        self.write_baselines(f)
+        self.write_baselines(f)?;
+        match &self.by {
+            Some(by) => write!(f, "\n{by}"),
+            None => Ok(()),
+        }
     }
 }
 
