@@ -120,9 +120,9 @@ pub fn tuning_lines(description: &Description, tuning: &Tuning) -> String {
             tuning.parent_model_id, tuning.frauds, tuning.normals, tuning.unlabelled
         ),
         format!(
-            "validation   {} of {} rows labelled 1 ({split}): average precision {:.4} before, {:.4} after; {verdict}",
-            validation.frauds,
+            "validation   {} rows, {} of them labelled 1 ({split}): average precision {:.4} before, {:.4} after; {verdict}",
             validation.rows,
+            validation.frauds,
             validation.average_precision_before,
             validation.average_precision_after,
         ),

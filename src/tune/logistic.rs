@@ -2,7 +2,7 @@
 //! some thousands of weights.
 //!
 //! In flow columns of components, labels and the importance of every row; out flow an intercept and weights >= 0.
-//! The problem, with n rows, C columns, importances c that sum to 1, eta_i = b + sum_j w_j x_ij:
+//! The problem, with n rows, C columns, importances c, eta_i = b + sum_j w_j x_ij:
 //!
 //! ```text
 //! minimise  sum_i c_i (log(1 + exp(eta_i)) - y_i eta_i) + 1/2 sum_j ridge_j w_j^2   over b and w >= 0
@@ -40,7 +40,7 @@ pub struct Problem<'a> {
     pub columns: &'a [Vec<f32>],
     /// \[n\], of both classes.
     pub labels: &'a [bool],
-    /// \[n\], > 0, summing to 1.
+    /// \[n\], > 0.
     pub importance: &'a [f64],
     /// \[C\], > 0: the penalty of each squared weight.
     pub ridge: &'a [f64],

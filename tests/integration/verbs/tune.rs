@@ -1,7 +1,7 @@
 //! `tune`: few labels make a better bundle, or say that they do not; and what must be refused.
 
 use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
 use arrow::array::{StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::Float64Type;
@@ -94,6 +94,20 @@ fn sixty_labelled_frauds_make_a_bundle_that_finds_more_of_the_later_ones() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(page.contains("40 steps"), "{page}");
+
+    // Whoever uses a bundle takes it as any other.
+    let kafka = "[kafka]\nbootstrap_servers = \"localhost:1\"\ninput_topics = [\"a\"]\n";
+    let serve = format!("{kafka}[alerts]\nbudget = 0.01\n[model]\ndir = \"tuned\"\n");
+    fs::write(rig.path("serve.toml"), serve).unwrap();
+    let checked = rig.run("check serve.toml").succeeded();
+    assert!(
+        checked.contains(&format!("model: {tuned} in tuned")),
+        "{checked}"
+    );
+    let line = "score --model tuned --data fresh.parquet --out z.parquet --explain";
+    let said = rig.run(line).succeeded();
+    assert!(said.contains(&tuned), "{said}");
+    assert_eq!(read(&rig.path("z.parquet"))["reasons"].null_count(), 0);
     assert!(!rig.run("inspect bundle").succeeded().contains("tuned"));
 }
 
@@ -288,7 +302,7 @@ fn labels_that_are_missing_or_too_few_are_refused() {
 }
 
 #[test]
-fn without_a_label_in_the_schema_its_column_must_be_named() {
+fn a_label_that_the_schema_does_not_name_must_be_named() {
     let rig = rig();
     let schema = fs::read_to_string(rig.path("schema.toml")).unwrap();
     let unlabelled = schema.replace("role = \"label\"", "role = \"ignore\"");
@@ -298,5 +312,6 @@ fn without_a_label_in_the_schema_its_column_must_be_named() {
     for part in ["no field with role \"label\"", "--label"] {
         assert!(message.contains(part), "{part}: {message}");
     }
+    assert!(!rig.path("tuned").exists());
     rig.run(&format!("{TUNE} --label is_fraud")).succeeded();
 }
