@@ -6,7 +6,7 @@ use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::weights::{self, WeightsFault};
 use crate::durable;
 use crate::model::MaskedAutoencoder;
-use crate::score::{Axes, Scorer, SurpriseModel};
+use crate::score::{Axes, Scorer, SegmentField, SurpriseModel, segment_fields};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -221,7 +221,9 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
         strata: description.views.strata().len(),
         readings: model.heads().readings(),
     };
-    let (reference, conformal) = calibration_file::read(calibration, axes)
+    let segments = segment_fields(&encoder.shapes());
+    let segments: Vec<usize> = segments.into_iter().map(SegmentField::field).collect();
+    let (reference, conformal) = calibration_file::read(calibration, axes, &segments)
         .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
     let model = SurpriseModel::new(encoder, model, &description.views)?;
     Ok((manifest, Scorer::from_parts(model, reference, conformal)))

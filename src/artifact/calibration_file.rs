@@ -1,13 +1,17 @@
-//! `calibration.parquet`: the exact calibration scores and the reference tables, a row a point.
+//! `calibration.parquet`: the exact calibration scores with their segments, and the reference tables, a row a point.
 //!
 //! Columns: `table` (`score`, `stratum`, `reading`, `field`), `index` (which of them: stratum * R + reading, field * R +
 //! reading, field; 0 for scores), `value`, `surprisal` (null for scores), `tail_scale` (the same for all points of a
-//! table, null for scores). Any tool that reads Parquet can plot it.
+//! table, null for scores), and for each field f that a budget can be held by `segment_f` (of scores: the code of the
+//! calibration row's value, 0 for none; null for all else), f counting the features. Any tool that reads Parquet can plot
+//! it.
 
-use crate::score::{Axes, ConformalScores, ReferenceTables, SurvivalTable};
-use arrow::array::{Array, AsArray, Float32Array, RecordBatch, StringArray, UInt32Array};
+use crate::score::{Axes, ConformalScores, ReferenceTables, SegmentCodes, SurvivalTable};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
+};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt32Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt8Type, UInt32Type};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -20,14 +24,21 @@ use std::sync::Arc;
 /// What cannot be written or read: the message says where.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
+/// Columns before those of the segments.
+const POINT_COLUMNS: usize = 5;
+
+/// With a column of segments for each of these fields.
+fn schema(segment_fields: impl Iterator<Item = usize>) -> SchemaRef {
+    let mut columns = vec![
         Field::new("table", DataType::Utf8, false),
         Field::new("index", DataType::UInt32, false),
         Field::new("value", DataType::Float32, false),
         Field::new("surprisal", DataType::Float32, true),
         Field::new("tail_scale", DataType::Float32, true),
-    ]))
+    ];
+    let segment = |field| Field::new(format!("segment_{field}"), DataType::UInt8, true);
+    columns.extend(segment_fields.map(segment));
+    Arc::new(Schema::new(columns))
 }
 
 /// The file's bytes: the same for the same contents.
@@ -41,9 +52,18 @@ pub fn write(
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties))?;
+    let schema = schema(scores.segments().iter().map(|by| by.field));
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
     let (strata, readings, fields) = reference.parts();
-    writer.write(&points("score", 0, scores.sorted(), None)?)?;
+    let segments = scores.segments();
+    writer.write(&points(
+        &schema,
+        "score",
+        0,
+        scores.sorted(),
+        None,
+        segments,
+    )?)?;
     for (name, tables) in [
         ("stratum", strata),
         ("reading", readings),
@@ -51,22 +71,20 @@ pub fn write(
     ] {
         for (index, table) in (0u32..).zip(tables) {
             let (values, surprisals, tail_scale) = table.parts();
-            writer.write(&points(
-                name,
-                index,
-                values,
-                Some((surprisals, tail_scale)),
-            )?)?;
+            let table = Some((surprisals, tail_scale));
+            writer.write(&points(&schema, name, index, values, table, &[])?)?;
         }
     }
     writer.into_inner()
 }
 
 fn points(
+    schema: &SchemaRef,
     name: &str,
     index: u32,
     values: &[f32],
     table: Option<(&[f32], f32)>,
+    segments: &[SegmentCodes],
 ) -> Result<RecordBatch, ArrowError> {
     let n = values.len();
     let surprisals = match table {
@@ -74,31 +92,41 @@ fn points(
         None => Float32Array::new_null(n),
     };
     let scale = Float32Array::from(vec![table.map(|(_, scale)| scale); n]);
-    RecordBatch::try_new(
-        schema(),
-        vec![
-            Arc::new(StringArray::from(vec![name; n])),
-            Arc::new(UInt32Array::from(vec![index; n])),
-            Arc::new(Float32Array::from(values.to_vec())),
-            Arc::new(surprisals),
-            Arc::new(scale),
-        ],
-    )
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec![name; n])),
+        Arc::new(UInt32Array::from(vec![index; n])),
+        Arc::new(Float32Array::from(values.to_vec())),
+        Arc::new(surprisals),
+        Arc::new(scale),
+    ];
+    for by in 0..schema.fields().len() - POINT_COLUMNS {
+        columns.push(Arc::new(match segments.get(by) {
+            Some(by) => UInt8Array::from(by.codes.clone()),
+            None => UInt8Array::new_null(n),
+        }));
+    }
+    RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
-/// The contents of the file's bytes.
+/// The contents of the file's bytes, for a model of these axes with these fields that a budget can be held by.
 ///
 /// # Errors
 /// What is wrong with them: not Parquet, other columns, tables missing or not ascending.
-pub fn read(bytes: Vec<u8>, axes: Axes) -> Result<(ReferenceTables, ConformalScores), Failure> {
+pub fn read(
+    bytes: Vec<u8>,
+    axes: Axes,
+    segment_fields: &[usize],
+) -> Result<(ReferenceTables, ConformalScores), Failure> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
-    if builder.schema().fields() != schema().fields() {
-        return Err(format!("columns {:?}, expected {:?}", builder.schema(), schema()).into());
+    let schema = schema(segment_fields.iter().copied());
+    if builder.schema().fields() != schema.fields() {
+        return Err(format!("columns {:?}, expected {schema:?}", builder.schema()).into());
     }
     let batches = builder.build()?.collect::<Result<Vec<_>, _>>()?;
-    let rows = Rows::new(concat_batches(&schema(), &batches)?);
+    let rows = Rows::new(concat_batches(&schema, &batches)?);
     let mut at = 0;
     let scores = rows.next(&mut at, "score", 0)?.values;
+    let segments = rows.segments(segment_fields, at)?;
     let mut tables = |name, count| {
         let table = |index| {
             let run = rows.next(&mut at, name, index)?;
@@ -114,10 +142,7 @@ pub fn read(bytes: Vec<u8>, axes: Axes) -> Result<(ReferenceTables, ConformalSco
         return Err(format!("{} rows beyond the last table", rows.batch.num_rows() - at).into());
     }
     let reference = ReferenceTables::from_parts(axes, strata, readings, fields)?;
-    if !scores.is_sorted() {
-        return Err("the calibration scores are not ascending".into());
-    }
-    Ok((reference, ConformalScores::new(scores)?))
+    Ok((reference, ConformalScores::from_parts(scores, segments)?))
 }
 
 struct Rows {
@@ -134,6 +159,22 @@ struct Run {
 impl Rows {
     fn new(batch: RecordBatch) -> Self {
         Self { batch }
+    }
+
+    /// The segments of the first `count` rows, which are the scores, by each field.
+    fn segments(&self, fields: &[usize], count: usize) -> Result<Vec<SegmentCodes>, Failure> {
+        let column = |(&field, column): (&usize, &ArrayRef)| {
+            let codes = column.as_primitive::<UInt8Type>().slice(0, count);
+            match codes.null_count() {
+                0 => Ok(SegmentCodes {
+                    field,
+                    codes: codes.values().to_vec(),
+                }),
+                _ => Err(format!("a score has no segment_{field}").into()),
+            }
+        };
+        let columns = &self.batch.columns()[POINT_COLUMNS..];
+        fields.iter().zip(columns).map(column).collect()
     }
 
     /// The points of the table that must begin at row `at`; moves `at` behind them.
@@ -179,11 +220,13 @@ mod tests {
         };
         let tables = |n: usize| (0..n).map(table).collect();
         let reference = ReferenceTables::from_parts(axes, tables(6), tables(4), tables(2)).unwrap();
-        (
-            reference,
-            ConformalScores::new(vec![0.5, 0.1, 7.25]).unwrap(),
-            axes,
-        )
+        let codes = |field, codes: [u8; 3]| SegmentCodes {
+            field,
+            codes: codes.to_vec(),
+        };
+        let segments = vec![codes(0, [1, 0, 255]), codes(1, [2, 2, 1])];
+        let scores = ConformalScores::from_parts(vec![0.1, 0.5, 7.25], segments).unwrap();
+        (reference, scores, axes)
     }
 
     #[test]
@@ -191,19 +234,29 @@ mod tests {
         let (reference, scores, axes) = parts();
         let bytes = write(&reference, &scores).unwrap();
         assert_eq!(bytes, write(&reference, &scores).unwrap());
-        let (read_reference, read_scores) = read(bytes, axes).unwrap();
+        let (read_reference, read_scores) = read(bytes, axes, &[0, 1]).unwrap();
         assert_eq!((read_reference, read_scores), (reference, scores));
+    }
+
+    #[test]
+    fn scores_without_segments_need_no_columns_for_them() {
+        let (reference, _, axes) = parts();
+        let scores = ConformalScores::new(vec![3.0, 1.0]).unwrap();
+        let bytes = write(&reference, &scores).unwrap();
+        assert_eq!(read(bytes.clone(), axes, &[]).unwrap().1, scores);
+        let error = read(bytes, axes, &[1]).unwrap_err().to_string();
+        assert!(error.contains("segment_1"), "{error}");
     }
 
     #[test]
     fn tables_of_another_model_are_refused() {
         let (reference, scores, axes) = parts();
         let bytes = write(&reference, &scores).unwrap();
-        let error = read(bytes.clone(), Axes { strata: 4, ..axes })
+        let error = read(bytes.clone(), Axes { strata: 4, ..axes }, &[0, 1])
             .unwrap_err()
             .to_string();
         assert!(error.contains("stratum 6"), "{error}");
-        let error = read(bytes, Axes { fields: 1, ..axes })
+        let error = read(bytes, Axes { fields: 1, ..axes }, &[0, 1])
             .unwrap_err()
             .to_string();
         assert!(error.contains("field 0"), "{error}");

@@ -3,13 +3,30 @@
 use super::bundle;
 use super::error::ArtifactError;
 use super::manifest::Manifest;
-use crate::features::Records;
-use crate::schema::Schema;
-use crate::score::{AlertBudget, Reason, ScoreError, Scorer, Scores};
+use crate::features::{Records, ValueEncoder};
+use crate::schema::{Field, Schema};
+use crate::score::{
+    AlertBudget, NO_SEGMENT, REDACTED, Reason, SEGMENT_VALUES_MAX, ScoreError, Scorer, Scores,
+    SegmentedScores,
+};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
+
+/// A budget that is to be held by a field whose segments the bundle does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no budget can be held by '{field}': expected a categorical or boolean feature with at most \
+     {SEGMENT_VALUES_MAX} values: {}",
+    if possible.is_empty() { "the bundle has none".to_owned() } else { possible.join(", ") }
+)]
+pub struct BudgetByError {
+    /// The field asked for.
+    pub field: String,
+    /// The fields that a budget can be held by, in schema order.
+    pub possible: Vec<String>,
+}
 
 /// A schema, its encoder and its scorer under one `model_id`. Immutable; share it between threads.
 #[derive(Debug)]
@@ -72,6 +89,79 @@ impl Detector {
     /// Whether the bundle can ever flag a record under this budget.
     pub fn attains(&self, budget: AlertBudget) -> bool {
         budget.is_attainable(self.calibration_rows())
+    }
+
+    /// The features that an alert budget can be held by, in schema order.
+    pub fn budget_fields(&self) -> Vec<&Field> {
+        let segments = self.scorer.conformal().segments().iter();
+        let at = segments.map(|by| by.field);
+        at.filter_map(|at| self.schema().features().nth(at))
+            .collect()
+    }
+
+    /// The same detector with `budget` held in every segment of `field`: p-values are then those of a record's segment,
+    /// in batch, stream and HTTP alike.
+    ///
+    /// # Errors
+    /// [`BudgetByError`] if the bundle does not know the segments of its calibration rows by that field.
+    pub fn with_budget_by(self, field: &str, budget: AlertBudget) -> Result<Self, BudgetByError> {
+        let possible = self.budget_fields().into_iter();
+        let error = BudgetByError {
+            field: field.to_owned(),
+            possible: possible.map(|field| field.name.clone()).collect(),
+        };
+        let at = self.schema().features().position(|f| f.name == field);
+        let Self {
+            manifest,
+            scorer,
+            created_at_unix_s,
+        } = self;
+        let scorer = at.and_then(|at| scorer.with_budget_by(at, budget));
+        Ok(Self {
+            manifest,
+            scorer: scorer.ok_or(error)?,
+            created_at_unix_s,
+        })
+    }
+
+    /// The name of a segment of the field that the budget is held by: the value as canonical text, `"null or unseen"`
+    /// for 0; redacted as the field is.
+    pub fn segment_name(&self, segmented: &SegmentedScores, code: u8) -> String {
+        let at = segmented.field().field();
+        let redacted = self.schema().features().nth(at).is_some_and(|f| f.redact);
+        match &self.scorer.model().encoder().fields()[at].value {
+            _ if code == NO_SEGMENT => "null or unseen".to_owned(),
+            _ if redacted => format!("{REDACTED}{code}"),
+            ValueEncoder::Boolean => (code > 1).to_string(),
+            ValueEncoder::Categorical(values) => {
+                values.value(u32::from(code)).unwrap_or_default().to_owned()
+            }
+            ValueEncoder::Numeric(_) | ValueEncoder::Timestamp { .. } => String::new(),
+        }
+    }
+
+    /// Which calibration rows each row of a canonical batch ranks among, `[B]`, as a place in
+    /// [`sample_rows`](Self::sample_rows).
+    ///
+    /// # Errors
+    /// [`ScoreError`] if the batch is not canonical.
+    pub fn samples(&self, batch: &RecordBatch) -> Result<Vec<usize>, ScoreError> {
+        let Some(segmented) = self.scorer.segmented() else {
+            return Ok(vec![0; batch.num_rows()]);
+        };
+        let records = self.encode(batch)?;
+        Ok((0..records.rows())
+            .map(|row| segmented.sample(&records, row))
+            .collect())
+    }
+
+    /// How many rows each part of the calibration rows has that records rank among: one part, unless a budget is held by
+    /// segment.
+    pub fn sample_rows(&self) -> Vec<usize> {
+        match self.scorer.segmented() {
+            Some(segmented) => segmented.sample_rows(),
+            None => vec![self.calibration_rows()],
+        }
     }
 
     /// Scores every row of a canonical batch; bad rows must have been taken out.

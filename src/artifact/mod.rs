@@ -11,7 +11,7 @@ mod recipe;
 mod weights;
 
 pub use bundle::{CALIBRATION, MANIFEST, RUN, WEIGHTS, check_target, load_manifest, run_path};
-pub use detector::Detector;
+pub use detector::{BudgetByError, Detector};
 pub use error::ArtifactError;
 pub use manifest::{Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows};
 pub use recipe::{

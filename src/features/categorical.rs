@@ -17,7 +17,7 @@ pub const DEFAULT_HEAD_CLASSES_MAX: usize = 1024;
 const VALUE_BYTES_MAX: usize = 256;
 
 /// The value as it is kept: memory and bundle are bounded whatever the texts' length.
-fn bounded(value: &str) -> Cow<'_, str> {
+pub fn bounded(value: &str) -> Cow<'_, str> {
     if value.len() <= VALUE_BYTES_MAX {
         return Cow::Borrowed(value);
     }
@@ -174,6 +174,12 @@ impl CategoricalEncoder {
         (class < self.stored.head_values).then(|| self.stored.values[class as usize].as_str())
     }
 
+    /// The value behind a code; `None` for 0 and beyond the last.
+    pub fn value(&self, code: u32) -> Option<&str> {
+        let at = (code as usize).checked_sub(1)?;
+        self.stored.values.get(at).map(String::as_str)
+    }
+
     /// -log of a known value's smoothed share within its class, in nats: 0 for values with a class of their own.
     pub fn surprise_within_class(&self, code: u32) -> f32 {
         self.beyond_class.get(code as usize).copied().unwrap_or(0.0)
@@ -246,6 +252,10 @@ mod tests {
             [0, 1, 2, 2].map(Some)
         );
         assert_eq!(encoder.class_value(2), None);
+        assert_eq!(
+            [0, 1, 5, 6].map(|code| encoder.value(code)),
+            [None, Some("a"), Some("e"), None]
+        );
         // Shares within rare: (2, 2, 1) + 0.5 of 5 + 0.5 * 4.
         let share = |value| (-encoder.surprise_within_class(encoder.encode(value))).exp();
         assert!((share("d") - 2.5 / 7.0).abs() < 1e-6 && (share("e") - 1.5 / 7.0).abs() < 1e-6);

@@ -37,6 +37,19 @@ impl AlertBudget {
         self.rank(calibration_rows) >= 1
     }
 
+    /// The fewest calibration rows that can give a p-value as small as the budget: ceil(1 / budget) - 1.
+    pub fn rows_needed(self) -> usize {
+        // The division may be off in its last digit either way; the neighbours tell. Beyond what can be counted nobody
+        // has as many rows.
+        let near = (1.0 / self.0).ceil();
+        if near >= 1e15 {
+            return near as usize;
+        }
+        let near = near as usize;
+        let mut from = near.saturating_sub(2)..=near + 1;
+        from.find(|&n| self.is_attainable(n)).unwrap_or(near)
+    }
+
     /// The 90 % interval of the realised alert rate given n calibration rows: Beta(k, n + 1 - k) with
     /// k = floor(budget (n + 1)), the law of the coverage of a conformal predictor (Vovk 2012). `None` if the budget is
     /// not attainable: then nothing is ever flagged.
@@ -81,6 +94,20 @@ mod tests {
         let budget = AlertBudget::new(0.001).unwrap();
         assert!(budget.is_attainable(999) && !budget.is_attainable(998));
         assert!(budget.is_alert(1.0 / 1000.0));
+    }
+
+    #[test]
+    fn the_rows_needed_are_the_fewest_that_attain_the_budget() {
+        for rows in (1..2_000).chain([99_999, 1_000_000]) {
+            for share in [1.0 / (rows + 1) as f64, 1.0 / (rows as f64 + 0.5)] {
+                let budget = AlertBudget::new(share).unwrap();
+                let needed = budget.rows_needed();
+                assert!(budget.is_attainable(needed), "{share}: {needed}");
+                assert!(!budget.is_attainable(needed - 1), "{share}: {needed}");
+            }
+        }
+        assert_eq!(AlertBudget::new(0.001).unwrap().rows_needed(), 999);
+        assert!(AlertBudget::new(1e-300).unwrap().rows_needed() > 1 << 50);
     }
 
     #[test]

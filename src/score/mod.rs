@@ -1,22 +1,30 @@
 //! From encoded records to scores, p-values and reasons.
 //!
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
-//! record: views hide fields -> `surprise` -> reference tables (`survival`, `calibration`) -> anomaly score -> conformal
-//! p-value -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never on its batch.
+//! record: views hide fields -> `surprise` -> reference tables (`survival`, `calibration`) -> anomaly score -> p-value
+//! (`conformal`, or `segmented` where a budget is held by `segment`) -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never on its batch.
 
 mod budget;
 mod calibration;
+mod conformal;
 mod explanation;
 mod predictive;
 mod scorer;
+mod segment;
+mod segmented;
 mod surprise;
 mod survival;
 mod types;
 
 pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
-pub use calibration::{ConformalScores, ReferenceSample, ReferenceTables};
+pub use calibration::{ReferenceSample, ReferenceTables};
+pub use conformal::{CalibrationSample, ConformalScores, SegmentCodes};
 pub use explanation::{OBSERVED_BYTES_MAX, REDACTED};
 pub use scorer::{ScoreError, Scorer};
+pub use segment::{
+    NO_SEGMENT, SEGMENT_FIELDS_MAX, SEGMENT_VALUES_MAX, SegmentField, segment_fields,
+};
+pub use segmented::{RankedAmong, Segment, SegmentedScores};
 pub use surprise::{Axes, SurpriseModel, Surprises, TILE_ROWS};
 pub use survival::{KNOTS_MAX, SurvivalTable};
 pub use types::{Category, Expected, Reason, Scores};

@@ -1,6 +1,10 @@
 //! The scorer: encoded records in, scores and p-values out. Immutable and shared by every thread.
 
-use super::calibration::{ConformalScores, ReferenceSample, ReferenceTables};
+use super::budget::AlertBudget;
+use super::calibration::{ReferenceSample, ReferenceTables};
+use super::conformal::{CalibrationSample, ConformalScores};
+use super::segment::segment_fields;
+use super::segmented::SegmentedScores;
 use super::surprise::{SurpriseModel, Surprises};
 use super::types::Scores;
 use crate::features::Records;
@@ -28,6 +32,8 @@ pub struct Scorer {
     model: SurpriseModel,
     reference: ReferenceTables,
     conformal: ConformalScores,
+    /// What p-values are taken from where a budget is held by segment.
+    segmented: Option<SegmentedScores>,
 }
 
 impl Scorer {
@@ -47,18 +53,15 @@ impl Scorer {
             Ok(())
         })?;
         let reference = sample.fit();
-        let mut scores = Vec::with_capacity(calibration.rows());
+        let mut sample = CalibrationSample::new(&model.encoder().shapes());
         for_chunks(calibration, |chunk| {
             let surprises = model.surprises(chunk)?;
-            scores.extend((0..chunk.rows()).map(|row| reference.anomaly_score(&surprises, row)));
+            let scores = (0..chunk.rows()).map(|row| reference.anomaly_score(&surprises, row));
+            sample.observe(&scores.collect::<Vec<f32>>(), chunk);
             Ok(())
         })?;
-        let conformal = ConformalScores::new(scores).map_err(ScoreError::Calibration)?;
-        Ok(Self {
-            model,
-            reference,
-            conformal,
-        })
+        let conformal = sample.finish().map_err(ScoreError::Calibration)?;
+        Ok(Self::from_parts(model, reference, conformal))
     }
 
     /// The scorer of stored parts; they must belong together.
@@ -71,7 +74,25 @@ impl Scorer {
             model,
             reference,
             conformal,
+            segmented: None,
         }
+    }
+
+    /// The same scorer with the alert budget held in every segment of the field at `field` of the axis F: p-values are
+    /// then those of a record's segment. `None` if the segments by that field are not known.
+    pub fn with_budget_by(self, field: usize, budget: AlertBudget) -> Option<Self> {
+        let segmented = self.segmented_by(field, budget)?;
+        Some(Self {
+            segmented: Some(segmented),
+            ..self
+        })
+    }
+
+    /// The calibration scores divided by the field at `field` of the axis F; `None` if the segments by it are not known.
+    pub fn segmented_by(&self, field: usize, budget: AlertBudget) -> Option<SegmentedScores> {
+        let fields = segment_fields(&self.model.encoder().shapes());
+        let field = fields.into_iter().find(|by| by.field() == field)?;
+        SegmentedScores::new(&self.conformal, field, budget)
     }
 
     /// The model with its views.
@@ -89,6 +110,11 @@ impl Scorer {
         &self.conformal
     }
 
+    /// The calibration scores by segment, if a budget is held so.
+    pub fn segmented(&self) -> Option<&SegmentedScores> {
+        self.segmented.as_ref()
+    }
+
     /// Scores every record.
     ///
     /// # Errors
@@ -100,7 +126,7 @@ impl Scorer {
             for row in 0..chunk.rows() {
                 let score = self.reference.anomaly_score(&surprises, row);
                 scores.anomaly_score.push(score);
-                scores.p_value.push(self.conformal.p_value(score));
+                scores.p_value.push(self.p_value(score, chunk, row));
                 scores
                     .field_surprise
                     .extend(self.field_surprises(&surprises, row));
@@ -108,6 +134,13 @@ impl Scorer {
             Ok(())
         })?;
         Ok(scores)
+    }
+
+    fn p_value(&self, score: f32, records: &Records, row: usize) -> f64 {
+        match &self.segmented {
+            Some(segmented) => segmented.p_value(score, records, row),
+            None => self.conformal.p_value(score),
+        }
     }
 
     /// The mean surprise of every field of a record under the first reading, `[F]`.

@@ -10,7 +10,8 @@ use serde::Serialize;
 pub struct Scores {
     /// \[B\]; higher is more abnormal.
     pub anomaly_score: Vec<f32>,
-    /// \[B\], in (0, 1]: the share of calibration records that are at least as abnormal.
+    /// \[B\], in (0, 1]: the share of calibration records (of the same segment, where a budget is held so) that are at
+    /// least as abnormal.
     pub p_value: Vec<f64>,
     /// \[B * F\], row-major, fields in schema order; NaN where a field was not predicted.
     pub field_surprise: Vec<f32>,
