@@ -29,6 +29,14 @@ pub enum MetricError {
         /// Of these, positive ones.
         positives: usize,
     },
+    /// Groups of a field with more values than make groups.
+    #[error("'{field}' has more than {limit} values, expected a field with few")]
+    GroupValues {
+        /// The field.
+        field: String,
+        /// Values that are told apart at most.
+        limit: usize,
+    },
     /// `k` of precision at k is zero.
     #[error("k is 0, expected at least 1")]
     ZeroK,

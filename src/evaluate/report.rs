@@ -9,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::error::MetricError;
+use super::groups::{Groups, GroupsReport};
 use super::metrics::{AtBudget, AtK, at_budget, average_precision, precision_at_each_k, roc_auc};
 
 /// Alert budgets reported: from one in ten thousand, about what a large bank can look at, to one in
@@ -73,6 +74,9 @@ pub struct EvaluationReport {
     pub at_k: Vec<AtK>,
     /// One entry a feature field, in schema order.
     pub fields: Vec<FieldEvaluation>,
+    /// The groups of a field, if they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<GroupsReport>,
 }
 
 impl Evaluation {
@@ -144,7 +148,16 @@ impl Evaluation {
                 .zip(&self.field_surprise)
                 .map(field)
                 .collect(),
+            by: None,
         })
+    }
+
+    /// What the budgets do to each group of the same rows.
+    ///
+    /// # Errors
+    /// [`MetricError::Length`] if `groups` were gathered from other rows.
+    pub fn by(&self, groups: &Groups, budgets: &[f64]) -> Result<GroupsReport, MetricError> {
+        groups.report(&self.p_value, &self.labels, budgets)
     }
 }
 
@@ -216,7 +229,11 @@ impl fmt::Display for EvaluationReport {
         for AtK { k, precision } in &self.at_k {
             writeln!(f, "{k:>10} {precision:>10.4}")?;
         }
-        self.write_fields(f)
+        self.write_fields(f)?;
+        match &self.by {
+            Some(by) => write!(f, "\n{by}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -138,6 +138,20 @@ impl Schema {
         })
     }
 
+    /// The same schema with the values at `path` read as canonical text under `name`, in the role of the key, whatever
+    /// field had that role before.
+    ///
+    /// # Errors
+    /// When `name` is that of another field.
+    pub fn keyed_by(&self, name: &str, path: FieldPath) -> Result<Self, SchemaError> {
+        let kept = self.fields.iter().filter(|f| f.role != Role::Key);
+        let fields = kept.cloned().chain([Field::key(name, path)]).collect();
+        Self::checked(fields, Vec::new()).map_err(|faults| SchemaError::Faults {
+            file: "the bundle's schema".to_owned(),
+            faults,
+        })
+    }
+
     /// The same schema with only the fields of these roles: what is not asked for is not read, so
     /// it may be absent, of another type, or wrong.
     ///
@@ -398,6 +412,21 @@ mod tests {
             prop_assert_eq!(&again, &schema);
             prop_assert_eq!(again.digest(), schema.digest());
         }
+    }
+
+    #[test]
+    fn a_column_can_be_read_as_text_whatever_its_field_is() {
+        let text = "[[field]]\nname='id'\nrole='key'\n[[field]]\nname='x'\nkind='numeric'\n";
+        let schema = Schema::parse(text, "s.toml").unwrap();
+        let keyed = schema.keyed_by("x as text", FieldPath::top("x")).unwrap();
+        let key = keyed.key().unwrap();
+        assert_eq!(
+            (key.name.as_str(), &key.path),
+            ("x as text", &FieldPath::top("x"))
+        );
+        assert_eq!(keyed.fields().len(), 2);
+        let error = schema.keyed_by("x", FieldPath::top("x")).unwrap_err();
+        assert!(error.to_string().contains("a name of its own"), "{error}");
     }
 
     #[test]

@@ -146,10 +146,19 @@ pub struct Field {
 impl Field {
     /// A label in the column at `path`, everything else as by default.
     pub(super) fn label(name: &str, path: FieldPath) -> Self {
+        Self::beside(name, path, Kind::Boolean, Role::Label)
+    }
+
+    /// A key in the column at `path`, everything else as by default.
+    pub(super) fn key(name: &str, path: FieldPath) -> Self {
+        Self::beside(name, path, Kind::Categorical, Role::Key)
+    }
+
+    fn beside(name: &str, path: FieldPath, kind: Kind, role: Role) -> Self {
         Self {
             name: name.to_owned(),
-            kind: Kind::Boolean,
-            role: Role::Label,
+            kind,
+            role,
             path,
             nullable: true,
             transform: Transform::None,
