@@ -108,6 +108,10 @@ pub struct ScoreArguments {
     /// The share of records that may be flagged: an alert is a p-value at or below it.
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget_share)]
     pub alert_budget: f64,
+    /// Hold the budget in every segment of this field, a categorical or boolean feature: p-values are
+    /// then those of a record's segment.
+    #[arg(long, value_name = "FIELD")]
+    pub budget_by: Option<String>,
     /// End with 65 if a row could not be scored. The output is written all the same: its column
     /// `error` says what is wrong with which row.
     #[arg(long)]
@@ -126,6 +130,18 @@ pub struct EvaluateArguments {
     /// The column that is 1 for fraud; rows where it is null are left out.
     #[arg(long)]
     pub label: String,
+    /// Report every group of rows with one value of this field, or of this column of the files: alert
+    /// rates, precision and recall with intervals, and whether the promise of the budget holds in it.
+    #[arg(long, value_name = "FIELD")]
+    pub by: Option<String>,
+    /// Take p-values as `score` does with the same flag: among the calibration rows of a record's
+    /// segment.
+    #[arg(long, value_name = "FIELD")]
+    pub budget_by: Option<String>,
+    /// A budget to report besides the usual ones, and the one that --budget-by forms segments for
+    /// [default: 0.001].
+    #[arg(long, value_name = "SHARE", value_parser = budget_share)]
+    pub alert_budget: Option<f64>,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -232,6 +248,12 @@ pub struct InspectArguments {
     /// The bundle's folder.
     #[arg(value_name = "DIR")]
     pub model: PathBuf,
+    /// Show how a budget is held in the segments of this field.
+    #[arg(long, value_name = "FIELD")]
+    pub budget_by: Option<String>,
+    /// The budget that is meant.
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget_share)]
+    pub alert_budget: f64,
 }
 
 fn property(text: &str) -> Result<(String, String), String> {

@@ -1,6 +1,7 @@
 //! `maskwatch check`: is this configuration one that `serve` would run on? Nothing is bound or connected to.
 
 use super::args::CheckArguments;
+use super::budget_by;
 use super::report::{budget_line, print};
 use super::train_config::load_config;
 use crate::artifact::{Detector, MANIFEST, TrainConfig, check_target};
@@ -33,6 +34,8 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     if config.model_dir.join(MANIFEST).exists() {
         // All of it, as serve does: a manifest may be sound while the weights beside it are not.
         let detector = Detector::load(&config.model_dir)?;
+        let alerts = &config.stream.alerts;
+        let detector = budget_by::configured(detector, &config.model_dir, alerts)?;
         decoder(&config.stream.input, detector.schema())?;
         text += &format!(
             "model: {} in {}\n",
@@ -47,6 +50,7 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         };
         let line = budget_line(detector.calibration_rows(), budget.share());
         text += &format!("{warning}{line}\n");
+        text += &budget_by::table(&detector);
     } else if let Some(section) = &config.train {
         check_training(&config, section)?;
         text += "model: none yet, serve trains one first\n";
@@ -75,6 +79,9 @@ fn check_training(config: &Config, section: &TrainSection) -> anyhow::Result<()>
         None => TrainConfig::default(),
     };
     check_roles(&schema, false, training.calibration.split)?;
+    if let Some(field) = &config.stream.alerts.budget_by {
+        budget_by::check_schema(&config.model_dir, field, &schema)?;
+    }
     check_target(&config.model_dir)?;
     decoder(&config.stream.input, &schema)?;
     Ok(ParquetSource::open(&section.data)?.check(&schema)?)

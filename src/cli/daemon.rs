@@ -7,6 +7,7 @@
 //! HTTP answers from the first step on: `/healthz` at once, `/readyz` when there is a model and a share of the
 //! partitions. Used by `serve` and, with the in-process broker, by `demo`.
 
+use super::budget_by;
 use super::exit::ConfigFaults;
 use super::train_config::load_config;
 use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
@@ -213,12 +214,15 @@ fn load_or_train(
             let fault = "no bundle there, and no [train] section to make one".to_owned();
             return Err(ConfigFaults::new(dir, vec![fault]).into());
         };
+        if let Some(field) = &config.stream.alerts.budget_by {
+            budget_by::check_schema(dir, field, &Schema::load(&section.schema)?)?;
+        }
         training.store(true, Ordering::Release);
         train(section, dir, metrics)?;
         training.store(false, Ordering::Release);
     }
     let detector = Detector::load(dir)?;
-    let alerts = config.stream.alerts;
+    let alerts = &config.stream.alerts;
     if !detector.attains(alerts.budget) && !alerts.allow_unattainable_budget {
         let fault = format!(
             "alerts.budget = {} can never be reached: with {} calibration rows the smallest p-value is {:.2e}; raise the \
@@ -228,6 +232,10 @@ fn load_or_train(
             detector.scorer().conformal().smallest_p_value()
         );
         return Err(ConfigFaults::new(dir, vec![fault]).into());
+    }
+    let detector = budget_by::configured(detector, dir, alerts)?;
+    if let Some(line) = budget_by::headline(&detector) {
+        tracing::info!("{line}");
     }
     Ok(detector)
 }
@@ -265,7 +273,7 @@ fn worker(
     let schema = detector.schema();
     let decoder = decoder(&config.input, schema)?;
     let options = WorkerOptions {
-        alerts: config.alerts,
+        alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),

@@ -2,13 +2,16 @@
 
 use super::args::EvaluateArguments;
 use super::bad_rows::{BadRows, without};
+use super::budget_by;
 use super::exit::BadData;
+use super::group_column::GroupColumn;
 use super::progress::RowsDisplay;
 use super::report::{budget_line, print, warn};
 use crate::artifact::Detector;
-use crate::evaluate::{DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, ScoredRows};
+use crate::evaluate::{DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, Groups, ScoredRows};
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::{Role, Schema};
+use crate::score::DEFAULT_ALERT_BUDGET;
 use anyhow::Context;
 use arrow::array::{AsArray, RecordBatch};
 use std::process::ExitCode;
@@ -16,37 +19,63 @@ use std::process::ExitCode;
 /// Runs the verb.
 ///
 /// # Errors
-/// Bad bundle or data (65), a label that the model sees (64), anything else (1).
+/// Bad bundle or data (65), a label that the model sees or a budget by a field that has no segments (64), anything
+/// else (1).
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
+    let budget = arguments.alert_budget.unwrap_or(DEFAULT_ALERT_BUDGET);
+    let detector = budget_by::held(detector, arguments.budget_by.as_deref(), budget)?;
     let features = detector.schema().with_roles(&[Role::Feature])?;
     let schema = features.labelled_by(&arguments.label)?;
     let source = ParquetSource::open(&arguments.data)?;
     require_column(&source, &arguments.label)?;
-    let evaluation = score_all(&detector, &schema, &source, &arguments.label)?;
-    let report = evaluation.report(&DEFAULT_BUDGETS, &DEFAULT_KS);
-    let report = report.with_context(|| arguments.data.join(", "))?;
+    let by = arguments.by.as_deref();
+    let by = by.map(|field| GroupColumn::find(field, detector.schema(), &schema, &source));
+    let schema = match &by {
+        Some(by) => by.read_beside(&schema, &source)?,
+        None => schema,
+    };
+    let (evaluation, groups) = score_all(&detector, &schema, &source, &arguments.label, by)?;
+    let budgets = budgets(arguments.alert_budget);
+    let report = evaluation.report(&budgets, &DEFAULT_KS);
+    let mut report = report.with_context(|| arguments.data.join(", "))?;
+    let by = groups.map(|groups| evaluation.by(&groups, &budgets));
+    report.by = by.transpose()?;
     let text = match arguments.json {
         true => serde_json::to_string(&report)? + "\n",
         false => {
-            let lines =
-                DEFAULT_BUDGETS.map(|budget| budget_line(detector.calibration_rows(), budget));
-            format!("{report}\n{}\n", lines.join("\n"))
+            let line = |&budget: &f64| budget_line(detector.calibration_rows(), budget);
+            let lines: Vec<String> = budgets.iter().map(line).collect();
+            let segments = budget_by::table(&detector);
+            format!("{report}\n{}\n{segments}", lines.join("\n"))
         }
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The scores of all good rows with their labels; the bad ones are told and left out.
+/// The usual budgets, and the one that was given, ascending.
+fn budgets(given: Option<f64>) -> Vec<f64> {
+    let mut budgets: Vec<f64> = DEFAULT_BUDGETS.into_iter().chain(given).collect();
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup();
+    budgets
+}
+
+/// The scores of all good rows with their labels, and their groups if there are any; the bad rows are told and left out.
 fn score_all(
     detector: &Detector,
     schema: &Schema,
     source: &ParquetSource,
     label: &str,
-) -> anyhow::Result<Evaluation> {
+    by: Option<GroupColumn>,
+) -> anyhow::Result<(Evaluation, Option<Groups>)> {
     let fields = schema.features().map(|field| field.name.clone());
     let mut evaluation = Evaluation::new(fields.collect());
+    let mut groups = by.map(|by| {
+        let groups = Groups::new(by.field.clone(), by.redact, detector.sample_rows());
+        (by, groups)
+    });
     let mut display = RowsDisplay::new("scoring", source.rows());
     let (mut bad, mut rows) = (BadRows::default(), 0);
     for batch in source.batches(schema, ReadOptions::default()) {
@@ -59,7 +88,12 @@ fn score_all(
             p_value: &scores.p_value,
             field_surprise: &scores.field_surprise,
         };
-        evaluation.push(scored, &labels(&good, label))?;
+        let labels = labels(&good, label);
+        evaluation.push(scored, &labels)?;
+        if let Some((by, groups)) = &mut groups {
+            let values = by.values(&good).into_iter();
+            groups.push(values, &labels, &detector.samples(&good)?)?;
+        }
         rows += batch.canonical.num_rows() as u64;
         display.at(rows);
     }
@@ -67,7 +101,7 @@ fn score_all(
     if let Some(summary) = bad.summary(rows, "cannot be scored and are left out") {
         warn(&summary);
     }
-    Ok(evaluation)
+    Ok((evaluation, groups.map(|(_, groups)| groups)))
 }
 
 fn labels(batch: &RecordBatch, name: &str) -> Vec<Option<bool>> {

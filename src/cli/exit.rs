@@ -3,7 +3,7 @@
 //!
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
-use crate::artifact::{ArtifactError, LearnError};
+use crate::artifact::{ArtifactError, BudgetByError, LearnError};
 use crate::config::ConfigError;
 use crate::evaluate::MetricError;
 use crate::features::DataError;
@@ -90,6 +90,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let configuration = cause.is::<SchemaError>()
         || cause.is::<ConfigFaults>()
         || cause.is::<Refused>()
+        || cause.is::<BudgetByError>()
         || cause.is::<ConfigError>()
         || cause.is::<DecoderError>()
         || matches!(cause.downcast_ref(), Some(TopicError::Properties { .. }));

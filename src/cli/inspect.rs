@@ -5,6 +5,7 @@
 //! it.
 
 use super::args::InspectArguments;
+use super::budget_by;
 use super::report::{budget_line, print};
 use crate::artifact::{Description, Detector, run_path};
 use crate::features::{FieldEncoder, ValueEncoder};
@@ -27,8 +28,10 @@ const FILES_SHOWN_MAX: usize = 10;
 /// A bundle that is not one, or not whole (65).
 pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
+    let (by, budget) = (arguments.budget_by.as_deref(), arguments.alert_budget);
+    let detector = budget_by::held(detector, by, budget)?;
     let run = read_run(&arguments.model);
-    print(&page(&detector, run.as_ref())?)?;
+    print(&page(&detector, budget, run.as_ref())?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,7 +43,7 @@ fn read_run(dir: &Path) -> Option<Value> {
     serde_json::from_slice(&text).ok()
 }
 
-fn page(detector: &Detector, run: Option<&Value>) -> Result<String, std::fmt::Error> {
+fn page(detector: &Detector, budget: f64, run: Option<&Value>) -> Result<String, std::fmt::Error> {
     let description = &detector.manifest().description;
     let mut text = String::new();
     let out = &mut text;
@@ -55,7 +58,7 @@ fn page(detector: &Detector, run: Option<&Value>) -> Result<String, std::fmt::Er
         description.schema.fields().len(),
         description.schema_sha256
     )?;
-    promise(out, detector)?;
+    promise(out, detector, budget)?;
     data(out, description)?;
     fields(out, description)?;
     model(out, detector)?;
@@ -78,15 +81,19 @@ fn moment(unix_s: u64) -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-fn promise(out: &mut String, detector: &Detector) -> std::fmt::Result {
+fn promise(out: &mut String, detector: &Detector, budget: f64) -> std::fmt::Result {
     let meaning = detector.manifest().description.p_value;
     writeln!(out, "\np-values     {}", meaning.sentence())?;
-    for budget in BUDGETS {
-        writeln!(
-            out,
-            "             {}",
-            budget_line(detector.calibration_rows(), budget)
-        )?;
+    for shown in BUDGETS {
+        let line = budget_line(detector.calibration_rows(), shown);
+        writeln!(out, "             {line}")?;
+    }
+    let by_segment = match detector.scorer().segmented() {
+        Some(_) => budget_by::table(detector),
+        None => budget_by::possible(detector, budget),
+    };
+    for line in by_segment.lines() {
+        writeln!(out, "             {line}")?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod bad_rows;
+mod budget_by;
 mod check;
 mod daemon;
 mod demo;
@@ -15,6 +16,7 @@ mod evaluate;
 mod exit;
 mod generate;
 mod generate_topic;
+mod group_column;
 mod init;
 mod inspect;
 mod output;

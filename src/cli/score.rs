@@ -5,6 +5,7 @@
 
 use super::args::ScoreArguments;
 use super::bad_rows::{BadRows, without};
+use super::budget_by;
 use super::exit::BadData;
 use super::output::{ParquetOutput, refuse_input};
 use super::progress::RowsDisplay;
@@ -35,10 +36,12 @@ struct Tally {
 /// Runs the verb.
 ///
 /// # Errors
-/// Bad bundle or data, or bad rows and `--strict` (65), an output that is an input (64), anything
-/// else (1).
+/// Bad bundle or data, or bad rows and `--strict` (65), an output that is an input or a budget by a
+/// field that has no segments (64), anything else (1).
 pub fn run(arguments: &ScoreArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
+    let by = arguments.budget_by.as_deref();
+    let detector = budget_by::held(detector, by, arguments.alert_budget)?;
     let budget = AlertBudget::new(arguments.alert_budget).map_err(|e| anyhow!(e))?;
     let source = ParquetSource::open(&arguments.data)?;
     refuse_input(&source, &arguments.out)?;

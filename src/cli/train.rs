@@ -1,11 +1,14 @@
 //! `maskwatch train`: Parquet in, a bundle out.
 
 use super::args::TrainArguments;
+use super::budget_by;
 use super::exit::Several;
 use super::progress::TrainingDisplay;
 use super::report::{budget_line, print, warn_if_unattainable};
 use super::train_config::load_config;
-use crate::artifact::{LearnError, Manifest, Recipe, Run, TrainConfig, check_target, learn};
+use crate::artifact::{
+    Detector, LearnError, Manifest, Recipe, Run, TrainConfig, check_target, learn,
+};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
@@ -32,7 +35,9 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
         out: &arguments.out,
     };
     let (manifest, run) = learn(&recipe, &mut TrainingDisplay::new())?;
-    print(&summary(&arguments.out, &manifest, &run))?;
+    let mut text = summary(&arguments.out, &manifest, &run);
+    text += &budget_by::possible(&Detector::load(&arguments.out)?, DEFAULT_ALERT_BUDGET);
+    print(&text)?;
     let calibration_rows = manifest.description.rows.calibration as usize;
     warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
     Ok(ExitCode::SUCCESS)

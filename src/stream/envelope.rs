@@ -25,7 +25,7 @@ pub struct Envelope<'a> {
     pub model_id: &'a str,
     /// Higher is more abnormal.
     pub anomaly_score: f32,
-    /// In (0, 1].
+    /// In (0, 1]; among the calibration rows of the record's segment where the budget is held by one.
     pub p_value: f64,
     /// Whether the p-value is within the budget.
     pub alert: bool,

@@ -25,6 +25,8 @@ mod promises;
 pub mod properties;
 pub mod refusal;
 pub mod scoring;
+#[cfg(test)]
+mod segments;
 pub mod session;
 pub mod shutdown;
 pub mod sink;

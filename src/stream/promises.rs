@@ -87,13 +87,15 @@ const SCHEMA: &str = r#"
     role = "key"
 "#;
 
-fn config(sections: &str) -> StreamConfig {
+pub(super) fn config(sections: &str) -> StreamConfig {
     #[derive(serde::Deserialize)]
     struct File {
         kafka: super::config::RawKafka,
         #[serde(default)]
         delivery: super::config::RawDelivery,
         batch: super::config::RawBatch,
+        #[serde(default)]
+        alerts: super::config::RawAlerts,
     }
     let text = format!(
         r#"
@@ -115,8 +117,9 @@ fn config(sections: &str) -> StreamConfig {
         kafka,
         delivery,
         batch,
+        alerts,
     } = toml::from_str(&text).unwrap();
-    let (input, alerts) = Default::default();
+    let input = Default::default();
     RawStream {
         kafka,
         input,
@@ -134,7 +137,7 @@ fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
     let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
     let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
     let options = WorkerOptions {
-        alerts: config.alerts,
+        alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
@@ -151,11 +154,22 @@ fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
 /// Runs the stream until everything is read or it ends by itself; gives back how it ended and its metrics.
 fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, String) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (mut link, client, scorer) = scoring::start(worker(config, &metrics)).unwrap();
+    let ended = stream_of(worker(config, &metrics), memory, config, &metrics);
+    (ended, metrics.encode().unwrap())
+}
+
+/// As [`stream`], with a worker of the caller's.
+pub(super) fn stream_of(
+    worker: Worker,
+    memory: &Memory,
+    config: &StreamConfig,
+    metrics: &Arc<Metrics>,
+) -> Result<(), StreamError> {
+    let (mut link, client, scorer) = scoring::start(worker).unwrap();
     let shutdown = Shutdown::new();
     let shared = Shared {
         config: config.clone(),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(metrics),
         readiness: Arc::new(Readiness::default()),
         shutdown: shutdown.clone(),
     };
@@ -174,7 +188,7 @@ fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, S
     let ended = stream.join().unwrap();
     drop(client);
     scorer.join().unwrap();
-    (ended, metrics.encode().unwrap())
+    ended
 }
 
 fn record(partition: usize, offset: usize, amount: f64) -> Option<Vec<u8>> {

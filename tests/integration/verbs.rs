@@ -2,8 +2,9 @@
 //!
 //! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
 //! both take tenths of a second. `rig` is that folder; `faults` is what must be refused, and how;
-//! `real_data` is public data, where there is any.
+//! `budget_by` is about segments and groups; `real_data` is public data, where there is any.
 
+mod budget_by;
 mod faults;
 mod real_data;
 mod rig;

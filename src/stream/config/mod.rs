@@ -157,10 +157,12 @@ pub struct DeliveryConfig {
 }
 
 /// Checked `[alerts]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AlertsConfig {
     /// Which p-values are alerts.
     pub budget: AlertBudget,
+    /// The field in whose segments the budget is held, not empty; the model's p-values then are those of the segment.
+    pub budget_by: Option<String>,
     /// Which records get reasons.
     pub reasons: ReasonsFor,
     /// Reasons a record at most, at least 1.
@@ -468,10 +470,15 @@ fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<Alerts
     let budget = AlertBudget::new(share).map_err(|why| {
         faults.push(ConfigFault::new("alerts.budget", why));
     });
+    if raw.budget_by.as_deref() == Some("") {
+        let why = "is empty, expected the name of a categorical or boolean feature";
+        faults.push(ConfigFault::new("alerts.budget_by", why));
+    }
     let reasons_max = raw.reasons_max.unwrap_or(DEFAULT_REASONS_MAX);
     within("alerts.reasons_max", reasons_max as u64, 1, 100, faults);
     Some(AlertsConfig {
         budget: budget.ok()?,
+        budget_by: raw.budget_by.clone(),
         reasons: raw.reasons,
         reasons_max,
         allow_unattainable_budget: raw.allow_unattainable_budget,

@@ -86,6 +86,8 @@ pub struct RawBatch {
 pub struct RawAlerts {
     /// Share of normal records that may be flagged.
     pub budget: Option<f64>,
+    /// The field in whose segments the budget is held.
+    pub budget_by: Option<String>,
     /// Which records get reasons.
     pub reasons: ReasonsFor,
     /// Reasons a record at most.

@@ -88,6 +88,7 @@ fn all_faults_are_reported_at_once_with_their_keys() {
         rows_max = 0
         [alerts]
         budget = nan
+        budget_by = ""
         reasons_max = 0
     "#;
     let faults = check(text).unwrap_err();
@@ -104,6 +105,7 @@ fn all_faults_are_reported_at_once_with_their_keys() {
         "delivery.drain_timeout_ms",
         "batch.rows_max: 0",
         "alerts.budget: alert budget NaN",
+        "alerts.budget_by: is empty",
         "alerts.reasons_max",
     ] {
         assert!(
@@ -111,7 +113,7 @@ fn all_faults_are_reported_at_once_with_their_keys() {
             "{part}: {faults:#?}"
         );
     }
-    assert_eq!(faults.len(), 13, "{faults:#?}");
+    assert_eq!(faults.len(), 14, "{faults:#?}");
 }
 
 #[test]

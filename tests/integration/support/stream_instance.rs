@@ -290,7 +290,7 @@ fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
     let schema = Schema::parse(SCHEMA, "schema.toml").expect("a schema");
     let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
     let options = WorkerOptions {
-        alerts: config.alerts,
+        alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
