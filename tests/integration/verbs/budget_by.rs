@@ -116,11 +116,10 @@ fn a_p_value_by_segment_is_that_of_the_rows_with_the_same_value() {
 }
 
 #[test]
-fn the_daemon_and_evaluate_hold_the_budget_as_score_does() {
+fn the_daemon_holds_the_budget_as_score_does() {
     let rig = Rig::trained();
     let payments = read(&rig.path("payments.parquet"));
-    let batch = scored(&rig, "payments.parquet", BY_CHANNEL);
-    let (p_value, channels) = (p_values(&batch), payments["channel"].as_string::<i32>());
+    let p_value = p_values(&scored(&rig, "payments.parquet", BY_CHANNEL));
 
     let config = "[kafka]\nbootstrap_servers = \"embedded\"\ninput_topics = [\"in\"]\n\
                   [http]\nlisten = \"127.0.0.1:0\"\n[alerts]\nbudget = 0.05\n\
@@ -171,7 +170,14 @@ fn the_daemon_and_evaluate_hold_the_budget_as_score_does() {
     }
     daemon.terminate();
     assert_eq!(daemon.wait(PATIENCE).code(), Some(0), "{}", daemon.log());
+}
 
+#[test]
+fn evaluate_holds_the_budget_as_score_does() {
+    let rig = Rig::trained();
+    let payments = read(&rig.path("payments.parquet"));
+    let batch = scored(&rig, "payments.parquet", BY_CHANNEL);
+    let (p_value, channels) = (p_values(&batch), payments["channel"].as_string::<i32>());
     let line = "evaluate --model bundle --data payments.parquet --label is_fraud --by channel";
     let report = rig.run(&format!("{line} {BY_CHANNEL} --json")).succeeded();
     let report: Value = serde_json::from_str(&report).unwrap();
@@ -294,23 +300,35 @@ fn what_is_shown_of_segments_is_bounded_and_redacted() {
     );
 }
 
-#[test]
-fn groups_are_made_by_any_column_with_few_values_and_by_no_other() {
-    let rig = Rig::trained();
-    let payments = read(&rig.path("payments.parquet"));
-    let evaluate = |data: &str, flags: &str| {
-        rig.run(&format!(
-            "evaluate --model bundle --data {data} --label is_fraud --json {flags}"
-        ))
-    };
-    let report = |data: &str, flags: &str| -> Value {
-        serde_json::from_str(&evaluate(data, flags).succeeded()).unwrap()
-    };
-    let without = report("payments.parquet", "");
-    assert_eq!(without.get("by"), None);
+/// `evaluate --json` on `data` with further flags.
+fn evaluation(rig: &Rig, data: &str, flags: &str) -> Value {
+    let line = format!("evaluate --model bundle --data {data} --label is_fraud --json {flags}");
+    serde_json::from_str(&rig.run(&line).succeeded()).unwrap()
+}
 
+/// The payments with columns that the schema does not know, as `more.parquet`: `shift`, integers with nulls, of which 0
+/// loses two rows, and `branch.kind`, a nested text.
+fn write_more(rig: &Rig) {
+    let payments = read(&rig.path("payments.parquet"));
+    let shifts: Int32Array = (0..PAYMENTS).map(|row| Some((row % 3) as i32)).collect();
+    let more = with_column(&payments, "shift", Arc::new(shifts));
+    let more = with_nulls(&more, "shift", &[0, 1, 2, 3]);
+    let texts = (0..PAYMENTS).map(|row| Some(["a", "b"][row % 2]));
+    let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
+    let kind = texts.data_type().clone();
+    let inner = Arc::new(arrow::datatypes::Field::new("kind", kind, true));
+    let nested = arrow::array::StructArray::from(vec![(inner, texts)]);
+    let more = with_column(&more, "branch", Arc::new(nested));
+    write(&rig.path("more.parquet"), &more);
+}
+
+#[test]
+fn beyond_fifty_groups_the_rest_is_one() {
+    let rig = Rig::trained();
+    let without = evaluation(&rig, "payments.parquet", "");
+    assert_eq!(without.get("by"), None);
     // An ignored field with more values than are shown.
-    let by = report("payments.parquet", "--by customer_id");
+    let by = evaluation(&rig, "payments.parquet", "--by customer_id");
     let by = &by["by"];
     let groups = by["groups"].as_array().unwrap();
     assert_eq!(groups.len(), 50);
@@ -324,25 +342,14 @@ fn groups_are_made_by_any_column_with_few_values_and_by_no_other() {
         rows + by["other"]["rows"].as_u64().unwrap(),
         PAYMENTS as u64
     );
+}
 
-    // Columns that the schema does not know: integers with nulls, of which 0 loses two rows, and a nested text.
-    let shifts: Int32Array = (0..PAYMENTS).map(|row| Some((row % 3) as i32)).collect();
-    let more = with_column(&payments, "shift", Arc::new(shifts));
-    let more = with_nulls(&more, "shift", &[0, 1, 2, 3]);
-    let texts: ArrayRef = Arc::new(
-        (0..PAYMENTS)
-            .map(|row| Some(["a", "b"][row % 2]))
-            .collect::<StringArray>(),
-    );
-    let inner = Arc::new(arrow::datatypes::Field::new(
-        "kind",
-        texts.data_type().clone(),
-        true,
-    ));
-    let nested = arrow::array::StructArray::from(vec![(inner, texts)]);
-    let more = with_column(&more, "branch", Arc::new(nested));
-    write(&rig.path("more.parquet"), &more);
-    let by = report("more.parquet", "--by shift");
+#[test]
+fn groups_are_made_by_any_column_with_few_values_and_by_no_other() {
+    let rig = Rig::trained();
+    write_more(&rig);
+    let report = |flags: &str| evaluation(&rig, "more.parquet", flags);
+    let by = report("--by shift");
     let values: Vec<&Value> = by["by"]["groups"]
         .as_array()
         .unwrap()
@@ -357,27 +364,27 @@ fn groups_are_made_by_any_column_with_few_values_and_by_no_other() {
     // Asking for groups changes nothing else.
     let mut rest = by.clone();
     rest.as_object_mut().unwrap().remove("by");
-    assert_eq!(rest, without);
-    let by = report("more.parquet", "--by branch.kind");
+    assert_eq!(rest, report(""));
+    let by = report("--by branch.kind");
     assert_eq!(by["by"]["groups"][1]["rows"], PAYMENTS / 2);
     // The label itself makes groups too, and a feature that is a flag.
-    let by = report("more.parquet", "--by is_fraud");
+    let by = report("--by is_fraud");
     assert_eq!(by["by"]["groups"][1]["value"], "true");
     assert_eq!(by["by"]["groups"][1]["uniformity"], Value::Null);
 
-    let refused = evaluate("more.parquet", "--by amount").failed(65);
+    let line = "evaluate --model bundle --data more.parquet --label is_fraud --by";
+    let refused = rig.run(&format!("{line} amount")).failed(65);
     assert!(
         refused.contains("amount") && refused.contains("Float64"),
         "{refused}"
     );
-    let refused = evaluate("more.parquet", "--by nowhere").failed(65);
+    let refused = rig.run(&format!("{line} nowhere")).failed(65);
     assert!(
         refused.contains("column 'nowhere' (--by) is missing"),
         "{refused}"
     );
 
-    let line = "evaluate --model bundle --data more.parquet --label is_fraud --by channel";
-    let text = rig.run(line).succeeded();
+    let text = rig.run(&format!("{line} channel")).succeeded();
     for part in [
         "by channel: 2 values",
         "at 0.001",
