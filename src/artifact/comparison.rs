@@ -25,7 +25,7 @@ impl Payments {
         let folder = tempfile::tempdir().unwrap();
         let mut generator = Generator::new(&GeneratorConfig::default()).unwrap();
         let data = folder.path().join("payments.parquet");
-        write_parquet(&mut generator, 1_500, &data, |_| {}).unwrap();
+        write_parquet(&mut generator, 600, &data, |_| {}).unwrap();
         let text = include_str!("../../schemas/payments.toml");
         let schema = Schema::parse(text, "schemas/payments.toml").unwrap();
         let batch = generator.next_batch(20).unwrap();
@@ -118,18 +118,11 @@ fn a_bundle_of_every_kind_scores_explains_and_embeds_each_record_by_itself() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_scores_whatever_is_learned() {
+fn what_is_drawn_at_the_bottleneck_depends_on_the_seed_alone() {
     let payments = Payments::new();
-    for objective in OBJECTIVES {
-        let config = Payments::config(objective, Architecture::Transformer);
-        let of = |name: &str| {
-            payments
-                .learn(&config, name)
-                .score(&payments.later)
-                .unwrap()
-        };
-        assert_eq!(of("first"), of("second"), "{objective:?}");
-    }
+    let config = Payments::config(ObjectiveKind::Variational, Architecture::Transformer);
+    let of = |name: &str| payments.learn(&config, name).score(&payments.later);
+    assert_eq!(of("first").unwrap(), of("second").unwrap());
 }
 
 #[test]

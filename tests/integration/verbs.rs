@@ -15,7 +15,7 @@ mod tune;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
-use rig::{PAYMENTS, Rig, read, with_column, with_nulls, without_columns, write};
+use rig::{PAYMENTS, Rig, SMALL, read, with_column, with_nulls, without_columns, write};
 use serde_json::Value;
 use std::fs;
 
@@ -49,6 +49,37 @@ fn init_train_and_inspect_agree() {
     for part in [&model_id, amount, "frauds included", views, "40 steps"] {
         assert!(page.contains(part), "{part}: {page}");
     }
+}
+
+#[test]
+fn a_transformer_that_hides_nothing_is_shown_and_used_as_any_other_model() {
+    let rig = Rig::new();
+    rig.init();
+    let model = "[model]\narchitecture = \"transformer\"\nbottleneck_width = 5\n";
+    let objective = "[training]\nobjective = \"variational\"\n";
+    let config = SMALL.replace("[model]\n", model);
+    let config = config.replace("[training]\n", objective);
+    fs::write(rig.path("train.toml"), &config).unwrap();
+    rig.train("schema.toml", "bundle", &[]);
+    let page = rig.run("inspect bundle").succeeded();
+    let objective = "objective    variational: nothing hidden, a bottleneck of 5 numbers";
+    for part in ["transformer, width 16, 1 blocks of 4 heads", objective] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(rig.score("payments.parquet").num_rows(), PAYMENTS);
+    rig.run("embed --model bundle --data payments.parquet --out e.parquet")
+        .succeeded();
+    let latents = read(&rig.path("e.parquet"))["latent"].clone();
+    assert_eq!(latents.as_fixed_size_list().value_length(), 5);
+    // Sixteen numbers cannot be shared among three heads.
+    fs::write(
+        rig.path("train.toml"),
+        config.replace("[model]\n", "[model]\nheads = 3\n"),
+    )
+    .unwrap();
+    let train = "train --data payments.parquet --schema schema.toml --config train.toml --out b";
+    let error = rig.run(train).failed(64);
+    assert!(error.contains("model.heads = 3: must divide"), "{error}");
 }
 
 #[test]

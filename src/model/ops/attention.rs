@@ -7,7 +7,7 @@
 //! among the threads of the calling Rayon pool. Nothing is summed across records: the result is the same at any thread
 //! count.
 
-use super::math::exp;
+use super::math::{exp, lane_sum};
 use super::product::{Matrix, product, put_columns};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -159,7 +159,7 @@ impl Attention {
             let rows = by_weights.chunks_exact_mut(places);
             for (by_weights, weights) in rows.zip(weights.chunks_exact(places)) {
                 let pairs = by_weights.iter().zip(weights);
-                let mean: f32 = pairs.map(|(d, a)| d * a).sum();
+                let mean = lane_sum(pairs.map(|(d, a)| d * a));
                 for (d, a) in by_weights.iter_mut().zip(weights) {
                     *d = a * (*d - mean) * self.scale();
                 }
@@ -234,6 +234,6 @@ fn softmax_of_keys(row: &mut [f32], scale: f32, keys: Option<&[bool]>) {
             *weight = if key { *weight } else { 0.0 };
         }
     }
-    let norm = 1.0 / row.iter().sum::<f32>();
+    let norm = 1.0 / lane_sum(row.iter().copied());
     row.iter_mut().for_each(|weight| *weight *= norm);
 }

@@ -3,6 +3,7 @@
 //! candle's fused layer norm returns no gradient for its input (huggingface/candle#3011), and the layers that follow
 //! have weights and biases of their own, so a gain here would add nothing.
 
+use super::math::lane_sum;
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -67,13 +68,4 @@ fn moments(row: &[f32]) -> (f32, f32) {
     let mean = lane_sum(row.iter().copied()) / n;
     let variance = lane_sum(row.iter().map(|x| (x - mean) * (x - mean))) / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
-}
-
-/// The sum over eight running sums: one fixed order that vectorises.
-fn lane_sum(values: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0f32; 8];
-    for (i, x) in values.enumerate() {
-        lanes[i % 8] += x;
-    }
-    lanes.iter().sum()
 }
