@@ -91,8 +91,12 @@ impl Detector {
         budget.is_attainable(self.calibration_rows())
     }
 
-    /// The features that an alert budget can be held by, in schema order.
+    /// The features that an alert budget can be held by, in schema order: none where a share of the calibration rows is
+    /// presumed abnormal, since that share is not the same in every segment.
     pub fn budget_fields(&self) -> Vec<&Field> {
+        if self.manifest.description.rows.presumed_abnormal > 0 {
+            return Vec::new();
+        }
         let segments = self.scorer.conformal().segments().iter();
         let at = segments.map(|by| by.field);
         at.filter_map(|at| self.schema().features().nth(at))
@@ -103,14 +107,16 @@ impl Detector {
     /// in batch, stream and HTTP alike.
     ///
     /// # Errors
-    /// [`BudgetByError`] if the bundle does not know the segments of its calibration rows by that field.
+    /// [`BudgetByError`] if the field is none of [`budget_fields`](Self::budget_fields).
     pub fn with_budget_by(self, field: &str, budget: AlertBudget) -> Result<Self, BudgetByError> {
         let possible = self.budget_fields().into_iter();
         let error = BudgetByError {
             field: field.to_owned(),
             possible: possible.map(|field| field.name.clone()).collect(),
         };
+        let known = self.budget_fields().iter().any(|known| known.name == field);
         let at = self.schema().features().position(|f| f.name == field);
+        let at = at.filter(|_| known);
         let Self {
             manifest,
             scorer,

@@ -117,12 +117,15 @@ fn data(out: &mut String, description: &Description) -> std::fmt::Result {
         rows.fit, rows.fit_kept, rows.reference, rows.calibration, rows.excluded
     )?;
     let calibration = &description.calibration;
-    writeln!(out, "split        {}", word(&calibration.split))?;
-    if calibration.contamination > 0.0 {
-        let (share, rows) = (
-            calibration.contamination,
-            description.rows.presumed_abnormal,
-        );
+    if description.tuning.is_none() {
+        // A tuned bundle has calibration rows of its own, which no split chose.
+        writeln!(out, "split        {}", word(&calibration.split))?;
+    }
+    let (share, rows) = (
+        calibration.contamination,
+        description.rows.presumed_abnormal,
+    );
+    if rows > 0 {
         writeln!(
             out,
             "contamination  {share}: {rows} calibration rows are presumed abnormal and rank nothing"

@@ -7,7 +7,7 @@ use crate::model::Likelihood;
 use serde::{Deserialize, Serialize};
 
 /// How often a histogram counts for every other reading once. Likelihoods find broken dependence, squared errors find
-/// what is far out; on card data the former tell more (`docs/quality.md`).
+/// what is far out; on card data the former tell more (`equal_weights` in `benches/quality/configurations.toml`).
 pub const DEFAULT_HISTOGRAM_WEIGHT: f32 = 2.0;
 /// The exponent of the mean over strata: above 1 the strata in which a record is unusual count more than those in which
 /// it is not, for many an anomaly shows at one mask ratio only.

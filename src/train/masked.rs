@@ -33,6 +33,8 @@ pub struct MaskedObjective<'a> {
     order: Vec<usize>,
     next: usize,
     steps: usize,
+    /// Whether the rows were judged before the latest batch.
+    trimmed_now: bool,
     /// What rows are judged by when some are left out.
     judging: Views,
     config: &'a TrainingConfig,
@@ -79,6 +81,7 @@ impl<'a> MaskedObjective<'a> {
             order: (0..fit.rows()).collect(),
             next: fit.rows(),
             steps: 0,
+            trimmed_now: false,
             judging: trimming::judging_views(config.objective, fit.fields(), seed),
             config,
             batches: stream(seed, Purpose::Batches),
@@ -121,6 +124,13 @@ impl<'a> MaskedObjective<'a> {
                         let sums = sums.iter_mut().zip(surprises);
                         sums.for_each(|(sum, surprise)| sum[at] += surprise);
                     }
+                }
+            }
+            // As in scoring: a total is divided by the fields that are present, so that nulls that are not expected raise it.
+            for column in &mut sums {
+                for (sum, &row) in column.iter_mut().zip(&rows) {
+                    let present = self.fit.present(row).iter().filter(|&&p| p).count();
+                    *sum /= present.max(1) as f64;
                 }
             }
             by_stratum.push(sums);
@@ -249,7 +259,9 @@ impl Objective for MaskedObjective<'_> {
     }
 
     fn next_batch_loss(&mut self) -> candle_core::Result<Tensor> {
-        if self.config.trim > 0.0 && trimming::is_due(self.steps, self.config.steps) {
+        self.trimmed_now =
+            trimming::is_due(self.steps, self.config.steps) && self.config.trim > 0.0;
+        if self.trimmed_now {
             self.trim()?;
         }
         self.steps += 1;
@@ -266,6 +278,10 @@ impl Objective for MaskedObjective<'_> {
         Ok(self.loss(&pass, targets, hidden)?.0)
     }
 
+    fn begins_anew(&self) -> bool {
+        self.trimmed_now
+    }
+
     fn held_out_loss(&mut self) -> candle_core::Result<f64> {
         let fields = self.held_out.fields();
         let (mut sum, mut count) = (0.0, 0);
@@ -279,7 +295,7 @@ impl Objective for MaskedObjective<'_> {
             sum += f64::from(loss.to_scalar::<f32>()?) * counted as f64;
             count += counted;
         }
-        Ok(sum / f64::from(count.max(1) as u32))
+        Ok(sum / count.max(1) as f64)
     }
 }
 

@@ -23,6 +23,11 @@ pub trait Objective {
     /// If candle cannot compute it.
     fn next_batch_loss(&mut self) -> candle_core::Result<Tensor>;
 
+    /// Whether the latest batch is the first of other rows than before, so that earlier weights are no candidates.
+    fn begins_anew(&self) -> bool {
+        false
+    }
+
     /// The loss on rows that are never trained on, always under the same masks.
     ///
     /// # Errors
@@ -92,6 +97,9 @@ pub fn fit(
         );
         step += 1;
         let (loss, mut gradient) = loss_and_gradient(objective, config, step)?;
+        if objective.begins_anew() {
+            stopping = EarlyStopping::new(config.patience);
+        }
         clip_gradient(&mut gradient, config.gradient_norm_max);
         optimizer.step(&mut flat, &gradient, rate);
         average.observe(&flat);

@@ -60,8 +60,14 @@ pub fn kept(surprises: &[Vec<Vec<f64>>], trim: f32) -> Vec<usize> {
     for readings in surprises {
         let mut mean = vec![0f64; rows];
         for column in readings {
-            for (rank, row) in ascending(column).into_iter().enumerate() {
-                mean[row] -= ((rows - rank) as f64 / rows as f64).ln() / readings.len() as f64;
+            let order = ascending(column);
+            let mut first = 0;
+            for (rank, &row) in order.iter().enumerate() {
+                // All rows of a tie have the rank of its first: none is unusual by its place in the file.
+                if column[row] > column[order[first]] {
+                    first = rank;
+                }
+                mean[row] -= ((rows - first) as f64 / rows as f64).ln() / readings.len() as f64;
             }
         }
         unusual
@@ -94,6 +100,13 @@ mod tests {
         let first = vec![vec![1.0, 9.0, 2.0, 3.0], vec![4.0, 1.0, 2.0, 3.0]];
         let second = vec![vec![1.0, 2.0, 3.0, 9.0], vec![1.0, 2.0, 3.0, 9.0]];
         assert_eq!(kept(&[first, second], 0.25), [0, 1, 2]);
+    }
+
+    #[test]
+    fn rows_of_a_tie_are_as_unusual_as_each_other() {
+        let constant = vec![vec![1.0; 4]];
+        let telling = vec![vec![9.0, 1.0, 2.0, 3.0]];
+        assert_eq!(kept(&[constant, telling], 0.25), [1, 2, 3]);
     }
 
     #[test]
