@@ -11,7 +11,8 @@ use crate::features::ParquetSource;
 use crate::score::{ScoreError, Scorer};
 use crate::train::TrainObserver;
 use crate::tune::{
-    CalibrationRows, Examples, LabelledRows, Learned, TuneError, TuneSources, label_schema, learn,
+    CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, Examples, LabelledRows, Learned, TuneError,
+    TuneSources, label_schema, learn,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -81,6 +82,7 @@ pub fn tune(
         schema: &schema,
         labelled: recipe.labelled,
         calibration: recipe.calibration,
+        labelled_values_max: DEFAULT_LABELLED_VALUES_MAX,
         seed: recipe.seed,
     };
     sources.check()?;

@@ -162,7 +162,9 @@ fn dataset_code(error: &DatasetError) -> u8 {
 
 fn tune_code(error: &TuneFailure) -> Option<u8> {
     match error {
-        TuneFailure::Tune(TuneError::NoLabel | TuneError::Schema(_)) => Some(BAD_CONFIGURATION),
+        TuneFailure::Tune(
+            TuneError::NoLabel | TuneError::Schema(_) | TuneError::TooManyComponents { .. },
+        ) => Some(BAD_CONFIGURATION),
         TuneFailure::Tune(TuneError::Dataset(error)) => Some(dataset_code(error)),
         TuneFailure::Tune(TuneError::Encode(_) | TuneError::Arrow(_)) => Some(INTERNAL),
         TuneFailure::Tune(

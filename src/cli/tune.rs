@@ -11,7 +11,7 @@ use crate::artifact::{
 };
 use crate::features::ParquetSource;
 use crate::schema::Kind;
-use crate::score::{Component, DEFAULT_ALERT_BUDGET, Term};
+use crate::score::{AlertBudget, Component, DEFAULT_ALERT_BUDGET, Term};
 use crate::tune::{ValidationSplit, label_schema};
 use std::path::Path;
 use std::process::ExitCode;
@@ -93,9 +93,12 @@ fn summary(out: &Path, manifest: &Manifest, run: &TuneRun) -> String {
     }
     text.push_str(&format!("p-values: {}\n", description.p_value.sentence()));
     let calibration_rows = description.rows.calibration as usize;
-    let line = budget_line(calibration_rows, DEFAULT_ALERT_BUDGET);
-    text.push_str(&line);
-    text.push('\n');
+    // The other case is a warning.
+    let attains = |budget: AlertBudget| budget.is_attainable(calibration_rows);
+    if AlertBudget::new(DEFAULT_ALERT_BUDGET).is_ok_and(attains) {
+        text.push_str(&budget_line(calibration_rows, DEFAULT_ALERT_BUDGET));
+        text.push('\n');
+    }
     text
 }
 

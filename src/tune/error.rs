@@ -47,6 +47,16 @@ pub enum TuneError {
         /// Rows whose label is null.
         unlabelled: u64,
     },
+    /// A model of so many fields that the matrix of its components would not fit.
+    #[error(
+        "the model's score has {found} components, tuning takes {limit} at most: a schema of fewer fields has fewer"
+    )]
+    TooManyComponents {
+        /// Components.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Rows that are used twice: p-values would promise too much.
     #[error(
         "{file}: row {row} is the labelled row {labelled_row} of {labelled_file}, and {shared} calibration rows are \

@@ -16,6 +16,7 @@ mod selection;
 
 pub use error::TuneError;
 pub use rows::{
-    CalibrationRows, FRAUDS_MIN, LabelCounts, LabelledRows, NORMALS_MIN, TuneSources, label_schema,
+    COMPONENTS_MAX, CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, FRAUDS_MIN, LabelCounts,
+    LabelledRows, NORMALS_MIN, TuneSources, label_schema,
 };
 pub use selection::{Examples, Learned, STRENGTHS, Validation, ValidationSplit, learn};

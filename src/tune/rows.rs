@@ -21,8 +21,10 @@ pub const FRAUDS_MIN: u64 = 10;
 pub const NORMALS_MIN: u64 = 50;
 /// Labelled rows kept at most. Some hundred weights gain nothing from more.
 const LABELLED_ROWS_MAX: u64 = 100_000;
-/// Numbers kept of labelled rows at most, rows by components: 64 MiB, and matrices of weights in seconds.
-const LABELLED_VALUES_MAX: u64 = 1 << 24;
+/// Numbers kept of labelled rows at most, rows by components: 64 MiB, from which a matrix of weights is made in seconds.
+pub const DEFAULT_LABELLED_VALUES_MAX: u64 = 1 << 24;
+/// Components of a score at most, those of about a thousand numbers: a matrix of weights then takes 32 MiB.
+pub const COMPONENTS_MAX: usize = 2_048;
 
 /// Both sources under one schema with the label in it.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,8 @@ pub struct TuneSources<'a> {
     pub labelled: &'a ParquetSource,
     /// Calibration files; they may have labels too.
     pub calibration: &'a ParquetSource,
+    /// Numbers kept of labelled rows at most: rows by components.
+    pub labelled_values_max: u64,
     /// The seed: which rows are kept where there are too many.
     pub seed: u64,
 }
@@ -132,12 +136,18 @@ impl TuneSources<'_> {
     /// Reads the labelled rows, of which each will have `components` numbers.
     ///
     /// # Errors
-    /// [`TuneError`]: a bad row, or too few rows of a class.
+    /// [`TuneError`]: a bad row, too few rows of a class, or too many components.
     pub fn read_labelled(
         &self,
         encoder: &Encoder,
         components: usize,
     ) -> Result<LabelledRows, TuneError> {
+        if components > COMPONENTS_MAX {
+            return Err(TuneError::TooManyComponents {
+                found: components,
+                limit: COMPONENTS_MAX,
+            });
+        }
         let mut fingerprinter = Fingerprinter::default();
         let mut counts = LabelCounts::default();
         for batch in sound_batches(self.labelled, self.schema) {
@@ -150,10 +160,9 @@ impl TuneSources<'_> {
             });
         }
         self.check_classes(counts)?;
-        let values_max = LABELLED_VALUES_MAX / components.max(1) as u64;
-        let rows_max = LABELLED_ROWS_MAX
-            .min(values_max)
-            .max(FRAUDS_MIN + NORMALS_MIN);
+        let values_max = self.labelled_values_max / components.max(1) as u64;
+        let rows_max = LABELLED_ROWS_MAX.min(values_max);
+        let rows_max = rows_max.max(FRAUDS_MIN + NORMALS_MIN);
         let frauds = counts.frauds.min(rows_max / 2);
         let mut keep_fraud = SelectionSample::new(counts.frauds, frauds, self.seed);
         let mut keep_normal = SelectionSample::new(counts.normals, rows_max - frauds, self.seed);
@@ -345,5 +354,194 @@ fn names(source: &ParquetSource) -> String {
     match files.len() {
         0 | 1 => first,
         count => format!("{first} and {} more", count - 1),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::features::EncoderFitter;
+    use arrow::array::{
+        ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray,
+    };
+    use parquet::arrow::ArrowWriter;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn schema() -> Schema {
+        let text = "[[field]]\nname = \"x\"\nkind = \"numeric\"\n\
+                    [[field]]\nname = \"fraud\"\nkind = \"boolean\"\nrole = \"label\"\n\
+                    [[field]]\nname = \"id\"\nkind = \"categorical\"\nrole = \"key\"\n\
+                    [[field]]\nname = \"at\"\nkind = \"timestamp\"\nrole = \"time\"\n";
+        Schema::parse(text, "test").unwrap()
+    }
+
+    /// Rows with a label, a value, a key and a time each.
+    fn batch(rows: &[(Option<bool>, f64, &str, i64)]) -> RecordBatch {
+        let x: ArrayRef = Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.1)));
+        let fraud: ArrayRef = Arc::new(BooleanArray::from_iter(rows.iter().map(|r| r.0)));
+        let id: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.2)));
+        let at = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|r| r.3));
+        let at: ArrayRef = Arc::new(at.with_timezone("UTC"));
+        RecordBatch::try_from_iter([("x", x), ("fraud", fraud), ("id", id), ("at", at)]).unwrap()
+    }
+
+    /// A thousand rows of which every tenth is a fraud; each has its value, key and time to itself, but row 1 no label.
+    fn thousand() -> RecordBatch {
+        let keys: Vec<String> = (0..1_000).map(|i| format!("k{i}")).collect();
+        let row = |i: usize| {
+            let label = (i != 1).then_some(i.is_multiple_of(10));
+            (label, i as f64, keys[i].as_str(), i as i64)
+        };
+        batch(&(0..1_000).map(row).collect::<Vec<_>>())
+    }
+
+    fn source(folder: &Path, name: &str, batch: &RecordBatch) -> ParquetSource {
+        let path = folder.join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
+        ParquetSource::open(&[path.display().to_string()]).unwrap()
+    }
+
+    fn encoder() -> Encoder {
+        let schema = schema();
+        let mut fitter = EncoderFitter::new(schema.features(), 8).unwrap();
+        fitter.observe(&thousand()).unwrap();
+        fitter.finish().unwrap()
+    }
+
+    /// Reads `labelled` with at most `values_max` numbers of one component, then `calibration`.
+    fn read(
+        labelled: &RecordBatch,
+        calibration: &RecordBatch,
+        values_max: u64,
+    ) -> Result<(LabelledRows, CalibrationRows), TuneError> {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = schema();
+        let sources = TuneSources {
+            schema: &schema,
+            labelled: &source(folder.path(), "labelled.parquet", labelled),
+            calibration: &source(folder.path(), "calibration.parquet", calibration),
+            labelled_values_max: values_max,
+            seed: 3,
+        };
+        sources.check()?;
+        let encoder = encoder();
+        let labelled = sources.read_labelled(&encoder, 1)?;
+        let trained = DataFingerprint {
+            rows: 0,
+            sha256: String::new(),
+        };
+        let calibration = sources.read_calibration(&encoder, &labelled, &trained)?;
+        Ok((labelled, calibration))
+    }
+
+    #[test]
+    fn all_frauds_are_kept_as_far_as_half_of_the_memory_goes() {
+        let other = batch(&[(None, -1.0, "other", -1)]);
+        let kept = |values_max| read(&thousand(), &other, values_max).unwrap().0;
+        let frauds = |rows: &LabelledRows| rows.labels.iter().filter(|&&y| y).count();
+        for (values_max, rows, expected) in [(10_000, 999, 100), (300, 300, 100), (100, 100, 50)] {
+            let labelled = kept(values_max);
+            assert_eq!(
+                labelled.counts,
+                LabelCounts {
+                    frauds: 100,
+                    normals: 899,
+                    unlabelled: 1
+                }
+            );
+            assert_eq!(
+                (labelled.records.rows(), frauds(&labelled)),
+                (rows, expected)
+            );
+            assert_eq!((labelled.labels.len(), labelled.times.len()), (rows, rows));
+            assert_eq!(labelled.fingerprint.rows, 1_000);
+            // Labels and times stay with their rows.
+            for (label, time) in labelled.labels.iter().zip(&labelled.times) {
+                assert_eq!(*label, time.unwrap() % 10 == 0);
+            }
+        }
+        assert_eq!(kept(300).times, kept(300).times);
+    }
+
+    fn refusal(labelled: &RecordBatch, calibration: &RecordBatch) -> Option<String> {
+        match read(labelled, calibration, 10_000) {
+            Ok(_) => None,
+            Err(error @ TuneError::Shared { .. }) => Some(error.to_string()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_row_is_known_again_by_its_key_where_keys_tell_rows_apart() {
+        // The same key with another value and time is the same record; the same value and time under another key is not.
+        let message = refusal(
+            &thousand(),
+            &batch(&[(None, 0.5, "n", 0), (None, 0.5, "k7", 9)]),
+        );
+        let message = message.unwrap();
+        let place = "calibration.parquet: row 1 is the labelled row 7 of";
+        assert!(
+            message.contains(place) && message.contains("told by the key"),
+            "{message}"
+        );
+        assert_eq!(refusal(&thousand(), &batch(&[(None, 7.0, "n", 7)])), None);
+        // A row that is left out, here without a label there, is no labelled row; a known fraud is left out of calibration.
+        assert_eq!(refusal(&thousand(), &batch(&[(None, 1.0, "k1", 1)])), None);
+        let known = batch(&[(Some(true), 7.0, "k7", 7), (Some(false), 0.5, "n", 0)]);
+        assert_eq!(refusal(&thousand(), &known), None);
+    }
+
+    #[test]
+    fn a_row_is_known_again_by_all_its_values_where_keys_repeat() {
+        let row = |i: usize| (Some(i.is_multiple_of(10)), (i / 2) as f64, "card", i as i64);
+        let labelled = batch(&(0..200).map(row).collect::<Vec<_>>());
+        assert_eq!(
+            refusal(&labelled, &batch(&[(None, 3.0, "card", 900)])),
+            None
+        );
+        let message = refusal(&labelled, &batch(&[(None, 3.0, "card", 7)])).unwrap();
+        assert!(message.contains("told by all features"), "{message}");
+    }
+
+    #[test]
+    fn known_frauds_are_left_out_of_calibration_and_something_must_be_left() {
+        let rows = [
+            (Some(true), 0.5, "a", 0),
+            (Some(false), 1.5, "b", 0),
+            (None, 2.5, "c", 0),
+        ];
+        let calibration = read(&thousand(), &batch(&rows), 10_000).unwrap().1;
+        assert_eq!((calibration.records.rows(), calibration.excluded), (2, 1));
+        assert!(calibration.has_labels);
+        let error = read(&thousand(), &batch(&rows[..1]), 10_000)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("1 of 1 rows are labelled 1"), "{error}");
+    }
+
+    #[test]
+    fn a_model_with_too_many_components_is_refused_before_a_row_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = schema();
+        let source = source(folder.path(), "rows.parquet", &thousand());
+        let sources = TuneSources {
+            schema: &schema,
+            labelled: &source,
+            calibration: &source,
+            labelled_values_max: DEFAULT_LABELLED_VALUES_MAX,
+            seed: 0,
+        };
+        let error = sources.read_labelled(&encoder(), 2_049).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("2049 components, tuning takes 2048"),
+            "{error}"
+        );
     }
 }
