@@ -8,7 +8,7 @@
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
 #
-# The first two install what the machine lacks (tests/setup.sh says what, and what of it needs root).
+# All first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
 CARGO ?= cargo
 ARGS ?=
@@ -49,9 +49,11 @@ rules:
 	promtool test rules config/prometheus/tests.yml
 
 quality: need-data
+	tests/setup.sh build
 	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --write docs/quality.md $(ARGS)
 
 quality-quick: need-data
+	tests/setup.sh build
 	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --quick $(ARGS)
 
 need-data:

@@ -90,7 +90,7 @@ pub struct Description {
     pub training: TrainingConfig,
     /// How surprises become a score where nothing was tuned.
     pub score: ScoreConfig,
-    /// How the calibration part was chosen and what of it counts.
+    /// How the training's calibration part was chosen and what of it counted; a tuned bundle has other calibration rows.
     pub calibration: CalibrationConfig,
     /// The seed of everything.
     pub seed: u64,

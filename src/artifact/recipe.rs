@@ -184,6 +184,9 @@ pub fn learn(
         let detail = "no calibration rows: no row of the training data has a time".to_owned();
         return Err(ScoreError::Calibration(detail).into());
     }
+    if let Some(parent) = recipe.from {
+        check_parts(parent, recipe, &data)?;
+    }
     let encoder = &data.encoder;
     let training = &config.effective_training();
     let views = match training.objective.hides() {
@@ -252,6 +255,46 @@ pub fn check_start(parent: &Detector, config: &TrainConfig) -> Result<(), LearnE
     }
     let parent = parent.model_id().to_owned();
     Err(TransferError::Disagreement { parent, faults }.into())
+}
+
+/// Whether the child's calibration rows are rows that the parent was not fitted to, as far as fingerprints can tell: of
+/// the same data both must make the same parts.
+fn check_parts(
+    parent: &Detector,
+    recipe: &Recipe<'_>,
+    data: &Dataset,
+) -> Result<(), TransferError> {
+    let before = &parent.manifest().description;
+    if before.data != data.fingerprint {
+        return Ok(());
+    }
+    let mut faults = Vec::new();
+    let mut same = |what: &str, now: String, then: String| {
+        if now != then {
+            faults.push(format!(
+                "{what} = {now}: must be {then} on the data of the bundle, whose fit rows would calibrate else"
+            ));
+        }
+    };
+    let split = |split: Split| format!("{split:?}").to_lowercase();
+    same("--seed", recipe.seed.to_string(), before.seed.to_string());
+    same(
+        "calibration.split",
+        split(recipe.config.calibration.split),
+        split(before.calibration.split),
+    );
+    same(
+        "rows left out by label",
+        data.excluded_rows.to_string(),
+        before.rows.excluded.to_string(),
+    );
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(TransferError::Disagreement {
+            parent: parent.model_id().to_owned(),
+            faults,
+        }),
+    }
 }
 
 /// Gives the child the parent's weights; the sentence says what was carried over.

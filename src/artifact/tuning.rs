@@ -11,8 +11,8 @@ use crate::features::ParquetSource;
 use crate::score::{ScoreError, Scorer};
 use crate::train::TrainObserver;
 use crate::tune::{
-    CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, Examples, LabelledRows, Learned, TuneError,
-    TuneSources, label_schema, learn,
+    CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, Examples, LabelledRows, Learned, Trained,
+    TuneError, TuneSources, label_schema, learn,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,7 +91,10 @@ pub fn tune(
     observer.stage("reading the labelled rows");
     let labelled = sources.read_labelled(&encoder, components.len())?;
     observer.stage("reading the calibration rows");
-    let trained = &parent.description.data;
+    let trained = Trained {
+        schema: &parent.description.schema,
+        data: &parent.description.data,
+    };
     let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
 
     observer.stage("scoring the labelled rows");

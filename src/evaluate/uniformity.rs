@@ -19,12 +19,13 @@ pub struct Uniformity {
 
 impl Uniformity {
     /// The test of `p_values`, whose order is lost; `ranked[i]` of them were ranked among `sample_rows[i]` calibration
-    /// rows, no row of which is in two samples. `None` of no p-value.
+    /// rows. Only the first sample may share rows with others. `None` of no p-value.
     ///
     /// The share of p-values up to a varies around a by the sample of records, a (1 - a) / n, and by those of the
     /// calibration rows, a (1 - a) w_i^2 / m_i for the part w_i that ranks among m_i of them. So n is replaced by
     /// 1 / (1 / n + sum of w_i^2 / m_i) in the law of D+, exp(-2 n D^2) (Smirnov 1939; an upper bound by Massart 1990).
-    /// With one sample that is n m / (n + m), as in the test of two samples.
+    /// With one sample that is n m / (n + m), as in the test of two samples. The part of the first sample adds to the
+    /// deviation of the others as if it were wholly correlated with them, which bounds what shared rows can do.
     pub fn test(p_values: &mut [f64], ranked: &[usize], sample_rows: &[usize]) -> Option<Self> {
         let negatives = p_values.len();
         if negatives == 0 {
@@ -35,13 +36,10 @@ impl Uniformity {
         let excess = p_values.iter().zip(1u32..);
         let excess = excess.map(|(&p, count)| f64::from(count) / n - p);
         let distance = excess.fold(0.0, f64::max);
-        let samples = ranked
-            .iter()
-            .zip(sample_rows)
-            .filter(|(rows, _)| **rows > 0);
-        let calibration: f64 = samples
-            .map(|(&rows, &of)| (rows as f64 / n).powi(2) / of.max(1) as f64)
-            .sum();
+        let samples = ranked.iter().zip(sample_rows);
+        let mut parts = samples.map(|(&rows, &of)| (rows as f64 / n).powi(2) / of.max(1) as f64);
+        let first = parts.next().unwrap_or(0.0);
+        let calibration = (first.sqrt() + parts.sum::<f64>().sqrt()).powi(2);
         let rows = 1.0 / (1.0 / n + calibration);
         Some(Self {
             negatives,
@@ -77,8 +75,11 @@ mod tests {
         // NumPy: n, m = 40, 1000; np.exp(-2 * n * m / (n + m) * 0.2584526026860111**2)
         assert!((found.p_value - 0.005867724936248724).abs() < 1e-12);
         // ne = 1 / (1/40 + (30/40)**2 / 1000 + (10/40)**2 / 50); np.exp(-2 * ne * 0.2584526026860111**2)
-        let found = Uniformity::test(&mut squares(), &[30, 0, 10], &[1_000, 7, 50]).unwrap();
+        let found = Uniformity::test(&mut squares(), &[0, 30, 10], &[7, 1_000, 50]).unwrap();
         assert!((found.p_value - 0.006856332582910427).abs() < 1e-12);
+        // ne = 1 / (1/40 + ((10/40) / 50**.5 + (30/40) / 1000**.5)**2); np.exp(-2 * ne * 0.2584526026860111**2)
+        let shared = Uniformity::test(&mut squares(), &[10, 30], &[50, 1_000]).unwrap();
+        assert!((shared.p_value - 0.009193298422693208).abs() < 1e-12);
         assert_eq!(Uniformity::test(&mut [], &[0], &[9]), None);
     }
 

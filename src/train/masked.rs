@@ -177,17 +177,18 @@ impl<'a> MaskedObjective<'a> {
 
     /// The fit row from which each field of each of `rows` is shown, `[B, F]`: mostly its own, else a random one.
     ///
+    /// Random rows are those that training goes on with: what it left out lends no values either.
+    ///
     /// Swap noise: the corruption of a denoising autoencoder (Vincent et al. 2008) that keeps every field's own
     /// distribution (as in VIME, Yoon et al. 2020, and SCARF, Bahri et al. 2022). Nulls are swapped like values.
     fn swapped_rows(&mut self, rows: &[usize]) -> Vec<usize> {
-        let (share, fields, fit_rows) =
-            (self.config.swap_noise, self.fit.fields(), self.fit.rows());
+        let (share, fields) = (self.config.swap_noise, self.fit.fields());
         let mut sources = Vec::with_capacity(rows.len() * fields);
         for &row in rows {
             for _ in 0..fields {
                 let swapped = share > 0.0 && self.swaps.random::<f32>() < share;
                 sources.push(match swapped {
-                    true => self.swaps.random_range(0..fit_rows),
+                    true => self.order[self.swaps.random_range(0..self.order.len())],
                     false => row,
                 });
             }
@@ -550,6 +551,39 @@ pub(super) mod tests {
                 assert_eq!(numbers[row][1], expected);
             }
         }
+    }
+
+    #[test]
+    fn rows_unlike_the_others_are_left_out_and_weights_from_before_are_no_candidates() {
+        let batch = batch(1000);
+        let encoder = encoder(&batch);
+        let mut records = encoder.encode(&batch).unwrap();
+        // Twenty rows that all say the same, which no other row does: y far from 2 x.
+        let planted = |row: &usize| row % 50 == 10;
+        for row in (0..1000).filter(planted) {
+            records.set_number(row, 0, -1.5);
+            records.set_number(row, 1, 6.0);
+        }
+        let held_out = records.select((0..1000).filter(|row| !planted(row)).take(200));
+        let config = TrainingConfig {
+            steps: 200,
+            evaluate_every_steps: 10,
+            patience: 1000,
+            trim: 0.03125,
+            swap_noise: 0.1,
+            ..TrainingConfig::default()
+        };
+        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 6).unwrap();
+        let objective = MaskedObjective::new(&model, &encoder, &records, &held_out, &config, 6);
+        let mut objective = objective.unwrap();
+        let report = fit(&mut objective, &config, &mut Unobserved).unwrap();
+        assert_eq!(objective.order.len(), 969);
+        let left = objective.order.iter().filter(|row| planted(row)).count();
+        assert!(left <= 2, "{left} of 20 planted rows are still trained on");
+        assert!(report.best_step >= 120, "{report:?}");
+        let sources = objective.swapped_rows(&(0..500).collect::<Vec<_>>());
+        let known = |row: &usize| *row < 500 || objective.order.contains(row);
+        assert!(sources.iter().all(known));
     }
 
     #[test]

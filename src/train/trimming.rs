@@ -2,8 +2,8 @@
 //!
 //! Networks learn what is frequent first (Arpit et al. 2017), so rows that are still hard to predict early in training
 //! are more often anomalies than rare normal records; leaving the hardest out and going on is iterative trimmed loss
-//! minimisation (Shen & Sanghavi 2019). Rows are compared by calibrated ranks: a row's loss under each set of views
-//! becomes -log of the share of rows with at least that loss, and the sum over the sets orders them.
+//! minimisation (Shen & Sanghavi 2019). In flow the rows' surprises under some views, out flows which rows stay.
+//! Invariant: what is compared are ranks, so that no reading and no mask ratio outweighs another by its unit.
 
 use crate::model::mask::MaskPlan;
 use crate::model::{ObjectiveKind, Views};

@@ -17,6 +17,6 @@ mod selection;
 pub use error::TuneError;
 pub use rows::{
     COMPONENTS_MAX, CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, FRAUDS_MIN, LabelCounts,
-    LabelledRows, NORMALS_MIN, TuneSources, label_schema,
+    LabelledRows, NORMALS_MIN, Trained, TuneSources, label_schema,
 };
 pub use selection::{Examples, Learned, STRENGTHS, Validation, ValidationSplit, learn};

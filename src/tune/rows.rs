@@ -41,6 +41,15 @@ pub struct TuneSources<'a> {
     pub seed: u64,
 }
 
+/// What the model was trained on: none of it may calibrate.
+#[derive(Debug, Clone, Copy)]
+pub struct Trained<'a> {
+    /// The bundle's schema, under which its fingerprint was taken.
+    pub schema: &'a Schema,
+    /// All rows.
+    pub data: &'a DataFingerprint,
+}
+
 /// How many rows have which label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LabelCounts {
@@ -215,7 +224,7 @@ impl TuneSources<'_> {
         &self,
         encoder: &Encoder,
         labelled: &LabelledRows,
-        trained: &DataFingerprint,
+        trained: Trained<'_>,
     ) -> Result<CalibrationRows, TuneError> {
         let told = labelled.identities.told();
         let mut fingerprinter = Fingerprinter::default();
@@ -240,8 +249,8 @@ impl TuneSources<'_> {
         }
         let fingerprint = fingerprinter.finish();
         let files = || names(self.calibration);
-        if fingerprint == *trained {
-            let DataFingerprint { rows, sha256 } = fingerprint;
+        if self.calibration_is(&fingerprint, trained)? {
+            let DataFingerprint { rows, sha256 } = trained.data.clone();
             let files = files();
             return Err(TuneError::Trained {
                 files,
@@ -265,6 +274,24 @@ impl TuneSources<'_> {
             has_labels: self.calibration_has_labels(),
             fingerprint,
         })
+    }
+
+    /// Whether the calibration files, whose fingerprint under the schema with the label is `found`, are what the model was
+    /// trained on. Fingerprints are of all columns that are read, so that under another schema one more pass is needed,
+    /// which as many rows as were trained on are worth.
+    fn calibration_is(
+        &self,
+        found: &DataFingerprint,
+        trained: Trained<'_>,
+    ) -> Result<bool, TuneError> {
+        if self.schema == trained.schema || found.rows != trained.data.rows {
+            return Ok(found == trained.data);
+        }
+        let mut fingerprinter = Fingerprinter::default();
+        for batch in sound_batches(self.calibration, trained.schema) {
+            fingerprinter.observe(&batch?.canonical);
+        }
+        Ok(fingerprinter.finish() == *trained.data)
     }
 
     fn encode_calibration(&self, encoder: &Encoder, rows: u64) -> Result<Records, TuneError> {
@@ -431,11 +458,15 @@ mod tests {
         sources.check()?;
         let encoder = encoder();
         let labelled = sources.read_labelled(&encoder, 1)?;
-        let trained = DataFingerprint {
+        let data = DataFingerprint {
             rows: 0,
             sha256: String::new(),
         };
-        let calibration = sources.read_calibration(&encoder, &labelled, &trained)?;
+        let trained = Trained {
+            schema: &schema,
+            data: &data,
+        };
+        let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
         Ok((labelled, calibration))
     }
 

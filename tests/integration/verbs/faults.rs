@@ -150,6 +150,16 @@ fn a_start_that_does_not_fit_is_refused_by_key_and_both_values() {
 }
 
 #[test]
+fn a_start_that_would_calibrate_on_rows_it_was_fitted_to_is_refused() {
+    let rig = Rig::trained();
+    let message = training_refused(&rig, "payments.parquet --from bundle --seed 5", 64);
+    assert!(
+        message.contains("--seed = 5: must be 0 on the data of the bundle"),
+        "{message}"
+    );
+}
+
+#[test]
 fn what_a_slip_could_destroy_is_not_replaced() {
     let rig = Rig::trained();
     let schema = fs::read(rig.path("schema.toml")).unwrap();

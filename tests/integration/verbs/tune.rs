@@ -313,5 +313,10 @@ fn a_label_that_the_schema_does_not_name_must_be_named() {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert!(!rig.path("tuned").exists());
+    // The training's own rows are known under whatever schema the label is read.
+    let trained = TUNE.replace("calibration.parquet", "payments.parquet");
+    let message = rig.run(&format!("{trained} --label is_fraud")).failed(65);
+    let refused = "payments.parquet: are the rows that the model was trained on";
+    assert!(message.contains(refused), "{message}");
     rig.run(&format!("{TUNE} --label is_fraud")).succeeded();
 }
