@@ -17,6 +17,8 @@ pub struct Configuration {
     pub about: String,
     /// At least one.
     pub seeds: Vec<u64>,
+    /// Whether it is run on every set; others are run on the ablation sets.
+    pub everywhere: bool,
     /// Without faults.
     pub train: TrainConfig,
 }
@@ -32,6 +34,8 @@ struct File {
 struct Raw {
     about: String,
     seeds: Vec<u64>,
+    #[serde(default)]
+    everywhere: bool,
     /// Read as `maskwatch train --config` reads a file: what is not said is as by default, and an unknown key is refused.
     #[serde(default)]
     train: TrainConfig,
@@ -59,6 +63,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {
         let Raw {
             about,
             seeds,
+            everywhere,
             train,
         } = raw;
         faults.extend(
@@ -74,6 +79,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {
             name,
             about,
             seeds,
+            everywhere,
             train,
         });
     }

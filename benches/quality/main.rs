@@ -71,7 +71,17 @@ fn benchmark(arguments: &Arguments) -> anyhow::Result<bool> {
     } else {
         &arguments.seeds
     };
-    let Plan { jobs, mut runs } = Plan::new(&chosen, &digests, &configurations, seeds, &cache)?;
+    let everything = arguments.sets.is_empty() && !arguments.quick;
+    let ablation_sets = everything.then_some(sets.ablation_sets.as_slice());
+    let plan = Plan::new(
+        &chosen,
+        &digests,
+        &configurations,
+        seeds,
+        ablation_sets,
+        &cache,
+    )?;
+    let Plan { jobs, mut runs } = plan;
     say(&format!(
         "{} runs to make, {} in the cache",
         jobs.len(),

@@ -173,42 +173,70 @@ impl Report<'_> {
         table.titled("### Alerts under a budget, and cost")
     }
 
-    /// Average precision of all configurations with one seed.
+    /// Average precision with one seed: of the configurations that are run everywhere, then of the others. Each table has
+    /// the sets that all its configurations were run on, and their mean.
     fn compared(&self) -> String {
-        let names: Vec<&str> = self
+        let is_default = |c: &&Configuration| c.name == DEFAULT;
+        let (everywhere, ablations): (Vec<_>, Vec<_>) = self
             .configurations
             .iter()
-            .map(|c| c.name.as_str())
+            .filter(|c| !is_default(c))
+            .partition(|c| c.everywhere);
+        let groups = [("Objectives", everywhere), ("Ablations", ablations)];
+        let tables = groups.map(|(title, group)| {
+            let configurations = self.configurations.iter().filter(is_default).chain(group);
+            self.compared_group(title, &configurations.collect::<Vec<_>>())
+        });
+        let tables: Vec<String> = tables
+            .into_iter()
+            .filter(|table| !table.is_empty())
             .collect();
-        if names.len() < 2 {
+        tables.join("\n")
+    }
+
+    fn compared_group(&self, title: &str, configurations: &[&Configuration]) -> String {
+        let of = |row: &Row, c: &Configuration| {
+            let method = Method::Configuration(&c.name);
+            let metric = Metric::AveragePrecision;
+            self.summary
+                .spread(row, method, metric, Some(COMPARED_SEED))
+        };
+        let single = self.summary.rows().into_iter();
+        let single: Vec<Row> = single.filter(|row| row.entries.len() == 1).collect();
+        let was_run = |c: &Configuration| single.iter().any(|row| of(row, c).is_some());
+        let run: Vec<&Configuration> = configurations
+            .iter()
+            .copied()
+            .filter(|c| was_run(c))
+            .collect();
+        if run.len() < 2 {
             return String::new();
         }
-        let mut head = vec!["set", "protocol"];
-        head.extend(&names);
-        let mut table = Table::new(&head);
-        for row in self.summary.rows() {
-            let of = |name: &&str| {
-                let method = Method::Configuration(name);
-                self.summary
-                    .spread(&row, method, Metric::AveragePrecision, Some(COMPARED_SEED))
-            };
-            let found: Vec<Option<Spread>> = names.iter().map(of).collect();
-            if found.iter().flatten().count() > 0 {
-                let mut cells = name_cells(&row);
-                cells.extend(found.into_iter().map(shown));
-                table.push(cells);
-            }
+        let complete = single
+            .into_iter()
+            .filter(|row| run.iter().all(|c| of(row, c).is_some()));
+        let mut rows: Vec<Row> = complete.collect();
+        if rows.len() > 1 {
+            rows.push(Row {
+                name: format!("mean of {}", rows.len()),
+                entries: rows.iter().flat_map(|row| row.entries.clone()).collect(),
+            });
         }
-        let about = self
-            .configurations
-            .iter()
-            .map(|c| format!("- `{}`: {}\n", c.name, c.about));
-        let title = format!("### Configurations: average precision with seed {COMPARED_SEED}");
-        let table = table.titled(&title);
-        if table.is_empty() {
-            return table;
+        // A set a column: configurations are many, and the sets that all of them were run on are few.
+        let mut head = vec!["configuration".to_owned()];
+        head.extend(rows.iter().map(|row| match &row.entries[..] {
+            [entry] => entry.to_string(),
+            _ => row.name.clone(),
+        }));
+        let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
+        for configuration in &run {
+            let mut cells = vec![format!("`{}`", configuration.name)];
+            cells.extend(rows.iter().map(|row| shown(of(row, configuration))));
+            table.push(cells);
         }
-        format!("{table}\n{}", about.collect::<String>())
+        let about = run.iter().map(|c| format!("- `{}`: {}\n", c.name, c.about));
+        let title = format!("### {title}: average precision with seed {COMPARED_SEED}");
+        format!("{}\n{}", table.titled(&title), about.collect::<String>())
     }
 }
 
@@ -345,7 +373,9 @@ mod tests {
             "| mean of 2 F | dte | 60.0 | - | - | - | - | - | - |",
             "| c | dte | AP | above k_nearest (70.0) | 70.0 | **missed** |",
             "| c | dte | 10 | 20 (25.00 % anomalies) | -, -, - | 35.00, 50.0, - | 2.0 | 1 | 1000 |",
-            "| a | dte | 80.0 | 10.0 |",
+            "| configuration | a/dte |",
+            "| `default` | 80.0 |",
+            "| `other` | 10.0 |",
             "- `default`: the defaults",
         ];
         for line in lines {

@@ -113,7 +113,8 @@ pub fn digests(sets: &[SetSpec], data: &Path) -> anyhow::Result<Vec<String>> {
 
 impl<'a> Plan<'a> {
     /// Every configuration on every protocol of every set, with each of its seeds or with `seeds`; and the baselines with
-    /// all these seeds.
+    /// the seeds that some configuration has there. A configuration that is not run everywhere is left out where
+    /// `ablation_sets` do not name the set, if there are any.
     ///
     /// # Errors
     /// If the cache cannot be read.
@@ -122,20 +123,28 @@ impl<'a> Plan<'a> {
         digests: &'a [String],
         configurations: &'a [Configuration],
         seeds: &[u64],
+        ablation_sets: Option<&[Entry]>,
         cache: &Cache,
     ) -> anyhow::Result<Self> {
         let seeds_of = |configuration: &Configuration| match seeds {
             [] => configuration.seeds.clone(),
             given => given.to_vec(),
         };
-        let all: BTreeSet<u64> = configurations.iter().flat_map(seeds_of).collect();
         let (mut jobs, mut runs) = (Vec::new(), Vec::new());
         for (set, data) in sets.iter().zip(digests) {
             for &protocol in &set.protocols {
-                for &seed in &all {
-                    let used = configurations
-                        .iter()
-                        .filter(|c| seeds_of(c).contains(&seed));
+                let entry = Entry {
+                    set: set.name.clone(),
+                    protocol,
+                };
+                let is_ablated = ablation_sets.is_none_or(|entries| entries.contains(&entry));
+                let here: Vec<&Configuration> = configurations
+                    .iter()
+                    .filter(|configuration| configuration.everywhere || is_ablated)
+                    .collect();
+                let all: BTreeSet<u64> = here.iter().flat_map(|c| seeds_of(c)).collect();
+                for seed in all {
+                    let used = here.iter().copied().filter(|c| seeds_of(c).contains(&seed));
                     for configuration in std::iter::once(None).chain(used.map(Some)) {
                         let job = Job {
                             set,
@@ -231,7 +240,7 @@ mod tests {
         let sets = &Sets::shipped().unwrap().set[..2];
         let digests = ["a".to_owned(), "b".to_owned()];
         let configurations = &shipped().unwrap()[..2];
-        let plan = || Plan::new(sets, &digests, configurations, &[], &cache).unwrap();
+        let plan = || Plan::new(sets, &digests, configurations, &[], None, &cache).unwrap();
         // Two sets, one protocol each: five seeds of the default, one of the other, five of the baselines.
         let first = plan();
         assert_eq!((first.jobs.len(), first.runs.len()), (22, 0));
@@ -242,8 +251,33 @@ mod tests {
             second.runs[0],
             first.jobs[3].done(outcome(1.0), "abc".to_owned())
         );
-        let one_seed = Plan::new(sets, &digests, configurations, &[7], &cache).unwrap();
+        let one_seed = Plan::new(sets, &digests, configurations, &[7], None, &cache).unwrap();
         assert_eq!(one_seed.jobs.len(), 6);
+    }
+
+    #[test]
+    fn what_is_not_run_everywhere_is_run_on_the_ablation_sets() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), "abc").unwrap();
+        let shipped_sets = Sets::shipped().unwrap();
+        let sets = &shipped_sets.set[..2];
+        let digests = ["a".to_owned(), "b".to_owned()];
+        let configurations = shipped().unwrap();
+        let ablation = shipped_sets.ablation_sets.as_slice();
+        let plan = Plan::new(
+            sets,
+            &digests,
+            &configurations,
+            &[0],
+            Some(ablation),
+            &cache,
+        );
+        let jobs = plan.unwrap().jobs;
+        let planned = |set: &SetSpec| jobs.iter().filter(|job| job.set.name == set.name).count();
+        let everywhere = configurations.iter().filter(|c| c.everywhere).count();
+        assert!(ablation.iter().any(|entry| entry.set == sets[0].name));
+        assert_eq!(planned(&sets[0]), 1 + configurations.len());
+        assert_eq!(planned(&sets[1]), 1 + everywhere);
     }
 
     #[test]
@@ -253,7 +287,7 @@ mod tests {
         let sets = &Sets::shipped().unwrap().set[..2];
         let digests = ["a".to_owned(), "b".to_owned()];
         let configurations = &shipped().unwrap()[..1];
-        let jobs = Plan::new(sets, &digests, configurations, &[0, 1], &cache)
+        let jobs = Plan::new(sets, &digests, configurations, &[0, 1], None, &cache)
             .unwrap()
             .jobs;
         let mut pace = Pace::default();

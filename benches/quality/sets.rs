@@ -15,6 +15,8 @@ pub const DEFAULT_LABEL: &str = "label";
 pub struct Sets {
     /// What the quick benchmark runs.
     pub quick: Vec<Entry>,
+    /// What configurations are run on that are not run everywhere.
+    pub ablation_sets: Vec<Entry>,
     /// The known sets.
     pub set: Vec<SetSpec>,
 }
@@ -155,6 +157,8 @@ impl Sets {
         faults.extend(twice.map(|set| format!("set {} is there twice", set.name)));
         let unknown = sets.quick.iter().filter(|entry| !sets.has(entry));
         faults.extend(unknown.map(|entry| format!("quick: there is no {entry}")));
+        let unknown = sets.ablation_sets.iter().filter(|entry| !sets.has(entry));
+        faults.extend(unknown.map(|entry| format!("ablation_sets: there is no {entry}")));
         if !faults.is_empty() {
             bail!(faults.join("; "));
         }
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_at_once() {
-        let text = "quick = ['b/dte']\n[[set]]\nname = 'a'\nprotocols = ['handbook']\nfeatures = ['label']\n\
+        let text = "quick = ['b/dte']\nablation_sets = ['c/dte']\n[[set]]\nname = 'a'\nprotocols = ['handbook']\nfeatures = ['label']\n\
                     drop = ['x']\n[[set]]\nname = 'a'\nprotocols = []\nrows_max = 0\n";
         let error = Sets::parse(text).unwrap_err().to_string();
         let named = [
@@ -258,11 +262,12 @@ mod tests {
             "set a is there twice",
             "rows_max = 0",
             "quick: there is no b/dte",
+            "ablation_sets: there is no c/dte",
         ];
         for named in named {
             assert!(error.contains(named), "{named}: {error}");
         }
         assert_eq!(error.split("; ").count(), named.len(), "{error}");
-        assert!(Sets::parse("quick = []\nset = []\ncolour = 1\n").is_err());
+        assert!(Sets::parse("quick = []\nablation_sets = []\nset = []\ncolour = 1\n").is_err());
     }
 }
