@@ -6,7 +6,7 @@
 //! ```text
 //! h      = blocks(read(inputs))                    [B * P, D]   the trunk: `mlp` or `transformer`
 //! latent = norm(h)                                 [B * P, D]
-//! logits = heads(latent)                           [B, O]       one matrix, cut by field
+//! logits = heads(latent)                           [B, O]       one matrix, cut by field (see `loss`)
 //! ```
 //!
 //! Where nothing is hidden the trunk is cut after the first half of its blocks, the middle one included:
@@ -23,13 +23,15 @@ use super::bottleneck::{Bottleneck, default_width};
 use super::config::{Architecture, ModelConfig, ObjectiveKind};
 use super::heads::Heads;
 use super::inputs::Inputs;
-use super::ops::{linear, normalize, placed_linear};
+use super::loss::OutputLayer;
+use super::ops::normalize;
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, Sequence, Trunk};
 use crate::features::{Encoder, FieldShape};
 use crate::rng::{Purpose, stream};
 use candle_core::{Result, Tensor};
 use rand::Rng;
+use std::sync::Arc;
 
 /// Gain of the output layer: starts near the uniform prediction.
 const OUTPUT_GAIN: f32 = 0.3;
@@ -39,7 +41,7 @@ const OUTPUT_GAIN: f32 = 0.3;
 pub struct MaskedAutoencoder {
     config: ModelConfig,
     shapes: Vec<FieldShape>,
-    heads: Heads,
+    heads: Arc<Heads>,
     parameters: Parameters,
     trunk: Trunk,
     bottleneck: Option<Bottleneck>,
@@ -101,7 +103,7 @@ impl MaskedAutoencoder {
         Ok(Self {
             config: config.clone(),
             shapes,
-            heads,
+            heads: Arc::new(heads),
             parameters,
             trunk,
             bottleneck,
@@ -182,22 +184,29 @@ impl MaskedAutoencoder {
         })
     }
 
-    /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`.
-    ///
-    /// # Errors
-    /// If the latent has another width.
-    pub fn logits(&self, latent: &Tensor) -> Result<Tensor> {
-        let LinearParameters { weight, bias } = &self.output;
-        match self.config.architecture {
-            Architecture::Mlp => linear(latent, weight, bias),
-            Architecture::Transformer => {
-                let fields = 0..self.heads.len();
-                let columns = fields
-                    .map(|field| self.heads.field(field).outputs())
-                    .collect();
-                placed_linear(latent, weight, bias, self.places(), columns)
-            }
+    /// The output layer with its heads.
+    pub fn output_layer(&self) -> OutputLayer<'_> {
+        OutputLayer {
+            heads: &self.heads,
+            weight: &self.output.weight,
+            bias: &self.output.bias,
+            places: self.places(),
         }
+    }
+
+    /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`: by the definition, for tests.
+    #[cfg(test)]
+    pub(crate) fn logits(&self, latent: &Tensor) -> Result<Tensor> {
+        let LinearParameters { weight, bias } = &self.output;
+        let all = latent.matmul(weight)?.broadcast_add(bias)?; // [B * P, O]
+        let all = all.reshape((all.dim(0)? / self.places(), self.places(), all.dim(1)?))?;
+        let of_field = |field: usize| {
+            let columns = self.heads.field(field).outputs();
+            let logits = all.narrow(2, columns.start, columns.len())?;
+            logits.narrow(1, self.place(field), 1)?.squeeze(1)
+        };
+        let fields = (0..self.heads.len()).map(of_field);
+        Tensor::cat(&fields.collect::<Result<Vec<_>>>()?, 1)?.contiguous()
     }
 
     /// The output layer's columns of one field as contiguous tensors: weight `[D, o]` and bias `[o]`, without gradient.

@@ -1,6 +1,6 @@
 //! The model's trainable tensors, by name, in name order everywhere.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Var};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::collections::BTreeMap;
@@ -102,13 +102,27 @@ impl Parameters {
         let mut start = 0;
         for var in self.0.values() {
             let end = start + var.elem_count();
-            var.set(&Tensor::from_slice(
-                &flat[start..end],
-                var.shape(),
-                &Device::Cpu,
-            )?)?;
+            var.inplace_op1(&Assign(&flat[start..end]))?;
             start = end;
         }
+        Ok(())
+    }
+}
+
+/// Writes values over a tensor where it lies: every step of training sets all parameters.
+struct Assign<'a>(&'a [f32]);
+
+impl InplaceOp1 for Assign<'_> {
+    fn name(&self) -> &'static str {
+        "assign"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(data), Some((start, end))) = (storage, layout.contiguous_offsets())
+        else {
+            candle_core::bail!("assign: a contiguous f32 tensor is needed");
+        };
+        data[start..end].copy_from_slice(self.0);
         Ok(())
     }
 }

@@ -10,18 +10,29 @@ use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use rayon::prelude::*;
 use std::time::Instant;
 
 /// What can be trained.
-pub trait Objective {
+pub trait Objective: Sync {
+    /// Some rows of a training batch with all that was drawn for them.
+    type Shard: Send + Sync;
+
     /// The trainable tensors.
     fn parameters(&self) -> &Parameters;
 
-    /// The loss of the next training batch, a scalar tensor with its graph.
+    /// The next training batch, cut into shards that can be computed at the same time. How it is cut must not depend on
+    /// the number of threads.
+    ///
+    /// # Errors
+    /// If candle cannot compute something that it depends on.
+    fn next_batch(&mut self) -> candle_core::Result<Vec<Self::Shard>>;
+
+    /// The share of a shard in the batch's mean loss, a scalar tensor with its graph; the shares add up to the loss.
     ///
     /// # Errors
     /// If candle cannot compute it.
-    fn next_batch_loss(&mut self) -> candle_core::Result<Tensor>;
+    fn shard_loss(&self, shard: Self::Shard) -> candle_core::Result<Tensor>;
 
     /// Whether the latest batch is the first of other rows than before, so that earlier weights are no candidates.
     fn begins_anew(&self) -> bool {
@@ -140,19 +151,42 @@ pub fn fit(
 }
 
 /// The loss of the next batch and its gradient in the parameters' order.
+///
+/// Each shard is a graph of its own on a thread of the Rayon pool: one thread works through all small products of a
+/// shard without waiting for another, which sharing every product among the threads would not spare. The shards are
+/// summed in their order, so that the result is the same at any thread count.
 fn loss_and_gradient(
     objective: &mut impl Objective,
     config: &TrainingConfig,
     step: usize,
 ) -> Result<(f32, Vec<f32>), TrainError> {
-    let loss = objective.next_batch_loss().map_err(tensor(step))?;
-    let gradients = loss.backward().map_err(tensor(step))?;
-    let loss = loss.to_scalar::<f32>().map_err(tensor(step))?;
+    let shards = objective.next_batch().map_err(tensor(step))?;
+    let objective = &*objective;
+    let parts: Vec<(f32, Vec<f32>)> = shards
+        .into_par_iter()
+        .map(|shard| shard_gradient(objective, shard))
+        .collect::<candle_core::Result<_>>()
+        .map_err(tensor(step))?;
+    let mut parts = parts.into_iter();
+    let (mut loss, mut gradient) = parts.next().unwrap_or_default();
+    for (share, part) in parts {
+        loss += share;
+        gradient.iter_mut().zip(&part).for_each(|(g, p)| *g += p);
+    }
     if !loss.is_finite() {
         return Err(diverged(step, loss, config));
     }
-    let gradient = flat_gradient(objective.parameters(), &gradients).map_err(tensor(step))?;
     Ok((loss, gradient))
+}
+
+fn shard_gradient<O: Objective>(
+    objective: &O,
+    shard: O::Shard,
+) -> candle_core::Result<(f32, Vec<f32>)> {
+    let loss = objective.shard_loss(shard)?;
+    let gradients = loss.backward()?;
+    let gradient = flat_gradient(objective.parameters(), &gradients)?;
+    Ok((loss.to_scalar::<f32>()?, gradient))
 }
 
 fn set(objective: &impl Objective, flat: &[f32], step: usize) -> Result<(), TrainError> {
