@@ -14,7 +14,7 @@ use super::ops::{cpu_slice, tensor_slice};
 use super::target::Target;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What some rows of a batch hide and what the truth is.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub fn masked_loss(
         heads: Arc::clone(output.heads),
         places: output.places,
         batch,
-        gradients: OnceLock::new(),
+        gradients: Mutex::default(),
     };
     latent.apply_op3(output.weight, output.bias, op)
 }
@@ -317,11 +317,18 @@ struct MaskedLoss {
     heads: Arc<Heads>,
     places: usize,
     batch: HiddenTargets,
-    /// Written by the forward pass, read by the backward pass.
-    gradients: OnceLock<Gradients>,
+    /// Left by the forward pass, taken by the backward pass: they are as large as the layer, and copying takes its time.
+    gradients: Mutex<Option<Gradients>>,
 }
 
 impl MaskedLoss {
+    /// What a forward pass has left; a thread that panicked with it in its hands left it whole.
+    fn left(&self) -> std::sync::MutexGuard<'_, Option<Gradients>> {
+        self.gradients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The sum of all losses and the gradients.
     fn run(&self, layer: Layer<'_>) -> (f64, Gradients) {
         let Sides { width, outputs, .. } = layer.sides;
@@ -374,8 +381,7 @@ impl CustomOp3 for MaskedLoss {
             bias: cpu_slice(bias, bias_layout)?,
             sides,
         });
-        // A second forward pass of the same op would compute the same gradients: nothing is lost if they were set.
-        let _ = self.gradients.set(gradients);
+        *self.left() = Some(gradients);
         let loss = loss / self.batch.counted.max(1) as f64;
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
@@ -388,18 +394,20 @@ impl CustomOp3 for MaskedLoss {
         _loss: &Tensor,
         by_loss: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Some(gradients) = self.gradients.get() else {
-            candle_core::bail!("masked_loss: backward before forward");
+        let Some(gradients) = self.left().take() else {
+            candle_core::bail!("masked_loss: a backward pass without a forward pass of its own");
         };
         let scale = by_loss.to_scalar::<f32>()?;
-        let scaled = |gradient: &[f32], of: &Tensor| {
-            let gradient: Vec<f32> = gradient.iter().map(|g| g * scale).collect();
+        let scaled = |mut gradient: Vec<f32>, of: &Tensor| {
+            if scale != 1.0 {
+                gradient.iter_mut().for_each(|g| *g *= scale);
+            }
             Tensor::from_vec(gradient, of.shape(), of.device()).map(Some)
         };
         Ok((
-            scaled(&gradients.by_latent, latent)?,
-            scaled(&gradients.by_weight, weight)?,
-            scaled(&gradients.by_bias, bias)?,
+            scaled(gradients.by_latent, latent)?,
+            scaled(gradients.by_weight, weight)?,
+            scaled(gradients.by_bias, bias)?,
         ))
     }
 }

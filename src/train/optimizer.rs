@@ -2,6 +2,7 @@
 //!
 //! candle's own AdamW hides its moments, cannot clip gradients, and walks tensor by tensor.
 
+use crate::model::ops::vectorised::{Loop, vectorised};
 use serde::{Deserialize, Serialize};
 
 /// Which optimiser.
@@ -66,12 +67,45 @@ impl Optimizer {
         }
         let correct1 = 1.0 / (1.0 - BETA1.powi(self.steps));
         let correct2 = 1.0 / (1.0 - BETA2.powi(self.steps));
-        let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((p, &g), (m, v)) in parameters.iter_mut().zip(gradient).zip(moments) {
-            let g = g + coupled * *p;
+        vectorised(AdamStep {
+            parameters,
+            gradient,
+            first: &mut self.first,
+            second: &mut self.second,
+            coupled,
+            shrink,
+            learning_rate,
+            correct1,
+            correct2,
+        });
+    }
+}
+
+struct AdamStep<'a> {
+    parameters: &'a mut [f32],
+    gradient: &'a [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    coupled: f32,
+    shrink: f32,
+    learning_rate: f32,
+    correct1: f32,
+    correct2: f32,
+}
+
+impl Loop for AdamStep<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let moments = self.first.iter_mut().zip(self.second);
+        let parameters = self.parameters.iter_mut().zip(self.gradient);
+        for ((p, &g), (m, v)) in parameters.zip(moments) {
+            let g = g + self.coupled * *p;
             *m = BETA1 * *m + (1.0 - BETA1) * g;
             *v = BETA2 * *v + (1.0 - BETA2) * g * g;
-            *p = *p * shrink - learning_rate * (*m * correct1) / ((*v * correct2).sqrt() + EPSILON);
+            let scale = (*v * self.correct2).sqrt() + EPSILON;
+            *p = *p * self.shrink - self.learning_rate * (*m * self.correct1) / scale;
         }
     }
 }

@@ -9,6 +9,7 @@ mod linear;
 pub mod math;
 mod normalize;
 pub mod product;
+pub mod vectorised;
 mod weighted_rows;
 
 pub use attention::attention;
