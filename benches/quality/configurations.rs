@@ -1,5 +1,6 @@
 //! The training configurations that are compared: `configurations.toml`, each laid over the defaults and checked.
 
+use crate::sets::Entry;
 use anyhow::{Context, bail};
 use maskwatch::artifact::TrainConfig;
 use serde::Deserialize;
@@ -19,6 +20,8 @@ pub struct Configuration {
     pub seeds: Vec<u64>,
     /// Whether it is run on every set; others are run on the ablation sets.
     pub everywhere: bool,
+    /// Sets that it is run on besides.
+    pub also: Vec<Entry>,
     /// Without faults.
     pub train: TrainConfig,
 }
@@ -36,6 +39,8 @@ struct Raw {
     seeds: Vec<u64>,
     #[serde(default)]
     everywhere: bool,
+    #[serde(default)]
+    also: Vec<Entry>,
     /// Read as `maskwatch train --config` reads a file: what is not said is as by default, and an unknown key is refused.
     #[serde(default)]
     train: TrainConfig,
@@ -64,6 +69,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {
             about,
             seeds,
             everywhere,
+            also,
             train,
         } = raw;
         faults.extend(
@@ -80,6 +86,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {
             about,
             seeds,
             everywhere,
+            also,
             train,
         });
     }
@@ -115,6 +122,15 @@ mod tests {
                 "{}",
                 one.name
             );
+        }
+    }
+
+    #[test]
+    fn configurations_are_run_on_known_sets() {
+        let sets = crate::sets::Sets::shipped().unwrap();
+        for configuration in shipped().unwrap() {
+            let unknown: Vec<_> = configuration.also.iter().filter(|e| !sets.has(e)).collect();
+            assert!(unknown.is_empty(), "{}: {unknown:?}", configuration.name);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::configurations::{Configuration, DEFAULT};
 use crate::plan::Run;
 use crate::references::{Figures, Published};
 use crate::results::{BUDGETS, Metric};
+use crate::sets::Entry;
 use crate::summary::{Method, Row, Spread, Summary, Verdict};
 use maskwatch::evaluate::Baselines;
 use std::collections::BTreeSet;
@@ -81,7 +82,7 @@ impl Report<'_> {
     }
 
     fn published_cells(&self, row: &Row, metric: Metric) -> [String; 3] {
-        let figures = |entry: &crate::sets::Entry| -> Option<&Figures> {
+        let figures = |entry: &Entry| -> Option<&Figures> {
             let of = |p: &&Published| p.set == entry.set && p.protocol == entry.protocol;
             let published = self.published.iter().find(of)?;
             Some(match metric {
@@ -173,8 +174,8 @@ impl Report<'_> {
         table.titled("### Alerts under a budget, and cost")
     }
 
-    /// Average precision with one seed: of the configurations that are run everywhere, then of the others. Each table has
-    /// the sets that all its configurations were run on, and their mean.
+    /// Average precision with one seed: of the configurations that are run everywhere, then of the others, with the mean
+    /// of the sets that all of a table were run on.
     fn compared(&self) -> String {
         let is_default = |c: &&Configuration| c.name == DEFAULT;
         let (everywhere, ablations): (Vec<_>, Vec<_>) = self
@@ -212,14 +213,15 @@ impl Report<'_> {
         if run.len() < 2 {
             return String::new();
         }
-        let complete = single
-            .into_iter()
-            .filter(|row| run.iter().all(|c| of(row, c).is_some()));
-        let mut rows: Vec<Row> = complete.collect();
-        if rows.len() > 1 {
+        let found = |row: &Row| run.iter().filter(|c| of(row, c).is_some()).count();
+        let compared = single.into_iter().filter(|row| found(row) > 1);
+        let mut rows: Vec<Row> = compared.collect();
+        let complete = rows.iter().filter(|row| found(row) == run.len());
+        let complete: Vec<Entry> = complete.flat_map(|row| row.entries.clone()).collect();
+        if complete.len() > 1 {
             rows.push(Row {
-                name: format!("mean of {}", rows.len()),
-                entries: rows.iter().flat_map(|row| row.entries.clone()).collect(),
+                name: format!("mean of {}", complete.len()),
+                entries: complete,
             });
         }
         // A set a column: configurations are many, and the sets that all of them were run on are few.

@@ -140,7 +140,7 @@ impl<'a> Plan<'a> {
                 let is_ablated = ablation_sets.is_none_or(|entries| entries.contains(&entry));
                 let here: Vec<&Configuration> = configurations
                     .iter()
-                    .filter(|configuration| configuration.everywhere || is_ablated)
+                    .filter(|c| c.everywhere || is_ablated || c.also.contains(&entry))
                     .collect();
                 let all: BTreeSet<u64> = here.iter().flat_map(|c| seeds_of(c)).collect();
                 for seed in all {
