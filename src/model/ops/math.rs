@@ -27,6 +27,23 @@ pub fn exp(x: f32) -> f32 {
     mantissa * f32::from_bits(exponent)
 }
 
+/// 2 sqrt(2 / pi): 0.5 (1 + tanh u) = 1 / (1 + e^-2u).
+pub const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+/// The weight of the cube in the tanh form of GELU.
+pub const GELU_CUBIC: f32 = 0.044_715;
+
+/// GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    x * gelu_gate(x)
+}
+
+/// The sigmoid by which GELU weighs its input.
+#[inline(always)]
+pub fn gelu_gate(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)))
+}
+
 /// ln(sum exp(x)) of a non-empty slice, without overflow.
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

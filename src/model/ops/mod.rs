@@ -10,6 +10,7 @@ pub mod math;
 mod normalize;
 mod placed_linear;
 pub mod product;
+pub mod simd;
 mod weighted_rows;
 
 pub use attention::attention;
