@@ -229,7 +229,10 @@ impl<'a> FieldView<'a> {
                 .filter(|(reading, _)| matches!(reading, Reading::Histogram(_)))
                 .map(|(_, range)| range)
                 .collect(),
-            FieldShape::Categorical { classes, .. } => vec![start..start + classes as usize],
+            FieldShape::Categorical { classes, .. } => {
+                let classes = start..start + classes as usize;
+                Vec::from([classes])
+            }
             FieldShape::Boolean => Vec::new(),
             FieldShape::Timestamp => {
                 let hours = start..start + HOURS;

@@ -1,9 +1,10 @@
 //! From encoded records to scores, p-values and reasons.
 //!
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
-//! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`) -> reference tables (`survival`, `calibration`) -> `rule` or, where labels
-//! tuned it, `combination` -> anomaly score -> p-value (`conformal`, or `segmented` where a budget is held by `segment`)
-//! -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never on its batch.
+//! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`) -> reference tables (`survival`,
+//! `calibration`) -> `rule` or, where labels tuned it, `combination` -> anomaly score -> p-value (`conformal`, or
+//! `segmented` where a budget is held by `segment`) -> `budget`. Invariant: a record's score depends on the record and the
+//! bundle alone, never on its batch.
 
 mod budget;
 mod calibration;

@@ -52,7 +52,7 @@ impl Scratch {
 #[derive(Debug)]
 pub(super) struct Pool {
     sizes: Sizes,
-    free: Mutex<Vec<Box<Scratch>>>,
+    free: Mutex<Vec<Scratch>>,
 }
 
 impl Pool {
@@ -66,7 +66,7 @@ impl Pool {
         // A scratch holds nothing that a panic could leave half done.
         let free = || self.free.lock().unwrap_or_else(|e| e.into_inner());
         let taken = free().pop();
-        let mut scratch = taken.unwrap_or_else(|| Box::new(Scratch::new(self.sizes)));
+        let mut scratch = taken.unwrap_or_else(|| Scratch::new(self.sizes));
         let result = f(&mut scratch);
         free().push(scratch);
         result
