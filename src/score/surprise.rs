@@ -119,7 +119,6 @@ pub struct SurpriseModel {
     encoder: Encoder,
     targets: TargetReader,
     model: MaskedAutoencoder,
-    views: Views,
     pass: Pass,
     covered: Arc<[bool]>,
     axes: Axes,
@@ -154,7 +153,6 @@ impl SurpriseModel {
             targets: TargetReader::new(&encoder),
             encoder,
             model,
-            views: views.clone(),
             pass,
             covered: covered.into(),
             axes: Axes {
@@ -165,19 +163,21 @@ impl SurpriseModel {
         })
     }
 
-    /// The same model scored through the tensor library: slower, and what the kernel is held against.
-    ///
-    /// # Errors
-    /// If candle cannot cut the output layer.
-    pub fn through_tensors(self) -> Result<Self> {
-        let pass = Pass::Tensors(Arc::new(TensorPass::new(&self.model, &self.views)?));
+    /// The same model scored through the tensor library: what the kernel is held against.
+    #[cfg(test)]
+    pub(super) fn through_tensors(self, views: &Views) -> Result<Self> {
+        let pass = Pass::Tensors(Arc::new(TensorPass::new(&self.model, views)?));
         Ok(Self { pass, ..self })
     }
 
     /// The same model scored by the kernel with the given instructions, if it has the architecture.
     #[cfg(test)]
-    pub(super) fn with_instructions(self, instructions: Instructions) -> Result<Self> {
-        let kernel = Kernel::new(&self.model, &self.views, instructions)?;
+    pub(super) fn with_instructions(
+        self,
+        views: &Views,
+        instructions: Instructions,
+    ) -> Result<Self> {
+        let kernel = Kernel::new(&self.model, views, instructions)?;
         let pass = kernel.map(|kernel| Pass::Kernel(Arc::new(kernel)));
         let pass = pass.unwrap_or_else(|| self.pass.clone());
         Ok(Self { pass, ..self })

@@ -62,10 +62,16 @@ impl Kernel {
         let input = input_layer(model, &live, lanes)?;
         let layers = layers(model, lanes)?;
         let records = (TILE_VARIANTS / live.len().max(1)).clamp(1, TILE_RECORDS_MAX);
-        let mut plans = Vec::with_capacity(fields);
-        for field in 0..fields {
-            plans.push(field_plan(model, field, views, &blind, records, lanes)?);
-        }
+        // Read once for all fields: it is the largest layer.
+        let weight = Values::of(model.parameters(), "output.weight")?;
+        let bias = Values::of(model.parameters(), "output.bias")?;
+        let plan = |field| {
+            let columns = model.heads().field(field).outputs();
+            let packed = (&weight.data[..], weight.columns);
+            let layer = PackedLinear::new(lanes, packed, &bias.data, columns);
+            field_plan(model, field, views, &blind, records, layer)
+        };
+        let plans: Vec<FieldPlan> = (0..fields).map(plan).collect();
         let logits = plans.iter().map(FieldPlan::logits_max).max().unwrap_or(0);
         let log_norms = plans.iter().map(FieldPlan::log_norms_max).max();
         let rows = records * live.len().max(1);
@@ -233,23 +239,21 @@ fn layers(model: &MaskedAutoencoder, lanes: usize) -> Result<Vec<Layer>> {
         Ok::<_, candle_core::Error>(PackedLinear::new(lanes, (data, width), &bias.data, columns))
     };
     let mut layers = Vec::new();
-    for block in 0..model.config().blocks {
+    let blocks = model.config().blocks;
+    for block in 0..=blocks {
         if let Some(width) = model.bottleneck_after(block) {
             layers.push(Layer::Bottleneck {
                 narrow: linear("bottleneck.narrow", Some(width))?,
                 widen: linear("bottleneck.widen", None)?,
             });
         }
-        layers.push(Layer::Block {
-            up: linear(&format!("block.{block:02}.up"), None)?,
-            down: linear(&format!("block.{block:02}.down"), None)?,
-        });
-    }
-    if let Some(width) = model.bottleneck_after(model.config().blocks) {
-        layers.push(Layer::Bottleneck {
-            narrow: linear("bottleneck.narrow", Some(width))?,
-            widen: linear("bottleneck.widen", None)?,
-        });
+        // A bottleneck may also stand behind the last block.
+        if block < blocks {
+            layers.push(Layer::Block {
+                up: linear(&format!("block.{block:02}.up"), None)?,
+                down: linear(&format!("block.{block:02}.down"), None)?,
+            });
+        }
     }
     Ok(layers)
 }
@@ -260,15 +264,8 @@ fn field_plan(
     views: &Views,
     blind: &dyn Fn(&[u32]) -> bool,
     records: usize,
-    lanes: usize,
-) -> Result<FieldPlan> {
-    let parameters = model.parameters();
-    let weight = Values::of(parameters, "output.weight")?;
-    let bias = Values::of(parameters, "output.bias")?;
-    let head = model.heads().field(field);
-    let columns = head.outputs();
-    let packed = (&weight.data[..], weight.columns);
-    let layer = PackedLinear::new(lanes, packed, &bias.data, columns);
+    layer: PackedLinear,
+) -> FieldPlan {
     let mut sources = Vec::new();
     let mut live_views = Vec::new();
     let mut live = 0;
@@ -294,14 +291,14 @@ fn field_plan(
         count => 1.0 / count as f32,
     };
     let numbers = (live_views.len() * layer.stride).max(1);
-    Ok(FieldPlan {
+    FieldPlan {
         rows: rows.collect(),
         live_views: live_views.len(),
         head_records: (LOGITS_MAX / numbers).clamp(1, records),
         layer,
         sources,
         means: counts.iter().map(mean).collect(),
-        softmaxes: head.softmaxes(),
+        softmaxes: model.heads().field(field).softmaxes(),
         blind: Blind::default(),
-    })
+    }
 }

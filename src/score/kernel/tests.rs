@@ -177,9 +177,9 @@ proptest! {
         };
         let model = model(&config, objective, &encoder);
         let fused = SurpriseModel::new(encoder, model, &views).unwrap();
-        let oracle = fused.clone().through_tensors().unwrap().surprises(&records).unwrap();
+        let oracle = fused.clone().through_tensors(&views).unwrap().surprises(&records).unwrap();
         for instructions in Instructions::available() {
-            let fused = fused.clone().with_instructions(instructions).unwrap();
+            let fused = fused.clone().with_instructions(&views, instructions).unwrap();
             let all = fused.surprises(&records).unwrap();
             assert_near(&all, &oracle);
             // Alone, and among others, a record has the same bits.
@@ -191,7 +191,7 @@ proptest! {
             prop_assert!((0..12).all(|row| same(&some, row, &all, 5 + row)));
         }
         // Explanations read the same logits.
-        let tensors = fused.clone().through_tensors().unwrap();
+        let tensors = fused.clone().through_tensors(&views).unwrap();
         let (a, b) = (fused.logits(&records, 9).unwrap(), tensors.logits(&records, 9).unwrap());
         for field in 0..kinds.len() {
             prop_assert_eq!(a.of(field).len(), b.of(field).len());
