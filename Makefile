@@ -8,16 +8,21 @@
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
 #
+# and one that measures what a user would write instead, on a bundle of numeric fields (benches/peers):
+#
+#   make bench-peers BUNDLE=folder [ARGS="--batches 1,32"]
+#
 # All first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
 CARGO ?= cargo
 ARGS ?=
 DATA ?=
+BUNDLE ?=
 
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data clean
+.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data bench-peers clean
 
 build:
 	tests/setup.sh build
@@ -60,6 +65,16 @@ need-data:
 	@test -d "$(DATA)" || { \
 	  echo "DATA=\"$(DATA)\" is no folder: name one with labelled Parquet files, as in make quality DATA=/path/to/sets;" \
 	       "docs/quality.md says which are known" >&2; exit 2; }
+
+# The environment is made once, and again when the pinned versions change. Needs Python 3.11 or later with its venv module.
+target/peers/.installed: benches/peers/requirements.txt
+	python3 -m venv target/peers
+	target/peers/bin/pip install --quiet --requirement benches/peers/requirements.txt
+	touch $@
+
+bench-peers: target/peers/.installed
+	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
+	target/peers/bin/python benches/peers/onnx_scoring.py "$(BUNDLE)" $(ARGS)
 
 clean:
 	$(CARGO) clean

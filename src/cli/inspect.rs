@@ -241,7 +241,22 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         "views        {} ({plan}): {}",
         description.views.len(),
         strata.join(", ")
-    )
+    )?;
+    match detector.scorer().model().operations() {
+        Some(operations) => writeln!(
+            out,
+            "cost         {:.1} million operations a record: first layer {:.1}, blocks {:.1}, heads {:.1}",
+            millions(operations.total()),
+            millions(operations.input),
+            millions(operations.blocks),
+            millions(operations.heads)
+        ),
+        None => Ok(()),
+    }
+}
+
+fn millions(count: u64) -> f64 {
+    count as f64 / 1e6
 }
 
 /// The word that files use for a value of a closed list.

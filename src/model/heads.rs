@@ -152,6 +152,14 @@ impl Heads {
     }
 }
 
+/// A target with what can be known of it before any logits: made once a record, and used under all its views.
+#[derive(Debug, Clone, Copy)]
+pub struct Aim {
+    target: Target,
+    /// Of a number: its bin, if a reading has bins.
+    bin: usize,
+}
+
 /// The head of one field together with the readings of numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldView<'a> {
@@ -199,6 +207,77 @@ impl<'a> FieldView<'a> {
         } else {
             out.fill(nullness + discrete_surprise(value, target));
         }
+    }
+
+    /// The target as [`surprises_at`](Self::surprises_at) takes it.
+    pub fn aim(&self, target: Target) -> Aim {
+        let bin = |reading: &Reading| match (reading, target) {
+            (Reading::Histogram(histogram), Target::Number(z)) => Some(histogram.bin(z)),
+            _ => None,
+        };
+        let bin = self.readings.iter().find_map(bin).unwrap_or(0);
+        Aim { target, bin }
+    }
+
+    /// The softmaxes among the field's logits, at most one of a reading: those whose log-sum-exp
+    /// [`surprises_at`](Self::surprises_at) needs.
+    pub fn softmaxes(&self) -> Vec<Range<usize>> {
+        let start = self.value_start();
+        match self.head.shape {
+            FieldShape::Numeric => self
+                .reading_outputs()
+                .filter(|(reading, _)| matches!(reading, Reading::Histogram(_)))
+                .map(|(_, range)| range)
+                .collect(),
+            FieldShape::Categorical { classes, .. } => {
+                let classes = start..start + classes as usize;
+                Vec::from([classes])
+            }
+            FieldShape::Boolean => Vec::new(),
+            FieldShape::Timestamp => {
+                let hours = start..start + HOURS;
+                vec![hours.clone(), hours.end..hours.end + WEEKDAYS]
+            }
+        }
+    }
+
+    /// As [`surprises`](Self::surprises), given the log-sum-exp of every one of [`softmaxes`](Self::softmaxes): the logits
+    /// themselves are only read where the target is.
+    pub fn surprises_at(&self, logits: &[f32], log_norms: &[f32], aim: &Aim, out: &mut [f32]) {
+        let nullness = self.null_surprise(logits, matches!(aim.target, Target::Absent));
+        let value = &logits[self.value_start()..];
+        let discrete = match aim.target {
+            Target::Number(z) => {
+                let mut start = 0;
+                for (surprise, reading) in out.iter_mut().zip(self.readings) {
+                    let output = &value[start..start + reading.outputs()];
+                    let of_value = match reading {
+                        Reading::Histogram(_) => log_norms[0] - output[aim.bin],
+                        Reading::LocationScale(family) => family.loss(output, z, 1.0, None),
+                    };
+                    *surprise = nullness + of_value;
+                    start += reading.outputs();
+                }
+                return;
+            }
+            Target::Category {
+                class,
+                within_class,
+            } => log_norms[0] - value[class as usize] + within_class,
+            Target::Unseen {
+                floor,
+                within_class_max,
+            } => {
+                let least = value.iter().copied().fold(f32::INFINITY, f32::min);
+                floor.max(log_norms[0] - least + within_class_max)
+            }
+            Target::Timestamp { hour, weekday } => {
+                let by_hour = log_norms[0] - value[hour as usize];
+                by_hour + (log_norms[1] - value[HOURS + weekday as usize])
+            }
+            Target::Absent | Target::Boolean(_) => discrete_surprise(value, &aim.target),
+        };
+        out.fill(nullness + discrete);
     }
 
     /// The training loss of `target`; adds `weight` times its gradient to `gradient`.

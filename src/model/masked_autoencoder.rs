@@ -255,6 +255,12 @@ impl MaskedAutoencoder {
         bottleneck.map_or(self.config.width, Bottleneck::width)
     }
 
+    /// The width of the bottleneck if it stands behind so many blocks.
+    pub fn bottleneck_after(&self, blocks: usize) -> Option<usize> {
+        let bottleneck = self.bottleneck.as_ref()?;
+        (blocks == self.cut()).then(|| bottleneck.width())
+    }
+
     /// Blocks before the bottleneck, if there is one: the middle one of an odd number belongs to them.
     fn cut(&self) -> usize {
         match self.bottleneck {

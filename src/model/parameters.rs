@@ -71,6 +71,11 @@ impl Parameters {
         self.0.iter().map(|(name, var)| (name.as_str(), var))
     }
 
+    /// The tensor of a name, if there is one.
+    pub fn get(&self, name: &str) -> Option<&Var> {
+        self.0.get(name)
+    }
+
     /// Scalars of all tensors.
     pub fn count(&self) -> usize {
         self.0.values().map(|var| var.elem_count()).sum()

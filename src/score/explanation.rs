@@ -2,7 +2,6 @@
 
 use super::predictive::expected;
 use super::scorer::{ScoreError, Scorer};
-use super::surprise::TILE_ROWS;
 use super::types::{Expected, Reason};
 use crate::features::{Records, moment_to_text};
 use crate::schema::Schema;
@@ -31,33 +30,24 @@ impl Scorer {
         reasons_max: usize,
     ) -> Result<Vec<Vec<Reason>>, ScoreError> {
         let mut explained = Vec::with_capacity(records.rows());
-        for first in (0..records.rows()).step_by(TILE_ROWS) {
-            let rows = TILE_ROWS.min(records.rows() - first);
-            let logits = self.model().tile_logits(records, first)?;
-            let surprises = self.model().surprises_of(&logits, records, first, rows)?;
-            for t in 0..rows {
-                let surprisal = |field| self.reference().field_surprisal(&surprises, t, field);
-                let fields = self.model().axes().fields;
-                let mut ranked: Vec<(usize, f32)> =
-                    (0..fields).map(|field| (field, surprisal(field))).collect();
-                ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-                ranked.truncate(reasons_max);
-                let mut reasons = Vec::with_capacity(ranked.len());
-                for (field, _) in ranked {
-                    let mut views = Vec::new();
-                    self.model()
-                        .each_view(&logits, t, field, |v| views.push(v.to_vec()))?;
-                    let surprise = surprises.field(t, field, 0);
-                    let p_value = self.reference().field_p_value(&surprises, t, field);
-                    let place = Place {
-                        batch,
-                        row: first + t,
-                        field,
-                    };
-                    reasons.push(self.reason(schema, place, &views, surprise, p_value));
-                }
-                explained.push(reasons);
+        let surprises = self.model().surprises(records)?;
+        for row in 0..records.rows() {
+            let surprisal = |field| self.reference().field_surprisal(&surprises, row, field);
+            let fields = self.model().axes().fields;
+            let mut ranked: Vec<(usize, f32)> =
+                (0..fields).map(|field| (field, surprisal(field))).collect();
+            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+            ranked.truncate(reasons_max);
+            let logits = self.model().logits(records, row)?;
+            let mut reasons = Vec::with_capacity(ranked.len());
+            for (field, _) in ranked {
+                let views: Vec<Vec<f32>> = logits.of(field).map(<[f32]>::to_vec).collect();
+                let surprise = surprises.field(row, field, 0);
+                let p_value = self.reference().field_p_value(&surprises, row, field);
+                let place = Place { batch, row, field };
+                reasons.push(self.reason(schema, place, &views, surprise, p_value));
             }
+            explained.push(reasons);
         }
         Ok(explained)
     }

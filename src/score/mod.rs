@@ -1,15 +1,17 @@
 //! From encoded records to scores, p-values and reasons.
 //!
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
-//! record: views hide fields -> `surprise` -> reference tables (`survival`, `calibration`) -> `rule` or, where labels
-//! tuned it, `combination` -> anomaly score -> p-value (`conformal`, or `segmented` where a budget is held by `segment`)
-//! -> `budget`. Invariant: a record's score depends on the record and the bundle alone, never on its batch.
+//! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`) -> reference tables (`survival`,
+//! `calibration`) -> `rule` or, where labels tuned it, `combination` -> anomaly score -> p-value (`conformal`, or
+//! `segmented` where a budget is held by `segment`) -> `budget`. Invariant: a record's score depends on the record and the
+//! bundle alone, never on its batch.
 
 mod budget;
 mod calibration;
 mod combination;
 mod conformal;
 mod explanation;
+mod kernel;
 mod predictive;
 mod rule;
 mod scorer;
@@ -17,6 +19,7 @@ mod segment;
 mod segmented;
 mod surprise;
 mod survival;
+mod tensors;
 mod types;
 
 pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
@@ -24,12 +27,13 @@ pub use calibration::{ReferenceSample, ReferenceTables};
 pub use combination::{Combination, Component, Term};
 pub use conformal::{CalibrationSample, ConformalScores, SegmentCodes};
 pub use explanation::{OBSERVED_BYTES_MAX, REDACTED};
+pub use kernel::Operations;
 pub use rule::{ScoreConfig, ScoreRule};
 pub use scorer::{ScoreError, Scorer};
 pub use segment::{
     NO_SEGMENT, SEGMENT_FIELDS_MAX, SEGMENT_VALUES_MAX, SegmentField, segment_fields,
 };
 pub use segmented::{RankedAmong, Segment, SegmentedScores};
-pub use surprise::{Axes, SurpriseModel, Surprises, TILE_ROWS};
+pub use surprise::{Axes, SurpriseModel, Surprises};
 pub use survival::{KNOTS_MAX, SurvivalTable};
 pub use types::{Category, Expected, Reason, Scores};

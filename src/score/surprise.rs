@@ -1,22 +1,24 @@
 //! The surprise of every field of a record in the bundle's views.
 //!
-//! Letters: B records, T records of a tile, F fields, K views, S strata, R readings, P places of the latent, D width, o
-//! logits of a field.
+//! Letters: B records, T records of a tile, F fields, K views, S strata, R readings, D width.
 //!
-//! Records are scored in tiles of a fixed size, padded: every matrix product has the same shape whatever the batch, so
-//! a record's score does not depend on its neighbours. Within a tile all T * K variants go through the trunk together;
-//! then each field's head reads, at its place, only the variants whose view reads it: those that hide it, or the one
-//! that hides nothing.
+//! Records are scored in tiles, each on one thread: by the kernel where it has the architecture, else through the tensor
+//! library. Either keeps what this module promises: a record's surprises depend on the record and the model alone, not on
+//! its neighbours.
 
+use super::kernel::{Kernel, Operations, Reader};
+use super::tensors::{TILE_ROWS, TensorPass};
 use crate::features::{Encoder, FieldShape, Records};
-use crate::model::ops::{linear, tensor_slice};
+use crate::model::ops::simd::Instructions;
+use crate::model::ops::tensor_slice;
 use crate::model::{InputBuilder, MaskedAutoencoder, TargetReader, Views};
-use candle_core::{Device, Result, Tensor};
+use candle_core::Result;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// T: records of a tile. Eight records of 27 views fill a matrix product, and one record alone wastes little.
-pub const TILE_ROWS: usize = 8;
+/// Operations below which a batch stays on the calling thread: a tenth of a millisecond or two, less than what waking
+/// another thread may cost.
+const ALONE_OPERATIONS_MAX: u64 = 10_000_000;
 
 /// Surprises of B records, `[B, F, S, R]` row-major: the mean over the views of a stratum that read the field; NaN
 /// where none does.
@@ -41,21 +43,13 @@ pub struct Axes {
 }
 
 impl Axes {
-    fn per_record(self) -> usize {
+    /// Numbers of a record.
+    pub fn per_record(self) -> usize {
         self.fields * self.strata * self.readings
     }
 }
 
 impl Surprises {
-    fn empty(axes: Axes, covered: Arc<[bool]>) -> Self {
-        Self {
-            values: Vec::new(),
-            present: Vec::new(),
-            covered,
-            axes,
-        }
-    }
-
     /// Of given values, with every field present and hidden in every stratum.
     #[cfg(test)]
     pub(super) fn of(axes: Axes, values: Vec<f32>) -> Self {
@@ -66,11 +60,6 @@ impl Surprises {
             covered: vec![true; axes.fields * axes.strata].into(),
             axes,
         }
-    }
-
-    fn append(&mut self, other: &Self) {
-        self.values.extend_from_slice(&other.values);
-        self.present.extend_from_slice(&other.present);
     }
 
     /// B.
@@ -124,83 +113,47 @@ impl Surprises {
     }
 }
 
-/// The model made ready to score: views, and the output layer cut by field.
+/// The model made ready to score in its views. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SurpriseModel {
     encoder: Encoder,
     targets: TargetReader,
     model: MaskedAutoencoder,
-    views: Vec<Vec<bool>>,
-    fields: Vec<FieldPlan>,
+    pass: Pass,
     covered: Arc<[bool]>,
     axes: Axes,
 }
 
-/// Which variants of a tile a field's head reads, and with which weights.
+/// How a tile is scored.
 #[derive(Debug, Clone)]
-struct FieldPlan {
-    /// Stratum of each view that reads the field.
-    strata: Vec<usize>,
-    /// Rows of the tile's `[T * K * P, D]` latent: for each record the field's place in the views that read it.
-    rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
+enum Pass {
+    Kernel(Arc<Kernel>),
+    Tensors(Arc<TensorPass>),
 }
 
-/// The logits of a tile: for each field `[T, views that read it, o]`.
-pub(super) struct TileLogits(Vec<Tensor>);
-
 impl SurpriseModel {
-    /// Makes a model ready for its views.
+    /// Makes a model ready for its views: from here on its weights must not change.
     ///
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn new(encoder: Encoder, model: MaskedAutoencoder, views: &Views) -> Result<Self> {
-        let fields = encoder.fields().len();
-        let count = views.len();
-        let mut masks = Vec::with_capacity(count);
-        let mut reading: Vec<Vec<(usize, usize)>> = vec![Vec::new(); fields];
-        for (k, view) in views.iter().enumerate() {
-            let mut mask = vec![false; fields];
-            view.hidden.iter().for_each(|&f| mask[f as usize] = true);
-            masks.push(mask);
-            for (field, reading) in reading.iter_mut().enumerate() {
-                if view.reads(field as u32) {
-                    reading.push((k, view.stratum));
-                }
-            }
-        }
-        let plan = |(field, reading): (usize, &Vec<(usize, usize)>)| {
-            let (places, place) = (model.places(), model.place(field));
-            let variants =
-                (0..TILE_ROWS).flat_map(|t| reading.iter().map(move |(k, _)| t * count + k));
-            let rows: Vec<u32> = variants.map(|v| (v * places + place) as u32).collect();
-            let (weight, bias) = model.field_output(field)?;
-            Ok(FieldPlan {
-                strata: reading.iter().map(|&(_, stratum)| stratum).collect(),
-                rows: Tensor::new(rows, &Device::Cpu)?,
-                weight,
-                bias,
-            })
+        let pass = match Kernel::new(&model, views, Instructions::best())? {
+            Some(kernel) => Pass::Kernel(Arc::new(kernel)),
+            None => Pass::Tensors(Arc::new(TensorPass::new(&model, views)?)),
         };
-        let plans = reading
-            .iter()
-            .enumerate()
-            .map(plan)
-            .collect::<Result<_>>()?;
+        let fields = encoder.fields().len();
         let (strata, readings) = (views.strata().len(), model.heads().readings());
         let mut covered = vec![false; fields * strata];
-        for (field, reading) in reading.iter().enumerate() {
-            reading
-                .iter()
-                .for_each(|&(_, stratum)| covered[field * strata + stratum] = true);
+        for view in views.iter() {
+            for field in 0..fields {
+                covered[field * strata + view.stratum] |= view.reads(field as u32);
+            }
         }
         Ok(Self {
             targets: TargetReader::new(&encoder),
             encoder,
             model,
-            views: masks,
-            fields: plans,
+            pass,
             covered: covered.into(),
             axes: Axes {
                 fields,
@@ -208,6 +161,26 @@ impl SurpriseModel {
                 readings,
             },
         })
+    }
+
+    /// The same model scored through the tensor library: what the kernel is held against.
+    #[cfg(test)]
+    pub(super) fn through_tensors(self, views: &Views) -> Result<Self> {
+        let pass = Pass::Tensors(Arc::new(TensorPass::new(&self.model, views)?));
+        Ok(Self { pass, ..self })
+    }
+
+    /// The same model scored by the kernel with the given instructions, if it has the architecture.
+    #[cfg(test)]
+    pub(super) fn with_instructions(
+        self,
+        views: &Views,
+        instructions: Instructions,
+    ) -> Result<Self> {
+        let kernel = Kernel::new(&self.model, views, instructions)?;
+        let pass = kernel.map(|kernel| Pass::Kernel(Arc::new(kernel)));
+        let pass = pass.unwrap_or_else(|| self.pass.clone());
+        Ok(Self { pass, ..self })
     }
 
     /// The fitted encoder.
@@ -225,18 +198,94 @@ impl SurpriseModel {
         self.axes
     }
 
-    /// The surprises of every record, tile by tile on the threads of Rayon's pool.
+    /// What a record costs; not known of an architecture that is scored through the tensor library.
+    pub fn operations(&self) -> Option<Operations> {
+        match &self.pass {
+            Pass::Kernel(kernel) => Some(kernel.operations()),
+            Pass::Tensors(_) => None,
+        }
+    }
+
+    /// The surprises of every record, tile by tile on the threads of Rayon's pool; a few records on the calling thread.
     ///
     /// # Errors
     /// If candle fails.
     pub fn surprises(&self, records: &Records) -> Result<Surprises> {
-        let tiles: Vec<Surprises> = (0..records.rows().div_ceil(TILE_ROWS))
-            .into_par_iter()
-            .map(|tile| self.tile_surprises(records, tile * TILE_ROWS))
-            .collect::<Result<_>>()?;
-        let mut all = Surprises::empty(self.axes, Arc::clone(&self.covered));
-        tiles.iter().for_each(|tile| all.append(tile));
-        Ok(all)
+        let rows = records.rows();
+        let per_record = self.axes.per_record();
+        let mut values = vec![0f32; rows * per_record];
+        let tile_rows = self.tile_rows(rows);
+        let tile = |(tile, values): (usize, &mut [f32])| {
+            self.tile_surprises(records, tile * tile_rows, values)
+        };
+        let numbers = (tile_rows * per_record).max(1);
+        match self.is_worth_sharing(rows) {
+            true => values
+                .par_chunks_mut(numbers)
+                .enumerate()
+                .try_for_each(tile)?,
+            false => values.chunks_mut(numbers).enumerate().try_for_each(tile)?,
+        }
+        let mut present = Vec::with_capacity(rows * self.axes.fields);
+        (0..rows).for_each(|row| present.extend_from_slice(records.present(row)));
+        Ok(Surprises {
+            values,
+            present,
+            covered: Arc::clone(&self.covered),
+            axes: self.axes,
+        })
+    }
+
+    /// T for a batch: what suits the caches, and less where threads would have nothing to do.
+    fn tile_rows(&self, rows: usize) -> usize {
+        match &self.pass {
+            Pass::Tensors(_) => TILE_ROWS,
+            Pass::Kernel(kernel) if self.is_worth_sharing(rows) => {
+                let share = rows.div_ceil(rayon::current_num_threads());
+                share.clamp(1, kernel.records())
+            }
+            Pass::Kernel(kernel) => kernel.records(),
+        }
+    }
+
+    /// Whether a batch is large enough for more than one thread.
+    fn is_worth_sharing(&self, rows: usize) -> bool {
+        match &self.pass {
+            Pass::Tensors(_) => rows > TILE_ROWS,
+            Pass::Kernel(kernel) => {
+                rows as u64 * kernel.operations().total() > ALONE_OPERATIONS_MAX
+            }
+        }
+    }
+
+    /// The surprises of the records from `first` on that `values` `[rows, F, S, R]` has room for.
+    fn tile_surprises(&self, records: &Records, first: usize, values: &mut [f32]) -> Result<()> {
+        let reader = Reader {
+            encoder: &self.encoder,
+            targets: &self.targets,
+            heads: self.model.heads(),
+            axes: self.axes,
+        };
+        match &self.pass {
+            Pass::Kernel(kernel) => kernel.surprises(reader, records, first, values),
+            Pass::Tensors(pass) => pass.surprises(&self.model, reader, records, first, values)?,
+        }
+        Ok(())
+    }
+
+    /// The logits of each field of one record in every view that reads it.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub(super) fn logits(&self, records: &Records, row: usize) -> Result<RecordLogits<'_>> {
+        let by_field = match &self.pass {
+            Pass::Kernel(kernel) => kernel.logits(records, row),
+            Pass::Tensors(pass) => pass.logits(&self.model, records, row)?,
+        };
+        Ok(RecordLogits {
+            model: &self.model,
+            by_field,
+        })
     }
 
     /// One vector for every record with all its fields visible, `[B, E]` row-major; see
@@ -262,112 +311,18 @@ impl SurpriseModel {
             .collect::<Result<_>>()?;
         Ok(tiles.concat())
     }
-
-    fn tile_surprises(&self, records: &Records, first: usize) -> Result<Surprises> {
-        let rows = TILE_ROWS.min(records.rows() - first);
-        let logits = self.tile_logits(records, first)?;
-        self.surprises_of(&logits, records, first, rows)
-    }
-
-    /// The logits of the tile that begins at record `first`; records beyond the last repeat it.
-    pub(super) fn tile_logits(&self, records: &Records, first: usize) -> Result<TileLogits> {
-        let mut builder = InputBuilder::new(self.model.shapes(), TILE_ROWS * self.views.len());
-        for t in 0..TILE_ROWS {
-            let row = (first + t).min(records.rows() - 1);
-            for hidden in &self.views {
-                builder.push(records, row, |field| hidden[field]);
-            }
-        }
-        let latent = self.model.latent(&builder.finish()?, None)?.detach(); // [T * K * P, D]
-        let head = |plan: &FieldPlan| {
-            linear(
-                &latent.index_select(&plan.rows, 0)?,
-                &plan.weight,
-                &plan.bias,
-            ) // [T * k, o]
-        };
-        Ok(TileLogits(
-            self.fields.iter().map(head).collect::<Result<_>>()?,
-        ))
-    }
-
-    /// The surprises of the first `rows` records of a tile.
-    pub(super) fn surprises_of(
-        &self,
-        logits: &TileLogits,
-        records: &Records,
-        first: usize,
-        rows: usize,
-    ) -> Result<Surprises> {
-        let Axes {
-            fields,
-            strata,
-            readings,
-        } = self.axes;
-        let mut values = vec![0f32; rows * self.axes.per_record()];
-        let mut surprise = vec![0f32; readings];
-        for (field, plan) in self.fields.iter().enumerate() {
-            let head = self.model.heads().field(field);
-            let outputs = head.outputs().len();
-            tensor_slice(&logits.0[field], |logits| {
-                let by_record = logits.chunks_exact(plan.strata.len() * outputs);
-                for (t, logits) in by_record.take(rows).enumerate() {
-                    let target = self
-                        .targets
-                        .target(&self.encoder, records, first + t, field);
-                    let start = t * self.axes.per_record() + field * strata * readings;
-                    let sums = &mut values[start..start + strata * readings];
-                    for (logits, &stratum) in logits.chunks_exact(outputs).zip(&plan.strata) {
-                        head.surprises(logits, &target, &mut surprise);
-                        let sums = &mut sums[stratum * readings..(stratum + 1) * readings];
-                        sums.iter_mut()
-                            .zip(&surprise)
-                            .for_each(|(sum, s)| *sum += s);
-                    }
-                    divide_by_views(sums, &plan.strata, readings);
-                }
-                Ok(())
-            })?;
-        }
-        let present = (0..rows)
-            .flat_map(|t| records.present(first + t).iter().copied())
-            .collect();
-        debug_assert_eq!(fields, self.fields.len());
-        Ok(Surprises {
-            values,
-            present,
-            covered: Arc::clone(&self.covered),
-            axes: self.axes,
-        })
-    }
-
-    /// Calls `f` with the logits of every view that reads `field` of record `t` of the tile.
-    pub(super) fn each_view(
-        &self,
-        logits: &TileLogits,
-        t: usize,
-        field: usize,
-        mut f: impl FnMut(&[f32]),
-    ) -> Result<()> {
-        let outputs = self.model.heads().field(field).outputs().len();
-        let views = self.fields[field].strata.len();
-        tensor_slice(&logits.0[field], |logits| {
-            let record = &logits[t * views * outputs..(t + 1) * views * outputs];
-            record.chunks_exact(outputs).for_each(&mut f);
-            Ok(())
-        })
-    }
 }
 
-/// Sums become means over the views of each stratum; NaN where no view of the stratum reads the field.
-fn divide_by_views(sums: &mut [f32], strata_of_views: &[usize], readings: usize) {
-    for (stratum, sums) in sums.chunks_exact_mut(readings).enumerate() {
-        let views = strata_of_views.iter().filter(|&&s| s == stratum).count();
-        let mean = if views == 0 {
-            f32::NAN
-        } else {
-            1.0 / views as f32
-        };
-        sums.iter_mut().for_each(|sum| *sum *= mean);
+/// The logits of a record: for each field `[views that read it, o]`.
+pub(super) struct RecordLogits<'a> {
+    model: &'a MaskedAutoencoder,
+    by_field: Vec<Vec<f32>>,
+}
+
+impl RecordLogits<'_> {
+    /// Those of `field`, view by view.
+    pub fn of(&self, field: usize) -> impl ExactSizeIterator<Item = &[f32]> {
+        let outputs = self.model.heads().field(field).outputs().len();
+        self.by_field[field].chunks_exact(outputs)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! candle's own AdamW hides its moments, cannot clip gradients, and walks tensor by tensor.
 
-use crate::model::ops::vectorised::{Loop, vectorised};
+use crate::model::ops::simd::{Loop, vectorised};
 use serde::{Deserialize, Serialize};
 
 /// Which optimiser.

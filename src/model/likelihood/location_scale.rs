@@ -33,7 +33,10 @@ impl Family {
     pub fn loss(self, output: &[f32], z: f32, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
         let residual = output[0] - z;
         let log_scale = self.log_scale(output);
-        let precision = (-log_scale).exp();
+        let precision = match self {
+            Self::SquaredError => 1.0,
+            _ => (-log_scale).exp(),
+        };
         let standardised = residual * precision;
         let (loss, by_location, by_scale) = match self {
             Self::StudentT => {

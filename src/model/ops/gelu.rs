@@ -3,14 +3,10 @@
 //! candle's own takes 16 ns an element forward and 33 backward, most of it in the C library's `tanh`; these loops take
 //! about one, since the sigmoid form needs one vectorised `exp`.
 
-use super::math::exp;
-use super::vectorised::{Loop, vectorised};
+use super::math::{GELU_CUBIC, TWICE_SQRT_2_OVER_PI, gelu as activate, gelu_gate};
+use super::simd::{Loop, vectorised};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-
-/// 2 sqrt(2 / pi): 0.5 (1 + tanh u) = 1 / (1 + e^-2u).
-const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
-const CUBIC: f32 = 0.044_715;
 
 /// y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of Hendrycks & Gimpel 2016, for any shape.
 ///
@@ -54,7 +50,7 @@ impl Loop for Forward<'_> {
     #[inline(always)]
     fn run(self) {
         for x in self.0 {
-            *x *= gate(*x);
+            *x = activate(*x);
         }
     }
 }
@@ -71,15 +67,9 @@ impl Loop for Backward<'_> {
     #[inline(always)]
     fn run(self) {
         for (g, &x) in self.dx.iter_mut().zip(self.x) {
-            let s = gate(x);
-            let slope = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+            let s = gelu_gate(x);
+            let slope = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
             *g *= s + x * s * (1.0 - s) * slope;
         }
     }
-}
-
-/// The sigmoid by which GELU weighs its input.
-#[inline(always)]
-fn gate(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * (x + CUBIC * x * x * x)))
 }

@@ -3,7 +3,7 @@
 //! The C library's `expf` takes several nanoseconds an element and cannot be inlined into a loop; the polynomials here
 //! are branch-free, so a loop over a slice becomes SIMD code. Accuracy is stated with each and tested against `f64`.
 
-use super::vectorised::{Loop, vectorised};
+use super::simd::{Loop, vectorised};
 
 /// e^x with a relative error below 2e-7 for -87 <= x <= 88; smaller x give e^-87, larger ones e^88.
 ///
@@ -27,6 +27,23 @@ pub fn exp(x: f32) -> f32 {
     let mantissa = p * (r * r) + r + 1.0;
     let exponent = (shifted.to_bits() << 23).wrapping_add(127 << 23);
     mantissa * f32::from_bits(exponent)
+}
+
+/// 2 sqrt(2 / pi): 0.5 (1 + tanh u) = 1 / (1 + e^-2u).
+pub const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+/// The weight of the cube in the tanh form of GELU.
+pub const GELU_CUBIC: f32 = 0.044_715;
+
+/// GELU in its tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    x * gelu_gate(x)
+}
+
+/// The sigmoid by which GELU weighs its input.
+#[inline(always)]
+pub fn gelu_gate(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-TWICE_SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)))
 }
 
 /// ln(sum exp(x)) of a non-empty slice, without overflow.

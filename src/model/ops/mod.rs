@@ -9,7 +9,7 @@ mod linear;
 pub mod math;
 mod normalize;
 pub mod product;
-pub mod vectorised;
+pub mod simd;
 mod weighted_rows;
 
 pub use attention::attention;

@@ -4,7 +4,7 @@
 //! have weights and biases of their own, so a gain here would add nothing.
 
 use super::math::{lane_dot, lane_sum};
-use super::vectorised::{Loop, vectorised};
+use super::simd::{Loop, vectorised};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 

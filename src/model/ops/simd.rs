@@ -1,0 +1,118 @@
+//! Which vector instructions the processor has, found out once, and how a loop is compiled for each of them.
+//!
+//! In flows an operation that is generic over pulp's [`Simd`]; it runs with AVX-512, AVX2 and FMA, NEON, or one number
+//! at a time, whatever is best. The build itself stays portable: without this its loops would only use SSE2. Everything
+//! that an operation calls must be inlined into it (`#[inline(always)]`), or it is compiled without the instructions.
+//! Invariant: one process uses one set of instructions, so the same numbers give the same results.
+
+use pulp::{Scalar, Simd, WithSimd};
+use std::sync::LazyLock;
+
+#[cfg(target_arch = "aarch64")]
+use pulp::aarch64::Neon;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::{V3, V4};
+
+/// A set of vector instructions that this processor has.
+#[derive(Debug, Clone, Copy)]
+pub enum Instructions {
+    /// One number at a time, on any processor.
+    Portable(Scalar),
+    /// AVX2 and FMA: 8 numbers.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(V3),
+    /// AVX-512: 16 numbers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(V4),
+    /// NEON: 4 numbers.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+}
+
+static BEST: LazyLock<Instructions> = LazyLock::new(|| {
+    let available = Instructions::available();
+    available
+        .last()
+        .copied()
+        .unwrap_or(Instructions::Portable(Scalar))
+});
+
+impl Instructions {
+    /// The best that this processor has.
+    pub fn best() -> Self {
+        *BEST
+    }
+
+    /// All that this processor has, the best last.
+    pub fn available() -> Vec<Self> {
+        let mut available = vec![Self::Portable(Scalar)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            available.extend(V3::try_new().map(Self::Avx2));
+            available.extend(V4::try_new().map(Self::Avx512));
+        }
+        #[cfg(target_arch = "aarch64")]
+        available.extend(Neon::try_new().map(Self::Neon));
+        available
+    }
+
+    /// Runs an operation compiled for these instructions.
+    #[inline(always)]
+    pub fn run<Op: WithSimd>(self, operation: Op) -> Op::Output {
+        match self {
+            Self::Portable(simd) => Simd::vectorize(simd, operation),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) => Simd::vectorize(simd, operation),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => Simd::vectorize(simd, operation),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => Simd::vectorize(simd, operation),
+        }
+    }
+
+    /// f32 numbers of one vector.
+    pub fn lanes(self) -> usize {
+        self.run(Lanes)
+    }
+}
+
+/// A plain loop over slices, which the compiler vectorises. Implementations mark `run`, and all that it calls in the
+/// loop, `#[inline(always)]`: what is not inlined is compiled without the instructions.
+///
+/// Floats are never contracted into fused operations, nor sums reordered: the result is the same with every set of
+/// instructions.
+pub trait Loop {
+    /// What the loop returns.
+    type Output;
+
+    /// Runs it.
+    fn run(self) -> Self::Output;
+}
+
+/// Runs a plain loop compiled for the best instructions.
+#[inline(always)]
+pub fn vectorised<L: Loop>(body: L) -> L::Output {
+    Instructions::best().run(Plain(body))
+}
+
+struct Plain<L>(L);
+
+impl<L: Loop> WithSimd for Plain<L> {
+    type Output = L::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> L::Output {
+        self.0.run()
+    }
+}
+
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> usize {
+        S::F32_LANES
+    }
+}

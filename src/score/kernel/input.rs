@@ -1,0 +1,149 @@
+//! The first layer, once a record: in flow encoded records, out flow the rows that the first block reads.
+//!
+//! Letters: F fields, D width, V views. The layer is a sum over fields, and the views of a record differ only in which
+//! fields are in it:
+//!
+//! ```text
+//! delta(f) = sum of value_j W_j + W_visible(f) - hidden(f)          what a visible field changes; 0 if it is null
+//! h(view)  = b + sum of hidden(f) + sum of delta(f) that is visible                     [D]
+//!          = h(nothing hidden) - sum of delta(f) that is hidden
+//! ```
+//!
+//! where hidden(f) is what the stand-in of a hidden field adds, nothing without one. For each view the shorter of the two
+//! sums is taken. A hidden value cancels in the second up to rounding: a few times 1e-8 of its size is left.
+
+use super::packed::Aligned;
+use crate::features::{FieldShape, Records};
+use crate::model::inputs::{day_time_numbers, input_numbers};
+use pulp::{Simd, WithSimd};
+
+/// Where a field's values come from, and which rows of the weight they are multiplied by.
+#[derive(Debug)]
+pub(super) struct FieldInput {
+    pub shape: FieldShape,
+    /// The field's first slot among a record's numbers.
+    pub number: usize,
+    /// The field's first slot among a record's codes.
+    pub code: usize,
+    /// The first row of the weight that belongs to its values.
+    pub row: usize,
+    /// Numbers that a value becomes.
+    pub values: usize,
+    /// Of a category: the embeddings, `[codes + 1, values]`.
+    pub embedding: Vec<f32>,
+}
+
+impl FieldInput {
+    /// The inputs of a field of the given shape, `values` numbers wide if it is a category.
+    pub fn values_of(shape: FieldShape, embedding: usize) -> usize {
+        match shape {
+            FieldShape::Categorical { .. } => embedding,
+            _ => input_numbers(shape),
+        }
+    }
+
+    /// What a present value becomes; `numbers` is room for four.
+    #[inline(always)]
+    fn values<'a>(&'a self, records: &Records, row: usize, numbers: &'a mut [f32; 4]) -> &'a [f32] {
+        let codes = records.codes(row);
+        match self.shape {
+            FieldShape::Numeric => numbers[0] = records.numbers(row)[self.number],
+            FieldShape::Boolean => numbers[0] = codes[self.code] as f32 * 2.0 - 1.0,
+            FieldShape::Timestamp => {
+                let hour = records.numbers(row)[self.number];
+                *numbers = day_time_numbers(hour, codes[self.code + 1]);
+            }
+            FieldShape::Categorical { .. } => {
+                let code = codes[self.code] as usize;
+                return &self.embedding[code * self.values..][..self.values];
+            }
+        }
+        &numbers[..self.values]
+    }
+}
+
+/// How the row of one view is made.
+#[derive(Debug)]
+pub(super) struct ViewSum {
+    /// Whether `fields` are the hidden ones, to be taken from the row with nothing hidden.
+    pub subtract: bool,
+    /// The fields of the shorter sum, ascending.
+    pub fields: Vec<u32>,
+}
+
+/// The packed layer.
+#[derive(Debug)]
+pub(super) struct InputLayer {
+    /// `[I, stride]`.
+    pub weight: Aligned,
+    /// The row of nothing visible, `[stride]`.
+    pub nothing: Aligned,
+    /// W_visible(f) - hidden(f), `[F, stride]`.
+    pub shift: Aligned,
+    pub stride: usize,
+    pub fields: Vec<FieldInput>,
+    pub views: Vec<ViewSum>,
+}
+
+/// Rows `[V, stride]` of one record.
+pub(super) struct RecordRows<'a> {
+    pub layer: &'a InputLayer,
+    pub records: &'a Records,
+    pub row: usize,
+    /// `[F + 1, stride]`: room for the deltas and the row with nothing hidden.
+    pub deltas: &'a mut [f32],
+    pub output: &'a mut [f32],
+}
+
+impl WithSimd for RecordRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let layer = self.layer;
+        let (stride, fields) = (layer.stride, layer.fields.len());
+        let (deltas, everything) = self.deltas.split_at_mut(fields * stride);
+        let present = self.records.present(self.row);
+        everything.copy_from_slice(layer.nothing.get());
+        let (everything, _) = S::as_mut_simd_f32s(everything);
+        let weight = layer.weight.get();
+        let (weight, _) = S::as_simd_f32s(weight);
+        let (shift, _) = S::as_simd_f32s(layer.shift.get());
+        let (deltas, _) = S::as_mut_simd_f32s(deltas);
+        let wide = stride / S::F32_LANES;
+        for (f, field) in layer.fields.iter().enumerate() {
+            let delta = &mut deltas[f * wide..(f + 1) * wide];
+            if !present[f] {
+                delta.fill(simd.splat_f32s(0.0));
+                continue;
+            }
+            delta.copy_from_slice(&shift[f * wide..(f + 1) * wide]);
+            let mut numbers = [0f32; 4];
+            let values = field.values(self.records, self.row, &mut numbers);
+            for (j, &value) in values.iter().enumerate() {
+                let value = simd.splat_f32s(value);
+                let row = &weight[(field.row + j) * wide..][..wide];
+                for (delta, &w) in delta.iter_mut().zip(row) {
+                    *delta = simd.mul_add_e_f32s(value, w, *delta);
+                }
+            }
+            for (sum, &delta) in everything.iter_mut().zip(&*delta) {
+                *sum = simd.add_f32s(*sum, delta);
+            }
+        }
+        let (nothing, _) = S::as_simd_f32s(layer.nothing.get());
+        let (output, _) = S::as_mut_simd_f32s(self.output);
+        for (view, row) in layer.views.iter().zip(output.chunks_exact_mut(wide)) {
+            row.copy_from_slice(if view.subtract { everything } else { nothing });
+            for &f in &view.fields {
+                let delta = &deltas[f as usize * wide..][..wide];
+                for (h, &delta) in row.iter_mut().zip(delta) {
+                    *h = match view.subtract {
+                        true => simd.sub_f32s(*h, delta),
+                        false => simd.add_f32s(*h, delta),
+                    };
+                }
+            }
+        }
+    }
+}

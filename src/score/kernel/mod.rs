@@ -1,0 +1,388 @@
+//! The fused scorer: the forward pass of the `mlp` and its heads' surprises, in one pass over a tile of records.
+//!
+//! In flow encoded [`Records`], out flow surprises. Letters: T records of a tile, F fields, V views that show a record
+//! something, S strata, R readings, D width, o logits of a field.
+//!
+//! ```text
+//! input      once a record, corrected for each view        [T * V, D]     `input`
+//! blocks     norm, up, gelu, down, added                   [T * V, D]     `normalise`, `product`
+//! heads      only in the views that read the field         [T * k, o]     `product`
+//! surprises  log-sum-exp and one logit                     [T, F, S, R]
+//! ```
+//!
+//! Weights are packed when the model is loaded (`pack`, `packed`), and working memory is reused (`scratch`). A view that
+//! hides everything shows the same of every record, so its logits are a constant. Candle's forward is what the result is
+//! held against (`tests`). Invariant: every number is computed from its record alone, in one order, so the tile that a
+//! record is in, and its place there, change nothing.
+
+mod input;
+mod normalise;
+mod pack;
+mod packed;
+mod product;
+mod scratch;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+use self::input::{InputLayer, RecordRows};
+use self::normalise::{LogNorms, Normalise};
+use self::packed::PackedLinear;
+use self::product::{Finish, Product};
+use self::scratch::{Pool, Scratch};
+use super::surprise::Axes;
+use crate::features::{Encoder, Records};
+use crate::model::ops::simd::Instructions;
+use crate::model::{Heads, TargetReader};
+use std::ops::Range;
+
+/// A model packed for its views.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    instructions: Instructions,
+    input: InputLayer,
+    layers: Vec<Layer>,
+    fields: Vec<FieldPlan>,
+    /// V.
+    views: usize,
+    /// T at most.
+    records: usize,
+    /// 0, 1, 2, ...: each row of a product is made of the same row of its input.
+    rows: Vec<u32>,
+    pool: Pool,
+}
+
+/// What is between the first layer and the heads.
+#[derive(Debug)]
+enum Layer {
+    /// h += down(gelu(up(norm(h)))).
+    Block {
+        up: PackedLinear,
+        down: PackedLinear,
+    },
+    /// h = widen(narrow(norm(h))).
+    Bottleneck {
+        narrow: PackedLinear,
+        widen: PackedLinear,
+    },
+}
+
+impl Layer {
+    fn parts(&self) -> [&PackedLinear; 2] {
+        match self {
+            Self::Block { up, down } => [up, down],
+            Self::Bottleneck { narrow, widen } => [narrow, widen],
+        }
+    }
+
+    fn inner_stride(&self) -> usize {
+        self.parts()[0].stride
+    }
+}
+
+/// Where the logits of a view that reads a field come from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// The field's so-manieth view that shows something.
+    Live(usize),
+    /// The constant of views that show nothing.
+    Blind,
+}
+
+/// What a head says where nothing is visible.
+#[derive(Debug, Default)]
+struct Blind {
+    logits: Vec<f32>,
+    log_norms: Vec<f32>,
+}
+
+/// The head of a field and the rows that it reads.
+#[derive(Debug)]
+struct FieldPlan {
+    layer: PackedLinear,
+    /// For each record of a full tile the rows of the latent under the views that read the field.
+    rows: Vec<u32>,
+    /// Those rows of one record.
+    live_views: usize,
+    /// Records whose logits are held at once.
+    head_records: usize,
+    /// The views that read the field, in their order, with their strata.
+    sources: Vec<(Source, usize)>,
+    /// One over the views of each stratum, NaN where none reads the field, `[S]`.
+    means: Vec<f32>,
+    /// The softmaxes among the logits.
+    softmaxes: Vec<Range<usize>>,
+    blind: Blind,
+}
+
+impl FieldPlan {
+    fn logits_max(&self) -> usize {
+        self.head_records * self.live_views * self.layer.stride
+    }
+
+    fn log_norms_max(&self) -> usize {
+        self.head_records * self.live_views * self.softmaxes.len()
+    }
+}
+
+/// What the surprises of records are read with.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub encoder: &'a Encoder,
+    pub targets: &'a TargetReader,
+    pub heads: &'a Heads,
+    pub axes: Axes,
+}
+
+/// Useful floating-point operations of one record, multiplications and additions counted apart: only the products and
+/// sums that the views require, not activations, normalisation or padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operations {
+    /// The first layer once, and its corrections.
+    pub input: u64,
+    /// The blocks, in every view that shows something.
+    pub blocks: u64,
+    /// The heads, in the views that read their fields.
+    pub heads: u64,
+}
+
+impl Operations {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.input + self.blocks + self.heads
+    }
+}
+
+impl Kernel {
+    /// T at most.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// The cost of a record.
+    pub fn operations(&self) -> Operations {
+        let product = |layer: &PackedLinear| 2 * (layer.inputs * layer.outputs) as u64;
+        let width = self
+            .layers
+            .first()
+            .map_or(0, |layer| layer.parts()[0].inputs) as u64;
+        let values = self.input.fields.iter().map(|field| field.values as u64);
+        let corrections = self.input.views.iter().map(|view| view.fields.len() as u64);
+        let blocks = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.parts().map(product));
+        let heads = self.fields.iter();
+        Operations {
+            // Each value is multiplied and added; each field is added once more, and to or from the views.
+            input: width
+                * (2 * values.sum::<u64>() + self.fields.len() as u64 + corrections.sum::<u64>()),
+            blocks: self.views as u64 * blocks.sum::<u64>(),
+            heads: heads
+                .map(|plan| plan.live_views as u64 * product(&plan.layer))
+                .sum(),
+        }
+    }
+
+    /// The surprises of records `first..first + rows`, at most T of them, into `values` `[rows, F, S, R]`.
+    pub fn surprises(
+        &self,
+        reader: Reader<'_>,
+        records: &Records,
+        first: usize,
+        values: &mut [f32],
+    ) {
+        let per_record = reader.axes.per_record();
+        let rows = values.len() / per_record.max(1);
+        self.pool.with(|scratch| {
+            self.latents(scratch, records, first, rows);
+            let Scratch {
+                normalised,
+                logits,
+                log_norms,
+                surprise,
+                ..
+            } = scratch;
+            let latent = normalised.get();
+            for (field, plan) in self.fields.iter().enumerate() {
+                for start in (0..rows).step_by(plan.head_records) {
+                    let end = rows.min(start + plan.head_records);
+                    let read = &plan.rows[start * plan.live_views..end * plan.live_views];
+                    let logits = &mut logits.get_mut()[..read.len() * plan.layer.stride];
+                    let log_norms = &mut log_norms[..read.len() * plan.softmaxes.len()];
+                    self.head(plan, latent, read, logits, log_norms);
+                    let chunk = Chunk {
+                        records,
+                        first: first + start,
+                        logits,
+                        log_norms,
+                    };
+                    let values = &mut values[start * per_record..end * per_record];
+                    plan.read(reader, field, &chunk, surprise, values);
+                }
+            }
+        });
+    }
+
+    /// The logits of one field of a record in every view that reads it, in the views' order: `[k, o]`.
+    pub fn logits(&self, records: &Records, row: usize) -> Vec<Vec<f32>> {
+        self.pool.with(|scratch| {
+            self.latents(scratch, records, row, 1);
+            let latent = scratch.normalised.get();
+            let of = |plan: &FieldPlan| {
+                let (stride, outputs) = (plan.layer.stride, plan.layer.outputs);
+                let mut live = vec![0f32; plan.live_views * stride];
+                let mut log_norms = vec![0f32; plan.live_views * plan.softmaxes.len()];
+                let read = &plan.rows[..plan.live_views];
+                self.head(plan, latent, read, &mut live, &mut log_norms);
+                let logits = plan.sources.iter().flat_map(|&(source, _)| match source {
+                    Source::Live(view) => &live[view * stride..][..outputs],
+                    Source::Blind => &plan.blind.logits[..],
+                });
+                logits.copied().collect()
+            };
+            self.fields.iter().map(of).collect()
+        })
+    }
+
+    /// The latents of `rows` records under all views, into `scratch.normalised`.
+    fn latents(&self, scratch: &mut Scratch, records: &Records, first: usize, rows: usize) {
+        let per_record = self.views * self.input.stride;
+        for t in 0..rows {
+            self.instructions.run(RecordRows {
+                layer: &self.input,
+                records,
+                row: first + t,
+                deltas: scratch.deltas.get_mut(),
+                output: &mut scratch.h.get_mut()[t * per_record..(t + 1) * per_record],
+            });
+        }
+        let width = self
+            .layers
+            .first()
+            .map_or(0, |layer| layer.parts()[0].inputs);
+        self.forward(scratch, rows * self.views, width);
+    }
+
+    /// The first `rows` rows of `scratch.h` through all layers, into `scratch.normalised`.
+    fn forward(&self, scratch: &mut Scratch, rows: usize, width: usize) {
+        let stride = self.input.stride;
+        let ids = &self.rows[..rows];
+        let h = &mut scratch.h.get_mut()[..rows * stride];
+        let normalised = &mut scratch.normalised.get_mut()[..rows * stride];
+        for layer in &self.layers {
+            self.normalise(h, normalised, width);
+            let [into, out] = layer.parts();
+            let (finish_inner, finish) = match layer {
+                Layer::Block { .. } => (Finish::Gelu, Finish::Add),
+                Layer::Bottleneck { .. } => (Finish::Store, Finish::Store),
+            };
+            let inner = &mut scratch.inner.get_mut()[..rows * into.stride];
+            self.instructions.run(Product {
+                layer: into,
+                input: normalised,
+                input_stride: stride,
+                rows: ids,
+                output: inner,
+                finish: finish_inner,
+            });
+            self.instructions.run(Product {
+                layer: out,
+                input: inner,
+                input_stride: into.stride,
+                rows: ids,
+                output: h,
+                finish,
+            });
+        }
+        self.normalise(h, normalised, width);
+    }
+
+    fn normalise(&self, input: &[f32], output: &mut [f32], width: usize) {
+        self.instructions.run(Normalise {
+            input,
+            output,
+            width,
+            stride: self.input.stride,
+        });
+    }
+
+    /// The logits of a head for the rows `read` of the latent, and their normalisers.
+    fn head(
+        &self,
+        plan: &FieldPlan,
+        latent: &[f32],
+        read: &[u32],
+        logits: &mut [f32],
+        log_norms: &mut [f32],
+    ) {
+        self.instructions.run(Product {
+            layer: &plan.layer,
+            input: latent,
+            input_stride: self.input.stride,
+            rows: read,
+            output: logits,
+            finish: Finish::Store,
+        });
+        self.instructions.run(LogNorms {
+            logits,
+            stride: plan.layer.stride,
+            ranges: &plan.softmaxes,
+            output: log_norms,
+        });
+    }
+}
+
+/// The logits of one field of some records.
+struct Chunk<'a> {
+    records: &'a Records,
+    first: usize,
+    logits: &'a [f32],
+    log_norms: &'a [f32],
+}
+
+impl FieldPlan {
+    /// Reads a chunk's surprises; `surprise` is room for R.
+    fn read(
+        &self,
+        reader: Reader<'_>,
+        field: usize,
+        chunk: &Chunk<'_>,
+        surprise: &mut [f32],
+        values: &mut [f32],
+    ) {
+        let Axes {
+            strata, readings, ..
+        } = reader.axes;
+        let head = reader.heads.field(field);
+        let (stride, norms) = (self.layer.stride, self.softmaxes.len());
+        let per_record = reader.axes.per_record();
+        for (t, values) in values.chunks_exact_mut(per_record).enumerate() {
+            let row = chunk.first + t;
+            let target = reader
+                .targets
+                .target(reader.encoder, chunk.records, row, field);
+            let aim = head.aim(target);
+            let sums = &mut values[field * strata * readings..][..strata * readings];
+            sums.fill(0.0);
+            for &(source, stratum) in &self.sources {
+                let (logits, log_norms) = match source {
+                    Source::Live(view) => {
+                        let at = t * self.live_views + view;
+                        let logits = &chunk.logits[at * stride..][..self.layer.outputs];
+                        (logits, &chunk.log_norms[at * norms..][..norms])
+                    }
+                    Source::Blind => (&self.blind.logits[..], &self.blind.log_norms[..]),
+                };
+                head.surprises_at(logits, log_norms, &aim, surprise);
+                let sums = &mut sums[stratum * readings..][..readings];
+                sums.iter_mut()
+                    .zip(&*surprise)
+                    .for_each(|(sum, s)| *sum += s);
+            }
+            for (sums, mean) in sums.chunks_exact_mut(readings).zip(&self.means) {
+                sums.iter_mut().for_each(|sum| *sum *= mean);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Layer normalisation of rows, and the normalisers of their softmaxes.
+
+use super::vector::log_sum_exp;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// As in `model::ops::normalize`.
+const EPSILON: f32 = 1e-5;
+
+/// `output` = (x - mean) / sqrt(var + 1e-5) of each row of `input`, biased variance, D numbers of every `stride`.
+pub(super) struct Normalise<'a> {
+    /// Rows of `stride` numbers, a multiple of a vector; those beyond D are zero.
+    pub input: &'a [f32],
+    /// As many; those beyond D become zero.
+    pub output: &'a mut [f32],
+    pub width: usize,
+    pub stride: usize,
+}
+
+impl WithSimd for Normalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let scale = 1.0 / self.width as f32;
+        let rows = self.input.chunks_exact(self.stride);
+        for (x, y) in rows.zip(self.output.chunks_exact_mut(self.stride)) {
+            let (x, _) = S::as_simd_f32s(x);
+            let mut sums = [simd.splat_f32s(0.0); 2];
+            for pair in x.as_chunks::<2>().0 {
+                sums[0] = simd.add_f32s(sums[0], pair[0]);
+                sums[1] = simd.add_f32s(sums[1], pair[1]);
+            }
+            let mean = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1])) * scale;
+            let shift = simd.splat_f32s(mean);
+            let (vectors, _) = S::as_mut_simd_f32s(y);
+            for (y, &x) in vectors.iter_mut().zip(x) {
+                *y = simd.sub_f32s(x, shift);
+            }
+            y[self.width..].fill(0.0);
+            let (y, _) = S::as_mut_simd_f32s(y);
+            let mut squares = [simd.splat_f32s(0.0); 2];
+            for pair in y.as_chunks::<2>().0 {
+                squares[0] = simd.mul_add_e_f32s(pair[0], pair[0], squares[0]);
+                squares[1] = simd.mul_add_e_f32s(pair[1], pair[1], squares[1]);
+            }
+            let variance = simd.reduce_sum_f32s(simd.add_f32s(squares[0], squares[1])) * scale;
+            let factor = simd.splat_f32s(1.0 / (variance + EPSILON).sqrt());
+            for y in y {
+                *y = simd.mul_f32s(*y, factor);
+            }
+        }
+    }
+}
+
+/// ln(sum exp) of the ranges of every row: `output` `[n, ranges]`.
+pub(super) struct LogNorms<'a> {
+    /// Rows of `stride` logits.
+    pub logits: &'a [f32],
+    pub stride: usize,
+    /// The softmaxes of a row, none empty.
+    pub ranges: &'a [Range<usize>],
+    pub output: &'a mut [f32],
+}
+
+impl WithSimd for LogNorms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if self.ranges.is_empty() {
+            return;
+        }
+        let rows = self.logits.chunks_exact(self.stride);
+        let norms = self.output.chunks_exact_mut(self.ranges.len());
+        for (logits, norms) in rows.zip(norms) {
+            for (norm, range) in norms.iter_mut().zip(self.ranges) {
+                *norm = log_sum_exp(simd, &logits[range.clone()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The kernel against candle's forward, on random schemas, records, models and views.
+
+#![allow(clippy::unwrap_used)]
+
+use crate::features::{Encoder, EncoderFitter, Records};
+use crate::model::ops::simd::Instructions;
+use crate::model::{
+    Likelihood, MaskPlan, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind, Views,
+};
+use crate::rng::{Purpose, stream};
+use crate::schema::{Field, FieldPath, Kind, Role, Transform};
+use crate::score::{SurpriseModel, Surprises};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use proptest::prelude::*;
+use rand::{Rng, RngExt};
+use std::sync::Arc;
+
+const ROWS: usize = 60;
+
+fn field(name: &str, kind: Kind) -> Field {
+    Field {
+        name: name.to_owned(),
+        kind,
+        role: Role::Feature,
+        path: FieldPath::parse(name),
+        nullable: true,
+        transform: Transform::None,
+        unit: None,
+        time_zone: chrono_tz::UTC,
+        parse: false,
+        max_cardinality: 100,
+        redact: false,
+    }
+}
+
+/// A column with nulls, or without, so that some heads learn nullness and others do not.
+fn column(kind: Kind, rng: &mut impl Rng) -> ArrayRef {
+    let nulls = if rng.random::<bool>() { 0.2 } else { 0.0 };
+    let values = rng.random_range(1..40);
+    let mut some = Vec::new();
+    for _ in 0..ROWS {
+        let x: f64 = rng.random_range(-1.0..1.0);
+        some.push((rng.random::<f64>() >= nulls).then_some(x));
+    }
+    let numbers = some.iter();
+    match kind {
+        Kind::Numeric => Arc::new(Float64Array::from_iter(
+            numbers.map(|x| x.map(|x| x.powi(5) * 9.0)),
+        )),
+        Kind::Categorical => {
+            let text = |x: f64| format!("v{}", (x.abs() * f64::from(values)) as u32);
+            Arc::new(StringArray::from_iter(numbers.map(|x| x.map(text))))
+        }
+        Kind::Boolean => Arc::new(BooleanArray::from_iter(numbers.map(|x| x.map(|x| x > 0.3)))),
+        Kind::Timestamp => {
+            let micros = |x: f64| (x * 1e16) as i64;
+            Arc::new(TimestampMicrosecondArray::from_iter(
+                numbers.map(|x| x.map(micros)),
+            ))
+        }
+    }
+}
+
+/// Encoder and records of random fields of the given kinds; of the records the encoder has seen the first half.
+fn records(kinds: &[Kind], seed: u64) -> (Encoder, Records) {
+    let rng = &mut stream(seed, Purpose::Batches);
+    let names: Vec<String> = (0..kinds.len()).map(|i| format!("f{i}")).collect();
+    let columns = names
+        .iter()
+        .zip(kinds)
+        .map(|(name, &kind)| (name, column(kind, rng)));
+    let batch = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+    let fields: Vec<Field> = names.iter().zip(kinds).map(|(n, &k)| field(n, k)).collect();
+    let mut fitter = EncoderFitter::new(&fields, 6).unwrap();
+    fitter.observe(&batch.slice(0, ROWS / 2)).unwrap();
+    let encoder = fitter.finish().unwrap();
+    let records = encoder.encode(&batch).unwrap();
+    (encoder, records)
+}
+
+/// A model of which every parameter, biases too, was moved from where it starts.
+fn model(config: &ModelConfig, kind: ObjectiveKind, encoder: &Encoder) -> MaskedAutoencoder {
+    let model = MaskedAutoencoder::new(config, kind, encoder, 3).unwrap();
+    let mut flat = model.parameters().to_flat().unwrap();
+    let rng = &mut stream(4, Purpose::Initialisation);
+    flat.iter_mut()
+        .for_each(|p| *p += rng.random_range(-0.1..0.1));
+    model.parameters().set_flat(&flat).unwrap();
+    model
+}
+
+fn assert_near(a: &Surprises, b: &Surprises) {
+    let axes = a.axes();
+    assert_eq!((a.rows(), axes), (b.rows(), b.axes()));
+    for row in 0..a.rows() {
+        for field in 0..axes.fields {
+            for stratum in 0..axes.strata {
+                for reading in 0..axes.readings {
+                    let (x, y) = (
+                        a.at(row, field, stratum, reading),
+                        b.at(row, field, stratum, reading),
+                    );
+                    let near = (x - y).abs() <= 1e-5 * x.abs().max(1.0);
+                    assert!(
+                        near || (x.is_nan() && y.is_nan()),
+                        "{row} {field} {stratum} {reading}: {x} {y}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn same(a: &Surprises, from: usize, b: &Surprises, at: usize) -> bool {
+    let axes = a.axes();
+    let mut places = (0..axes.fields).flat_map(|f| {
+        (0..axes.strata).flat_map(move |s| (0..axes.readings).map(move |r| (f, s, r)))
+    });
+    places.all(|(f, s, r)| a.at(from, f, s, r).to_bits() == b.at(at, f, s, r).to_bits())
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        Just(Kind::Numeric),
+        Just(Kind::Categorical),
+        Just(Kind::Boolean),
+        Just(Kind::Timestamp),
+    ]
+}
+
+fn likelihood() -> impl Strategy<Value = Vec<Likelihood>> {
+    let all = vec![
+        Likelihood::Histogram,
+        Likelihood::StudentT,
+        Likelihood::Gaussian,
+        Likelihood::SquaredError,
+    ];
+    proptest::sample::subsequence(all, 1..=4).prop_shuffle()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_kernel_gives_the_surprises_of_candles_forward(
+        kinds in prop::collection::vec(kind(), 1..9),
+        likelihood in likelihood(),
+        objective in prop_oneof![
+            3 => Just(ObjectiveKind::Masked),
+            1 => Just(ObjectiveKind::Autoencoder),
+            1 => Just(ObjectiveKind::Variational),
+        ],
+        plan in prop_oneof![
+            Just(MaskPlan::Balanced), Just(MaskPlan::Random), Just(MaskPlan::LeaveOneOut)
+        ],
+        token: bool,
+        width in 1usize..70,
+        blocks in 1usize..4,
+        bins in 2usize..70,
+        seed: u64,
+    ) {
+        let (encoder, records) = records(&kinds, seed);
+        let config = ModelConfig {
+            masking: if token { Masking::Token } else { Masking::Drop },
+            likelihood,
+            width,
+            blocks,
+            histogram_bins: bins,
+            ..ModelConfig::default()
+        };
+        let rng = &mut stream(seed, Purpose::Views);
+        let views = match objective.hides() {
+            true => Views::draw(plan, &[0.2, 0.5, 0.7, 1.0], 2, kinds.len(), rng),
+            false => Views::nothing_hidden(),
+        };
+        let model = model(&config, objective, &encoder);
+        let fused = SurpriseModel::new(encoder, model, &views).unwrap();
+        let oracle = fused.clone().through_tensors(&views).unwrap().surprises(&records).unwrap();
+        for instructions in Instructions::available() {
+            let fused = fused.clone().with_instructions(&views, instructions).unwrap();
+            let all = fused.surprises(&records).unwrap();
+            assert_near(&all, &oracle);
+            // Alone, and among others, a record has the same bits.
+            for row in [0, 7, ROWS - 1] {
+                let alone = fused.surprises(&records.select([row])).unwrap();
+                prop_assert!(same(&alone, 0, &all, row), "{instructions:?}, row {row}");
+            }
+            let some = fused.surprises(&records.select(5..17)).unwrap();
+            prop_assert!((0..12).all(|row| same(&some, row, &all, 5 + row)));
+        }
+        // Explanations read the same logits.
+        let tensors = fused.clone().through_tensors(&views).unwrap();
+        let (a, b) = (fused.logits(&records, 9).unwrap(), tensors.logits(&records, 9).unwrap());
+        for field in 0..kinds.len() {
+            prop_assert_eq!(a.of(field).len(), b.of(field).len());
+            for (x, y) in a.of(field).flatten().zip(b.of(field).flatten()) {
+                prop_assert!((x - y).abs() <= 1e-5 * x.abs().max(1.0), "{} {}", x, y);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operations_of_a_record_are_those_that_its_views_require() {
+    let (encoder, _) = records(&[Kind::Numeric; 4], 1);
+    let config = ModelConfig {
+        width: 10,
+        blocks: 2,
+        likelihood: vec![Likelihood::SquaredError],
+        ..ModelConfig::default()
+    };
+    let model = model(&config, ObjectiveKind::Masked, &encoder);
+    let outputs = model.heads().outputs() as u64;
+    let rng = &mut stream(0, Purpose::Views);
+    // Two views that hide two fields each, and one that hides all four and costs nothing.
+    let views = Views::draw(MaskPlan::Balanced, &[0.5, 1.0], 1, 4, rng);
+    let fused = SurpriseModel::new(encoder, model, &views).unwrap();
+    let operations = fused.operations().unwrap();
+    assert_eq!(operations.blocks, 2 * 2 * 2 * (2 * 10 * 10));
+    assert_eq!(operations.heads, 2 * 10 * outputs);
+    assert_eq!(operations.input, 10 * (2 * 4 + 4 + 2 * 2));
+}
