@@ -2,15 +2,15 @@
 //!
 //! In flow the latent, the output layer and the true values; out flow the loss and its gradient in all three tensors,
 //! made in the same pass by the heads' own formulas. A field's head reads only the rows that count the field, about half
-//! of them where mask ratios are spread over 0..1; the logits of the others never exist. Fields are shared among the
-//! threads of the calling Rayon pool and summed in field order: the result is the same at any thread count.
+//! of them where mask ratios are spread over 0..1; the logits of the others never exist. Fields are summed in their
+//! order: the result is the same at any thread count.
 //!
 //! Letters: B rows, P places of a row, F fields, D width, O outputs, n rows that count a field, o outputs of the field,
 //! R readings.
 
 use super::heads::{FieldView, Heads};
-use super::ops::product::{Matrix, product, put_columns};
-use super::ops::{cpu_slice, tensor_slice};
+use super::ops::product::{Matrix, product, product_into_columns};
+use super::ops::{LinearBuffers, cpu_slice, tensor_slice};
 use super::target::Target;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -36,6 +36,8 @@ pub struct OutputLayer<'a> {
     pub weight: &'a Tensor,
     /// `[O]`.
     pub bias: &'a Tensor,
+    /// Where the gradients of weight and bias go, if not into the graph.
+    pub buffers: Option<&'a LinearBuffers>,
     /// P: 1, or at least F, of which field f reads place f.
     pub places: usize,
 }
@@ -56,6 +58,7 @@ pub fn masked_loss(
         heads: Arc::clone(output.heads),
         places: output.places,
         batch,
+        buffers: output.buffers.cloned(),
         gradients: Mutex::default(),
     };
     latent.apply_op3(output.weight, output.bias, op)
@@ -121,6 +124,7 @@ fn each_field<T: Send>(
         weight,
         bias,
         places,
+        ..
     } = output;
     let sides = Sides::check(heads, places, batch, latent.shape(), weight.shape())?;
     tensor_slice(latent, |latent| {
@@ -246,11 +250,12 @@ impl Layer<'_> {
         Matrix::strided(&self.weight[start..], width, columns.len(), outputs)
     }
 
-    /// The loss of a field's rows and its gradient in what the head reads and in its columns of the layer.
-    fn field_gradient(&self, field: usize, batch: &HiddenTargets) -> FieldGradient {
+    /// The loss of a field's rows; its gradients go where they belong in `sum`.
+    fn add_gradients(&self, field: usize, batch: &HiddenTargets, sum: &mut Gradients) -> f64 {
         let rows = self.field_rows(field, batch);
-        let (head, width) = (self.heads.field(field), self.sides.width);
-        let (n, o) = (rows.records.len(), head.outputs().len());
+        let (head, Sides { width, outputs, .. }) = (self.heads.field(field), self.sides);
+        let columns = head.outputs();
+        let (n, o) = (rows.records.len(), columns.len());
         let weight = 1.0 / batch.counted.max(1) as f32;
         let mut by_logits = vec![0f32; n * o];
         let mut loss = 0.0;
@@ -258,28 +263,25 @@ impl Layer<'_> {
             let target = &batch.targets[row * self.heads.len() + field];
             loss += f64::from(head.loss(logits, target, weight, Some(gradient)));
         }
-        let mut by_bias = vec![0f32; o];
+        let by_bias = &mut sum.by_bias[columns.clone()];
+        by_bias.fill(0.0);
         for gradient in by_logits.chunks_exact(o.max(1)) {
             by_bias.iter_mut().zip(gradient).for_each(|(b, g)| *b += g);
         }
         let by_logits = Matrix::row_major(&by_logits, n, o);
-        let mut by_latent = vec![0f32; n * width];
-        product(
-            by_logits,
-            self.columns(field).transposed(),
-            &mut by_latent,
-            false,
-        );
-        let mut by_weight = vec![0f32; width * o];
         let read = Matrix::row_major(&rows.latent, n, width).transposed();
-        product(read, by_logits, &mut by_weight, false);
-        FieldGradient {
-            loss,
-            records: rows.records,
-            by_latent,
-            by_weight,
-            by_bias,
+        let by_weight = &mut sum.by_weight[columns.start..];
+        product_into_columns(read, by_logits, by_weight, outputs);
+        let mut by_latent = vec![0f32; n * width];
+        let weights = self.columns(field).transposed();
+        product(by_logits, weights, &mut by_latent, false);
+        let by_row = by_latent.chunks_exact(width.max(1));
+        for (&row, gradient) in rows.records.iter().zip(by_row) {
+            let at = self.sides.latent_row(row, field) * width;
+            let sum = &mut sum.by_latent[at..at + width];
+            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
         }
+        loss
     }
 }
 
@@ -293,19 +295,6 @@ impl Sides {
     }
 }
 
-/// What one field adds to the loss and its gradients.
-struct FieldGradient {
-    /// The unweighted sum.
-    loss: f64,
-    records: Vec<usize>,
-    /// `[n, D]`.
-    by_latent: Vec<f32>,
-    /// `[D, o]`.
-    by_weight: Vec<f32>,
-    /// `[o]`.
-    by_bias: Vec<f32>,
-}
-
 /// d loss / d latent, weight and bias.
 struct Gradients {
     by_latent: Vec<f32>,
@@ -317,6 +306,7 @@ struct MaskedLoss {
     heads: Arc<Heads>,
     places: usize,
     batch: HiddenTargets,
+    buffers: Option<LinearBuffers>,
     /// Left by the forward pass, taken by the backward pass: they are as large as the layer, and copying takes its time.
     gradients: Mutex<Option<Gradients>>,
 }
@@ -329,32 +319,17 @@ impl MaskedLoss {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The sum of all losses and the gradients.
+    /// The sum of all losses and the gradients, field after field on this thread: shards are what runs in parallel.
     fn run(&self, layer: Layer<'_>) -> (f64, Gradients) {
-        let Sides { width, outputs, .. } = layer.sides;
-        let fields = (0..self.heads.len()).into_par_iter();
-        let parts: Vec<FieldGradient> = fields
-            .map(|field| layer.field_gradient(field, &self.batch))
-            .collect();
-        let mut loss = 0.0;
+        let LinearBuffers { weight, bias } = self.buffers.clone().unwrap_or_default();
         let mut sum = Gradients {
             by_latent: vec![0f32; layer.latent.len()],
-            by_weight: vec![0f32; layer.weight.len()],
-            by_bias: vec![0f32; outputs],
+            by_weight: weight.memory(layer.weight.len()),
+            by_bias: bias.memory(layer.bias.len()),
         };
-        for (field, part) in parts.iter().enumerate() {
-            loss += part.loss;
-            let rows = part.by_latent.chunks_exact(width.max(1));
-            for (&row, gradient) in part.records.iter().zip(rows) {
-                let at = layer.sides.latent_row(row, field) * width;
-                let sum = &mut sum.by_latent[at..at + width];
-                sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
-            }
-            let columns = self.heads.field(field).outputs();
-            sum.by_bias[columns.clone()].copy_from_slice(&part.by_bias);
-            put_columns(&part.by_weight, &mut sum.by_weight, outputs, columns);
-        }
-        (loss, sum)
+        let fields = 0..self.heads.len();
+        let losses = fields.map(|field| layer.add_gradients(field, &self.batch, &mut sum));
+        (losses.sum(), sum)
     }
 }
 
@@ -398,16 +373,26 @@ impl CustomOp3 for MaskedLoss {
             candle_core::bail!("masked_loss: a backward pass without a forward pass of its own");
         };
         let scale = by_loss.to_scalar::<f32>()?;
-        let scaled = |mut gradient: Vec<f32>, of: &Tensor| {
+        let scaled = |mut gradient: Vec<f32>| {
             if scale != 1.0 {
                 gradient.iter_mut().for_each(|g| *g *= scale);
             }
+            gradient
+        };
+        let tensor = |gradient, of: &Tensor| {
+            let gradient = scaled(gradient);
             Tensor::from_vec(gradient, of.shape(), of.device()).map(Some)
         };
+        let by_latent = tensor(gradients.by_latent, latent)?;
+        if let Some(buffers) = &self.buffers {
+            buffers.weight.add(scaled(gradients.by_weight));
+            buffers.bias.add(scaled(gradients.by_bias));
+            return Ok((by_latent, None, None));
+        }
         Ok((
-            scaled(gradients.by_latent, latent)?,
-            scaled(gradients.by_weight, weight)?,
-            scaled(gradients.by_bias, bias)?,
+            by_latent,
+            tensor(gradients.by_weight, weight)?,
+            tensor(gradients.by_bias, bias)?,
         ))
     }
 }

@@ -40,6 +40,7 @@ const OUTPUT_GAIN: f32 = 0.3;
 #[derive(Debug, Clone)]
 pub struct MaskedAutoencoder {
     config: ModelConfig,
+    objective: ObjectiveKind,
     shapes: Vec<FieldShape>,
     heads: Arc<Heads>,
     parameters: Parameters,
@@ -70,15 +71,35 @@ impl MaskedAutoencoder {
         encoder: &Encoder,
         seed: u64,
     ) -> Result<Self> {
-        let rng = &mut stream(seed, Purpose::Initialisation);
-        let shapes = encoder.shapes();
         let heads = Heads::new(
             encoder,
             &config.likelihood,
             config.histogram_bins,
             config.histogram_smoothing_bins,
         );
-        let mut parameters = Parameters::default();
+        let fields = (encoder.shapes(), Arc::new(heads));
+        Self::declare(config, objective, fields, Parameters::default(), seed)
+    }
+
+    /// The same model with the same tensors, whose backward passes leave the gradients of its affine layers in buffers of
+    /// its own (see [`Parameters::replica`]).
+    ///
+    /// # Errors
+    /// If candle cannot share a tensor.
+    pub fn replica(&self) -> Result<Self> {
+        let fields = (self.shapes.clone(), Arc::clone(&self.heads));
+        let parameters = self.parameters.replica();
+        Self::declare(&self.config, self.objective, fields, parameters, 0)
+    }
+
+    fn declare(
+        config: &ModelConfig,
+        objective: ObjectiveKind,
+        (shapes, heads): (Vec<FieldShape>, Arc<Heads>),
+        mut parameters: Parameters,
+        seed: u64,
+    ) -> Result<Self> {
+        let rng = &mut stream(seed, Purpose::Initialisation);
         let cut = !objective.hides();
         let trunk = Trunk::declare(config, &shapes, cut, &mut parameters, rng)?;
         let d = config.width;
@@ -102,8 +123,9 @@ impl MaskedAutoencoder {
         };
         Ok(Self {
             config: config.clone(),
+            objective,
             shapes,
-            heads: Arc::new(heads),
+            heads,
             parameters,
             trunk,
             bottleneck,
@@ -190,6 +212,7 @@ impl MaskedAutoencoder {
             heads: &self.heads,
             weight: &self.output.weight,
             bias: &self.output.bias,
+            buffers: self.output.buffers.as_ref(),
             places: self.places(),
         }
     }
@@ -197,7 +220,7 @@ impl MaskedAutoencoder {
     /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`: by the definition, for tests.
     #[cfg(test)]
     pub(crate) fn logits(&self, latent: &Tensor) -> Result<Tensor> {
-        let LinearParameters { weight, bias } = &self.output;
+        let LinearParameters { weight, bias, .. } = &self.output;
         let all = latent.matmul(weight)?.broadcast_add(bias)?; // [B * P, O]
         let all = all.reshape((all.dim(0)? / self.places(), self.places(), all.dim(1)?))?;
         let of_field = |field: usize| {
@@ -215,7 +238,7 @@ impl MaskedAutoencoder {
     /// If candle cannot copy them.
     pub fn field_output(&self, field: usize) -> Result<(Tensor, Tensor)> {
         let outputs = self.heads.field(field).outputs();
-        let LinearParameters { weight, bias } = &self.output;
+        let LinearParameters { weight, bias, .. } = &self.output;
         let columns = weight
             .as_detached_tensor()
             .narrow(1, outputs.start, outputs.len())?;

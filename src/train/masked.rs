@@ -17,9 +17,11 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
-/// Rows of a shard: enough that packing the weights for a product is little beside the product, and a batch of the
-/// default size still occupies two processors.
-const SHARD_ROWS: usize = 128;
+/// Rows of a shard at least: enough that packing the weights for a product is little beside the product, and a batch of
+/// the default size still occupies two processors.
+const SHARD_ROWS_MIN: usize = 128;
+/// Shards of a batch at most: each has gradients of its own, as large as the model.
+const SHARDS_MAX: usize = 8;
 
 /// Fit rows below which nothing is trained.
 pub const FIT_ROWS_MIN: usize = 10;
@@ -27,6 +29,8 @@ pub const FIT_ROWS_MIN: usize = 10;
 /// The masked autoencoder with its fit rows, its held-out rows and its random streams.
 pub struct MaskedObjective<'a> {
     model: &'a MaskedAutoencoder,
+    /// One for each shard of a batch.
+    replicas: Vec<MaskedAutoencoder>,
     encoder: &'a Encoder,
     targets: TargetReader,
     fit: &'a Records,
@@ -68,10 +72,15 @@ impl<'a> MaskedObjective<'a> {
         };
         enough("fit rows", fit.rows(), FIT_ROWS_MIN)?;
         enough("reference rows", held_out.rows(), 1)?;
+        let batch_rows = config.batch_rows.min(fit.rows());
+        let replicas = (0..batch_rows.div_ceil(shard_rows(batch_rows))).map(|_| model.replica());
+        let replicas = replicas.collect::<candle_core::Result<_>>();
+        let replicas = replicas.map_err(|source| TrainError::Tensor { step: 0, source })?;
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
         let mut rng = stream(seed, Purpose::HeldOutMasks);
         Ok(Self {
             model,
+            replicas,
             encoder,
             targets: TargetReader::new(encoder),
             fit,
@@ -237,8 +246,9 @@ impl<'a> MaskedObjective<'a> {
             true => hidden.iter().filter(|&&h| h).count(),
             false => hidden.len(),
         };
-        let masks = hidden.chunks(SHARD_ROWS * fields);
-        let shards = rows.chunks(SHARD_ROWS).zip(masks).map(|(rows, hidden)| {
+        let shard_rows = shard_rows(rows.len());
+        let masks = hidden.chunks(shard_rows * fields);
+        let shards = rows.chunks(shard_rows).zip(masks).map(|(rows, hidden)| {
             let swaps = self.config.swap_noise > 0.0;
             Shard {
                 rows: rows.to_vec(),
@@ -252,6 +262,11 @@ impl<'a> MaskedObjective<'a> {
         });
         shards.collect()
     }
+}
+
+/// Rows of each shard of a batch but the last.
+fn shard_rows(batch_rows: usize) -> usize {
+    batch_rows.div_ceil(SHARDS_MAX).max(SHARD_ROWS_MIN)
 }
 
 /// Some rows of a training batch.
@@ -291,6 +306,10 @@ impl Objective for MaskedObjective<'_> {
         self.model.parameters()
     }
 
+    fn replica(&self, place: usize) -> &Parameters {
+        self.replicas[place].parameters()
+    }
+
     fn next_batch(&mut self) -> candle_core::Result<Vec<Shard>> {
         self.trimmed_now =
             trimming::is_due(self.steps, self.config.steps) && self.config.trim > 0.0;
@@ -305,20 +324,8 @@ impl Objective for MaskedObjective<'_> {
 
     /// The mean loss over the fields that count, of a variational model with its share of the divergence: the negative
     /// evidence lower bound of Kingma & Welling 2014 (equation 3), a field.
-    fn shard_loss(&self, mut shard: Shard) -> candle_core::Result<Tensor> {
-        let inputs = self.training_inputs(&mut shard).finish()?;
-        let Pass { latent, divergence } =
-            self.model
-                .pass(&inputs, Some(&mut shard.dropout), Some(&mut shard.noise))?;
-        let batch = HiddenTargets {
-            counted: shard.counted,
-            ..self.counted(self.targets_of(self.fit, &shard.rows), shard.hidden)
-        };
-        let loss = masked_loss(self.model.output_layer(), &latent, batch)?;
-        match divergence {
-            Some(divergence) => loss + divergence.affine(self.kl_share(shard.counted), 0.0)?,
-            None => Ok(loss),
-        }
+    fn shard_loss(&self, place: usize, shard: Shard) -> candle_core::Result<Tensor> {
+        self.loss_by(&self.replicas[place], shard)
     }
 
     fn begins_anew(&self) -> bool {
@@ -352,6 +359,22 @@ impl Objective for MaskedObjective<'_> {
 }
 
 impl MaskedObjective<'_> {
+    /// [`shard_loss`](Objective::shard_loss) by one of the replicas, or by the model itself.
+    fn loss_by(&self, model: &MaskedAutoencoder, mut shard: Shard) -> candle_core::Result<Tensor> {
+        let inputs = self.training_inputs(&mut shard).finish()?;
+        let Pass { latent, divergence } =
+            model.pass(&inputs, Some(&mut shard.dropout), Some(&mut shard.noise))?;
+        let batch = HiddenTargets {
+            counted: shard.counted,
+            ..self.counted(self.targets_of(self.fit, &shard.rows), shard.hidden)
+        };
+        let loss = masked_loss(model.output_layer(), &latent, batch)?;
+        match divergence {
+            Some(divergence) => loss + divergence.affine(self.kl_share(shard.counted), 0.0)?,
+            None => Ok(loss),
+        }
+    }
+
     /// The weight of the divergence, summed over rows, in a loss that is divided by `counted` fields.
     fn kl_share(&self, counted: usize) -> f64 {
         f64::from(self.config.kl_weight) / counted.max(1) as f64
@@ -452,7 +475,7 @@ pub(super) mod tests {
     /// The loss of the next batch with the graphs of all its shards.
     pub(in crate::train) fn next_batch_loss(objective: &mut MaskedObjective<'_>) -> Tensor {
         let shards = objective.next_batch().unwrap().into_iter();
-        let losses = shards.map(|shard| objective.shard_loss(shard).unwrap());
+        let losses = shards.map(|shard| objective.loss_by(objective.model, shard).unwrap());
         losses.reduce(|a, b| (a + b).unwrap()).unwrap()
     }
 
@@ -524,6 +547,7 @@ pub(super) mod tests {
                 heads: &heads,
                 weight: &weight,
                 bias: &bias,
+                buffers: None,
                 places,
             };
             let loss = || masked_loss(output, &latent, hidden.clone()).unwrap();

@@ -5,6 +5,7 @@
 
 mod attention;
 mod gelu;
+mod gradient_buffer;
 mod linear;
 pub mod math;
 mod normalize;
@@ -14,6 +15,7 @@ mod weighted_rows;
 
 pub use attention::attention;
 pub use gelu::gelu;
+pub use gradient_buffer::{GradientBuffer, LinearBuffers};
 pub use linear::linear;
 pub use normalize::normalize;
 pub use weighted_rows::{RowWeights, weighted_rows};
@@ -107,7 +109,7 @@ mod tests {
         let (x, w, b) = (random((5, 4), 1), random((4, 3), 2), random((1, 3), 3));
         let bias = Var::from_tensor(&b.flatten_all().unwrap()).unwrap();
         check_gradient(&[x.clone(), w.clone(), bias.clone()], || {
-            linear(&x, &w, &bias).unwrap()
+            linear(&x, &w, &bias, None).unwrap()
         });
     }
 
@@ -237,7 +239,7 @@ mod tests {
         let (x, w) = (random((5, 4), 1), random((3, 3), 2));
         let bias = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
         assert!(
-            linear(&x, &w, &bias)
+            linear(&x, &w, &bias, None)
                 .unwrap_err()
                 .to_string()
                 .contains("[3, 3]")
