@@ -164,7 +164,7 @@ pub fn fit(
 /// Each shard is a graph of its own on a thread of the Rayon pool: one thread works through all small products of a
 /// shard without waiting for another, which sharing every product among the threads would not spare. The shards are
 /// summed in their order, so that the result is the same at any thread count.
-fn loss_and_gradient(
+pub(super) fn loss_and_gradient(
     objective: &mut impl Objective,
     gradient: &mut [f32],
 ) -> candle_core::Result<f32> {
