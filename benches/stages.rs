@@ -10,7 +10,7 @@
     reason = "a benchmark, not a part of the library"
 )]
 
-mod payments;
+mod records;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use maskwatch::artifact::Detector;
@@ -18,6 +18,7 @@ use maskwatch::features::{AvroDecoder, Canonicaliser, DecodeLimits, FileSchemas,
 use maskwatch::score::{Expected, Reason};
 use maskwatch::stream::envelope::{Envelope, event_time};
 use maskwatch::stream::types::{Offset, Partition};
+use records::{Kind, avro};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
@@ -27,12 +28,12 @@ const ROWS: usize = 1_024;
 const CONFIG: &str = "[model]\nwidth = 32\nblocks = 1\n[training]\nsteps = 20\n";
 
 fn decode(criterion: &mut Criterion) {
-    let batch = payments::fresh_generator().next_batch(ROWS).unwrap();
-    let schema = payments::schema();
+    let batch = Kind::Payments.fresh(ROWS);
+    let schema = Kind::Payments.schema();
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Elements(ROWS as u64));
 
-    let messages = payments::json(&batch);
+    let messages = records::json(&batch);
     let payloads: Vec<Option<&[u8]>> = messages.iter().map(|message| Some(&message[..])).collect();
     let mut json = JsonDecoder::new(&schema, DecodeLimits::default());
     assert_eq!(json.decode(&payloads).unwrap().batch.num_rows(), ROWS);
@@ -42,9 +43,9 @@ fn decode(criterion: &mut Criterion) {
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("payment.avsc");
-    std::fs::write(&file, payments::avro_schema(&batch)).unwrap();
-    let writers = FileSchemas::load(&BTreeMap::from([(payments::AVRO_SCHEMA_ID, file)])).unwrap();
-    let messages = payments::avro(&batch);
+    std::fs::write(&file, avro::schema(&batch)).unwrap();
+    let writers = FileSchemas::load(&BTreeMap::from([(avro::SCHEMA_ID, file)])).unwrap();
+    let messages = avro::messages(&batch);
     let payloads: Vec<Option<&[u8]>> = messages.iter().map(|message| Some(&message[..])).collect();
     let mut avro = AvroDecoder::new(&schema, DecodeLimits::default(), Box::new(writers));
     assert_eq!(avro.decode(&payloads).unwrap().batch.num_rows(), ROWS);
@@ -57,10 +58,10 @@ fn decode(criterion: &mut Criterion) {
 fn encode(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("model");
-    payments::train(CONFIG, &bundle);
+    Kind::Payments.train(CONFIG, &bundle);
     let detector = Detector::load(&bundle).unwrap();
-    let batch = payments::fresh_generator().next_batch(ROWS).unwrap();
-    let schema = payments::schema();
+    let batch = Kind::Payments.fresh(ROWS);
+    let schema = Kind::Payments.schema();
     let canonicaliser = Canonicaliser::new(&schema, &batch.schema(), "payments").unwrap();
     let encoder = detector.scorer().model().encoder();
     let mut group = criterion.benchmark_group("encode");

@@ -1,8 +1,12 @@
-//! Latency from a record's intended send time to its receipt by a `read_committed` reader, open loop at a fixed rate.
+//! Latency from the moment at which a record was due to its receipt by a `read_committed` reader, open loop at a fixed rate.
 //!
-//! `cargo bench --bench stream_latency -- [--rate N] [--seconds N] [--model default|small]`, on real Apache Kafka. Records are
-//! due at fixed moments whatever became of those before, and their latency counts from the moment they were due: a stall
-//! delays all that were due in it (no coordinated omission). `--rate` should be half of what `stream_throughput` found.
+//! ```sh
+//! cargo bench --bench stream_latency -- [--data payments|numbers] [--model default|fast|small] [--rate N] [--seconds N]
+//! ```
+//!
+//! On real Apache Kafka. Records are due at fixed moments whatever became of those before, and their latency counts from the
+//! moment they were due, not from when they were sent or appended: a stall delays all that were due in it (no coordinated
+//! omission). `--rate` should be half of what `stream_throughput` found. Sender, reader, broker and daemon share the machine.
 
 #![allow(
     missing_docs,
@@ -13,7 +17,7 @@
     reason = "a benchmark, not a part of the library"
 )]
 
-mod payments;
+mod records;
 mod rig;
 
 use hdrhistogram::Histogram;
@@ -21,26 +25,35 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
-use rig::{PARTITIONS, PATIENCE, Topics, argument};
+use records::Kind;
+use rig::ends::Ends;
+use rig::{PARTITIONS, PATIENCE, Serving, Topics, argument};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Records due in the first second warm connections and caches, and are not counted.
-const WARM_UP: Duration = Duration::from_secs(1);
+/// Records due in the first seconds warm connections, caches and the broker, and are not counted.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Transactions whose commits are timed before anything else.
+const COMMITS: usize = 200;
+/// The bar of the processing part, and the bucket of the daemon's histogram that ends there.
+const PROCESSING_BUCKET: &str = "maskwatch_scoring_seconds_bucket{le=\"0.005\"}";
+const PROCESSING_COUNT: &str = "maskwatch_scoring_seconds_count";
 
 /// When record `row` is due, after the start.
 fn due(row: usize, rate: f64) -> Duration {
     Duration::from_secs_f64(row as f64 / rate)
 }
 
-/// Sends every record when it is due; its key is its number.
-fn send_all(topics: &Topics, messages: &[Vec<u8>], rate: f64, start: Instant) {
+/// Sends every record when it is due; its key is its number. Tells by how much the sender itself was late at most.
+fn send_all(topics: &Topics, messages: &[Vec<u8>], rate: f64, start: Instant) -> Duration {
     let mut config = topics.broker.producer_config();
     config.set("linger.ms", "0");
     let producer: BaseProducer = config.create().unwrap();
+    let mut late = Duration::ZERO;
     for (row, message) in messages.iter().enumerate() {
-        let wait = (start + due(row, rate)).saturating_duration_since(Instant::now());
-        std::thread::sleep(wait);
+        let moment = start + due(row, rate);
+        std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+        late = late.max(moment.elapsed());
         let key = row.to_string();
         let record = BaseRecord::to(&topics.input)
             .partition(row as i32 % PARTITIONS)
@@ -50,6 +63,7 @@ fn send_all(topics: &Topics, messages: &[Vec<u8>], rate: f64, start: Instant) {
         producer.poll(Duration::ZERO);
     }
     producer.flush(PATIENCE).unwrap();
+    late
 }
 
 /// Receives every output and tells the latencies, in microseconds.
@@ -65,7 +79,8 @@ fn receive_all(topics: &Topics, records: usize, rate: f64, start: Instant) -> Hi
     }
     consumer.assign(&list).unwrap();
     let mut latencies = Histogram::new_with_bounds(1, 300_000_000, 3).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let mut seen = vec![false; records];
+    let deadline = start + due(records, rate) + PATIENCE;
     let mut received = 0;
     while received < records {
         assert!(
@@ -76,10 +91,9 @@ fn receive_all(topics: &Topics, records: usize, rate: f64, start: Instant) -> Hi
             continue;
         };
         let message = message.unwrap();
-        let row: usize = std::str::from_utf8(message.key().unwrap())
-            .unwrap()
-            .parse()
-            .unwrap();
+        let key = std::str::from_utf8(message.key().unwrap()).unwrap();
+        let row: usize = key.parse().unwrap();
+        assert!(!std::mem::replace(&mut seen[row], true), "{row} came twice");
         received += 1;
         if due(row, rate) >= WARM_UP {
             let latency = start.elapsed().saturating_sub(due(row, rate));
@@ -91,38 +105,87 @@ fn receive_all(topics: &Topics, records: usize, rate: f64, start: Instant) -> Hi
     latencies
 }
 
-fn latencies(
-    bundle: &Path,
-    folder: &Path,
-    more: &str,
-    rate: f64,
-    messages: &[Vec<u8>],
-) -> Histogram<u64> {
+/// Batches decoded and scored so far, and those of them within the bar.
+fn batches(serving: &Serving) -> (f64, f64) {
+    (
+        serving.metric(PROCESSING_COUNT),
+        serving.metric(PROCESSING_BUCKET),
+    )
+}
+
+/// What one run showed.
+struct Found {
+    latencies: Histogram<u64>,
+    /// Share of batches that were decoded and scored within 5 ms.
+    within: f64,
+    /// Mean records of a batch.
+    batch: f64,
+    sender_late: Duration,
+}
+
+fn run(bundle: &Path, folder: &Path, more: &str, rate: f64, messages: &[Vec<u8>]) -> Found {
     let topics = Topics::new();
-    let (mut daemon, _) = topics.serve(bundle, folder, more);
+    let serving = topics.serve(bundle, folder, more);
     // The group is joined when the daemon is ready; both ends below connect before the first record is due.
     let start = Instant::now() + Duration::from_secs(2);
-    let found = std::thread::scope(|scope| {
+    let (latencies, warm, sender_late) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| receive_all(&topics, messages.len(), rate, start));
-        send_all(&topics, messages, rate, start);
-        reader.join().unwrap()
+        let warm = scope.spawn(|| {
+            std::thread::sleep((start + WARM_UP).saturating_duration_since(Instant::now()));
+            batches(&serving)
+        });
+        let late = send_all(&topics, messages, rate, start);
+        (reader.join().unwrap(), warm.join().unwrap(), late)
     });
-    daemon.terminate();
-    daemon.wait(PATIENCE);
-    found
+    let all = batches(&serving);
+    serving.stop();
+    let count = all.0 - warm.0;
+    Found {
+        batch: latencies.len() as f64 / count,
+        latencies,
+        within: (all.1 - warm.1) / count,
+        sender_late,
+    }
+}
+
+/// Times commits with nothing else running: transactions of as many outputs as come in 100 ms.
+fn time_commits(rate: f64, payload: &[u8]) {
+    let topics = Topics::new();
+    let mut ends = Ends::open(&topics);
+    let mut times = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
+    let outputs = (rate / 10.0).max(1.0) as usize;
+    for round in 0..COMMITS {
+        for row in 0..outputs {
+            ends.send(row.to_string().as_bytes(), payload);
+        }
+        // Delivered before the commit, as nearly all are in a stream: what is timed is the end of the transaction.
+        std::thread::sleep(Duration::from_millis(20));
+        let time = ends.commit();
+        if round >= COMMITS / 4 {
+            times.record(time.as_micros() as u64).unwrap();
+        }
+    }
+    let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+    println!(
+        "commit with offsets, {outputs} outputs, nothing else running: p50 {:.1} ms, p99 {:.1} ms\n",
+        at(0.5),
+        at(0.99)
+    );
 }
 
 fn main() {
     let rate: f64 = argument("--rate", "500").parse().unwrap();
     let seconds: f64 = argument("--seconds", "20").parse().unwrap();
+    let kind = Kind::of(&argument("--data", "payments"));
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("model");
-    payments::train(rig::model_config(), &bundle);
+    kind.train(&rig::model_config(), &bundle);
     let count = (rate * (seconds + WARM_UP.as_secs_f64())) as usize;
-    let batch = payments::fresh_generator().next_batch(count).unwrap();
-    let messages = payments::json(&batch);
+    let messages = records::json(&kind.fresh(count));
+    time_commits(rate, &messages[0]);
     println!(
-        "| delivery | records/s | p50 ms | p99 ms | p99.9 ms | most ms |\n|---|---|---|---|---|---|"
+        "| delivery | records/s | p50 ms | p99 ms | p99.9 ms | most ms | batches within 5 ms | records a batch | sender late, most ms |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     let modes = [
         ("at least once", "[delivery]\nmode = \"at_least_once\"\n"),
@@ -133,14 +196,17 @@ fn main() {
         ),
     ];
     for (name, more) in modes {
-        let found = latencies(&bundle, folder.path(), more, rate, &messages);
-        let at = |quantile| found.value_at_quantile(quantile) as f64 / 1e3;
+        let found = run(&bundle, folder.path(), more, rate, &messages);
+        let at = |quantile| found.latencies.value_at_quantile(quantile) as f64 / 1e3;
         println!(
-            "| {name} | {rate:.0} | {:.1} | {:.1} | {:.1} | {:.1} |",
+            "| {name} | {rate:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} % | {:.1} | {:.1} |",
             at(0.5),
             at(0.99),
             at(0.999),
-            found.max() as f64 / 1e3
+            found.latencies.max() as f64 / 1e3,
+            100.0 * found.within,
+            found.batch,
+            found.sender_late.as_secs_f64() * 1e3
         );
     }
 }

@@ -11,10 +11,13 @@
 #[path = "../../tests/integration/support/mod.rs"]
 pub mod support;
 
-use std::path::Path;
-use std::time::Duration;
+/// The daemon's consumer and producer, without a daemon.
+pub mod ends;
 
-use support::daemon::Daemon;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use support::daemon::{Daemon, http_get, metric};
 use support::free_ports;
 use support::kafka_broker::Broker;
 use support::kafka_topics::TopicSpec;
@@ -25,12 +28,16 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Partitions of input and output.
 pub const PARTITIONS: i32 = 4;
 
-/// A model as small as useful, for measuring what surrounds it.
-pub const SMALL_MODEL: &str = "[model]\nwidth = 32\nblocks = 1\nhistogram_bins = 32\n\
-                               [views]\nratios = [0.5]\nrounds = 1\n[training]\nsteps = 60\n";
-
-/// The shipped model.
-pub const DEFAULT_MODEL: &str = "[training]\nsteps = 60\n";
+/// The shipped model, a fast one (5 million operations a record of 29 fields), and one as small as useful, for measuring
+/// what surrounds it. Its cost does not depend on its weights, so that a few steps of training do.
+const MODELS: [(&str, &str); 3] = [
+    ("default", ""),
+    ("fast", "[model]\nwidth = 128\n[views]\nrounds = 1\n"),
+    (
+        "small",
+        "[model]\nwidth = 32\nblocks = 1\nhistogram_bins = 32\n[views]\nratios = [0.5]\nrounds = 1\n",
+    ),
+];
 
 /// The value of `--name VALUE` on the command line, else `default`.
 pub fn argument(name: &str, default: &str) -> String {
@@ -42,25 +49,27 @@ pub fn argument(name: &str, default: &str) -> String {
         .unwrap_or_else(|| default.to_owned())
 }
 
-/// The model that `--model small` or `--model default` asks for.
-pub fn model_config() -> &'static str {
-    match argument("--model", "default").as_str() {
-        "default" => DEFAULT_MODEL,
-        "small" => SMALL_MODEL,
-        other => panic!("--model {other}: it is default or small"),
-    }
+/// The training configuration of the model that `--model` asks for.
+pub fn model_config() -> String {
+    let name = argument("--model", "default");
+    let known = MODELS.iter().find(|(known, _)| *known == name);
+    let Some((_, config)) = known else {
+        panic!("--model {name}: it is default, fast or small");
+    };
+    format!("{config}[training]\nsteps = 60\n")
 }
 
-/// Processor seconds that the live threads of a process have used so far, user and system, to the nanosecond.
+/// Ticks a second in which Linux counts processor time for user space, on every machine that Rust runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Processor seconds that a process has used so far, user and system, its ended threads too; in steps of 10 ms.
 pub fn processor_seconds(pid: u32) -> f64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let nanoseconds = |task: std::fs::DirEntry| -> Option<u64> {
-        // A thread may end between the listing and the reading.
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse().ok()
-    };
-    let total: u64 = tasks.flatten().filter_map(nanoseconds).sum();
-    total as f64 * 1e-9
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The second field is the name in brackets, which may hold anything; user and system time are the 14th and 15th.
+    let (_, rest) = text.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |field: usize| fields[field - 3].parse::<u64>().unwrap();
+    (ticks(14) + ticks(15)) as f64 / TICKS_PER_SECOND
 }
 
 /// The most memory that a process has held, in MiB.
@@ -108,15 +117,14 @@ impl Topics {
         }
     }
 
-    /// Records of the input whose offsets the group has committed.
-    pub fn committed(&self) -> i64 {
-        let offsets = self.broker.committed_offsets(&self.group, &self.input);
-        offsets.values().sum()
+    /// Processor seconds of the broker so far; none where it is not ours.
+    pub fn broker_seconds(&self) -> f64 {
+        self.broker.pid().map_or(0.0, processor_seconds)
     }
 
     /// Starts the daemon of this build on the model in `bundle` with what `more` configures besides, and waits until it is
-    /// ready; also returns how long that took.
-    pub fn serve(&self, bundle: &Path, folder: &Path, more: &str) -> (Daemon, Duration) {
+    /// ready.
+    pub fn serve(&self, bundle: &Path, folder: &Path, more: &str) -> Serving {
         let [port] = free_ports();
         let text = format!(
             "[kafka]\nbootstrap_servers = \"{}\"\ngroup_id = \"{}\"\ninstance_id = \"bench\"\n\
@@ -129,10 +137,43 @@ impl Topics {
         );
         let path = folder.join("maskwatch.toml");
         std::fs::write(&path, text).unwrap();
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         let config = path.to_str().unwrap();
         let mut daemon = Daemon::start(&["serve", "--config", config], &[]);
-        daemon.wait_for_http(&format!("http://127.0.0.1:{port}/readyz"), PATIENCE);
-        (daemon, begin.elapsed())
+        let address = format!("http://127.0.0.1:{port}");
+        daemon.wait_for_http(&format!("{address}/readyz"), PATIENCE);
+        Serving {
+            daemon,
+            address,
+            ready_after: begin.elapsed(),
+        }
+    }
+}
+
+/// A daemon that is ready.
+pub struct Serving {
+    /// The child.
+    pub daemon: Daemon,
+    /// Of its HTTP endpoints.
+    pub address: String,
+    /// From its start to the first answer of 200 at `/readyz`.
+    pub ready_after: Duration,
+}
+
+impl Serving {
+    /// The value of a series of `/metrics`; 0 where it is not there yet.
+    pub fn metric(&self, series: &str) -> f64 {
+        let (_, text) = http_get(&format!("{}/metrics", self.address)).unwrap();
+        metric(&text, series).unwrap_or(0.0)
+    }
+
+    /// Drains it.
+    pub fn stop(mut self) {
+        self.daemon.terminate();
+        assert!(
+            self.daemon.wait(PATIENCE).success(),
+            "{}",
+            self.daemon.log()
+        );
     }
 }
