@@ -6,7 +6,8 @@
 //!
 //! On real Apache Kafka. Records are due at fixed moments whatever became of those before, and their latency counts from the
 //! moment they were due, not from when they were sent or appended: a stall delays all that were due in it (no coordinated
-//! omission). `--rate` should be half of what `stream_throughput` found. Sender, reader, broker and daemon share the machine.
+//! omission). `--rate` should be half of what `stream_throughput` found. Sender, reader, broker and daemon share the machine;
+//! how much of it each takes is told, since on two cores they take turns.
 
 #![allow(
     missing_docs,
@@ -27,7 +28,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
 use records::Kind;
 use rig::ends::Ends;
-use rig::{PARTITIONS, PATIENCE, Serving, Topics, argument};
+use rig::{PARTITIONS, PATIENCE, Serving, Topics, argument, processor_seconds};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,8 @@ fn due(row: usize, rate: f64) -> Duration {
 /// Sends every record when it is due; its key is its number. Tells by how much the sender itself was late at most.
 fn send_all(topics: &Topics, messages: &[Vec<u8>], rate: f64, start: Instant) -> Duration {
     let mut config = topics.broker.producer_config();
-    config.set("linger.ms", "0");
+    // As producers are by default: what is due within 5 ms goes out together. The wait counts.
+    config.set("linger.ms", "5");
     let producer: BaseProducer = config.create().unwrap();
     let mut late = Duration::ZERO;
     for (row, message) in messages.iter().enumerate() {
@@ -71,6 +73,9 @@ fn receive_all(topics: &Topics, records: usize, rate: f64, start: Instant) -> Hi
     let mut config = topics.broker.client_config();
     config.set("group.id", "nobody");
     config.set("isolation.level", "read_committed");
+    // The broker may collect for 5 ms, and is asked two hundred times a second at most. The wait counts.
+    config.set("fetch.min.bytes", "100000");
+    config.set("fetch.wait.max.ms", "5");
     let consumer: BaseConsumer = config.create().unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
@@ -105,12 +110,29 @@ fn receive_all(topics: &Topics, records: usize, rate: f64, start: Instant) -> Hi
     latencies
 }
 
-/// Batches decoded and scored so far, and those of them within the bar.
-fn batches(serving: &Serving) -> (f64, f64) {
-    (
-        serving.metric(PROCESSING_COUNT),
-        serving.metric(PROCESSING_BUCKET),
-    )
+/// What the daemon has done so far.
+struct Work {
+    batches: f64,
+    /// Those decoded and scored within the bar.
+    within: f64,
+    at: Instant,
+    /// Of daemon, broker, and this process.
+    seconds: [f64; 3],
+}
+
+impl Work {
+    fn of(serving: &Serving, topics: &Topics) -> Self {
+        Self {
+            batches: serving.metric(PROCESSING_COUNT),
+            within: serving.metric(PROCESSING_BUCKET),
+            at: Instant::now(),
+            seconds: [
+                processor_seconds(serving.daemon.pid()),
+                topics.broker_seconds(),
+                processor_seconds(std::process::id()),
+            ],
+        }
+    }
 }
 
 /// What one run showed.
@@ -120,6 +142,10 @@ struct Found {
     within: f64,
     /// Mean records of a batch.
     batch: f64,
+    /// Of the daemon, a record.
+    processor_seconds: f64,
+    /// Cores that daemon, broker and this process kept busy.
+    cores: [f64; 3],
     sender_late: Duration,
 }
 
@@ -132,18 +158,22 @@ fn run(bundle: &Path, folder: &Path, more: &str, rate: f64, messages: &[Vec<u8>]
         let reader = scope.spawn(|| receive_all(&topics, messages.len(), rate, start));
         let warm = scope.spawn(|| {
             std::thread::sleep((start + WARM_UP).saturating_duration_since(Instant::now()));
-            batches(&serving)
+            Work::of(&serving, &topics)
         });
         let late = send_all(&topics, messages, rate, start);
         (reader.join().unwrap(), warm.join().unwrap(), late)
     });
-    let all = batches(&serving);
+    let all = Work::of(&serving, &topics);
     serving.stop();
-    let count = all.0 - warm.0;
+    let used: [f64; 3] = std::array::from_fn(|of| all.seconds[of] - warm.seconds[of]);
+    let elapsed = all.at.duration_since(warm.at).as_secs_f64();
+    let (batches, records) = (all.batches - warm.batches, latencies.len() as f64);
     Found {
-        batch: latencies.len() as f64 / count,
         latencies,
-        within: (all.1 - warm.1) / count,
+        within: (all.within - warm.within) / batches,
+        batch: records / batches,
+        processor_seconds: used[0] / records,
+        cores: used.map(|seconds| seconds / elapsed),
         sender_late,
     }
 }
@@ -184,8 +214,8 @@ fn main() {
     let messages = records::json(&kind.fresh(count));
     time_commits(rate, &messages[0]);
     println!(
-        "| delivery | records/s | p50 ms | p99 ms | p99.9 ms | most ms | batches within 5 ms | records a batch | sender late, most ms |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|---:|"
+        "| delivery | records/s | p50 ms | p99 ms | p99.9 ms | most ms | batches within 5 ms | records a batch | µs of processor a record | cores: daemon, broker, bench | sender late, most ms |\n\
+         |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     );
     let modes = [
         ("at least once", "[delivery]\nmode = \"at_least_once\"\n"),
@@ -199,13 +229,17 @@ fn main() {
         let found = run(&bundle, folder.path(), more, rate, &messages);
         let at = |quantile| found.latencies.value_at_quantile(quantile) as f64 / 1e3;
         println!(
-            "| {name} | {rate:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} % | {:.1} | {:.1} |",
+            "| {name} | {rate:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} % | {:.1} | {:.1} | {:.2}, {:.2}, {:.2} | {:.1} |",
             at(0.5),
             at(0.99),
             at(0.999),
             found.latencies.max() as f64 / 1e3,
             100.0 * found.within,
             found.batch,
+            found.processor_seconds * 1e6,
+            found.cores[0],
+            found.cores[1],
+            found.cores[2],
             found.sender_late.as_secs_f64() * 1e3
         );
     }
