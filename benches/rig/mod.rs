@@ -28,11 +28,11 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Partitions of input and output.
 pub const PARTITIONS: i32 = 4;
 
-/// The shipped model, a fast one (5 million operations a record of 29 fields), and one as small as useful, for measuring
+/// The shipped model, the same with fast scoring, and one as small as useful, for measuring
 /// what surrounds it. Its cost does not depend on its weights, so that a few steps of training do.
 const MODELS: [(&str, &str); 3] = [
     ("default", ""),
-    ("fast", "[model]\nwidth = 128\n[views]\nrounds = 1\n"),
+    ("fast", "[views]\nscoring = \"fast\"\n"),
     (
         "small",
         "[model]\nwidth = 32\nblocks = 1\nhistogram_bins = 32\n[views]\nratios = [0.5]\nrounds = 1\n",
