@@ -8,9 +8,14 @@
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
 #
-# and one that measures what a user would write instead, on a bundle of numeric fields (benches/peers):
+# two that measure what a user would write instead (benches/peers), beside the project, in turns:
 #
-#   make bench-peers BUNDLE=folder [ARGS="--batches 1,32"]
+#   make bench-peers BUNDLE=folder [ARGS="--batches 1,32"]   scoring alone, on a bundle of numeric fields
+#   make bench-stream [ARGS="--model fast"]                  the stream on Kafka, JSON in and out, exactly once
+#
+# and one that measures how long a record takes through the stream, at a fixed rate:
+#
+#   make bench-latency [ARGS="--rate 2000"]
 #
 # All first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
@@ -22,7 +27,7 @@ BUNDLE ?=
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data bench-peers clean
+.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data bench-peers bench-stream bench-latency clean
 
 build:
 	tests/setup.sh build
@@ -75,6 +80,13 @@ target/peers/.installed: benches/peers/requirements.txt
 bench-peers: target/peers/.installed
 	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
 	target/peers/bin/python benches/peers/onnx_scoring.py "$(BUNDLE)" $(ARGS)
+
+bench-stream: setup-test target/peers/.installed
+	$(CARGO) bench --locked --bench stream_throughput -- --data numbers \
+	  --peer "target/peers/bin/python benches/peers/kafka_consumer.py" $(ARGS)
+
+bench-latency: setup-test
+	$(CARGO) bench --locked --bench stream_latency -- $(ARGS)
 
 clean:
 	$(CARGO) clean
