@@ -8,7 +8,7 @@ use crate::features::FieldShape;
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
-use crate::model::{Architecture, MaskedAutoencoder, Views};
+use crate::model::{Architecture, MaskedAutoencoder, Masking, Views};
 use candle_core::Result;
 use std::ops::Range;
 
@@ -167,7 +167,10 @@ fn input_layer(model: &MaskedAutoencoder, live: &[&[u32]], lanes: usize) -> Resu
     let mut fields = Vec::with_capacity(shapes.len());
     let (mut number, mut code) = (0, 0);
     for (field, &shape) in shapes.iter().enumerate() {
-        let stand_in = stand_in(parameters, field, shape, rows[field].clone())?;
+        let stand_in = match model.config().masking {
+            Masking::Drop => Vec::new(),
+            Masking::Token => stand_in(parameters, field, shape, rows[field].clone())?,
+        };
         let mut by_visibility = padded(weight.row(visible + field));
         for (value, row) in stand_in.iter().zip(rows[field].clone()) {
             for (column, &w) in weight.row(row).iter().enumerate() {
@@ -199,7 +202,7 @@ fn input_layer(model: &MaskedAutoencoder, live: &[&[u32]], lanes: usize) -> Resu
     })
 }
 
-/// What stands in the place of a hidden value: as many numbers as `rows`, none without stand-ins.
+/// The learned numbers that stand in the place of a hidden value, as many as `rows`.
 fn stand_in(
     parameters: &Parameters,
     field: usize,
@@ -210,10 +213,7 @@ fn stand_in(
         FieldShape::Categorical { .. } => (format!("token.{field:04}"), 0..rows.len()),
         _ => ("token.numbers".to_owned(), rows),
     };
-    match parameters.get(&name) {
-        Some(_) => Ok(Values::of(parameters, &name)?.data[range].to_vec()),
-        None => Ok(Vec::new()),
-    }
+    Ok(Values::of(parameters, &name)?.data[range].to_vec())
 }
 
 fn view_sum(hidden: &[u32], fields: usize) -> ViewSum {

@@ -1,12 +1,13 @@
 //! The product of some rows with a packed layer, and what is done to each result while it is in registers.
 //!
-//! Letters: n rows, I inputs, O outputs. For each panel of the layer, which stays in the first cache, groups of rows pass
-//! by; the sums of a group and a panel fill the vector registers. Invariant: every result is summed over the inputs in
-//! their order, whatever group its row is in, so a row's results do not depend on the other rows.
+//! Letters: n rows, I inputs, O outputs. For each panel of the layer, which at the default width stays in the first cache,
+//! groups of rows pass by; the sums of a group and a panel fill the vector registers. Invariant: how a result is summed does
+//! not depend on the group that its row is in, so a row's results do not depend on the other rows.
 
 use super::packed::PackedLinear;
 use super::vector::gelu;
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// What becomes of x W + b.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) struct Product<'a> {
     pub input_stride: usize,
     /// `[n]`.
     pub rows: &'a [u32],
-    /// `[n, stride of the layer]`; columns beyond O become 0 (`Store`, `Gelu`) or stay as they are (`Add`).
+    /// `[n, stride of the layer]`; columns beyond O stay as they are (`Add`) or are of no meaning (`Store`, `Gelu`).
     pub output: &'a mut [f32],
     pub finish: Finish,
 }
@@ -66,16 +67,36 @@ impl Product<'_> {
         let rows = self.rows.len();
         // Sums of 12 rows need 24 registers of 32, those of 6 rows 12 of 16; the others hold the panel's vectors.
         if S::REGISTER_COUNT >= 32 {
-            while rows - row >= 12 {
+            while rows - row >= 18 || rows - row == 12 {
                 self.group::<S, V, 12>(simd, weights, column, row);
                 row += 12;
             }
         }
-        while rows - row >= 6 {
+        while rows - row >= 12 {
             self.group::<S, V, 6>(simd, weights, column, row);
             row += 6;
         }
-        match rows - row {
+        // What is left goes in two halves: a group of one or two rows would leave half of the arithmetic units waiting.
+        if rows - row > 6 {
+            let half = (rows - row).div_ceil(2);
+            self.few::<S, V>(simd, weights, column, row..row + half);
+            row += half;
+        }
+        self.few::<S, V>(simd, weights, column, row..rows);
+    }
+
+    /// At most six rows.
+    #[inline(always)]
+    fn few<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        weights: &[f32],
+        column: usize,
+        rows: Range<usize>,
+    ) {
+        let row = rows.start;
+        match rows.len() {
+            6 => self.group::<S, V, 6>(simd, weights, column, row),
             5 => self.group::<S, V, 5>(simd, weights, column, row),
             4 => self.group::<S, V, 4>(simd, weights, column, row),
             3 => self.group::<S, V, 3>(simd, weights, column, row),

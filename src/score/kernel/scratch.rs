@@ -1,4 +1,4 @@
-//! The working memory of a pass: taken, used, and given back, so that a pass over a batch allocates nothing.
+//! The working memory of a pass: taken, used, and given back, so that the kernel allocates nothing.
 
 use super::packed::Aligned;
 use std::sync::Mutex;

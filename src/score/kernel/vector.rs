@@ -65,3 +65,105 @@ pub(super) fn log_sum_exp<S: Simd>(simd: S, logits: &[f32]) -> f32 {
     }
     max + sum.ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::simd::Instructions;
+    use pulp::WithSimd;
+
+    /// One of the functions, for every number of a slice whose length is a multiple of any vector's.
+    struct Each<'a> {
+        numbers: &'a mut [f32],
+        gelu: bool,
+    }
+
+    impl WithSimd for Each<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let (vectors, rest) = S::as_mut_simd_f32s(self.numbers);
+            assert!(rest.is_empty());
+            for x in vectors {
+                *x = match self.gelu {
+                    true => gelu(simd, *x),
+                    false => exp(simd, *x),
+                };
+            }
+        }
+    }
+
+    struct Norm<'a>(&'a [f32]);
+
+    impl WithSimd for Norm<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> f32 {
+            log_sum_exp(simd, self.0)
+        }
+    }
+
+    /// The numbers with what a function makes of them, under every set of instructions that this processor has.
+    fn each(numbers: &[f32], gelu: bool, check: impl Fn(f32, f32)) {
+        for instructions in Instructions::available() {
+            let mut results = numbers.to_vec();
+            results.resize(numbers.len().next_multiple_of(16), 0.0);
+            let numbers_of = Each {
+                numbers: &mut results,
+                gelu,
+            };
+            instructions.run(numbers_of);
+            numbers.iter().zip(results).for_each(|(&x, y)| check(x, y));
+        }
+    }
+
+    #[test]
+    fn exp_is_accurate_over_its_whole_range_and_stays_finite_beyond() {
+        let numbers: Vec<f32> = (-87_000..=88_000).map(|i| i as f32 / 1000.0).collect();
+        each(&numbers, false, |x, y| {
+            let exact = f64::from(x).exp();
+            let error = (f64::from(y) - exact).abs() / exact;
+            assert!(error < 2e-7, "exp({x}): relative error {error}");
+        });
+        each(&[-1e30, -88.0, 89.0, 1e30], false, |x, y| {
+            assert!(y > 0.0 && y.is_finite(), "exp({x}) = {y}");
+        });
+    }
+
+    #[test]
+    fn gelu_is_its_tanh_form_over_a_wide_range() {
+        let small = (-8_000..=8_000).map(|i| i as f32 / 1000.0);
+        let large = (-100..=100).map(|i| i as f32 * 100.0);
+        let numbers: Vec<f32> = small.chain(large).collect();
+        each(&numbers, true, |x, y| {
+            let z = f64::from(x);
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (z + 0.044_715 * z * z * z);
+            let exact = 0.5 * z * (1.0 + inner.tanh());
+            let error = (f64::from(y) - exact).abs();
+            assert!(
+                error < 1e-6 * z.abs().max(0.1),
+                "gelu({x}) = {y}, not {exact}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_log_sum_exp_of_any_length_survives_large_and_equal_logits() {
+        for instructions in Instructions::available() {
+            for length in 1..=40 {
+                for largest in [-1000.0, 0.0, 1000.0f32] {
+                    let falling: Vec<f32> = (0..length).map(|i| largest - i as f32).collect();
+                    let sum: f64 = (0..length).map(|i| (-f64::from(i)).exp()).sum();
+                    let error = f64::from(instructions.run(Norm(&falling)) - largest) - sum.ln();
+                    assert!(error.abs() < 1e-4, "{length} below {largest}: {error}");
+                    let equal = vec![largest; falling.len()];
+                    let error = f64::from(instructions.run(Norm(&equal)) - largest)
+                        - f64::from(length).ln();
+                    assert!(error.abs() < 1e-4, "{length} of {largest}: {error}");
+                }
+            }
+        }
+    }
+}
