@@ -8,10 +8,14 @@
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
 #
-# and one that measures what a user would write instead, on a bundle of numeric fields (benches/peers):
+# and one that measures what a user would write instead, on a bundle of numeric fields (benches/peers, docs/performance.md):
 #
-#   make bench-peers BUNDLE=folder [ARGS="--batches 1,32"]
+#   make bench-peers BUNDLE=folder [DATA=file.parquet]    all of the following, without ARGS
+#   make bench-peers-scoring BUNDLE=folder [ARGS="--batches 1,32"]     ONNX Runtime on the bundle's weights and views
+#   make bench-peers-training BUNDLE=folder [ARGS="--profile"]         PyTorch training of the bundle's model
+#   make bench-peers-pyod DATA=file.parquet [ARGS="--drop Time"]       PyOD's AutoEncoder on a file with labels
 #
+# The last two install PyTorch, which takes 6 GB of disk.
 # All first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
 CARGO ?= cargo
@@ -22,7 +26,8 @@ BUNDLE ?=
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data bench-peers clean
+.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data \
+        bench-peers bench-peers-scoring bench-peers-training bench-peers-pyod need-bundle clean
 
 build:
 	tests/setup.sh build
@@ -66,15 +71,38 @@ need-data:
 	  echo "DATA=\"$(DATA)\" is no folder: name one with labelled Parquet files, as in make quality DATA=/path/to/sets;" \
 	       "docs/quality.md says which are known" >&2; exit 2; }
 
-# The environment is made once, and again when the pinned versions change. Needs Python 3.11 or later with its venv module.
-target/peers/.installed: benches/peers/requirements.txt
-	python3 -m venv target/peers
-	target/peers/bin/pip install --quiet --requirement benches/peers/requirements.txt
+# The environment is made once, and again when the pinned versions change; PyTorch comes into it when it is first needed.
+# Needs Python 3.11 or later with its venv module, and for PyTorch's compiled variant a C++ compiler.
+PEERS ?= target/peers
+
+$(PEERS)/.installed: benches/peers/requirements.txt
+	python3 -m venv "$(PEERS)"
+	"$(PEERS)/bin/pip" install --quiet --requirement benches/peers/requirements.txt
 	touch $@
 
-bench-peers: target/peers/.installed
+$(PEERS)/.torch: benches/peers/requirements-torch.txt $(PEERS)/.installed
+	"$(PEERS)/bin/pip" install --quiet --requirement benches/peers/requirements-torch.txt
+	touch $@
+
+# One after the other whatever -j says: they are measurements.
+bench-peers: need-bundle
+	$(MAKE) --no-print-directory bench-peers-scoring ARGS=
+	$(MAKE) --no-print-directory bench-peers-training ARGS=
+	$(if $(DATA),$(MAKE) --no-print-directory bench-peers-pyod ARGS=)
+
+bench-peers-scoring: need-bundle $(PEERS)/.installed
+	"$(PEERS)/bin/python" benches/peers/onnx_scoring.py "$(BUNDLE)" $(ARGS)
+
+bench-peers-training: need-bundle $(PEERS)/.torch
+	"$(PEERS)/bin/python" benches/peers/torch_training.py "$(BUNDLE)" --threads 1 $(ARGS)
+	"$(PEERS)/bin/python" benches/peers/torch_training.py "$(BUNDLE)" --threads 2 $(ARGS)
+
+bench-peers-pyod: $(PEERS)/.torch
+	@test -f "$(DATA)" || { echo "DATA=\"$(DATA)\" is no file: name a Parquet file of numbers with a column label" >&2; exit 2; }
+	"$(PEERS)/bin/python" benches/peers/pyod_autoencoder.py "$(DATA)" $(ARGS)
+
+need-bundle:
 	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
-	target/peers/bin/python benches/peers/onnx_scoring.py "$(BUNDLE)" $(ARGS)
 
 clean:
 	$(CARGO) clean

@@ -9,9 +9,6 @@ checked against a NumPy forward in double precision before anything is timed, an
 """
 
 import argparse
-import json
-import math
-import pathlib
 import statistics
 import time
 
@@ -19,45 +16,11 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import load_file
 
-NORM_EPSILON = 1e-5
+from bundle import NORM_EPSILON, Bundle, standard_normal
+
 # Relative, as that of the project's own scorer against its oracle, with room for the histogram's log-sum-exp in f32.
 TOLERANCE = 1e-4
-
-
-class Bundle:
-    """Weights and shape of a bundle; refuses what the graph cannot express."""
-
-    def __init__(self, folder):
-        folder = pathlib.Path(folder)
-        self.weights = load_file(folder / "weights.safetensors")
-        description = json.loads((folder / "manifest.json").read_text())["description"]
-        self.fields = description["encoder"]
-        self.model = description["model"]
-        for field in self.fields:
-            if field.get("nulls", 0) or "numeric" not in json.dumps(field["value"]):
-                raise SystemExit(f"field {field['name']}: only numeric fields without nulls are supported")
-        if self.model["masking"] == "token":
-            raise SystemExit("masking by token is not supported")
-        self.readings = self.model["likelihood"]
-        if not set(self.readings) <= {"histogram", "squared_error"}:
-            raise SystemExit(f"readings {self.readings}: only histogram and squared_error are supported")
-        self.bins = self.model["histogram_bins"]
-        self.views = [view for stratum in description["views"] for view in stratum["hidden"]]
-        self.blocks = self.model["blocks"]
-        self.width_of_field = sum(self.bins if r == "histogram" else 1 for r in self.readings)
-
-    def columns(self, reading, hidden):
-        """Columns of the output layer that hold `reading` of the fields `hidden`."""
-        before = sum(self.bins if r == "histogram" else 1 for r in self.readings[: self.readings.index(reading)])
-        count = self.bins if reading == "histogram" else 1
-        return [f * self.width_of_field + before + i for f in hidden for i in range(count)]
-
-    def bin_of(self, z):
-        limit = math.asinh(20) + 1e-3
-        place = np.floor((np.arcsinh(2 * z.astype(np.float64)) + limit) / (2 * limit) * self.bins)
-        return np.clip(place, 0, self.bins - 1).astype(np.int64)
 
 
 class Graph:
@@ -87,7 +50,7 @@ class Graph:
 def build(bundle):
     """The graph: z [B, F] and bin [B, F] in, for every view and reading the surprises [B, hidden] out."""
     graph, weights = Graph(), bundle.weights
-    fields, width = len(bundle.fields), weights["input.bias"].shape[0]
+    fields, width = len(bundle.fields), bundle.width
     visible = np.ones((len(bundle.views), fields), np.float32)
     for k, hidden in enumerate(bundle.views):
         visible[k, hidden] = 0
@@ -133,23 +96,11 @@ def build(bundle):
 
 def reference(bundle, z):
     """The same surprises by NumPy in double precision, written from the formula and not from the graph."""
-    weights = {name: value.astype(np.float64) for name, value in bundle.weights.items()}
-    bins, z = bundle.bin_of(z), z.astype(np.float64)
-
-    def norm(h):
-        centred = h - h.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
-
-    found = []
+    bins, found = bundle.bin_of(z), []
     for hidden in bundle.views:
         visible = np.ones_like(z)
         visible[:, hidden] = 0
-        h = np.concatenate([z * visible, visible], 1) @ weights["input.weight"] + weights["input.bias"]
-        for b in range(bundle.blocks):
-            a = norm(h) @ weights[f"block.{b:02}.up.weight"] + weights[f"block.{b:02}.up.bias"]
-            a = 0.5 * a * (1 + np.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
-            h = h + a @ weights[f"block.{b:02}.down.weight"] + weights[f"block.{b:02}.down.bias"]
-        logits = norm(h) @ weights["output.weight"] + weights["output.bias"]
+        logits = bundle.logits(z, visible)
         for reading in bundle.readings:
             for f in hidden:
                 o = logits[:, bundle.columns(reading, [f])]
@@ -158,7 +109,7 @@ def reference(bundle, z):
                     total = most + np.log(np.exp(o - most[:, None]).sum(1))
                     found.append(total - o[np.arange(len(o)), bins[:, f]])
                 else:
-                    found.append((o[:, 0] - z[:, f]) ** 2)
+                    found.append((o[:, 0] - z[:, f].astype(np.float64)) ** 2)
     return np.stack(found, 1)
 
 
@@ -177,9 +128,8 @@ def main():
     options = arguments.parse_args()
     bundle = Bundle(options.bundle)
     scorer = session(build(bundle))
-    random = np.random.default_rng(0)
     batches = [int(rows) for rows in options.batches.split(",")]
-    z = np.clip(random.normal(size=(max(batches), len(bundle.fields))), -10, 10).astype(np.float32)
+    z = standard_normal(max(batches), len(bundle.fields))
     feed = lambda rows: {"z": z[:rows], "bin": bundle.bin_of(z[:rows])}
     expected = reference(bundle, z[:64])
     (found,) = scorer.run(None, feed(min(64, len(z))))
