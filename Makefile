@@ -8,14 +8,19 @@
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
 #
-# and one that measures what a user would write instead, on a bundle of numeric fields (benches/peers, docs/performance.md):
+# those that measure what a user would write instead (benches/peers), beside the project or alone (docs/performance.md):
 #
-#   make bench-peers BUNDLE=folder [DATA=file.parquet]    all of the following, without ARGS
-#   make bench-peers-scoring BUNDLE=folder [ARGS="--batches 1,32"]     ONNX Runtime on the bundle's weights and views
+#   make bench-peers BUNDLE=folder [DATA=file.parquet]                 the next two, and the third with DATA; without ARGS
+#   make bench-peers-scoring BUNDLE=folder [ARGS="--batches 1,32"]     scoring alone, on a bundle of numeric fields
 #   make bench-peers-training BUNDLE=folder [ARGS="--profile"]         PyTorch training of the bundle's model
 #   make bench-peers-pyod DATA=file.parquet [ARGS="--drop Time"]       PyOD's AutoEncoder on a file with labels
+#   make bench-stream [ARGS="--model fast"]                            the stream on Kafka, JSON in and out, exactly once
 #
-# The last two install PyTorch, which takes 6 GB of disk.
+# and one that measures how long a record takes through the stream, at a fixed rate:
+#
+#   make bench-latency [ARGS="--rate 2000"]
+#
+# bench-peers-training and bench-peers-pyod install PyTorch, which takes 6 GB of disk.
 # All first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
 CARGO ?= cargo
@@ -26,8 +31,8 @@ BUNDLE ?=
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data \
-        bench-peers bench-peers-scoring bench-peers-training bench-peers-pyod need-bundle clean
+.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data need-bundle \
+        bench-peers bench-peers-scoring bench-peers-training bench-peers-pyod bench-stream bench-latency clean
 
 build:
 	tests/setup.sh build
@@ -72,7 +77,7 @@ need-data:
 	       "docs/quality.md says which are known" >&2; exit 2; }
 
 # The environment is made once, and again when the pinned versions change; PyTorch comes into it when it is first needed.
-# Needs Python 3.11 or later with its venv module, and for PyTorch's compiled variant a C++ compiler.
+# Needs Python 3.11 or later with its venv module, and PyTorch's compiled variant a C++ compiler.
 PEERS ?= target/peers
 
 $(PEERS)/.installed: benches/peers/requirements.txt
@@ -103,6 +108,13 @@ bench-peers-pyod: $(PEERS)/.torch
 
 need-bundle:
 	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
+
+bench-stream: setup-test $(PEERS)/.installed
+	$(CARGO) bench --locked --bench stream_throughput -- --data numbers \
+	  --peer "$(PEERS)/bin/python benches/peers/kafka_consumer.py" $(ARGS)
+
+bench-latency: setup-test
+	$(CARGO) bench --locked --bench stream_latency -- $(ARGS)
 
 clean:
 	$(CARGO) clean

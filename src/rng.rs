@@ -52,6 +52,11 @@ pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     rng
 }
 
+/// A generator of its own for one part of what `rng` is for, so that parts may draw at the same time.
+pub fn fork(rng: &mut ChaCha8Rng) -> ChaCha8Rng {
+    ChaCha8Rng::from_rng(rng)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +68,16 @@ mod tests {
         assert_eq!(draw(7, Purpose::Masks), draw(7, Purpose::Masks));
         assert_ne!(draw(7, Purpose::Masks), draw(8, Purpose::Masks));
         assert_ne!(draw(7, Purpose::Masks), draw(7, Purpose::Views));
+    }
+
+    #[test]
+    fn forks_follow_from_their_stream_and_differ() {
+        let forks = || {
+            let mut rng = stream(7, Purpose::Dropout);
+            [fork(&mut rng).next_u64(), fork(&mut rng).next_u64()]
+        };
+        let [one, two] = forks();
+        assert_eq!(forks(), [one, two]);
+        assert_ne!(one, two);
     }
 }

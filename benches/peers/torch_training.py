@@ -1,6 +1,6 @@
 """PyTorch training of the model of a maskwatch bundle: the trainer that a user would write instead.
 
-In: a bundle as `bundle.py` takes it. Out: a table of milliseconds a step, processor and wall time, run step by step
+In: a bundle that `onnx_bundle` can express, with the default objective. Out: a table of milliseconds a step, processor and wall time, run step by step
 (`eager`) and through `torch.compile`. The model has the bundle's layers, outputs and number of weights, and a step does
 what a step of `maskwatch train` does with the bundle's configuration: the next rows of a shuffle, a random mask, the
 smoothed histogram's cross entropy and the squared error of the hidden fields, backward, clipping by norm, AdamW under a
@@ -21,13 +21,26 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bundle import NORM_EPSILON, Bundle, standard_normal
+from onnx_bundle import CLIP, NORM_EPSILON, Bundle, log_sum_exp, logits_of
 
-# What the step below does not do; each is off unless a user turns it on.
-OFF = {"optimizer": "adamw", "swap_noise": 0, "trim": 0, "average_decay": 0}
+# What the step below does; a bundle that was trained otherwise is refused.
+TRAINING = {"objective": "masked", "optimizer": "adamw", "swap_noise": 0, "trim": 0, "average_decay": 0}
+MODEL = {"architecture": "mlp", "dropout": 0}
 # Relative: float32 against double precision.
 TOLERANCE = 1e-4
 ROWS = 65_536
+
+
+def records(rows, fields):
+    """Made-up encoded records z [rows, fields]: what is computed does not depend on the values."""
+    return np.clip(np.random.default_rng(0).normal(size=(rows, fields)), -CLIP, CLIP).astype(np.float32)
+
+
+def smoothed_targets(bundle):
+    """The histogram's targets, [bin, bins]: a Gaussian around the true bin, each row of sum 1."""
+    distance = np.arange(bundle.bins)[:, None] - np.arange(bundle.bins)
+    weight = np.exp(-0.5 * (distance / bundle.model["histogram_smoothing_bins"]) ** 2)
+    return weight / weight.sum(1, keepdims=True)
 
 
 class Block(nn.Module):
@@ -80,7 +93,7 @@ class MaskedLoss(nn.Module):
         self.readings = [(reading, bundle.columns_of_field(reading)) for reading in bundle.readings]
         # Eager code is faster on the hidden fields alone; compiled code on all of them, whose number is fixed.
         self.select = select
-        self.register_buffer("smoothed", torch.from_numpy(bundle.smoothed()).float())
+        self.register_buffer("smoothed", torch.from_numpy(smoothed_targets(bundle)).float())
 
     def forward(self, z, bins, hidden):
         visible = ~hidden
@@ -122,7 +135,7 @@ def rate(step, warmup, steps):
 def steps(bundle, select, compiled):
     """Trains for ever, a step each time it is asked; gives the loss."""
     training, fields = bundle.training, len(bundle.fields)
-    model = MaskedAutoencoder(fields, bundle.width, bundle.blocks, bundle.width_of_field)
+    model = MaskedAutoencoder(fields, bundle.model["width"], bundle.blocks, bundle.width_of_field)
     model.load(bundle.weights)
     loss_of = MaskedLoss(model, bundle, select)
     if compiled:
@@ -133,8 +146,8 @@ def steps(bundle, select, compiled):
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate(step, training["warmup_steps"], training["steps"])
     )
-    records = standard_normal(ROWS, fields)
-    z, bins = torch.from_numpy(records), torch.from_numpy(bundle.bin_of(records))
+    made_up = records(ROWS, fields)
+    z, bins = torch.from_numpy(made_up), torch.from_numpy(bundle.bin_of(made_up))
     for rows in batches(ROWS, training["batch_rows"]):
         loss = loss_of(z[rows], bins[rows], masks(len(rows), fields, *training["mask_ratio"]))
         optimizer.zero_grad()
@@ -148,24 +161,23 @@ def steps(bundle, select, compiled):
 def check(bundle, select):
     """Ends the program if the model or its loss is not the bundle's."""
     fields = len(bundle.fields)
-    model = MaskedAutoencoder(fields, bundle.width, bundle.blocks, bundle.width_of_field)
+    model = MaskedAutoencoder(fields, bundle.model["width"], bundle.blocks, bundle.width_of_field)
     found, expected = sum(p.numel() for p in model.parameters()), sum(w.size for w in bundle.weights.values())
     if found != expected:
         raise SystemExit(f"the model has {found} parameters, the bundle's weights are {expected}")
     model.load(bundle.weights)
-    z, hidden = standard_normal(256, fields), masks(256, fields, 0, 1)
+    z, hidden = records(256, fields), masks(256, fields, 0, 1)
     bins = bundle.bin_of(z)
     with torch.no_grad():
         loss = MaskedLoss(model, bundle, select)(torch.from_numpy(z), torch.from_numpy(bins), hidden).item()
     hidden = hidden.numpy()
-    logits = bundle.logits(z, ~hidden).reshape(*z.shape, -1)[hidden]
+    logits = logits_of(bundle, z.astype(np.float64), ~hidden).reshape(*z.shape, -1)[hidden]
     formula = 0
     for reading in bundle.readings:
         o = logits[:, bundle.columns_of_field(reading)]
         if reading == "histogram":
-            most = o.max(1, keepdims=True)
-            logarithms = o - most - np.log(np.exp(o - most).sum(1, keepdims=True))
-            formula -= (bundle.smoothed()[bins[hidden]] * logarithms).sum(1).mean()
+            logarithms = o - log_sum_exp(o)[:, None]
+            formula -= (smoothed_targets(bundle)[bins[hidden]] * logarithms).sum(1).mean()
         else:
             formula += ((o[:, 0] - z[hidden].astype(np.float64)) ** 2).mean()
     difference = abs(loss - formula) / abs(formula)
@@ -201,11 +213,10 @@ def main():
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     bundle = Bundle(options.bundle)
-    for key, value in OFF.items():
-        if bundle.training[key] != value:
-            raise SystemExit(f"training.{key} = {bundle.training[key]!r}: only {value!r} is supported")
-    if bundle.model["dropout"]:
-        raise SystemExit(f"model.dropout = {bundle.model['dropout']}: only 0 is supported")
+    for section, supported in ((bundle.training, TRAINING), (bundle.model, MODEL)):
+        for key, value in supported.items():
+            if section[key] != value:
+                raise SystemExit(f"{key} = {section[key]!r}: only {value!r} is supported")
     for select in (True, False):
         model, loss, difference = check(bundle, select)
     rows = bundle.training["batch_rows"]

@@ -313,15 +313,10 @@ fn start_from(parent: &Detector, child: Side<'_>) -> Result<String, TransferErro
 }
 
 fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, LearnError> {
-    let ViewsConfig {
-        plan,
-        ratios,
-        rounds,
-    } = config;
     let views = Views::draw(
-        *plan,
-        ratios,
-        *rounds,
+        config.plan,
+        config.effective_ratios(),
+        config.effective_rounds(),
         fields,
         &mut stream(seed, Purpose::Views),
     );

@@ -2,7 +2,7 @@
 
 use super::likelihood::Likelihood;
 use super::likelihood::histogram::{DEFAULT_BINS, DEFAULT_SMOOTHING_BINS};
-use super::mask::{DEFAULT_RATIOS, DEFAULT_ROUNDS, MaskPlan};
+use super::mask::{MaskPlan, Scoring};
 use serde::{Deserialize, Serialize};
 
 /// Width of the hidden layers: with three blocks about 0.6 million weights on 29 fields.
@@ -151,9 +151,11 @@ impl ModelConfig {
 pub struct ViewsConfig {
     /// How the views are chosen.
     pub plan: MaskPlan,
-    /// Mask ratios, each in (0, 1].
+    /// How many there are, where ratios and rounds do not say.
+    pub scoring: Scoring,
+    /// Mask ratios, each in (0, 1]; empty: those of `scoring`.
     pub ratios: Vec<f32>,
-    /// Times that each field is hidden at each ratio, 1..=64.
+    /// Times that each field is hidden at each ratio, 1..=64; 0: as many as of `scoring`.
     pub rounds: usize,
 }
 
@@ -161,18 +163,35 @@ impl Default for ViewsConfig {
     fn default() -> Self {
         Self {
             plan: MaskPlan::Balanced,
-            ratios: DEFAULT_RATIOS.to_vec(),
-            rounds: DEFAULT_ROUNDS,
+            scoring: Scoring::Full,
+            ratios: Vec::new(),
+            rounds: 0,
         }
     }
 }
 
 impl ViewsConfig {
+    /// The mask ratios that views are drawn for.
+    pub fn effective_ratios(&self) -> &[f32] {
+        match self.ratios.is_empty() {
+            true => self.scoring.ratios(),
+            false => &self.ratios,
+        }
+    }
+
+    /// How often each field is hidden at each of them.
+    pub fn effective_rounds(&self) -> usize {
+        match self.rounds {
+            0 => self.scoring.rounds(),
+            rounds => rounds,
+        }
+    }
+
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults::default();
-        faults.range("views.rounds", self.rounds, 1, 64);
-        faults.range("views.ratios (how many)", self.ratios.len(), 1, 32);
+        faults.range("views.rounds", self.rounds, 0, 64);
+        faults.range("views.ratios (how many)", self.ratios.len(), 0, 32);
         for &ratio in &self.ratios {
             faults.require(ratio > 0.0 && ratio <= 1.0, || {
                 format!("views.ratios: {ratio} must be above 0 and at most 1")

@@ -1,140 +1,398 @@
-//! The masked loss: what the hidden fields of a batch cost under the logits, as one candle op.
+//! The masked loss: what the hidden fields of some rows cost, the output layer included, as one candle op.
 //!
-//! The loss and its gradient are computed in the same pass over the logits by the heads' own formulas; candle's graph
-//! ends at the logits. Rows are shared among the threads of the calling Rayon pool and summed in row order, so that the
-//! result is the same at any thread count.
+//! In flow the latent, the output layer and the true values; out flow the loss and its gradient in all three tensors,
+//! made in the same pass by the heads' own formulas. A field's head reads only the rows that count the field, about half
+//! of them where mask ratios are spread over 0..1; the logits of the others never exist. Fields are summed in their
+//! order: the result is the same at any thread count.
+//!
+//! Letters: B rows, P places of a row, F fields, D width, O outputs, n rows that count a field, o outputs of the field,
+//! R readings.
 
-use super::heads::Heads;
-use super::ops::{cpu_slice, tensor_slice};
+use super::heads::{FieldView, Heads};
+use super::ops::product::{Matrix, product, product_into_columns};
+use super::ops::{LinearBuffers, cpu_slice, tensor_slice};
 use super::target::Target;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a batch hides and what the truth is.
+/// What some rows of a batch hide and what the truth is.
 #[derive(Debug, Clone)]
 pub struct HiddenTargets {
     /// `[B * F]`: the true values.
     pub targets: Vec<Target>,
     /// `[B * F]`: whether the loss counts the field: the hidden ones, or all where nothing is hidden.
     pub hidden: Vec<bool>,
+    /// What the sum is divided by: how many fields count in the whole batch, of which these rows may be a part.
+    pub counted: usize,
 }
 
-/// The mean loss over all hidden fields of a batch, a scalar tensor, from the logits `[B, O]`.
+/// The output layer and which rows of the latent its heads read.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputLayer<'a> {
+    /// Which columns belong to which field.
+    pub heads: &'a Arc<Heads>,
+    /// `[D, O]`.
+    pub weight: &'a Tensor,
+    /// `[O]`.
+    pub bias: &'a Tensor,
+    /// Where the gradients of weight and bias go, if not into the graph.
+    pub buffers: Option<&'a LinearBuffers>,
+    /// P: 1, or at least F, of which field f reads place f.
+    pub places: usize,
+}
+
+/// The loss of the hidden fields of B rows, summed and divided by `batch.counted`, a scalar tensor, from the latent
+/// `[B * P, D]`.
 ///
 /// A field's loss is the sum over its readings. 0 if nothing is hidden.
 ///
 /// # Errors
-/// If the logits are not a contiguous f32 matrix of `B` rows and `O` columns.
-pub fn masked_loss(heads: &Arc<Heads>, logits: &Tensor, batch: HiddenTargets) -> Result<Tensor> {
-    logits.apply_op1(MaskedLoss {
-        heads: Arc::clone(heads),
+/// If a shape does not fit or a tensor is not contiguous f32.
+pub fn masked_loss(
+    output: OutputLayer<'_>,
+    latent: &Tensor,
+    batch: HiddenTargets,
+) -> Result<Tensor> {
+    let op = MaskedLoss {
+        heads: Arc::clone(output.heads),
+        places: output.places,
         batch,
-        gradient: OnceLock::new(),
+        buffers: output.buffers.cloned(),
+        gradients: Mutex::default(),
+    };
+    latent.apply_op3(output.weight, output.bias, op)
+}
+
+/// What [`masked_loss`] is, without a gradient, and not rounded to f32.
+///
+/// # Errors
+/// If a shape does not fit or a tensor is not contiguous f32.
+pub fn masked_loss_value(
+    output: OutputLayer<'_>,
+    latent: &Tensor,
+    batch: &HiddenTargets,
+) -> Result<f64> {
+    let sums = each_field(output, latent, batch, |head, rows| {
+        let losses = rows.iter().map(|(row, logits)| {
+            let target = &batch.targets[row * output.heads.len() + rows.field];
+            f64::from(head.loss(logits, target, 1.0, None))
+        });
+        losses.sum::<f64>()
+    })?;
+    Ok(sums.iter().sum::<f64>() / batch.counted.max(1) as f64)
+}
+
+/// The surprise of each row under each reading, `[B * R]` row-major: the sum over its hidden fields.
+///
+/// # Errors
+/// If a shape does not fit or a tensor is not contiguous f32.
+pub fn row_surprises(
+    output: OutputLayer<'_>,
+    latent: &Tensor,
+    batch: &HiddenTargets,
+) -> Result<Vec<f64>> {
+    let (fields, readings) = (output.heads.len(), output.heads.readings());
+    let by_field = each_field(output, latent, batch, |head, rows| {
+        let mut surprises = vec![0f32; rows.records.len() * readings];
+        for ((row, logits), out) in rows.iter().zip(surprises.chunks_exact_mut(readings)) {
+            head.surprises(logits, &batch.targets[row * fields + rows.field], out);
+        }
+        (rows.records, surprises)
+    })?;
+    let mut sums = vec![0f64; batch.hidden.len() / fields.max(1) * readings];
+    for (records, surprises) in by_field {
+        for (row, surprises) in records.into_iter().zip(surprises.chunks_exact(readings)) {
+            let sums = &mut sums[row * readings..(row + 1) * readings];
+            sums.iter_mut()
+                .zip(surprises)
+                .for_each(|(sum, &s)| *sum += f64::from(s));
+        }
+    }
+    Ok(sums)
+}
+
+/// Calls `f` with every field's head and the rows that count it, on the threads of the pool; results in field order.
+fn each_field<T: Send>(
+    output: OutputLayer<'_>,
+    latent: &Tensor,
+    batch: &HiddenTargets,
+    f: impl Fn(FieldView<'_>, FieldRows) -> T + Send + Sync,
+) -> Result<Vec<T>> {
+    let OutputLayer {
+        heads,
+        weight,
+        bias,
+        places,
+        ..
+    } = output;
+    let sides = Sides::check(heads, places, batch, latent.shape(), weight.shape())?;
+    tensor_slice(latent, |latent| {
+        tensor_slice(weight, |weight| {
+            tensor_slice(bias, |bias| {
+                let layer = Layer {
+                    heads,
+                    latent,
+                    weight,
+                    bias,
+                    sides,
+                };
+                let fields = (0..heads.len()).into_par_iter();
+                let of_field = |field| f(heads.field(field), layer.field_rows(field, batch));
+                Ok(fields.map(of_field).collect())
+            })
+        })
     })
 }
 
-/// The surprise of each row under each reading, `[B * R]` row-major: the sum over its hidden fields, from the logits
-/// `[B, O]`.
-///
-/// # Errors
-/// If the logits are not a contiguous f32 matrix of `B` rows and `O` columns.
-pub fn row_surprises(heads: &Heads, logits: &Tensor, batch: &HiddenTargets) -> Result<Vec<f64>> {
-    let (rows, outputs) = logits.dims2()?;
-    check_shape(heads, rows, outputs, batch)?;
-    let (fields, readings) = (heads.len(), heads.readings());
-    let row_sums = |(row, logits): (usize, &[f32])| {
-        let (mut sums, mut surprises) = (vec![0f64; readings], vec![0f32; readings]);
-        for field in (0..fields).filter(|field| batch.hidden[row * fields + field]) {
-            let head = heads.field(field);
-            let target = &batch.targets[row * fields + field];
-            head.surprises(&logits[head.outputs()], target, &mut surprises);
-            sums.iter_mut()
-                .zip(&surprises)
-                .for_each(|(sum, &s)| *sum += f64::from(s));
+/// The sides of a call.
+#[derive(Debug, Clone, Copy)]
+struct Sides {
+    /// P.
+    places: usize,
+    /// D.
+    width: usize,
+    /// O.
+    outputs: usize,
+}
+
+impl Sides {
+    fn check(
+        heads: &Heads,
+        places: usize,
+        batch: &HiddenTargets,
+        latent: &Shape,
+        weight: &Shape,
+    ) -> Result<Self> {
+        let ((rows, width), (inputs, outputs)) = (latent.dims2()?, weight.dims2()?);
+        let entries = batch.hidden.len();
+        let fits = places > 0
+            && (places == 1 || places >= heads.len())
+            && rows / places * heads.len() == entries
+            && rows % places == 0
+            && entries == batch.targets.len()
+            && inputs == width
+            && outputs == heads.outputs();
+        if !fits {
+            candle_core::bail!(
+                "masked_loss: latent [{rows}, {width}], {places} places, weight [{inputs}, {outputs}], {} fields with \
+                 {} outputs, {entries} mask entries, {} targets",
+                heads.len(),
+                heads.outputs(),
+                batch.targets.len()
+            );
         }
-        sums
-    };
-    tensor_slice(logits, |logits| {
-        let rows = logits.par_chunks(outputs).enumerate();
-        Ok(rows.map(row_sums).collect::<Vec<_>>().concat())
-    })
+        Ok(Self {
+            places,
+            width,
+            outputs,
+        })
+    }
+}
+
+/// The numbers behind an [`OutputLayer`] and a latent.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    heads: &'a Heads,
+    latent: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    sides: Sides,
+}
+
+/// What a field's head makes of the n rows that count the field.
+struct FieldRows {
+    field: usize,
+    /// Which of the B rows they are, rising.
+    records: Vec<usize>,
+    /// What the head reads, `[n, D]`.
+    latent: Vec<f32>,
+    /// `[n, o]`.
+    logits: Vec<f32>,
+}
+
+impl FieldRows {
+    /// The rows and their logits.
+    fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let outputs = self.logits.len() / self.records.len().max(1);
+        let logits = self.logits.chunks_exact(outputs.max(1));
+        self.records.iter().copied().zip(logits)
+    }
+}
+
+impl Layer<'_> {
+    fn field_rows(&self, field: usize, batch: &HiddenTargets) -> FieldRows {
+        let (fields, width) = (self.heads.len(), self.sides.width);
+        let hidden = batch.hidden.iter().skip(field).step_by(fields).enumerate();
+        let records: Vec<usize> = hidden.filter(|(_, h)| **h).map(|(row, _)| row).collect();
+        let mut latent = Vec::with_capacity(records.len() * width);
+        for &row in &records {
+            let at = self.sides.latent_row(row, field) * width;
+            latent.extend_from_slice(&self.latent[at..at + width]);
+        }
+        let columns = self.heads.field(field).outputs();
+        let mut logits = self.bias[columns].repeat(records.len());
+        let rows = Matrix::row_major(&latent, records.len(), width);
+        product(rows, self.columns(field), &mut logits, true);
+        FieldRows {
+            field,
+            records,
+            latent,
+            logits,
+        }
+    }
+
+    /// The columns of the weights that are a field's, `[D, o]`.
+    fn columns(&self, field: usize) -> Matrix<'_> {
+        let (columns, Sides { width, outputs, .. }) =
+            (self.heads.field(field).outputs(), self.sides);
+        let start = columns.start.min(self.weight.len());
+        Matrix::strided(&self.weight[start..], width, columns.len(), outputs)
+    }
+
+    /// The loss of a field's rows; its gradients go where they belong in `sum`.
+    fn add_gradients(&self, field: usize, batch: &HiddenTargets, sum: &mut Gradients) -> f64 {
+        let rows = self.field_rows(field, batch);
+        let (head, Sides { width, outputs, .. }) = (self.heads.field(field), self.sides);
+        let columns = head.outputs();
+        let (n, o) = (rows.records.len(), columns.len());
+        let weight = 1.0 / batch.counted.max(1) as f32;
+        let mut by_logits = vec![0f32; n * o];
+        let mut loss = 0.0;
+        for ((row, logits), gradient) in rows.iter().zip(by_logits.chunks_exact_mut(o.max(1))) {
+            let target = &batch.targets[row * self.heads.len() + field];
+            loss += f64::from(head.loss(logits, target, weight, Some(gradient)));
+        }
+        let by_bias = &mut sum.by_bias[columns.clone()];
+        by_bias.fill(0.0);
+        for gradient in by_logits.chunks_exact(o.max(1)) {
+            by_bias.iter_mut().zip(gradient).for_each(|(b, g)| *b += g);
+        }
+        let by_logits = Matrix::row_major(&by_logits, n, o);
+        let read = Matrix::row_major(&rows.latent, n, width).transposed();
+        let by_weight = &mut sum.by_weight[columns.start..];
+        product_into_columns(read, by_logits, by_weight, outputs);
+        let mut by_latent = vec![0f32; n * width];
+        let weights = self.columns(field).transposed();
+        product(by_logits, weights, &mut by_latent, false);
+        let by_row = by_latent.chunks_exact(width.max(1));
+        for (&row, gradient) in rows.records.iter().zip(by_row) {
+            let at = self.sides.latent_row(row, field) * width;
+            let sum = &mut sum.by_latent[at..at + width];
+            sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
+        }
+        loss
+    }
+}
+
+impl Sides {
+    /// The row of the latent that the head of `field` reads of row `row`.
+    fn latent_row(self, row: usize, field: usize) -> usize {
+        match self.places {
+            1 => row,
+            places => row * places + field,
+        }
+    }
+}
+
+/// d loss / d latent, weight and bias.
+struct Gradients {
+    by_latent: Vec<f32>,
+    by_weight: Vec<f32>,
+    by_bias: Vec<f32>,
 }
 
 struct MaskedLoss {
     heads: Arc<Heads>,
+    places: usize,
     batch: HiddenTargets,
-    /// d loss / d logits, written by the forward pass, read by the backward pass.
-    gradient: OnceLock<Vec<f32>>,
+    buffers: Option<LinearBuffers>,
+    /// Left by the forward pass, taken by the backward pass: they are as large as the layer, and copying takes its time.
+    gradients: Mutex<Option<Gradients>>,
 }
 
-/// The unweighted loss of one row; adds its weighted gradient.
-fn row_loss(
-    heads: &Heads,
-    batch: &HiddenTargets,
-    row: usize,
-    logits: &[f32],
-    (gradient, weight): (&mut [f32], f32),
-) -> f64 {
-    let fields = heads.len();
-    let mut sum = 0.0;
-    for field in (0..fields).filter(|field| batch.hidden[row * fields + field]) {
-        let head = heads.field(field);
-        let outputs = head.outputs();
-        let gradient = &mut gradient[outputs.clone()];
-        let target = &batch.targets[row * fields + field];
-        sum += f64::from(head.loss(&logits[outputs], target, weight, Some(gradient)));
+impl MaskedLoss {
+    /// What a forward pass has left; a thread that panicked with it in its hands left it whole.
+    fn left(&self) -> std::sync::MutexGuard<'_, Option<Gradients>> {
+        self.gradients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
-    sum
-}
 
-fn check_shape(heads: &Heads, rows: usize, outputs: usize, batch: &HiddenTargets) -> Result<()> {
-    if outputs != heads.outputs() || batch.hidden.len() != rows * heads.len() {
-        candle_core::bail!(
-            "masked_loss: logits [{rows}, {outputs}], heads have {} outputs, {} mask entries",
-            heads.outputs(),
-            batch.hidden.len()
-        );
+    /// The sum of all losses and the gradients, field after field on this thread: shards are what runs in parallel.
+    fn run(&self, layer: Layer<'_>) -> (f64, Gradients) {
+        let LinearBuffers { weight, bias } = self.buffers.clone().unwrap_or_default();
+        let mut sum = Gradients {
+            by_latent: vec![0f32; layer.latent.len()],
+            by_weight: weight.memory(layer.weight.len()),
+            by_bias: bias.memory(layer.bias.len()),
+        };
+        let fields = 0..self.heads.len();
+        let losses = fields.map(|field| layer.add_gradients(field, &self.batch, &mut sum));
+        (losses.sum(), sum)
     }
-    Ok(())
 }
 
-impl CustomOp1 for MaskedLoss {
+impl CustomOp3 for MaskedLoss {
     fn name(&self) -> &'static str {
         "masked_loss"
     }
 
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, outputs) = layout.shape().dims2()?;
-        check_shape(&self.heads, rows, outputs, &self.batch)?;
-        let logits = cpu_slice(logits, layout)?;
-        let count = self.batch.hidden.iter().filter(|&&h| h).count().max(1);
-        let weight = 1.0 / count as f32;
-        let mut gradient = vec![0f32; rows * outputs];
-        let by_row: Vec<f64> = gradient
-            .par_chunks_mut(outputs)
-            .zip(logits.par_chunks(outputs))
-            .enumerate()
-            .map(|(row, (gradient, logits))| {
-                row_loss(&self.heads, &self.batch, row, logits, (gradient, weight))
-            })
-            .collect();
-        let loss = by_row.iter().sum::<f64>() / count as f64;
-        // A second forward pass of the same op would compute the same gradient: nothing is lost if it was set.
-        let _ = self.gradient.set(gradient);
+    fn cpu_fwd(
+        &self,
+        latent: &CpuStorage,
+        latent_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let shapes = (latent_layout.shape(), weight_layout.shape());
+        let sides = Sides::check(&self.heads, self.places, &self.batch, shapes.0, shapes.1)?;
+        let (loss, gradients) = self.run(Layer {
+            heads: &self.heads,
+            latent: cpu_slice(latent, latent_layout)?,
+            weight: cpu_slice(weight, weight_layout)?,
+            bias: cpu_slice(bias, bias_layout)?,
+            sides,
+        });
+        *self.left() = Some(gradients);
+        let loss = loss / self.batch.counted.max(1) as f64;
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 
-    fn bwd(&self, logits: &Tensor, _loss: &Tensor, by_loss: &Tensor) -> Result<Option<Tensor>> {
-        let Some(gradient) = self.gradient.get() else {
-            candle_core::bail!("masked_loss: backward before forward");
+    fn bwd(
+        &self,
+        latent: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _loss: &Tensor,
+        by_loss: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(gradients) = self.left().take() else {
+            candle_core::bail!("masked_loss: a backward pass without a forward pass of its own");
         };
         let scale = by_loss.to_scalar::<f32>()?;
-        let gradient: Vec<f32> = gradient.iter().map(|g| g * scale).collect();
-        Ok(Some(Tensor::from_vec(
-            gradient,
-            logits.shape(),
-            logits.device(),
-        )?))
+        let scaled = |mut gradient: Vec<f32>| {
+            if scale != 1.0 {
+                gradient.iter_mut().for_each(|g| *g *= scale);
+            }
+            gradient
+        };
+        let tensor = |gradient, of: &Tensor| {
+            let gradient = scaled(gradient);
+            Tensor::from_vec(gradient, of.shape(), of.device()).map(Some)
+        };
+        let by_latent = tensor(gradients.by_latent, latent)?;
+        if let Some(buffers) = &self.buffers {
+            buffers.weight.add(scaled(gradients.by_weight));
+            buffers.bias.add(scaled(gradients.by_bias));
+            return Ok((by_latent, None, None));
+        }
+        Ok((
+            by_latent,
+            tensor(gradients.by_weight, weight)?,
+            tensor(gradients.by_bias, bias)?,
+        ))
     }
 }

@@ -6,7 +6,7 @@
 //! ```text
 //! h      = blocks(read(inputs))                    [B * P, D]   the trunk: `mlp` or `transformer`
 //! latent = norm(h)                                 [B * P, D]
-//! logits = heads(latent)                           [B, O]       one matrix, cut by field
+//! logits = heads(latent)                           [B, O]       one matrix, cut by field (see `loss`)
 //! ```
 //!
 //! Where nothing is hidden the trunk is cut after the first half of its blocks, the middle one included:
@@ -23,13 +23,15 @@ use super::bottleneck::{Bottleneck, default_width};
 use super::config::{Architecture, ModelConfig, ObjectiveKind};
 use super::heads::Heads;
 use super::inputs::Inputs;
-use super::ops::{linear, normalize, placed_linear};
+use super::loss::OutputLayer;
+use super::ops::normalize;
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, Sequence, Trunk};
 use crate::features::{Encoder, FieldShape};
 use crate::rng::{Purpose, stream};
 use candle_core::{Result, Tensor};
 use rand::Rng;
+use std::sync::Arc;
 
 /// Gain of the output layer: starts near the uniform prediction.
 const OUTPUT_GAIN: f32 = 0.3;
@@ -38,8 +40,9 @@ const OUTPUT_GAIN: f32 = 0.3;
 #[derive(Debug, Clone)]
 pub struct MaskedAutoencoder {
     config: ModelConfig,
+    objective: ObjectiveKind,
     shapes: Vec<FieldShape>,
-    heads: Heads,
+    heads: Arc<Heads>,
     parameters: Parameters,
     trunk: Trunk,
     bottleneck: Option<Bottleneck>,
@@ -68,15 +71,35 @@ impl MaskedAutoencoder {
         encoder: &Encoder,
         seed: u64,
     ) -> Result<Self> {
-        let rng = &mut stream(seed, Purpose::Initialisation);
-        let shapes = encoder.shapes();
         let heads = Heads::new(
             encoder,
             &config.likelihood,
             config.histogram_bins,
             config.histogram_smoothing_bins,
         );
-        let mut parameters = Parameters::default();
+        let fields = (encoder.shapes(), Arc::new(heads));
+        Self::declare(config, objective, fields, Parameters::default(), seed)
+    }
+
+    /// The same model with the same tensors, whose backward passes leave the gradients of its affine layers in buffers of
+    /// its own (see [`Parameters::replica`]).
+    ///
+    /// # Errors
+    /// If candle cannot share a tensor.
+    pub fn replica(&self) -> Result<Self> {
+        let fields = (self.shapes.clone(), Arc::clone(&self.heads));
+        let parameters = self.parameters.replica();
+        Self::declare(&self.config, self.objective, fields, parameters, 0)
+    }
+
+    fn declare(
+        config: &ModelConfig,
+        objective: ObjectiveKind,
+        (shapes, heads): (Vec<FieldShape>, Arc<Heads>),
+        mut parameters: Parameters,
+        seed: u64,
+    ) -> Result<Self> {
+        let rng = &mut stream(seed, Purpose::Initialisation);
         let cut = !objective.hides();
         let trunk = Trunk::declare(config, &shapes, cut, &mut parameters, rng)?;
         let d = config.width;
@@ -100,6 +123,7 @@ impl MaskedAutoencoder {
         };
         Ok(Self {
             config: config.clone(),
+            objective,
             shapes,
             heads,
             parameters,
@@ -182,22 +206,30 @@ impl MaskedAutoencoder {
         })
     }
 
-    /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`.
-    ///
-    /// # Errors
-    /// If the latent has another width.
-    pub fn logits(&self, latent: &Tensor) -> Result<Tensor> {
-        let LinearParameters { weight, bias } = &self.output;
-        match self.config.architecture {
-            Architecture::Mlp => linear(latent, weight, bias),
-            Architecture::Transformer => {
-                let fields = 0..self.heads.len();
-                let columns = fields
-                    .map(|field| self.heads.field(field).outputs())
-                    .collect();
-                placed_linear(latent, weight, bias, self.places(), columns)
-            }
+    /// The output layer with its heads.
+    pub fn output_layer(&self) -> OutputLayer<'_> {
+        OutputLayer {
+            heads: &self.heads,
+            weight: &self.output.weight,
+            bias: &self.output.bias,
+            buffers: self.output.buffers.as_ref(),
+            places: self.places(),
         }
+    }
+
+    /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`: by the definition, for tests.
+    #[cfg(test)]
+    pub(crate) fn logits(&self, latent: &Tensor) -> Result<Tensor> {
+        let LinearParameters { weight, bias, .. } = &self.output;
+        let all = latent.matmul(weight)?.broadcast_add(bias)?; // [B * P, O]
+        let all = all.reshape((all.dim(0)? / self.places(), self.places(), all.dim(1)?))?;
+        let of_field = |field: usize| {
+            let columns = self.heads.field(field).outputs();
+            let logits = all.narrow(2, columns.start, columns.len())?;
+            logits.narrow(1, self.place(field), 1)?.squeeze(1)
+        };
+        let fields = (0..self.heads.len()).map(of_field);
+        Tensor::cat(&fields.collect::<Result<Vec<_>>>()?, 1)?.contiguous()
     }
 
     /// The output layer's columns of one field as contiguous tensors: weight `[D, o]` and bias `[o]`, without gradient.
@@ -206,7 +238,7 @@ impl MaskedAutoencoder {
     /// If candle cannot copy them.
     pub fn field_output(&self, field: usize) -> Result<(Tensor, Tensor)> {
         let outputs = self.heads.field(field).outputs();
-        let LinearParameters { weight, bias } = &self.output;
+        let LinearParameters { weight, bias, .. } = &self.output;
         let columns = weight
             .as_detached_tensor()
             .narrow(1, outputs.start, outputs.len())?;

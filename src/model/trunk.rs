@@ -143,7 +143,7 @@ impl FeedForward {
 
 /// x W + b.
 pub(super) fn affine(x: &Tensor, layer: &LinearParameters) -> Result<Tensor> {
-    linear(x, &layer.weight, &layer.bias)
+    linear(x, &layer.weight, &layer.bias, layer.buffers.as_ref())
 }
 
 /// Which hidden units training removes (Srivastava et al. 2014, inverted form); none outside of training.

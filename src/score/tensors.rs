@@ -94,6 +94,7 @@ impl TensorPass {
                 &latent.index_select(&plan.rows, 0)?,
                 &plan.weight,
                 &plan.bias,
+                None,
             ) // [T * k, o]
         };
         self.fields.iter().map(head).collect()

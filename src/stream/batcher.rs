@@ -1,6 +1,7 @@
 //! When a batch is full or has waited long enough.
 //!
-//! Messages go in one by one, a [`MessageBatch`] comes out by rows, by bytes or by deadline, whichever is first.
+//! Messages go in one by one, a [`MessageBatch`] comes out by rows, by bytes or by deadline, whichever is first; earlier
+//! where the session has nothing to wait for.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 pub struct BatchLimits {
     /// Records at most, at least 1.
     pub rows_max: usize,
-    /// How long the first message may wait for others.
+    /// How long the first message may wait for others, where the scoring thread is busy.
     pub deadline: Duration,
     /// Bytes of a payload that are kept.
     pub payload_bytes_max: usize,
@@ -79,13 +80,11 @@ impl Batcher {
         self.wait_left(now).is_some_and(|left| left.is_zero())
     }
 
-    /// Takes what was collected and starts anew.
+    /// Takes what was collected and starts anew, with room for as much again.
     pub fn take(&mut self) -> MessageBatch {
         self.begun = None;
-        std::mem::replace(
-            &mut self.batch,
-            MessageBatch::new(self.limits.payload_bytes_max),
-        )
+        let next = self.batch.empty_alike();
+        std::mem::replace(&mut self.batch, next)
     }
 }
 

@@ -67,6 +67,17 @@ impl MessageBatch {
         }
     }
 
+    /// An empty batch under the same limit, with room for as much as this one holds.
+    pub fn empty_alike(&self) -> Self {
+        Self {
+            payload_bytes_max: self.payload_bytes_max,
+            partitions: Vec::with_capacity(self.partitions.len()),
+            rows: Vec::with_capacity(self.rows.len()),
+            headers: Vec::with_capacity(self.headers.len()),
+            bytes: Vec::with_capacity(self.bytes.len()),
+        }
+    }
+
     /// Appends a message.
     pub fn push(&mut self, message: &Incoming<'_>) {
         let partition = self.partition_index(message.topic, message.partition);

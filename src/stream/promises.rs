@@ -257,6 +257,18 @@ fn every_record_comes_out_once_in_order_and_a_drain_is_clean() {
     assert!(metrics.contains("maskwatch_consumer_lag_records{partition=\"0\",topic=\"in\"}"));
 }
 
+#[test]
+fn records_do_not_wait_for_others_while_nothing_is_being_scored() {
+    // Neither full nor due within the test's patience.
+    let mut config = config(QUICK);
+    config.batch.rows_max = 1_000;
+    config.batch.deadline = Duration::from_secs(60);
+    let memory = Memory::new(cluster(2, 3));
+    let (ended, _) = stream(&memory, &config);
+    ended.unwrap();
+    assert_exactly_once(&memory, "scores");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 

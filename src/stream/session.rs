@@ -47,6 +47,15 @@ pub enum End {
     Regroup,
 }
 
+/// Whether there is more to read at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// There was not, a moment ago.
+    Nothing,
+    /// A turn's worth was read, or something else came up.
+    Perhaps,
+}
+
 /// What was handed to the sink since the last commit.
 #[derive(Debug)]
 struct Open {
@@ -129,21 +138,28 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             if self.batcher.is_full() {
                 // Back-pressure: nothing is read until the scoring thread has room. The client's heartbeats go on.
                 self.take_scored(SCORER_WAIT)?;
-            } else {
-                self.read()?;
+            } else if self.read()? == Waiting::Nothing
+                && self.link.is_idle()
+                && !self.batcher.is_empty()
+            {
+                // Others may come while these are scored, and are the next batch: batches grow with the load by themselves.
+                self.submit()?;
             }
         }
     }
 
     /// Polls: one wait, then whatever is there already, up to a turn's worth.
-    fn read(&mut self) -> Result<(), DeliveryFault> {
+    fn read(&mut self) -> Result<Waiting, DeliveryFault> {
         let mut timeout = self.poll_timeout(Instant::now());
         for _ in 0..MESSAGES_PER_TURN {
             match self.source.poll(timeout, self.batcher.batch_mut())? {
                 Polled::Message => self.batcher.note(Instant::now()),
-                Polled::Nothing => break,
+                Polled::Nothing => return Ok(Waiting::Nothing),
                 Polled::Assigned(partitions) => self.assigned(&partitions),
-                Polled::Revoked => return self.give_back(),
+                Polled::Revoked => {
+                    self.give_back()?;
+                    break;
+                }
                 Polled::Ends(ends) => self.report_lag(&ends),
             }
             if self.batcher.is_full() {
@@ -151,7 +167,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             }
             timeout = Duration::ZERO;
         }
-        Ok(())
+        Ok(Waiting::Perhaps)
     }
 
     /// How long a poll may block without anything else being late.
@@ -159,7 +175,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         if !self.link.is_idle() {
             return POLL_BUSY;
         }
-        let batch = self.batcher.wait_left(now).unwrap_or(POLL_IDLE);
+        if !self.batcher.is_empty() {
+            return Duration::ZERO;
+        }
         let commit = self.open.as_ref().map_or(POLL_IDLE, |open| {
             let age = now.saturating_duration_since(open.begun);
             self.shared
@@ -168,7 +186,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 .transaction_interval
                 .saturating_sub(age)
         });
-        POLL_IDLE.min(batch).min(commit)
+        POLL_IDLE.min(commit)
     }
 
     fn submit(&mut self) -> Result<(), DeliveryFault> {

@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::masked::tests::{all_readings, batch, encoder};
+use super::masked::tests::{all_readings, batch, encoder, next_batch_loss};
+use super::trainer::loss_and_gradient;
 use super::{MaskedObjective, Objective, TrainingConfig, Unobserved, fit};
 use crate::features::{Encoder, Records};
 use crate::model::{
@@ -69,7 +70,7 @@ fn every_parameter_gets_a_gradient_and_moves() {
         let config = training(kind, 3);
         let objective = MaskedObjective::new(&model, &encoder, &records, &records, &config, 0);
         let mut objective = objective.unwrap();
-        let gradients = objective.next_batch_loss().unwrap().backward().unwrap();
+        let gradients = next_batch_loss(&mut objective).backward().unwrap();
         for (parameter, var) in model.parameters().iter() {
             let gradient = gradients.get(var);
             let gradient = gradient.unwrap_or_else(|| panic!("{name}: {parameter} has none"));
@@ -83,6 +84,39 @@ fn every_parameter_gets_a_gradient_and_moves() {
         let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
         let share = moved as f64 / before.len() as f64;
         assert!(share > 0.98, "{name}: {share} of {}", before.len());
+    });
+}
+
+#[test]
+fn replicas_leave_the_gradient_that_the_graph_has() {
+    let (encoder, records) = records();
+    each(|name, kind, config| {
+        let model = MaskedAutoencoder::new(config, kind, &encoder, 0).unwrap();
+        let mut config = training(kind, 3);
+        config.batch_rows = 300;
+        // A new objective draws the same batches again.
+        let objective =
+            || MaskedObjective::new(&model, &encoder, &records, &records, &config, 0).unwrap();
+        let (mut graphs, mut replicas) = (objective(), objective());
+        let mut gradient = vec![f32::NAN; model.parameters().count()];
+        // What the first batch leaves in the buffers must not reach the second.
+        for batch in 0..2 {
+            let graph = next_batch_loss(&mut graphs).backward().unwrap();
+            loss_and_gradient(&mut replicas, &mut gradient).unwrap();
+            let mut at = 0;
+            for (parameter, var) in model.parameters().iter() {
+                let expected = graph.get(var).unwrap().flatten_all().unwrap();
+                for expected in expected.to_vec1::<f32>().unwrap() {
+                    let error = (gradient[at] - expected).abs();
+                    assert!(
+                        error < 1e-5 * expected.abs().max(0.1),
+                        "{name}, batch {batch}: {parameter} {expected} {}",
+                        gradient[at]
+                    );
+                    at += 1;
+                }
+            }
+        }
     });
 }
 
@@ -104,7 +138,7 @@ fn the_whole_model_has_the_gradient_of_finite_differences() {
         let loss = || {
             let config = training(kind, 1);
             let objective = MaskedObjective::new(&model, &encoder, &records, &records, &config, 1);
-            objective.unwrap().next_batch_loss().unwrap()
+            next_batch_loss(&mut objective.unwrap())
         };
         let gradients = loss().backward().unwrap();
         let mut at = 0;

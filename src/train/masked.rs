@@ -7,15 +7,21 @@ use super::config::TrainingConfig;
 use super::trainer::{Objective, TrainError};
 use super::trimming::{self, JUDGED_ROWS};
 use crate::features::{Encoder, Records};
-use crate::model::loss::{HiddenTargets, masked_loss, row_surprises};
+use crate::model::loss::{HiddenTargets, masked_loss, masked_loss_value, row_surprises};
 use crate::model::mask::training_masks;
 use crate::model::parameters::Parameters;
-use crate::model::{Heads, InputBuilder, MaskedAutoencoder, Pass, Target, TargetReader, Views};
-use crate::rng::{ChaCha8Rng, Purpose, stream};
+use crate::model::{InputBuilder, MaskedAutoencoder, Pass, Target, TargetReader, Views};
+use crate::rng::{ChaCha8Rng, Purpose, fork, stream};
 use candle_core::Tensor;
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use std::sync::Arc;
+use rayon::prelude::*;
+
+/// Rows of a shard at least: enough that packing the weights for a product is little beside the product, and a batch of
+/// the default size still occupies two processors.
+const SHARD_ROWS_MIN: usize = 128;
+/// Shards of a batch at most: each has gradients of its own, as large as the model.
+const SHARDS_MAX: usize = 8;
 
 /// Fit rows below which nothing is trained.
 pub const FIT_ROWS_MIN: usize = 10;
@@ -23,7 +29,8 @@ pub const FIT_ROWS_MIN: usize = 10;
 /// The masked autoencoder with its fit rows, its held-out rows and its random streams.
 pub struct MaskedObjective<'a> {
     model: &'a MaskedAutoencoder,
-    heads: Arc<Heads>,
+    /// One for each shard of a batch.
+    replicas: Vec<MaskedAutoencoder>,
     encoder: &'a Encoder,
     targets: TargetReader,
     fit: &'a Records,
@@ -65,11 +72,15 @@ impl<'a> MaskedObjective<'a> {
         };
         enough("fit rows", fit.rows(), FIT_ROWS_MIN)?;
         enough("reference rows", held_out.rows(), 1)?;
+        let batch_rows = config.batch_rows.min(fit.rows());
+        let replicas = (0..batch_rows.div_ceil(shard_rows(batch_rows))).map(|_| model.replica());
+        let replicas = replicas.collect::<candle_core::Result<_>>();
+        let replicas = replicas.map_err(|source| TrainError::Tensor { step: 0, source })?;
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
         let mut rng = stream(seed, Purpose::HeldOutMasks);
         Ok(Self {
             model,
-            heads: Arc::new(model.heads().clone()),
+            replicas,
             encoder,
             targets: TargetReader::new(encoder),
             fit,
@@ -112,7 +123,7 @@ impl<'a> MaskedObjective<'a> {
     /// Leaves out the rows that the model finds the most unusual so far; all rows are judged anew each time.
     fn trim(&mut self) -> candle_core::Result<()> {
         let rows = trimming::judged_rows(self.fit.rows(), &mut self.batches);
-        let readings = self.heads.readings();
+        let readings = self.model.heads().readings();
         let mut by_stratum = Vec::new();
         for stratum in self.judging.strata() {
             let mut sums = vec![vec![0f64; rows.len()]; readings];
@@ -150,17 +161,21 @@ impl<'a> MaskedObjective<'a> {
         }
         let inputs = self.inputs(self.fit, rows, &hidden).finish()?;
         let pass = self.model.pass(&inputs, None, None)?;
-        let logits = self.model.logits(&pass.latent)?.detach();
         let targets = self.targets_of(self.fit, rows);
-        let hidden = self.counted(hidden);
-        row_surprises(&self.heads, &logits, &HiddenTargets { targets, hidden })
+        let batch = self.counted(targets, hidden);
+        row_surprises(self.model.output_layer(), &pass.latent, &batch)
     }
 
-    /// The fields that count: the hidden ones, and all of them where nothing is hidden, to be reproduced.
-    fn counted(&self, hidden: Vec<bool>) -> Vec<bool> {
-        match self.config.objective.hides() {
+    /// Targets with the fields that count: the hidden ones, and all of them where nothing is hidden, to be reproduced.
+    fn counted(&self, targets: Vec<Target>, hidden: Vec<bool>) -> HiddenTargets {
+        let hidden = match self.config.objective.hides() {
             true => hidden,
             false => vec![true; hidden.len()],
+        };
+        HiddenTargets {
+            counted: hidden.iter().filter(|&&h| h).count(),
+            targets,
+            hidden,
         }
     }
 
@@ -196,17 +211,21 @@ impl<'a> MaskedObjective<'a> {
         sources
     }
 
-    /// The inputs of a training batch: `rows` of the fit rows under the masks `hidden`, `[B, F]`, with swap noise.
-    fn training_inputs(&mut self, rows: &[usize], hidden: &[bool]) -> InputBuilder<'a> {
-        if self.config.swap_noise == 0.0 {
-            return self.inputs(self.fit, rows, hidden);
-        }
+    /// The inputs of a shard, with swap noise and with category values that are not told.
+    fn training_inputs(&self, shard: &mut Shard) -> InputBuilder<'a> {
         let fields = self.fit.fields();
-        let sources = self.swapped_rows(rows);
-        let mut builder = InputBuilder::new(self.model.shapes(), rows.len());
-        for (mask, sources) in hidden.chunks(fields).zip(sources.chunks(fields)) {
-            builder.push_mixed(self.fit, |field| sources[field], |field| mask[field]);
-        }
+        let mut builder = match &shard.sources {
+            None => self.inputs(self.fit, &shard.rows, &shard.hidden),
+            Some(sources) => {
+                let mut builder = InputBuilder::new(self.model.shapes(), shard.rows.len());
+                for (mask, sources) in shard.hidden.chunks(fields).zip(sources.chunks(fields)) {
+                    builder.push_mixed(self.fit, |field| sources[field], |field| mask[field]);
+                }
+                builder
+            }
+        };
+        let share = self.config.unknown_share;
+        builder.drop_codes(|| shard.unknown.random::<f32>() < share);
         builder
     }
 
@@ -220,24 +239,50 @@ impl<'a> MaskedObjective<'a> {
         builder
     }
 
-    /// The mean loss over the fields that count, of a variational model with its share of the divergence: the negative
-    /// evidence lower bound of Kingma & Welling 2014 (equation 3), a field. Returns how many fields counted.
-    fn loss(
-        &self,
-        pass: &Pass,
-        targets: Vec<Target>,
-        hidden: Vec<bool>,
-    ) -> candle_core::Result<(Tensor, usize)> {
-        let hidden = self.counted(hidden);
-        let counted = hidden.iter().filter(|&&h| h).count();
-        let logits = self.model.logits(&pass.latent)?;
-        let loss = masked_loss(&self.heads, &logits, HiddenTargets { targets, hidden })?;
-        let Some(divergence) = &pass.divergence else {
-            return Ok((loss, counted));
+    /// The rows of a batch under the masks `hidden`, `[B, F]`, cut into shards.
+    fn shards(&mut self, rows: &[usize], hidden: &[bool]) -> Vec<Shard> {
+        let fields = self.fit.fields();
+        let counted = match self.config.objective.hides() {
+            true => hidden.iter().filter(|&&h| h).count(),
+            false => hidden.len(),
         };
-        let share = f64::from(self.config.kl_weight) / counted.max(1) as f64;
-        Ok(((loss + divergence.affine(share, 0.0)?)?, counted))
+        let shard_rows = shard_rows(rows.len());
+        let masks = hidden.chunks(shard_rows * fields);
+        let shards = rows.chunks(shard_rows).zip(masks).map(|(rows, hidden)| {
+            let swaps = self.config.swap_noise > 0.0;
+            Shard {
+                rows: rows.to_vec(),
+                hidden: hidden.to_vec(),
+                counted,
+                sources: swaps.then(|| self.swapped_rows(rows)),
+                unknown: fork(&mut self.unknown),
+                dropout: fork(&mut self.dropout),
+                noise: fork(&mut self.noise),
+            }
+        });
+        shards.collect()
     }
+}
+
+/// Rows of each shard of a batch but the last.
+fn shard_rows(batch_rows: usize) -> usize {
+    batch_rows.div_ceil(SHARDS_MAX).max(SHARD_ROWS_MIN)
+}
+
+/// Some rows of a training batch.
+#[derive(Debug)]
+pub struct Shard {
+    /// Which of the fit rows.
+    rows: Vec<usize>,
+    /// `[B, F]`.
+    hidden: Vec<bool>,
+    /// How many fields count in the whole batch.
+    counted: usize,
+    /// The fit row from which each field is shown, `[B, F]`; none: its own.
+    sources: Option<Vec<usize>>,
+    unknown: ChaCha8Rng,
+    dropout: ChaCha8Rng,
+    noise: ChaCha8Rng,
 }
 
 /// Which fields of `rows` rows training hides, `[rows * fields]`: none, or those drawn by the mask ratio.
@@ -255,11 +300,17 @@ fn hidden_fields(
 }
 
 impl Objective for MaskedObjective<'_> {
+    type Shard = Shard;
+
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
     }
 
-    fn next_batch_loss(&mut self) -> candle_core::Result<Tensor> {
+    fn replica(&self, place: usize) -> &Parameters {
+        self.replicas[place].parameters()
+    }
+
+    fn next_batch(&mut self) -> candle_core::Result<Vec<Shard>> {
         self.trimmed_now =
             trimming::is_due(self.steps, self.config.steps) && self.config.trim > 0.0;
         if self.trimmed_now {
@@ -268,15 +319,13 @@ impl Objective for MaskedObjective<'_> {
         self.steps += 1;
         let rows = self.next_rows();
         let hidden = hidden_fields(self.config, rows.len(), self.fit.fields(), &mut self.masks);
-        let mut inputs = self.training_inputs(&rows, &hidden);
-        let share = self.config.unknown_share;
-        inputs.drop_codes(|| self.unknown.random::<f32>() < share);
-        let (dropout, noise) = (&mut self.dropout, &mut self.noise);
-        let pass = self
-            .model
-            .pass(&inputs.finish()?, Some(dropout), Some(noise))?;
-        let targets = self.targets_of(self.fit, &rows);
-        Ok(self.loss(&pass, targets, hidden)?.0)
+        Ok(self.shards(&rows, &hidden))
+    }
+
+    /// The mean loss over the fields that count, of a variational model with its share of the divergence: the negative
+    /// evidence lower bound of Kingma & Welling 2014 (equation 3), a field.
+    fn shard_loss(&self, place: usize, shard: Shard) -> candle_core::Result<Tensor> {
+        self.loss_by(&self.replicas[place], shard)
     }
 
     fn begins_anew(&self) -> bool {
@@ -285,18 +334,50 @@ impl Objective for MaskedObjective<'_> {
 
     fn held_out_loss(&mut self) -> candle_core::Result<f64> {
         let fields = self.held_out.fields();
-        let (mut sum, mut count) = (0.0, 0);
-        let masks = self.held_out_hidden.chunks(self.config.batch_rows * fields);
-        for (rows, hidden) in self.held_out_rows.chunks(self.config.batch_rows).zip(masks) {
-            let hidden = hidden.to_vec();
-            let inputs = self.inputs(self.held_out, rows, &hidden).finish()?;
+        let rows = self.held_out_rows.par_chunks(self.config.batch_rows);
+        let masks = self
+            .held_out_hidden
+            .par_chunks(self.config.batch_rows * fields);
+        let chunk = |(rows, hidden): (&[usize], &[bool])| {
+            let inputs = self.inputs(self.held_out, rows, hidden).finish()?;
             let pass = self.model.pass(&inputs, None, None)?;
             let targets = self.targets_of(self.held_out, rows);
-            let (loss, counted) = self.loss(&pass, targets, hidden)?;
-            sum += f64::from(loss.to_scalar::<f32>()?) * counted as f64;
-            count += counted;
-        }
+            let batch = self.counted(targets, hidden.to_vec());
+            let mut loss = masked_loss_value(self.model.output_layer(), &pass.latent, &batch)?;
+            if let Some(divergence) = &pass.divergence {
+                let divergence = f64::from(divergence.to_scalar::<f32>()?);
+                loss += self.kl_share(batch.counted) * divergence;
+            }
+            Ok((loss * batch.counted as f64, batch.counted))
+        };
+        let chunks = rows.zip(masks).map(chunk);
+        let chunks: Vec<(f64, usize)> = chunks.collect::<candle_core::Result<_>>()?;
+        let sum: f64 = chunks.iter().map(|chunk| chunk.0).sum();
+        let count: usize = chunks.iter().map(|chunk| chunk.1).sum();
         Ok(sum / count.max(1) as f64)
+    }
+}
+
+impl MaskedObjective<'_> {
+    /// [`shard_loss`](Objective::shard_loss) by one of the replicas, or by the model itself.
+    fn loss_by(&self, model: &MaskedAutoencoder, mut shard: Shard) -> candle_core::Result<Tensor> {
+        let inputs = self.training_inputs(&mut shard).finish()?;
+        let Pass { latent, divergence } =
+            model.pass(&inputs, Some(&mut shard.dropout), Some(&mut shard.noise))?;
+        let batch = HiddenTargets {
+            counted: shard.counted,
+            ..self.counted(self.targets_of(self.fit, &shard.rows), shard.hidden)
+        };
+        let loss = masked_loss(model.output_layer(), &latent, batch)?;
+        match divergence {
+            Some(divergence) => loss + divergence.affine(self.kl_share(shard.counted), 0.0)?,
+            None => Ok(loss),
+        }
+    }
+
+    /// The weight of the divergence, summed over rows, in a loss that is divided by `counted` fields.
+    fn kl_share(&self, counted: usize) -> f64 {
+        f64::from(self.config.kl_weight) / counted.max(1) as f64
     }
 }
 
@@ -306,6 +387,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::config::Masking;
     use crate::model::likelihood::Likelihood;
+    use crate::model::loss::OutputLayer;
     use crate::model::{ModelConfig, ObjectiveKind};
     use crate::schema::{Field, FieldPath, Kind, Role, Transform};
     use crate::train::{Unobserved, fit};
@@ -390,6 +472,13 @@ pub(super) mod tests {
         }
     }
 
+    /// The loss of the next batch with the graphs of all its shards.
+    pub(in crate::train) fn next_batch_loss(objective: &mut MaskedObjective<'_>) -> Tensor {
+        let shards = objective.next_batch().unwrap().into_iter();
+        let losses = shards.map(|shard| objective.loss_by(objective.model, shard).unwrap());
+        losses.reduce(|a, b| (a + b).unwrap()).unwrap()
+    }
+
     #[test]
     fn every_parameter_gets_a_gradient_and_moves() {
         let batch = batch(400);
@@ -403,7 +492,7 @@ pub(super) mod tests {
         };
         let mut objective =
             MaskedObjective::new(&model, &encoder, &records, &records, &config, 0).unwrap();
-        let gradients = objective.next_batch_loss().unwrap().backward().unwrap();
+        let gradients = next_batch_loss(&mut objective).backward().unwrap();
         for (name, var) in model.parameters().iter() {
             let gradient = gradients
                 .get(var)
@@ -429,46 +518,106 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_loss_has_the_gradient_of_finite_differences_in_every_logit() {
+    fn the_loss_has_the_gradient_of_finite_differences_in_latent_weights_and_biases() {
         let batch = batch(12);
         let encoder = encoder(&batch);
         let records = encoder.encode(&batch).unwrap();
         let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 1).unwrap();
         let heads = Arc::new(model.heads().clone());
-        let (rows, outputs) = (records.rows(), heads.outputs());
         let reader = TargetReader::new(&encoder);
-        let targets: Vec<Target> = (0..rows * 5)
-            .map(|i| reader.target(&encoder, &records, i / 5, i % 5))
-            .collect();
-        let hidden: Vec<bool> = (0..rows * 5).map(|i| i % 3 != 0).collect();
-        let values: Vec<f32> = (0..rows * outputs)
-            .map(|i| (i as f32 * 0.37).sin())
-            .collect();
-        let loss = |values: &[f32]| {
-            let device = candle_core::Device::Cpu;
-            let logits = candle_core::Var::from_slice(values, (rows, outputs), &device).unwrap();
-            let batch = HiddenTargets {
-                targets: targets.clone(),
-                hidden: hidden.clone(),
-            };
-            let loss = masked_loss(&heads, &logits, batch).unwrap();
-            (loss.to_scalar::<f32>().unwrap(), logits, loss)
+        let targets = (0..12 * 5).map(|i| reader.target(&encoder, &records, i / 5, i % 5));
+        let hidden: Vec<bool> = (0..12 * 5).map(|i| i % 3 != 0 && i / 5 != 7).collect();
+        let hidden = HiddenTargets {
+            targets: targets.collect(),
+            counted: hidden.iter().filter(|&&h| h).count(),
+            hidden,
         };
-        let (_, logits, at) = loss(&values);
-        let gradients = at.backward().unwrap();
-        let gradient = gradients.get(&logits).unwrap().flatten_all().unwrap();
-        let gradient = gradient.to_vec1::<f32>().unwrap();
-        for i in (0..values.len()).step_by(7) {
-            let moved = |step: f32| {
-                let mut values = values.clone();
-                values[i] += step;
-                f64::from(loss(&values).0)
+        let waves = |shape: (usize, usize), size: f32| {
+            let values = (0..shape.0 * shape.1).map(|i| size * (i as f32 * 0.37).sin());
+            let values: Vec<f32> = values.collect();
+            candle_core::Var::from_vec(values, shape, &candle_core::Device::Cpu).unwrap()
+        };
+        // A place a row, and a place a field with one more that no head reads.
+        for places in [1, 6] {
+            let latent = waves((12 * places, 4), 1.0);
+            let weight = waves((4, heads.outputs()), 0.7);
+            let bias = waves((1, heads.outputs()), 0.5).flatten_all().unwrap();
+            let bias = candle_core::Var::from_tensor(&bias).unwrap();
+            let output = OutputLayer {
+                heads: &heads,
+                weight: &weight,
+                bias: &bias,
+                buffers: None,
+                places,
             };
-            let numeric = (moved(0.02) - moved(-0.02)) / 0.04;
-            assert!(
-                (numeric - f64::from(gradient[i])).abs() < 1e-3,
-                "{i}: {numeric}"
-            );
+            let loss = || masked_loss(output, &latent, hidden.clone()).unwrap();
+            let value = || masked_loss_value(output, &latent, &hidden).unwrap();
+            let at = loss();
+            assert!((f64::from(at.to_scalar::<f32>().unwrap()) - value()).abs() < 1e-6);
+            let gradients = at.backward().unwrap();
+            for var in [&latent, &weight, &bias] {
+                let gradient = gradients.get(var).unwrap().flatten_all().unwrap();
+                let gradient = gradient.to_vec1::<f32>().unwrap();
+                let original = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let shape = var.shape().clone();
+                let set = |values: &[f32]| {
+                    let device = candle_core::Device::Cpu;
+                    let values = Tensor::from_slice(values, shape.clone(), &device);
+                    var.set(&values.unwrap()).unwrap();
+                };
+                for i in (0..original.len()).step_by(3) {
+                    let moved = |step: f32| {
+                        let mut values = original.clone();
+                        values[i] += step;
+                        set(&values);
+                        value()
+                    };
+                    let numeric = (moved(0.01) - moved(-0.01)) / 0.02;
+                    assert!(
+                        (numeric - f64::from(gradient[i])).abs() < 1e-3,
+                        "{places} places, {i}: {numeric} {}",
+                        gradient[i]
+                    );
+                }
+                set(&original);
+            }
+        }
+    }
+
+    #[test]
+    fn the_surprises_of_rows_are_those_of_their_logits() {
+        let batch = batch(40);
+        let encoder = encoder(&batch);
+        let records = encoder.encode(&batch).unwrap();
+        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 1).unwrap();
+        let reader = TargetReader::new(&encoder);
+        let targets = (0..40 * 5).map(|i| reader.target(&encoder, &records, i / 5, i % 5));
+        let targets: Vec<Target> = targets.collect();
+        let hidden: Vec<bool> = (0..40 * 5).map(|i| i % 3 != 0).collect();
+        let mut builder = InputBuilder::new(model.shapes(), 40);
+        (0..40).for_each(|row| builder.push(&records, row, |field| hidden[row * 5 + field]));
+        let latent = model.latent(&builder.finish().unwrap(), None).unwrap();
+        let logits = model.logits(&latent).unwrap().to_vec2::<f32>().unwrap();
+        let batch = HiddenTargets {
+            targets: targets.clone(),
+            hidden: hidden.clone(),
+            counted: 1,
+        };
+        let found = row_surprises(model.output_layer(), &latent, &batch).unwrap();
+        let mut surprises = [0f32; 4];
+        for (row, found) in found.chunks_exact(4).enumerate() {
+            let mut sums = [0f64; 4];
+            for field in (0..5).filter(|field| hidden[row * 5 + field]) {
+                let head = model.heads().field(field);
+                let logits = &logits[row][head.outputs()];
+                head.surprises(logits, &targets[row * 5 + field], &mut surprises);
+                sums.iter_mut()
+                    .zip(surprises)
+                    .for_each(|(sum, s)| *sum += f64::from(s));
+            }
+            for (a, b) in found.iter().zip(sums) {
+                assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{row}: {a} {b}");
+            }
         }
     }
 
@@ -532,12 +681,14 @@ pub(super) mod tests {
 
         // A quarter is hidden, the rest shows the source's value, null or not; y is number 1.
         let hidden: Vec<bool> = (0..sources.len()).map(|i| i % 4 == 0).collect();
-        let inputs = objective()
-            .training_inputs(&rows, &hidden)
-            .finish()
-            .unwrap();
-        let visible = inputs.visible.to_vec2::<f32>().unwrap();
-        let numbers = inputs.numbers.to_vec2::<f32>().unwrap();
+        let mut objective = objective();
+        let shards = objective.shards(&rows, &hidden);
+        let (mut visible, mut numbers) = (Vec::new(), Vec::new());
+        for mut shard in shards {
+            let inputs = objective.training_inputs(&mut shard).finish().unwrap();
+            visible.extend(inputs.visible.to_vec2::<f32>().unwrap());
+            numbers.extend(inputs.numbers.to_vec2::<f32>().unwrap());
+        }
         for (i, &source) in sources.iter().enumerate() {
             let (row, field) = (i / 5, i % 5);
             let shown = !hidden[i] && records.present(source)[field];

@@ -8,20 +8,36 @@ use super::report::{FitReport, Progress, TrainObserver};
 use super::schedule::learning_rate;
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+use rayon::prelude::*;
 use std::time::Instant;
 
 /// What can be trained.
-pub trait Objective {
+pub trait Objective: Sync {
+    /// Some rows of a training batch with all that was drawn for them.
+    type Shard: Send + Sync;
+
     /// The trainable tensors.
     fn parameters(&self) -> &Parameters;
 
-    /// The loss of the next training batch, a scalar tensor with its graph.
+    /// The parameters of the replica that computes the shard of this place in its batch: the same tensors, with buffers in
+    /// which a backward pass leaves gradients.
+    fn replica(&self, place: usize) -> &Parameters;
+
+    /// The next training batch, cut into shards that can be computed at the same time. How it is cut must not depend on
+    /// the number of threads.
+    ///
+    /// # Errors
+    /// If candle cannot compute something that it depends on.
+    fn next_batch(&mut self) -> candle_core::Result<Vec<Self::Shard>>;
+
+    /// The share of a shard in the batch's mean loss, a scalar tensor with its graph; the shares add up to the loss. It is
+    /// computed by the replica of the shard's place in the batch.
     ///
     /// # Errors
     /// If candle cannot compute it.
-    fn next_batch_loss(&mut self) -> candle_core::Result<Tensor>;
+    fn shard_loss(&self, place: usize, shard: Self::Shard) -> candle_core::Result<Tensor>;
 
     /// Whether the latest batch is the first of other rows than before, so that earlier weights are no candidates.
     fn begins_anew(&self) -> bool {
@@ -80,6 +96,7 @@ pub fn fit(
 ) -> Result<FitReport, TrainError> {
     let started = Instant::now();
     let mut flat = objective.parameters().to_flat().map_err(tensor(0))?;
+    let mut gradient = vec![0f32; flat.len()];
     let mut optimizer = Optimizer::new(config.optimizer, config.weight_decay, flat.len());
     let mut average = WeightAverage::new(config.average_decay, &flat);
     let mut stopping = EarlyStopping::new(config.patience);
@@ -96,7 +113,10 @@ pub fn fit(
             config.steps,
         );
         step += 1;
-        let (loss, mut gradient) = loss_and_gradient(objective, config, step)?;
+        let loss = loss_and_gradient(objective, &mut gradient).map_err(tensor(step))?;
+        if !loss.is_finite() {
+            return Err(diverged(step, loss, config));
+        }
         if objective.begins_anew() {
             stopping = EarlyStopping::new(config.patience);
         }
@@ -139,20 +159,58 @@ pub fn fit(
     })
 }
 
-/// The loss of the next batch and its gradient in the parameters' order.
-fn loss_and_gradient(
+/// The loss of the next batch; its gradient in the parameters' order goes into `gradient`.
+///
+/// Each shard is a graph of its own on a thread of the Rayon pool: one thread works through all small products of a
+/// shard without waiting for another, which sharing every product among the threads would not spare. The shards are
+/// summed in their order, so that the result is the same at any thread count.
+pub(super) fn loss_and_gradient(
     objective: &mut impl Objective,
-    config: &TrainingConfig,
-    step: usize,
-) -> Result<(f32, Vec<f32>), TrainError> {
-    let loss = objective.next_batch_loss().map_err(tensor(step))?;
-    let gradients = loss.backward().map_err(tensor(step))?;
-    let loss = loss.to_scalar::<f32>().map_err(tensor(step))?;
-    if !loss.is_finite() {
-        return Err(diverged(step, loss, config));
+    gradient: &mut [f32],
+) -> candle_core::Result<f32> {
+    let shards = objective.next_batch()?;
+    let objective = &*objective;
+    let backward = |(place, shard)| {
+        let loss = objective.shard_loss(place, shard)?;
+        Ok((loss.to_scalar::<f32>()?, loss.backward()?))
+    };
+    let passes = shards.into_par_iter().enumerate().map(backward);
+    let passes: Vec<(f32, GradStore)> = passes.collect::<candle_core::Result<_>>()?;
+    let mut start = 0;
+    let mut parts = Vec::new();
+    for (name, var) in objective.parameters().iter() {
+        let end = start + var.elem_count();
+        parts.push((name, var, start..end));
+        start = end;
     }
-    let gradient = flat_gradient(objective.parameters(), &gradients).map_err(tensor(step))?;
-    Ok((loss, gradient))
+    for (name, var, range) in parts {
+        let sum = &mut gradient[range];
+        sum.fill(0.0);
+        for (place, (_, graph)) in passes.iter().enumerate() {
+            add_gradient(objective.replica(place), (name, var), graph, sum)?;
+        }
+    }
+    Ok(passes.iter().map(|(share, _)| share).sum())
+}
+
+/// Adds what one pass left of a parameter's gradient, in its buffer or in the graph; nothing if it was not used.
+fn add_gradient(
+    replica: &Parameters,
+    (name, var): (&str, &Var),
+    graph: &GradStore,
+    sum: &mut [f32],
+) -> candle_core::Result<()> {
+    let mut add = |part: &[f32]| sum.iter_mut().zip(part).for_each(|(s, g)| *s += g);
+    if let Some(buffer) = replica.buffer(name) {
+        buffer.take(|part| part.map(&mut add));
+    }
+    if let Some(part) = graph.get(var) {
+        tensor_slice(&part.contiguous()?, |part| {
+            add(part);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn set(objective: &impl Objective, flat: &[f32], step: usize) -> Result<(), TrainError> {
@@ -170,19 +228,4 @@ fn diverged(step: usize, loss: f32, config: &TrainingConfig) -> TrainError {
         loss,
         learning_rate: config.learning_rate,
     }
-}
-
-/// The gradients one after the other in the parameters' order; zero where a parameter was not used.
-fn flat_gradient(parameters: &Parameters, gradients: &GradStore) -> candle_core::Result<Vec<f32>> {
-    let mut flat = Vec::with_capacity(parameters.count());
-    for (_, var) in parameters.iter() {
-        match gradients.get(var) {
-            Some(gradient) => tensor_slice(&gradient.contiguous()?, |g| {
-                flat.extend_from_slice(g);
-                Ok(())
-            })?,
-            None => flat.extend(std::iter::repeat_n(0.0, var.elem_count())),
-        }
-    }
-    Ok(flat)
 }

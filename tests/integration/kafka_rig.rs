@@ -46,6 +46,17 @@ fn payloads(broker: &Broker, topic: &str, isolation: Isolation) -> Vec<String> {
 }
 
 #[test]
+fn a_broker_of_ours_is_told_by_its_process() {
+    let pid = Broker::shared().pid();
+    let named = std::env::var_os("MASKWATCH_TEST_BROKERS").is_some_and(|names| !names.is_empty());
+    assert_eq!(pid.is_none(), named);
+    if let Some(pid) = pid {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(command.contains("kafka.Kafka"), "{command}");
+    }
+}
+
+#[test]
 fn a_record_comes_back_as_it_was_produced() {
     let broker = Broker::shared();
     let topic = broker.new_topic("round-trip", 2);

@@ -1,14 +1,12 @@
 //! Heads of categories (softmax) and of yes/no (Bernoulli).
 
-use crate::model::ops::math::{exp, log_sum_exp, sigmoid, softplus};
+use crate::model::ops::math::{add_softmax, log_sum_exp, sigmoid, softplus};
 
 /// -log of the probability that softmax(logits) gives to `class`; adds `weight` times its gradient to `gradient`.
 pub fn categorical(logits: &[f32], class: usize, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
     let log_norm = log_sum_exp(logits);
     if let Some(gradient) = gradient {
-        for (g, &logit) in gradient.iter_mut().zip(logits) {
-            *g += weight * exp(logit - log_norm);
-        }
+        add_softmax(logits, log_norm, weight, gradient);
         gradient[class] -= weight;
     }
     log_norm - logits[class]

@@ -7,7 +7,7 @@
 //! among the threads of the calling Rayon pool. Nothing is summed across records: the result is the same at any thread
 //! count.
 
-use super::math::{exp, lane_sum};
+use super::math::{exp, lane_dot, lane_sum};
 use super::product::{Matrix, product, put_columns};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -158,8 +158,7 @@ impl Attention {
             product(g, self.part(qkv, 2, head).transposed(), by_weights, false);
             let rows = by_weights.chunks_exact_mut(places);
             for (by_weights, weights) in rows.zip(weights.chunks_exact(places)) {
-                let pairs = by_weights.iter().zip(weights);
-                let mean = lane_sum(pairs.map(|(d, a)| d * a));
+                let mean = lane_dot(by_weights, weights);
                 for (d, a) in by_weights.iter_mut().zip(weights) {
                     *d = a * (*d - mean) * self.scale();
                 }
@@ -234,6 +233,6 @@ fn softmax_of_keys(row: &mut [f32], scale: f32, keys: Option<&[bool]>) {
             *weight = if key { *weight } else { 0.0 };
         }
     }
-    let norm = 1.0 / lane_sum(row.iter().copied());
+    let norm = 1.0 / lane_sum(row, |weight| weight);
     row.iter_mut().for_each(|weight| *weight *= norm);
 }

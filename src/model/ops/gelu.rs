@@ -4,7 +4,7 @@
 //! about one, since the sigmoid form needs one vectorised `exp`.
 
 use super::math::{GELU_CUBIC, TWICE_SQRT_2_OVER_PI, gelu as activate, gelu_gate};
-use super::simd::vectorised;
+use super::simd::{Loop, vectorised};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -25,11 +25,7 @@ impl CustomOp1 for Gelu {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = cpu_slice(x, layout)?.to_vec();
-        vectorised(|| {
-            for x in &mut y {
-                *x = activate(*x);
-            }
-        });
+        vectorised(Forward(&mut y));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -38,15 +34,42 @@ impl CustomOp1 for Gelu {
         let gradient = gradient.contiguous()?;
         let mut dx = tensor_slice(&gradient, |g| Ok(g.to_vec()))?;
         tensor_slice(x, |x| {
-            vectorised(|| {
-                for (g, &x) in dx.iter_mut().zip(x) {
-                    let s = gelu_gate(x);
-                    let slope = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
-                    *g *= s + x * s * (1.0 - s) * slope;
-                }
-            });
+            vectorised(Backward { x, dx: &mut dx });
             Ok(())
         })?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// x becomes gelu(x).
+struct Forward<'a>(&'a mut [f32]);
+
+impl Loop for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for x in self.0 {
+            *x = activate(*x);
+        }
+    }
+}
+
+/// dx, the gradient by gelu(x), becomes the one by x.
+struct Backward<'a> {
+    x: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Loop for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (g, &x) in self.dx.iter_mut().zip(self.x) {
+            let s = gelu_gate(x);
+            let slope = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * GELU_CUBIC * x * x);
+            *g *= s + x * s * (1.0 - s) * slope;
+        }
     }
 }

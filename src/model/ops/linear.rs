@@ -3,19 +3,32 @@
 //! candle's `matmul` followed by `broadcast_add` needs two passes and sums the bias gradient column by column; here the
 //! bias is laid into the result before the product adds to it, and its gradient is one pass over the rows.
 
+use super::gradient_buffer::LinearBuffers;
 use super::product::{Matrix, product};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 /// y = x W + b with x `[B, I]`, W `[I, O]`, b `[O]`, y `[B, O]`, all contiguous f32.
 ///
+/// With `buffers` the gradients of W and b go there, and the graph has none for them.
+///
 /// # Errors
 /// If a shape does not fit or a tensor is not f32.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.apply_op3(weight, bias, Linear)
+pub fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    buffers: Option<&LinearBuffers>,
+) -> Result<Tensor> {
+    let op = Linear {
+        buffers: buffers.cloned(),
+    };
+    x.apply_op3(weight, bias, op)
 }
 
-struct Linear;
+struct Linear {
+    buffers: Option<LinearBuffers>,
+}
 
 impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
@@ -65,48 +78,52 @@ impl CustomOp3 for Linear {
         let (rows, inputs) = x.dims2()?;
         let outputs = bias.dims1()?;
         let gradient = gradient.contiguous()?;
-        let (dx, dw, db) = tensor_slice(&gradient, |g| {
-            let g = Matrix::row_major(g, rows, outputs);
-            let dx = tensor_slice(weight, |w| {
-                let mut dx = vec![0f32; rows * inputs];
-                product(
-                    g,
-                    Matrix::row_major(w, inputs, outputs).transposed(),
-                    &mut dx,
-                    false,
-                );
-                Ok(dx)
+        let LinearBuffers {
+            weight: by_weight,
+            bias: by_bias,
+        } = self.buffers.clone().unwrap_or_default();
+        let mut dw = by_weight.memory(inputs * outputs);
+        let mut db = by_bias.memory(outputs);
+        // The first layer's input is data, which has no gradient.
+        let mut dx = x.track_op().then(|| vec![0f32; rows * inputs]);
+        tensor_slice(&gradient, |g| {
+            let columns = Matrix::row_major(g, rows, outputs);
+            if let Some(dx) = &mut dx {
+                tensor_slice(weight, |w| {
+                    let w = Matrix::row_major(w, inputs, outputs);
+                    product(columns, w.transposed(), dx, false);
+                    Ok(())
+                })?;
+            }
+            tensor_slice(x, |x| {
+                let x = Matrix::row_major(x, rows, inputs);
+                product(x.transposed(), columns, &mut dw, false);
+                Ok(())
             })?;
-            let dw = tensor_slice(x, |x| {
-                let mut dw = vec![0f32; inputs * outputs];
-                product(
-                    Matrix::row_major(x, rows, inputs).transposed(),
-                    g,
-                    &mut dw,
-                    false,
-                );
-                Ok(dw)
-            })?;
-            Ok((dx, dw, column_sums(&gradient, outputs)?))
+            column_sums(g, &mut db);
+            Ok(())
         })?;
         let device = x.device();
+        let dx = dx.map(|dx| Tensor::from_vec(dx, (rows, inputs), device));
+        if self.buffers.is_some() {
+            by_weight.add(dw);
+            by_bias.add(db);
+            return Ok((dx.transpose()?, None, None));
+        }
         Ok((
-            Some(Tensor::from_vec(dx, (rows, inputs), device)?),
+            dx.transpose()?,
             Some(Tensor::from_vec(dw, (inputs, outputs), device)?),
             Some(Tensor::from_vec(db, outputs, device)?),
         ))
     }
 }
 
-/// The sum of every column of a contiguous `[B, columns]` tensor, rows added in order.
-fn column_sums(tensor: &Tensor, columns: usize) -> Result<Vec<f32>> {
-    tensor_slice(tensor, |data| {
-        let mut sums = vec![0f32; columns];
-        for row in data.chunks_exact(columns.max(1)) {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += x;
-            }
+/// The sums of the columns of a row-major matrix, into `sums`.
+fn column_sums(matrix: &[f32], sums: &mut [f32]) {
+    sums.fill(0.0);
+    for row in matrix.chunks_exact(sums.len().max(1)) {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += x;
         }
-        Ok(sums)
-    })
+    }
 }

@@ -3,6 +3,8 @@
 //! The C library's `expf` takes several nanoseconds an element and cannot be inlined into a loop; the polynomials here
 //! are branch-free, so a loop over a slice becomes SIMD code. Accuracy is stated with each and tested against `f64`.
 
+use super::simd::{Loop, vectorised};
+
 /// e^x with a relative error below 2e-7 for -87 <= x <= 88; smaller x give e^-87, larger ones e^88.
 ///
 /// Range reduction by a power of two (the rounding to an integer is the addition of 1.5 * 2^23), then the degree-6
@@ -46,39 +48,98 @@ pub fn gelu_gate(x: f32) -> f32 {
 
 /// ln(sum exp(x)) of a non-empty slice, without overflow.
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    max + sum_exp(logits, max).ln()
+    let (max, sum) = vectorised(SumExp { logits });
+    max + sum.ln()
 }
 
 /// Probabilities exp(x - logsumexp(x)) of `logits` into `out` of the same length.
 pub fn softmax(logits: &[f32], out: &mut [f32]) {
-    let log_norm = log_sum_exp(logits);
-    for (p, &logit) in out.iter_mut().zip(logits) {
-        *p = exp(logit - log_norm);
+    out.fill(0.0);
+    add_softmax(logits, log_sum_exp(logits), 1.0, out);
+}
+
+/// Adds `weight` exp(x - log_norm) to `out`: the gradient of `weight` times a log-sum-exp.
+pub fn add_softmax(logits: &[f32], log_norm: f32, weight: f32, out: &mut [f32]) {
+    vectorised(AddSoftmax {
+        logits,
+        log_norm,
+        weight,
+        out,
+    });
+}
+
+/// The largest logit and the sum of exp(x - largest).
+struct SumExp<'a> {
+    logits: &'a [f32],
+}
+
+impl Loop for SumExp<'_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn run(self) -> (f32, f32) {
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let (chunks, rest) = self.logits.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (max, &x) in largest.iter_mut().zip(chunk) {
+                *max = max.max(x);
+            }
+        }
+        let max = largest.iter().chain(rest).copied();
+        let max = max.fold(f32::NEG_INFINITY, f32::max);
+        (max, lane_sum(self.logits, |x| exp(x - max)))
     }
 }
 
-/// sum exp(x - shift) over eight running sums, so that the additions vectorise in one fixed order.
-fn sum_exp(logits: &[f32], shift: f32) -> f32 {
-    let mut lanes = [0f32; 8];
-    let chunks = logits.chunks_exact(8);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, &logit) in lanes.iter_mut().zip(chunk) {
-            *lane += exp(logit - shift);
+struct AddSoftmax<'a> {
+    logits: &'a [f32],
+    log_norm: f32,
+    weight: f32,
+    out: &'a mut [f32],
+}
+
+impl Loop for AddSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (p, &x) in self.out.iter_mut().zip(self.logits) {
+            *p += self.weight * exp(x - self.log_norm);
         }
     }
-    for (lane, &logit) in lanes.iter_mut().zip(rest) {
-        *lane += exp(logit - shift);
+}
+
+/// Running sums of a vectorised sum: a register of 256 bits holds them.
+const LANES: usize = 8;
+
+/// The sum of f(x) over eight running sums: one fixed order, whatever the width of the registers.
+#[inline(always)]
+pub fn lane_sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += f(x);
     }
     lanes.iter().sum()
 }
 
-/// The sum over eight running sums: one fixed order that vectorises.
-pub fn lane_sum(values: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0f32; 8];
-    for (i, x) in values.enumerate() {
-        lanes[i % 8] += x;
+/// The sum of x y over eight running sums, as [`lane_sum`].
+#[inline(always)]
+pub fn lane_dot(xs: &[f32], ys: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += x * y;
+        }
+    }
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *lane += x * y;
     }
     lanes.iter().sum()
 }

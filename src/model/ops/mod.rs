@@ -5,19 +5,19 @@
 
 mod attention;
 mod gelu;
+mod gradient_buffer;
 mod linear;
 pub mod math;
 mod normalize;
-mod placed_linear;
 pub mod product;
 pub mod simd;
 mod weighted_rows;
 
 pub use attention::attention;
 pub use gelu::gelu;
+pub use gradient_buffer::{GradientBuffer, LinearBuffers};
 pub use linear::linear;
 pub use normalize::normalize;
-pub use placed_linear::placed_linear;
 pub use weighted_rows::{RowWeights, weighted_rows};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
@@ -109,7 +109,7 @@ mod tests {
         let (x, w, b) = (random((5, 4), 1), random((4, 3), 2), random((1, 3), 3));
         let bias = Var::from_tensor(&b.flatten_all().unwrap()).unwrap();
         check_gradient(&[x.clone(), w.clone(), bias.clone()], || {
-            linear(&x, &w, &bias).unwrap()
+            linear(&x, &w, &bias, None).unwrap()
         });
     }
 
@@ -181,27 +181,6 @@ mod tests {
     }
 
     #[test]
-    fn a_linear_layer_a_place_is_the_layer_of_each_place() {
-        let (x, w, b) = (random((6, 4), 1), random((4, 5), 2), random((1, 5), 3));
-        let bias = Var::from_tensor(&b.flatten_all().unwrap()).unwrap();
-        // Of three places the first has two columns, the second three, the third is not read.
-        let columns = || vec![0..2, 2..5];
-        let placed = || placed_linear(&x, &w, &bias, 3, columns()).unwrap();
-        check_gradient(&[x.clone(), w.clone(), bias.clone()], placed);
-        let all = linear(&x, &w, &bias).unwrap().to_vec2::<f32>().unwrap();
-        for (record, y) in placed().to_vec2::<f32>().unwrap().iter().enumerate() {
-            for (place, columns) in columns().into_iter().enumerate() {
-                let expected = &all[record * 3 + place][columns.clone()];
-                let pairs = y[columns].iter().zip(expected);
-                assert!(
-                    pairs.clone().all(|(a, b)| (a - b).abs() < 1e-5),
-                    "{pairs:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
     fn attention_equals_that_of_numpy() {
         // NumPy: x = np.array([[.5, -1, 2, .25, 1, -2], [1, .5, -.5, 1.5, 3, 4], [-1, 2, .75, -.25, 5, 6]])
         //   q, k, v = x[:, :2], x[:, 2:4], x[:, 4:]; s = q @ k.T / np.sqrt(2); s[:, 1] = -np.inf
@@ -260,15 +239,14 @@ mod tests {
         let (x, w) = (random((5, 4), 1), random((3, 3), 2));
         let bias = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
         assert!(
-            linear(&x, &w, &bias)
+            linear(&x, &w, &bias, None)
                 .unwrap_err()
                 .to_string()
                 .contains("[3, 3]")
         );
-        // Five rows are no whole records of two places, and a gap in the columns is none's.
+        // Five rows are no whole records of two places, and of two places one must be a key.
         assert!(attention(&random((5, 6), 1), 2, 1, None).is_err());
         let keyless: Arc<[bool]> = Arc::from([true, false, false, false]);
         assert!(attention(&random((4, 6), 1), 2, 1, Some(keyless)).is_err());
-        assert!(placed_linear(&random((4, 3), 1), &w, &bias, 2, vec![0..1, 2..3]).is_err());
     }
 }

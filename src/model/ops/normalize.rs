@@ -3,7 +3,8 @@
 //! candle's fused layer norm returns no gradient for its input (huggingface/candle#3011), and the layers that follow
 //! have weights and biases of their own, so a gain here would add nothing.
 
-use super::math::lane_sum;
+use super::math::{lane_dot, lane_sum};
+use super::simd::{Loop, vectorised};
 use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -28,12 +29,7 @@ impl CustomOp1 for Normalize {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, width) = layout.shape().dims2()?;
         let mut y = cpu_slice(x, layout)?.to_vec();
-        for row in y.chunks_exact_mut(width.max(1)) {
-            let (mean, scale) = moments(row);
-            for x in row {
-                *x = (*x - mean) * scale;
-            }
-        }
+        vectorised(Forward { width, y: &mut y });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -44,17 +40,12 @@ impl CustomOp1 for Normalize {
         let mut dx = tensor_slice(&gradient, |g| Ok(g.to_vec()))?;
         tensor_slice(x, |x| {
             tensor_slice(y, |y| {
-                let rows = x
-                    .chunks_exact(width.max(1))
-                    .zip(y.chunks_exact(width.max(1)));
-                for ((x, y), dx) in rows.zip(dx.chunks_exact_mut(width.max(1))) {
-                    let (_, scale) = moments(x);
-                    let mean_g = lane_sum(dx.iter().copied()) / width as f32;
-                    let mean_gy = lane_sum(dx.iter().zip(y).map(|(g, y)| g * y)) / width as f32;
-                    for (g, &y) in dx.iter_mut().zip(y) {
-                        *g = (*g - mean_g - y * mean_gy) * scale;
-                    }
-                }
+                vectorised(Backward {
+                    width,
+                    x,
+                    y,
+                    dx: &mut dx,
+                });
                 Ok(())
             })
         })?;
@@ -62,10 +53,57 @@ impl CustomOp1 for Normalize {
     }
 }
 
+/// Rows of `width` numbers become normalised rows.
+struct Forward<'a> {
+    width: usize,
+    y: &'a mut [f32],
+}
+
+impl Loop for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for row in self.y.chunks_exact_mut(self.width.max(1)) {
+            let (mean, scale) = moments(row);
+            for x in row {
+                *x = (*x - mean) * scale;
+            }
+        }
+    }
+}
+
+/// dx, the gradient by y, becomes the one by x.
+struct Backward<'a> {
+    width: usize,
+    x: &'a [f32],
+    y: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Loop for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let width = self.width.max(1);
+        let rows = self.x.chunks_exact(width).zip(self.y.chunks_exact(width));
+        for ((x, y), dx) in rows.zip(self.dx.chunks_exact_mut(width)) {
+            let (_, scale) = moments(x);
+            let mean_g = lane_sum(dx, |g| g) / width as f32;
+            let mean_gy = lane_dot(dx, y) / width as f32;
+            for (g, &y) in dx.iter_mut().zip(y) {
+                *g = (*g - mean_g - y * mean_gy) * scale;
+            }
+        }
+    }
+}
+
 /// Mean and 1 / sqrt(variance + epsilon) of a row.
+#[inline(always)]
 fn moments(row: &[f32]) -> (f32, f32) {
     let n = row.len() as f32;
-    let mean = lane_sum(row.iter().copied()) / n;
-    let variance = lane_sum(row.iter().map(|x| (x - mean) * (x - mean))) / n;
+    let mean = lane_sum(row, |x| x) / n;
+    let variance = lane_sum(row, |x| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + EPSILON).sqrt())
 }

@@ -76,31 +76,41 @@ pub fn product(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) 
     } else {
         Parallelism::Rayon(0)
     };
-    product_with(a, b, out, accumulate, parallelism);
+    let stride = b.columns;
+    product_with(a, b, out, stride, accumulate, parallelism);
+}
+
+/// `out = a b` on the calling thread, where the rows of `out` begin every `row_stride` numbers: some columns of a wider
+/// matrix, of which the others are left as they are.
+///
+/// # Panics
+/// If the shapes do not fit: a defect of the caller, never of its input.
+pub fn product_into_columns(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], row_stride: usize) {
+    product_with(a, b, out, row_stride, false, Parallelism::None);
 }
 
 fn product_with(
     a: Matrix<'_>,
     b: Matrix<'_>,
     out: &mut [f32],
+    row_stride: usize,
     accumulate: bool,
     parallelism: Parallelism,
 ) {
     assert_eq!(a.columns, b.rows, "the inner sides of a product must agree");
-    assert_eq!(
-        out.len(),
-        a.rows * b.columns,
-        "the result of a product must fit"
-    );
-    if out.is_empty() {
+    if a.rows == 0 || b.columns == 0 {
         return;
     }
+    assert!(
+        b.columns <= row_stride && (a.rows - 1) * row_stride + b.columns <= out.len(),
+        "the result of a product must fit"
+    );
     #[expect(
         unsafe_code,
         reason = "gemm takes raw pointers; the asserts above and those of `Matrix` keep every access inside the slices"
     )]
-    // SAFETY: `Matrix` guarantees that rows and strides stay within its slice, `out` has m * n elements, and `out` is
-    // borrowed exclusively, so it overlaps neither operand.
+    // SAFETY: `Matrix` guarantees that rows and strides stay within its slice, the last row of the result ends within
+    // `out`, and `out` is borrowed exclusively, so it overlaps neither operand.
     unsafe {
         gemm::gemm(
             a.rows,
@@ -108,7 +118,7 @@ fn product_with(
             a.columns,
             out.as_mut_ptr(),
             1,
-            b.columns as isize,
+            row_stride as isize,
             accumulate,
             a.data.as_ptr(),
             a.column_stride as isize,
@@ -206,13 +216,35 @@ mod tests {
     }
 
     #[test]
+    fn a_result_among_other_columns_leaves_them_as_they_are() {
+        let (m, k, n, wide) = (6, 4, 5, 11);
+        let (a, b) = (random(m * k, 9), random(k * n, 10));
+        let expected = naive(&a, &b, m, k, n);
+        let mut out = vec![7f32; m * wide];
+        let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
+        product_into_columns(a, b, &mut out[3..], wide);
+        for (i, &x) in out.iter().enumerate() {
+            match (i % wide).checked_sub(3).filter(|&column| column < n) {
+                Some(column) => {
+                    assert!((f64::from(x) - expected[i / wide * n + column]).abs() < 1e-5);
+                }
+                None => assert_eq!(x, 7.0, "{i}"),
+            }
+        }
+        // A product over nothing is zero.
+        let nothing = Matrix::row_major(&[], m, 0);
+        product_into_columns(nothing, Matrix::row_major(&[], 0, n), &mut out[3..], wide);
+        assert_eq!((out[2], out[3], out[3 + n]), (7.0, 0.0, 7.0));
+    }
+
+    #[test]
     fn the_result_is_the_same_at_any_thread_count() {
         let (m, k, n) = (512, 192, 300);
         let (a, b) = (random(m * k, 3), random(k * n, 4));
         let run = |parallelism| {
             let mut out = vec![0f32; m * n];
             let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
-            product_with(a, b, &mut out, false, parallelism);
+            product_with(a, b, &mut out, n, false, parallelism);
             out
         };
         let one = run(Parallelism::None);

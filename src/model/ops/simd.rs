@@ -76,23 +76,33 @@ impl Instructions {
     }
 }
 
-/// Runs a plain loop compiled for the best instructions.
+/// A plain loop over slices, which the compiler vectorises. Implementations mark `run`, and all that it calls in the
+/// loop, `#[inline(always)]`: what is not inlined is compiled without the instructions.
 ///
-/// What vectorises is left to the compiler, which never fuses or reorders operations on floats: the result is the same
-/// with every set of instructions.
-#[inline(always)]
-pub fn vectorised<R>(run: impl FnOnce() -> R) -> R {
-    Instructions::best().run(Plain(run))
+/// Floats are never contracted into fused operations, nor sums reordered: the result is the same with every set of
+/// instructions.
+pub trait Loop {
+    /// What the loop returns.
+    type Output;
+
+    /// Runs it.
+    fn run(self) -> Self::Output;
 }
 
-struct Plain<F>(F);
+/// Runs a plain loop compiled for the best instructions.
+#[inline(always)]
+pub fn vectorised<L: Loop>(body: L) -> L::Output {
+    Instructions::best().run(Plain(body))
+}
 
-impl<R, F: FnOnce() -> R> WithSimd for Plain<F> {
-    type Output = R;
+struct Plain<L>(L);
+
+impl<L: Loop> WithSimd for Plain<L> {
+    type Output = L::Output;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) -> R {
-        (self.0)()
+    fn with_simd<S: Simd>(self, _simd: S) -> L::Output {
+        self.0.run()
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::features::{Encoder, EncoderFitter, Records};
 use crate::model::ops::simd::Instructions;
 use crate::model::{
-    Likelihood, MaskPlan, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind, Views,
+    Likelihood, MaskPlan, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind, Scoring, Views,
 };
 use crate::rng::{Purpose, stream};
 use crate::schema::{Field, FieldPath, Kind, Role, Transform};
@@ -221,4 +221,19 @@ fn the_operations_of_a_record_are_those_that_its_views_require() {
     assert_eq!(operations.blocks, 2 * 2 * 2 * (2 * 10 * 10));
     assert_eq!(operations.heads, 2 * 10 * outputs);
     assert_eq!(operations.input, 10 * (2 * 4 + 4 + 2 * 2));
+}
+
+#[test]
+fn fast_scoring_of_29_numbers_costs_at_most_5_million_operations() {
+    let (encoder, _) = records(&[Kind::Numeric; 29], 1);
+    let operations = |scoring: Scoring| {
+        let model = model(&ModelConfig::default(), ObjectiveKind::Masked, &encoder);
+        let rng = &mut stream(0, Purpose::Views);
+        let (ratios, rounds) = (scoring.ratios(), scoring.rounds());
+        let views = Views::draw(MaskPlan::Balanced, ratios, rounds, 29, rng);
+        let fused = SurpriseModel::new(encoder.clone(), model, &views).unwrap();
+        fused.operations().unwrap().total()
+    };
+    let (full, fast) = (operations(Scoring::Full), operations(Scoring::Fast));
+    assert!(fast <= 5_000_000 && 8 * fast <= full, "{fast} of {full}");
 }

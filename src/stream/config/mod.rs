@@ -36,7 +36,7 @@ pub const DEFAULT_DRAIN_TIMEOUT_MS: u64 = 10_000;
 pub const DEFAULT_DEAD_LETTER_BYTES_MAX: usize = 900_000;
 /// Large enough that a batch keeps a core busy with few calls, small enough to be scored in some milliseconds.
 pub const DEFAULT_ROWS_MAX: usize = 512;
-/// An order below the transaction interval: filling batches then adds nothing that can be seen.
+/// An order below the transaction interval: waiting behind other batches then adds nothing that can be seen.
 pub const DEFAULT_DEADLINE_MS: u64 = 10;
 /// Reasons an alert unless told otherwise: what fits on a screen.
 pub const DEFAULT_REASONS_MAX: usize = 5;

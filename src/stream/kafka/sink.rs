@@ -36,6 +36,9 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 const REPORTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a full queue may take to make room.
 const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a flush looks whether everything is acknowledged. The binding's own flush, and its commit of a transaction,
+/// wait 100 ms for a report instead, and reports come of failures only.
+const FLUSH_LOOK: Duration = Duration::from_millis(1);
 /// How often offsets are sent to the transaction again where the client says that this may help.
 const OFFSETS_ATTEMPTS_MAX: u32 = 3;
 /// Outputs after which reports are looked at; they come only of failures.
@@ -244,7 +247,14 @@ impl KafkaSink {
 
     /// Waits until every output is acknowledged or has failed, and its report is read.
     fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer.flush(timeout)?;
+        let deadline = Instant::now() + timeout;
+        while let Err(error) = self.producer.flush(Duration::ZERO) {
+            let again = code_of(&error) == Some(RDKafkaErrorCode::OperationTimedOut);
+            if !again || Instant::now() >= deadline {
+                return Err(error);
+            }
+            self.producer.poll(FLUSH_LOOK);
+        }
         // The reports of failures may lie behind the last acknowledgement.
         self.producer.poll(Duration::ZERO);
         Ok(())
@@ -300,8 +310,11 @@ impl KafkaSink {
     ) -> Result<(), DeliveryFault> {
         self.begin()?;
         self.send_offsets(offsets, deadline)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Err(error) = self.producer.commit_transaction(left) else {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let ended = self
+            .flush(left())
+            .and_then(|()| self.producer.commit_transaction(left()));
+        let Err(error) = ended else {
             self.state = State::Idle;
             return Ok(());
         };
@@ -429,5 +442,54 @@ impl Sink for KafkaSink {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::stream::config::OutputTopics;
+    use crate::stream::kafka::embedded::EmbeddedBroker;
+    use crate::stream::kafka::source;
+    use crate::stream::types::Topic;
+
+    #[test]
+    fn a_flush_does_not_wait_for_reports_that_never_come() {
+        let broker = EmbeddedBroker::start(vec![("out".to_owned(), 1)]).unwrap();
+        let kafka = KafkaConfig {
+            bootstrap_servers: broker.bootstrap_servers().into(),
+            group_id: "g".into(),
+            instance_id: "i".into(),
+            input_topics: vec!["in".into()],
+            outputs: OutputTopics::default(),
+            properties: Properties::check(BTreeMap::new(), &mut Vec::new()),
+        };
+        let consumer = Arc::new(source::consumer(&kafka, broker.bootstrap_servers()).unwrap());
+        let together = SendOptions {
+            alone: false,
+            batch_bytes_max: None,
+        };
+        let servers = broker.bootstrap_servers();
+        let mut sink = KafkaSink::acknowledged(&kafka, servers, together, consumer).unwrap();
+        let topic = Topic::new("out");
+        let mut times: Vec<Duration> = (0..9)
+            .map(|ticket| {
+                let record = OutputRecord {
+                    topic: &topic,
+                    key: None,
+                    payload: b"{}",
+                    headers: Vec::new(),
+                };
+                assert_eq!(sink.send(&record, ticket).unwrap(), Sent::Accepted);
+                let begin = Instant::now();
+                sink.flush(Duration::from_secs(30)).unwrap();
+                begin.elapsed()
+            })
+            .collect();
+        times.sort();
+        assert!(times[4] < Duration::from_millis(80), "{times:?}");
     }
 }

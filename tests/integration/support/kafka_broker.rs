@@ -45,13 +45,13 @@ static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
 pub struct Broker {
     bootstrap_servers: String,
     /// `None` where the cluster is somebody else's.
-    _process: Option<BrokerProcess>,
+    process: Option<BrokerProcess>,
 }
 
 /// A running broker of ours. Its owner is a `static`, so the leash is what ends it.
 #[derive(Debug)]
 struct BrokerProcess {
-    _child: Child,
+    child: Child,
     _leash: Leash,
 }
 
@@ -72,6 +72,11 @@ impl Broker {
     /// `host:port`, or a list of them.
     pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
+    }
+
+    /// The broker's process, where it is ours.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.child.id())
     }
 
     /// A name for a topic, group or transactional id that no other test, and no earlier run against
@@ -98,7 +103,7 @@ impl Broker {
         {
             let cluster = Self {
                 bootstrap_servers: servers,
-                _process: None,
+                process: None,
             };
             return match poll_until(START_PATIENCE, || cluster.answers().then_some(())) {
                 Some(()) => Ok(cluster),
@@ -154,12 +159,12 @@ impl Broker {
         let leash = Leash::on(child.id(), Some(&folder.keep()));
         let broker = Self {
             bootstrap_servers: format!("127.0.0.1:{client_port}"),
-            _process: None,
+            process: None,
         };
         let child = broker.wait_until_ready(child, &log)?;
         Ok(Self {
-            _process: Some(BrokerProcess {
-                _child: child,
+            process: Some(BrokerProcess {
+                child,
                 _leash: leash,
             }),
             ..broker

@@ -281,6 +281,12 @@ impl Broker {
     /// absent.
     #[track_caller]
     pub fn committed_offsets(&self, group: &str, topic: &str) -> BTreeMap<i32, i64> {
+        self.watch_commits(group, topic).offsets()
+    }
+
+    /// Something to ask again and again what a group has committed in a topic.
+    #[track_caller]
+    pub fn watch_commits(&self, group: &str, topic: &str) -> GroupCommits {
         let consumer: BaseConsumer = self
             .client_config()
             .set("group.id", group)
@@ -290,22 +296,7 @@ impl Broker {
         for partition in partitions_of(&consumer, topic) {
             asked.add_partition(topic, partition);
         }
-        // The first group of a new cluster finds its coordinator still loading.
-        let committed = poll_until(REQUEST_PATIENCE, || {
-            consumer
-                .committed_offsets(asked.clone(), REQUEST_PATIENCE)
-                .ok()
-        });
-        let committed = committed.expect("the group's coordinator to answer");
-        let offsets =
-            committed
-                .elements()
-                .into_iter()
-                .filter_map(|element| match element.offset() {
-                    Offset::Offset(offset) => Some((element.partition(), offset)),
-                    _ => None,
-                });
-        offsets.collect()
+        GroupCommits { consumer, asked }
     }
 
     /// Something to ask again and again how far a topic has grown.
@@ -366,6 +357,35 @@ impl TopicGrowth {
             end
         };
         self.partitions.iter().map(end).sum()
+    }
+}
+
+/// What a group has committed: cheap to ask, so that progress can be followed closely.
+pub struct GroupCommits {
+    consumer: BaseConsumer,
+    asked: TopicPartitionList,
+}
+
+impl GroupCommits {
+    /// The committed offsets by partition; a partition without one is absent.
+    #[track_caller]
+    pub fn offsets(&self) -> BTreeMap<i32, i64> {
+        // The first group of a new cluster finds its coordinator still loading.
+        let committed = poll_until(REQUEST_PATIENCE, || {
+            self.consumer
+                .committed_offsets(self.asked.clone(), REQUEST_PATIENCE)
+                .ok()
+        });
+        let committed = committed.expect("the group's coordinator to answer");
+        let offsets =
+            committed
+                .elements()
+                .into_iter()
+                .filter_map(|element| match element.offset() {
+                    Offset::Offset(offset) => Some((element.partition(), offset)),
+                    _ => None,
+                });
+        offsets.collect()
     }
 }
 

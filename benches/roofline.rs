@@ -1,0 +1,142 @@
+//! How near scoring comes to the machine's matrix products, one thread, by batch size.
+//!
+//! `cargo bench --bench roofline -- [--rounds N]`, on records of 29 numbers, the default model and fast scoring. A round takes
+//! the largest rate that products of several shapes reach (`gemm`, f32) and each batch size once; the table has medians over
+//! the rounds, and the share is the median of each round's own ratio, so that it holds on a machine that does other work.
+//! Scoring is everything from canonical columns to scores: encoding, all views, p-values.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark, not a part of the library"
+)]
+
+mod records;
+
+use arrow::array::RecordBatch;
+use maskwatch::artifact::Detector;
+use maskwatch::features::Canonicaliser;
+use maskwatch::model::ops::product::{Matrix, product};
+use records::Kind;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const MODELS: [(&str, &str); 2] = [("full", ""), ("fast", "[views]\nscoring = \"fast\"\n")];
+const BATCH_ROWS: [usize; 4] = [1, 32, 256, 1_024];
+/// Rows, inner side and columns of products: a tile of a kernel, a block of a batch, and what is usually quoted.
+const SHAPES: [(usize, usize, usize); 3] = [(128, 192, 192), (1_024, 192, 192), (4_096, 256, 256)];
+/// Each measurement repeats its work for at least this long.
+const SLICE: Duration = Duration::from_millis(60);
+
+struct Case {
+    name: &'static str,
+    batch: RecordBatch,
+    /// Million useful operations a record.
+    megaflop: f64,
+    /// Seconds a record, a round each.
+    seconds: Vec<f64>,
+    /// Of the round's peak.
+    shares: Vec<f64>,
+}
+
+/// Seconds of one call of `work`, the mean over a slice.
+fn seconds(mut work: impl FnMut()) -> f64 {
+    let (start, mut calls) = (Instant::now(), 0);
+    while start.elapsed() < SLICE {
+        work();
+        calls += 1;
+    }
+    start.elapsed().as_secs_f64() / f64::from(calls)
+}
+
+/// GFLOP/s of the best shape.
+fn peak() -> f64 {
+    let rate = |&(m, k, n): &(usize, usize, usize)| {
+        let (a, b) = (vec![0.5f32; m * k], vec![0.25f32; k * n]);
+        let mut out = vec![0f32; m * n];
+        let (a, b) = (Matrix::row_major(&a, m, k), Matrix::row_major(&b, k, n));
+        let seconds = seconds(|| product(a, b, black_box(&mut out), false));
+        2.0 * (m * k * n) as f64 / seconds / 1e9
+    };
+    SHAPES.iter().map(rate).fold(0.0, f64::max)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn rounds() -> usize {
+    let mut arguments = std::env::args();
+    match arguments.by_ref().find(|argument| argument == "--rounds") {
+        Some(_) => arguments.next().unwrap().parse().unwrap(),
+        None => 21,
+    }
+}
+
+fn measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = Kind::Numbers.schema();
+    let fresh = Kind::Numbers.fresh(1_024);
+    let canonicaliser = Canonicaliser::new(&schema, &fresh.schema(), "records").unwrap();
+    let canonical = canonicaliser.canonicalise(&fresh).unwrap().batch;
+    let mut detectors = Vec::new();
+    for (name, config) in MODELS {
+        let out = folder.path().join(name);
+        Kind::Numbers.train(&format!("{config}[training]\nsteps = 20\n"), &out);
+        detectors.push(Detector::load(&out).unwrap());
+    }
+    let mut cases = Vec::new();
+    for (detector, (name, _)) in detectors.iter().zip(MODELS) {
+        let operations = detector.scorer().model().operations().unwrap();
+        cases.push(BATCH_ROWS.map(|rows| Case {
+            name,
+            batch: canonical.slice(0, rows),
+            megaflop: operations.total() as f64 / 1e6,
+            seconds: Vec::new(),
+            shares: Vec::new(),
+        }));
+    }
+    let mut peaks = Vec::new();
+    for _ in 0..rounds() {
+        let peak = peak();
+        peaks.push(peak);
+        for (detector, cases) in detectors.iter().zip(&mut cases) {
+            for case in cases {
+                let once = seconds(|| {
+                    black_box(detector.score(&case.batch).unwrap());
+                });
+                let record = once / case.batch.num_rows() as f64;
+                case.seconds.push(record);
+                case.shares.push(case.megaflop / 1e3 / record / peak);
+            }
+        }
+    }
+    println!(
+        "matrix product, the best of {SHAPES:?}: {:.1} GFLOP/s\n",
+        median(&mut peaks)
+    );
+    println!(
+        "| scoring | million operations a record | batch | µs a record | records/s | share of the peak |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|");
+    for case in cases.iter_mut().flatten() {
+        let record = median(&mut case.seconds);
+        println!(
+            "| {} | {:.2} | {} | {:.1} | {:.0} | {:.0} % |",
+            case.name,
+            case.megaflop,
+            case.batch.num_rows(),
+            record * 1e6,
+            1.0 / record,
+            100.0 * median(&mut case.shares)
+        );
+    }
+}
+
+fn main() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.unwrap().install(measure);
+}
