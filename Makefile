@@ -8,15 +8,19 @@
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
 #
-# two that measure what a user would write instead (benches/peers), beside the project, in turns:
+# those that measure what a user would write instead (benches/peers), beside the project or alone (docs/performance.md):
 #
-#   make bench-peers BUNDLE=folder [ARGS="--batches 1,32"]   scoring alone, on a bundle of numeric fields
-#   make bench-stream [ARGS="--model fast"]                  the stream on Kafka, JSON in and out, exactly once
+#   make bench-peers BUNDLE=folder [DATA=file.parquet]                 the next two, and the third with DATA; without ARGS
+#   make bench-peers-scoring BUNDLE=folder [ARGS="--batches 1,32"]     scoring alone, on a bundle of numeric fields
+#   make bench-peers-training BUNDLE=folder [ARGS="--profile"]         PyTorch training of the bundle's model
+#   make bench-peers-pyod DATA=file.parquet [ARGS="--drop Time"]       PyOD's AutoEncoder on a file with labels
+#   make bench-stream [ARGS="--model fast"]                            the stream on Kafka, JSON in and out, exactly once
 #
 # and one that measures how long a record takes through the stream, at a fixed rate:
 #
 #   make bench-latency [ARGS="--rate 2000"]
 #
+# bench-peers-training and bench-peers-pyod install PyTorch, which takes 6 GB of disk.
 # All first install what the machine lacks (tests/setup.sh says what, and what of it needs root).
 
 CARGO ?= cargo
@@ -27,7 +31,8 @@ BUNDLE ?=
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data bench-peers bench-stream bench-latency clean
+.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data need-bundle \
+        bench-peers bench-peers-scoring bench-peers-training bench-peers-pyod bench-stream bench-latency clean
 
 build:
 	tests/setup.sh build
@@ -71,19 +76,42 @@ need-data:
 	  echo "DATA=\"$(DATA)\" is no folder: name one with labelled Parquet files, as in make quality DATA=/path/to/sets;" \
 	       "docs/quality.md says which are known" >&2; exit 2; }
 
-# The environment is made once, and again when the pinned versions change. Needs Python 3.11 or later with its venv module.
-target/peers/.installed: benches/peers/requirements.txt
-	python3 -m venv target/peers
-	target/peers/bin/pip install --quiet --requirement benches/peers/requirements.txt
+# The environment is made once, and again when the pinned versions change; PyTorch comes into it when it is first needed.
+# Needs Python 3.11 or later with its venv module, and PyTorch's compiled variant a C++ compiler.
+PEERS ?= target/peers
+
+$(PEERS)/.installed: benches/peers/requirements.txt
+	python3 -m venv "$(PEERS)"
+	"$(PEERS)/bin/pip" install --quiet --requirement benches/peers/requirements.txt
 	touch $@
 
-bench-peers: target/peers/.installed
-	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
-	target/peers/bin/python benches/peers/onnx_scoring.py "$(BUNDLE)" $(ARGS)
+$(PEERS)/.torch: benches/peers/requirements-torch.txt $(PEERS)/.installed
+	"$(PEERS)/bin/pip" install --quiet --requirement benches/peers/requirements-torch.txt
+	touch $@
 
-bench-stream: setup-test target/peers/.installed
+# One after the other whatever -j says: they are measurements.
+bench-peers: need-bundle
+	$(MAKE) --no-print-directory bench-peers-scoring ARGS=
+	$(MAKE) --no-print-directory bench-peers-training ARGS=
+	$(if $(DATA),$(MAKE) --no-print-directory bench-peers-pyod ARGS=)
+
+bench-peers-scoring: need-bundle $(PEERS)/.installed
+	"$(PEERS)/bin/python" benches/peers/onnx_scoring.py "$(BUNDLE)" $(ARGS)
+
+bench-peers-training: need-bundle $(PEERS)/.torch
+	"$(PEERS)/bin/python" benches/peers/torch_training.py "$(BUNDLE)" --threads 1 $(ARGS)
+	"$(PEERS)/bin/python" benches/peers/torch_training.py "$(BUNDLE)" --threads 2 $(ARGS)
+
+bench-peers-pyod: $(PEERS)/.torch
+	@test -f "$(DATA)" || { echo "DATA=\"$(DATA)\" is no file: name a Parquet file of numbers with a column label" >&2; exit 2; }
+	"$(PEERS)/bin/python" benches/peers/pyod_autoencoder.py "$(DATA)" $(ARGS)
+
+need-bundle:
+	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
+
+bench-stream: setup-test $(PEERS)/.installed
 	$(CARGO) bench --locked --bench stream_throughput -- --data numbers \
-	  --peer "target/peers/bin/python benches/peers/kafka_consumer.py" $(ARGS)
+	  --peer "$(PEERS)/bin/python benches/peers/kafka_consumer.py" $(ARGS)
 
 bench-latency: setup-test
 	$(CARGO) bench --locked --bench stream_latency -- $(ARGS)

@@ -31,6 +31,7 @@ class Bundle:
         self.weights = load_file(folder / "weights.safetensors")
         manifest = json.loads((folder / "manifest.json").read_text())
         self.model_id, description = manifest["model_id"], manifest["description"]
+        self.training = description["training"]
         self.fields = description["encoder"]
         self.model = description["model"]
         for field in self.fields:
@@ -63,9 +64,12 @@ class Bundle:
 
     def columns(self, reading, hidden):
         """Columns of the output layer that hold `reading` of the fields `hidden`."""
+        return [f * self.width_of_field + i for f in hidden for i in self.columns_of_field(reading)]
+
+    def columns_of_field(self, reading):
+        """Where `reading` stands among the outputs of one field."""
         before = sum(self.bins if r == "histogram" else 1 for r in self.readings[: self.readings.index(reading)])
-        count = self.bins if reading == "histogram" else 1
-        return [f * self.width_of_field + before + i for f in hidden for i in range(count)]
+        return range(before, before + (self.bins if reading == "histogram" else 1))
 
     def encode(self, x):
         """Numbers [B, F] as they are in records -> z [B, F]: transformed, standardised, clipped."""
@@ -157,32 +161,40 @@ def build(bundle):
     return model.SerializeToString()
 
 
+def norm(h):
+    centred = h - h.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
+
+
+def logits_of(bundle, z, visible):
+    """The outputs [B, O] of all fields by NumPy in double precision, from z [B, F] and what of it is visible, 1 or 0."""
+    weights = {name: value.astype(np.float64) for name, value in bundle.weights.items()}
+    h = np.concatenate([z * visible, visible], 1) @ weights["input.weight"] + weights["input.bias"]
+    for b in range(bundle.blocks):
+        a = norm(h) @ weights[f"block.{b:02}.up.weight"] + weights[f"block.{b:02}.up.bias"]
+        a = 0.5 * a * (1 + np.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
+        h = h + a @ weights[f"block.{b:02}.down.weight"] + weights[f"block.{b:02}.down.bias"]
+    return norm(h) @ weights["output.weight"] + weights["output.bias"]
+
+
+def log_sum_exp(o):
+    most = o.max(1)
+    return most + np.log(np.exp(o - most[:, None]).sum(1))
+
+
 def reference(bundle, z):
     """The same surprises by NumPy in double precision, written from the formula and not from the graph."""
-    weights = {name: value.astype(np.float64) for name, value in bundle.weights.items()}
     bins, z = bundle.bin_of(z), z.astype(np.float64)
-
-    def norm(h):
-        centred = h - h.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
-
     found = []
     for hidden in bundle.views:
         visible = np.ones_like(z)
         visible[:, hidden] = 0
-        h = np.concatenate([z * visible, visible], 1) @ weights["input.weight"] + weights["input.bias"]
-        for b in range(bundle.blocks):
-            a = norm(h) @ weights[f"block.{b:02}.up.weight"] + weights[f"block.{b:02}.up.bias"]
-            a = 0.5 * a * (1 + np.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
-            h = h + a @ weights[f"block.{b:02}.down.weight"] + weights[f"block.{b:02}.down.bias"]
-        logits = norm(h) @ weights["output.weight"] + weights["output.bias"]
+        logits = logits_of(bundle, z, visible)
         for reading in bundle.readings:
             for f in hidden:
                 o = logits[:, bundle.columns(reading, [f])]
                 if reading == "histogram":
-                    most = o.max(1)
-                    total = most + np.log(np.exp(o - most[:, None]).sum(1))
-                    found.append(total - o[np.arange(len(o)), bins[:, f]])
+                    found.append(log_sum_exp(o) - o[np.arange(len(o)), bins[:, f]])
                 else:
                     found.append((o[:, 0] - z[:, f]) ** 2)
     return np.stack(found, 1)
