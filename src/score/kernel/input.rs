@@ -10,7 +10,8 @@
 //! ```
 //!
 //! where hidden(f) is what the stand-in of a hidden field adds, nothing without one. For each view the shorter of the two
-//! sums is taken. A hidden value cancels in the second up to rounding: a few times 1e-8 of its size is left.
+//! sums is taken. A hidden value cancels in the second up to rounding: some 1e-7 of the largest partial sum is
+//! left, and a test holds what comes of it at the heads to 1e-5.
 
 use super::packed::Aligned;
 use crate::features::{FieldShape, Records};
