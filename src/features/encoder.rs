@@ -419,25 +419,8 @@ fn micros<'a>(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::schema::{FieldPath, Role};
     use arrow::array::{ArrayRef, TimestampMicrosecondArray};
     use std::sync::Arc;
-
-    fn field(name: &str, kind: Kind) -> Field {
-        Field {
-            name: name.to_owned(),
-            kind,
-            role: Role::Feature,
-            path: FieldPath::parse(name),
-            nullable: true,
-            transform: Transform::None,
-            unit: None,
-            time_zone: Tz::UTC,
-            parse: false,
-            max_cardinality: 100,
-            redact: false,
-        }
-    }
 
     fn batch() -> RecordBatch {
         let columns: [(&str, ArrayRef); 4] = [
@@ -472,7 +455,7 @@ mod tests {
             ("online", Kind::Boolean),
             ("at", Kind::Timestamp),
         ]
-        .map(|(name, kind)| field(name, kind))
+        .map(|(name, kind)| Field::feature(name, kind))
         .to_vec()
     }
 
@@ -504,7 +487,7 @@ mod tests {
 
     #[test]
     fn all_fields_without_any_value_are_refused_by_name_at_once() {
-        let fields = ["a", "b", "c"].map(|name| field(name, Kind::Numeric));
+        let fields = ["a", "b", "c"].map(|name| Field::feature(name, Kind::Numeric));
         let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
         let column =
             |value: Option<f64>| -> ArrayRef { Arc::new(Float64Array::from(vec![value; 2])) };
@@ -528,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_sentinel_that_no_moments_can_hold_is_refused_by_name() {
-        let fields = [field("amount", Kind::Numeric)];
+        let fields = [Field::feature("amount", Kind::Numeric)];
         let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
         let column: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, f64::MAX]));
         fitter

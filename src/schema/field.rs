@@ -154,6 +154,12 @@ impl Field {
         Self::beside(name, path, Kind::Categorical, Role::Key)
     }
 
+    /// A feature at the path `name`, everything else as by default.
+    #[cfg(test)]
+    pub(crate) fn feature(name: &str, kind: Kind) -> Self {
+        Self::beside(name, FieldPath::parse(name), kind, Role::Feature)
+    }
+
     fn beside(name: &str, path: FieldPath, kind: Kind, role: Role) -> Self {
         Self {
             name: name.to_owned(),

@@ -389,7 +389,7 @@ pub(super) mod tests {
     use crate::model::likelihood::Likelihood;
     use crate::model::loss::OutputLayer;
     use crate::model::{ModelConfig, ObjectiveKind};
-    use crate::schema::{Field, FieldPath, Kind, Role, Transform};
+    use crate::schema::{Field, Kind};
     use crate::train::{Unobserved, fit};
     use arrow::array::{
         ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -437,19 +437,7 @@ pub(super) mod tests {
             ("even", Kind::Boolean),
             ("at", Kind::Timestamp),
         ];
-        let fields = kinds.map(|(name, kind)| Field {
-            name: name.to_owned(),
-            kind,
-            role: Role::Feature,
-            path: FieldPath::parse(name),
-            nullable: true,
-            transform: Transform::None,
-            unit: None,
-            time_zone: chrono_tz::UTC,
-            parse: false,
-            max_cardinality: 100,
-            redact: false,
-        });
+        let fields = kinds.map(|(name, kind)| Field::feature(name, kind));
         let mut fitter = crate::features::EncoderFitter::new(&fields, 1024).unwrap();
         fitter.observe(batch).unwrap();
         fitter.finish().unwrap()

@@ -8,7 +8,7 @@ mod gelu;
 mod gradient_buffer;
 mod linear;
 pub mod math;
-mod normalize;
+pub mod normalize;
 pub mod product;
 pub mod simd;
 mod weighted_rows;

@@ -9,7 +9,7 @@ use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Added to the variance, as in Ba et al. 2016 ("Layer Normalization") and PyTorch's default.
-const EPSILON: f32 = 1e-5;
+pub const EPSILON: f32 = 1e-5;
 
 /// y = (x - mean) / sqrt(var + 1e-5) over the last axis of x `[B, D]`, with the biased variance.
 ///

@@ -5,7 +5,7 @@ use super::*;
 use crate::features::{EncoderFitter, FieldShape, Records};
 use crate::model::{InputBuilder, Likelihood, Masking, ModelConfig, ObjectiveKind};
 use crate::rng::{Purpose, stream};
-use crate::schema::{Field, FieldPath, Kind, Role, Transform};
+use crate::schema::{Field, Kind};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -69,24 +69,13 @@ impl World<'_> {
 }
 
 fn field(name: &str) -> Field {
-    Field {
-        name: name.to_owned(),
-        kind: match name {
-            "amount" | "ratio" => Kind::Numeric,
-            "shop" => Kind::Categorical,
-            "chip" => Kind::Boolean,
-            _ => Kind::Timestamp,
-        },
-        role: Role::Feature,
-        path: FieldPath::parse(name),
-        nullable: true,
-        transform: Transform::None,
-        unit: None,
-        time_zone: chrono_tz::UTC,
-        parse: false,
-        max_cardinality: 100,
-        redact: false,
-    }
+    let kind = match name {
+        "amount" | "ratio" => Kind::Numeric,
+        "shop" => Kind::Categorical,
+        "chip" => Kind::Boolean,
+        _ => Kind::Timestamp,
+    };
+    Field::feature(name, kind)
 }
 
 fn config(masking: Masking) -> ModelConfig {

@@ -1,11 +1,9 @@
 //! Layer normalisation of rows, and the normalisers of their softmaxes.
 
 use super::vector::log_sum_exp;
+use crate::model::ops::normalize::EPSILON;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
-
-/// As in `model::ops::normalize`.
-const EPSILON: f32 = 1e-5;
 
 /// `output` = (x - mean) / sqrt(var + 1e-5) of each row of `input`, biased variance, D numbers of every `stride`.
 pub(super) struct Normalise<'a> {

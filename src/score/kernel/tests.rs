@@ -8,7 +8,7 @@ use crate::model::{
     Likelihood, MaskPlan, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind, Scoring, Views,
 };
 use crate::rng::{Purpose, stream};
-use crate::schema::{Field, FieldPath, Kind, Role, Transform};
+use crate::schema::{Field, Kind};
 use crate::score::{SurpriseModel, Surprises};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -18,22 +18,6 @@ use rand::{Rng, RngExt};
 use std::sync::Arc;
 
 const ROWS: usize = 60;
-
-fn field(name: &str, kind: Kind) -> Field {
-    Field {
-        name: name.to_owned(),
-        kind,
-        role: Role::Feature,
-        path: FieldPath::parse(name),
-        nullable: true,
-        transform: Transform::None,
-        unit: None,
-        time_zone: chrono_tz::UTC,
-        parse: false,
-        max_cardinality: 100,
-        redact: false,
-    }
-}
 
 /// A column with nulls, or without, so that some heads learn nullness and others do not.
 fn column(kind: Kind, rng: &mut impl Rng) -> ArrayRef {
@@ -72,7 +56,11 @@ fn records(kinds: &[Kind], seed: u64) -> (Encoder, Records) {
         .zip(kinds)
         .map(|(name, &kind)| (name, column(kind, rng)));
     let batch = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
-    let fields: Vec<Field> = names.iter().zip(kinds).map(|(n, &k)| field(n, k)).collect();
+    let fields: Vec<Field> = names
+        .iter()
+        .zip(kinds)
+        .map(|(n, &k)| Field::feature(n, k))
+        .collect();
     let mut fitter = EncoderFitter::new(&fields, 6).unwrap();
     fitter.observe(&batch.slice(0, ROWS / 2)).unwrap();
     let encoder = fitter.finish().unwrap();
@@ -247,7 +235,7 @@ fn fast_scoring_of_29_numbers_costs_at_most_5_million_operations() {
 fn a_hidden_value_does_not_reach_the_logits_of_its_field() {
     // Rows 2 i and 2 i + 1 differ in the first field only, and there as much as a value can.
     let fields: Vec<Field> = (0..6)
-        .map(|i| field(&format!("f{i}"), Kind::Numeric))
+        .map(|i| Field::feature(&format!("f{i}"), Kind::Numeric))
         .collect();
     let value = |field: usize, row: usize| match field {
         0 if row < 4 => [-1e6, 1e6][row % 2],

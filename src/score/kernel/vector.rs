@@ -1,5 +1,6 @@
 //! Elementary functions of vectors: the same polynomials as `model::ops::math` has for numbers, with fused multiply-adds.
 
+use crate::model::ops::math::{GELU_CUBIC, TWICE_SQRT_2_OVER_PI};
 use pulp::Simd;
 
 /// e^x with a relative error below 2e-7 for -87 <= x <= 88; beyond that of the nearer end.
@@ -35,8 +36,8 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// The tanh form of GELU, x / (1 + e^(-2 sqrt(2/pi) (x + 0.044715 x^3))).
 #[inline(always)]
 pub(super) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    const SLOPE: f32 = -1.595_769_1;
-    let cubic = simd.splat_f32s(SLOPE * 0.044_715);
+    const SLOPE: f32 = -TWICE_SQRT_2_OVER_PI;
+    let cubic = simd.splat_f32s(SLOPE * GELU_CUBIC);
     let by_square = simd.mul_add_e_f32s(cubic, simd.mul_f32s(x, x), simd.splat_f32s(SLOPE));
     let e = exp(simd, simd.mul_f32s(by_square, x));
     simd.div_f32s(x, simd.add_f32s(e, simd.splat_f32s(1.0)))
