@@ -177,14 +177,10 @@ pub(super) fn loss_and_gradient(
     let passes = shards.into_par_iter().enumerate().map(backward);
     let passes: Vec<(f32, GradStore)> = passes.collect::<candle_core::Result<_>>()?;
     let mut start = 0;
-    let mut parts = Vec::new();
     for (name, var) in objective.parameters().iter() {
         let end = start + var.elem_count();
-        parts.push((name, var, start..end));
+        let sum = &mut gradient[start..end];
         start = end;
-    }
-    for (name, var, range) in parts {
-        let sum = &mut gradient[range];
         sum.fill(0.0);
         for (place, (_, graph)) in passes.iter().enumerate() {
             add_gradient(objective.replica(place), (name, var), graph, sum)?;
