@@ -32,8 +32,8 @@ use rig::{PARTITIONS, PATIENCE, Serving, Topics, argument, processor_seconds};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Records due in the first seconds warm connections, caches and the broker, and are not counted.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// Records due in the first seconds warm connections, caches and the compiler of the broker, and are not counted.
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Transactions whose commits are timed before anything else.
 const COMMITS: usize = 200;
 /// The bar of the processing part, and the bucket of the daemon's histogram that ends there.

@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 #[cfg(target_arch = "aarch64")]
 use pulp::aarch64::Neon;
+#[cfg(all(test, target_arch = "x86_64"))]
+use pulp::x86::V3_512b;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::{V3, V4};
 
@@ -18,6 +20,9 @@ use pulp::x86::{V3, V4};
 pub enum Instructions {
     /// One number at a time, on any processor.
     Portable(Scalar),
+    /// 16 numbers as two halves with AVX2, for tests: what AVX-512 does with its width runs where there is none.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    Avx2Pairs(V3_512b),
     /// AVX2 and FMA: 8 numbers.
     #[cfg(target_arch = "x86_64")]
     Avx2(V3),
@@ -48,6 +53,8 @@ impl Instructions {
         let mut available = vec![Self::Portable(Scalar)];
         #[cfg(target_arch = "x86_64")]
         {
+            #[cfg(test)]
+            available.extend(V3::try_new().map(|v3| Self::Avx2Pairs(V3_512b(v3))));
             available.extend(V3::try_new().map(Self::Avx2));
             available.extend(V4::try_new().map(Self::Avx512));
         }
@@ -61,6 +68,8 @@ impl Instructions {
     pub fn run<Op: WithSimd>(self, operation: Op) -> Op::Output {
         match self {
             Self::Portable(simd) => Simd::vectorize(simd, operation),
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::Avx2Pairs(simd) => Simd::vectorize(simd, operation),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => Simd::vectorize(simd, operation),
             #[cfg(target_arch = "x86_64")]

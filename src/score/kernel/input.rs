@@ -1,7 +1,8 @@
-//! The first layer, once a record: in flow encoded records, out flow the rows that the first block reads.
+//! The first two layers, once a record: in flow encoded records, out flow the rows of the residual stream, and what the
+//! first block's first layer makes of them.
 //!
-//! Letters: F fields, D width, V views. The layer is a sum over fields, and the views of a record differ only in which
-//! fields are in it:
+//! Letters: F fields, D width, V views, U the weight of the block's first layer. The input layer is a sum over fields, and the
+//! views of a record differ only in which fields are in it:
 //!
 //! ```text
 //! delta(f) = sum of value_j W_j + W_visible(f) - hidden(f)          what a visible field changes; 0 if it is null
@@ -9,11 +10,20 @@
 //!          = h(nothing hidden) - sum of delta(f) that is hidden
 //! ```
 //!
+//! So is h C U, where C takes the mean off a row, if each W is replaced by W C U when the model is packed: the columns of
+//! both stand beside each other and are added up together. The first product of the blocks is then a division,
+//!
+//! ```text
+//! norm(h) U = h C U / deviation(h)
+//! ```
+//!
 //! where hidden(f) is what the stand-in of a hidden field adds, nothing without one. For each view the shorter of the two
 //! sums is taken. A hidden value cancels in the second up to rounding: some 1e-7 of the largest partial sum is
 //! left, and a test holds what comes of it at the heads to 1e-5.
 
-use super::packed::Aligned;
+use super::normalise::centre;
+use super::packed::{Aligned, PackedLinear};
+use super::product::Finish;
 use crate::features::{FieldShape, Records};
 use crate::model::inputs::{day_time_numbers, input_numbers};
 use pulp::{Simd, WithSimd};
@@ -72,26 +82,29 @@ pub(super) struct ViewSum {
     pub fields: Vec<u32>,
 }
 
-/// The packed layer.
+/// The packed layer. Its rows hold what is added to h, and after it what is added to h C U.
 #[derive(Debug)]
 pub(super) struct InputLayer {
-    /// `[I, stride]`.
+    /// `[I, wide]`.
     pub weight: Aligned,
-    /// The row of nothing visible, `[stride]`.
+    /// The row of nothing visible, `[wide]`.
     pub nothing: Aligned,
-    /// W_visible(f) - hidden(f), `[F, stride]`.
+    /// W_visible(f) - hidden(f), `[F, wide]`.
     pub shift: Aligned,
+    /// Numbers between two rows of h.
     pub stride: usize,
+    /// Numbers of a row: `stride`, and the stride of the block's first layer.
+    pub wide: usize,
     pub fields: Vec<FieldInput>,
     pub views: Vec<ViewSum>,
 }
 
-/// Rows `[V, stride]` of one record.
+/// Rows `[V, wide]` of one record.
 pub(super) struct RecordRows<'a> {
     pub layer: &'a InputLayer,
     pub records: &'a Records,
     pub row: usize,
-    /// `[F + 1, stride]`: room for the deltas and the row with nothing hidden.
+    /// `[F + 1, wide]`: room for the deltas and the row with nothing hidden.
     pub deltas: &'a mut [f32],
     pub output: &'a mut [f32],
 }
@@ -102,8 +115,8 @@ impl WithSimd for RecordRows<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let layer = self.layer;
-        let (stride, fields) = (layer.stride, layer.fields.len());
-        let (deltas, everything) = self.deltas.split_at_mut(fields * stride);
+        let fields = layer.fields.len();
+        let (deltas, everything) = self.deltas.split_at_mut(fields * layer.wide);
         let present = self.records.present(self.row);
         everything.copy_from_slice(layer.nothing.get());
         let (everything, _) = S::as_mut_simd_f32s(everything);
@@ -111,7 +124,7 @@ impl WithSimd for RecordRows<'_> {
         let (weight, _) = S::as_simd_f32s(weight);
         let (shift, _) = S::as_simd_f32s(layer.shift.get());
         let (deltas, _) = S::as_mut_simd_f32s(deltas);
-        let wide = stride / S::F32_LANES;
+        let wide = layer.wide / S::F32_LANES;
         for (f, field) in layer.fields.iter().enumerate() {
             let delta = &mut deltas[f * wide..(f + 1) * wide];
             if !present[f] {
@@ -144,6 +157,49 @@ impl WithSimd for RecordRows<'_> {
                         false => simd.add_f32s(*h, delta),
                     };
                 }
+            }
+        }
+    }
+}
+
+/// Rows of [`RecordRows`] parted: h, and what the first layer of the first block makes of it.
+pub(super) struct FirstProduct<'a> {
+    /// `[n, wide]`.
+    pub rows: &'a [f32],
+    /// D.
+    pub width: usize,
+    /// Numbers between two rows of h.
+    pub stride: usize,
+    /// The block's first layer; only its bias is read.
+    pub layer: &'a PackedLinear,
+    pub finish: Finish,
+    /// `[n, stride]`.
+    pub h: &'a mut [f32],
+    /// `[n, stride of the layer]`.
+    pub inner: &'a mut [f32],
+}
+
+impl WithSimd for FirstProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (stride, inner_stride) = (self.stride, self.layer.stride);
+        let (bias, _) = S::as_simd_f32s(self.layer.bias.get());
+        let rows = self.rows.chunks_exact(stride + inner_stride);
+        let h = self.h.chunks_exact_mut(stride);
+        let inner = self.inner.chunks_exact_mut(inner_stride);
+        for ((row, h), inner) in rows.zip(h).zip(inner) {
+            let (row, product) = row.split_at(stride);
+            // The centred row is of no further use.
+            let factor = simd.splat_f32s(centre(simd, row, h, self.width));
+            h.copy_from_slice(row);
+            let (product, _) = S::as_simd_f32s(product);
+            let (inner, _) = S::as_mut_simd_f32s(inner);
+            for ((y, &x), &bias) in inner.iter_mut().zip(product).zip(bias) {
+                *y = self
+                    .finish
+                    .of(simd, simd.mul_add_e_f32s(x, factor, bias), *y);
             }
         }
     }

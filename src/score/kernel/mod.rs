@@ -6,6 +6,7 @@
 //! ```text
 //! input      once a record, corrected for each view        [T * V, D]     `input`
 //! blocks     norm, up, gelu, down, added                   [T * V, D]     `normalise`, `product`
+//!            the first norm and up come with the input                    `input`
 //! heads      only in the views that read the field         [T * k, o]     `product`
 //! surprises  log-sum-exp and one logit                     [T, F, S, R]
 //! ```
@@ -25,7 +26,7 @@ mod scratch;
 mod tests;
 mod vector;
 
-use self::input::{InputLayer, RecordRows};
+use self::input::{FirstProduct, InputLayer, RecordRows};
 use self::normalise::{LogNorms, Normalise};
 use self::packed::PackedLinear;
 use self::product::{Finish, Product};
@@ -41,6 +42,7 @@ use std::ops::Range;
 pub(super) struct Kernel {
     instructions: Instructions,
     input: InputLayer,
+    /// The first block, and what follows it.
     layers: Vec<Layer>,
     fields: Vec<FieldPlan>,
     /// V.
@@ -77,6 +79,14 @@ impl Layer {
 
     fn inner_stride(&self) -> usize {
         self.parts()[0].stride
+    }
+
+    /// What becomes of the results of its parts.
+    fn finishes(&self) -> [Finish; 2] {
+        match self {
+            Self::Block { .. } => [Finish::Gelu, Finish::Add],
+            Self::Bottleneck { .. } => [Finish::Store, Finish::Store],
+        }
     }
 }
 
@@ -138,9 +148,9 @@ pub(super) struct Reader<'a> {
 /// sums that the views require, not activations, normalisation or padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operations {
-    /// The first layer once, and its corrections.
+    /// The input layer and the first product of the first block, once, and their corrections.
     pub input: u64,
-    /// The blocks, in every view that shows something.
+    /// The rest of the blocks, in every view that shows something.
     pub blocks: u64,
     /// The heads, in the views that read their fields.
     pub heads: u64,
@@ -162,22 +172,16 @@ impl Kernel {
     /// The cost of a record.
     pub fn operations(&self) -> Operations {
         let product = |layer: &PackedLinear| 2 * (layer.inputs * layer.outputs) as u64;
-        let width = self
-            .layers
-            .first()
-            .map_or(0, |layer| layer.parts()[0].inputs) as u64;
+        let first = self.layers[0].parts()[0];
         let values = self.input.fields.iter().map(|field| field.values as u64);
         let corrections = self.input.views.iter().map(|view| view.fields.len() as u64);
-        let blocks = self
-            .layers
-            .iter()
-            .flat_map(|layer| layer.parts().map(product));
+        let blocks = self.layers.iter().flat_map(|layer| layer.parts());
         let heads = self.fields.iter();
         Operations {
             // Each value is multiplied and added; each field is added once more, and to or from the views.
-            input: width
+            input: (first.inputs + first.outputs) as u64
                 * (2 * values.sum::<u64>() + self.fields.len() as u64 + corrections.sum::<u64>()),
-            blocks: self.views as u64 * blocks.sum::<u64>(),
+            blocks: self.views as u64 * blocks.skip(1).map(product).sum::<u64>(),
             heads: heads
                 .map(|plan| plan.live_views as u64 * product(&plan.layer))
                 .sum(),
@@ -247,45 +251,57 @@ impl Kernel {
 
     /// The latents of `rows` records under all views, into `scratch.normalised`.
     fn latents(&self, scratch: &mut Scratch, records: &Records, first: usize, rows: usize) {
-        let per_record = self.views * self.input.stride;
         for t in 0..rows {
             self.instructions.run(RecordRows {
                 layer: &self.input,
                 records,
                 row: first + t,
                 deltas: scratch.deltas.get_mut(),
-                output: &mut scratch.h.get_mut()[t * per_record..(t + 1) * per_record],
+                output: scratch.first.get_mut(),
             });
+            self.part(scratch, t * self.views..(t + 1) * self.views);
         }
-        let width = self
-            .layers
-            .first()
-            .map_or(0, |layer| layer.parts()[0].inputs);
-        self.forward(scratch, rows * self.views, width);
+        self.forward(scratch, rows * self.views);
     }
 
-    /// The first `rows` rows of `scratch.h` through all layers, into `scratch.normalised`.
-    fn forward(&self, scratch: &mut Scratch, rows: usize, width: usize) {
+    /// Parts `scratch.first` into the rows `rows` of the residual stream and what the first block's first layer makes of
+    /// them.
+    fn part(&self, scratch: &mut Scratch, rows: Range<usize>) {
+        let layer = self.layers[0].parts()[0];
+        let of = |stride: usize| rows.start * stride..rows.end * stride;
+        self.instructions.run(FirstProduct {
+            rows: &scratch.first.get()[..rows.len() * self.input.wide],
+            width: layer.inputs,
+            stride: self.input.stride,
+            layer,
+            finish: self.layers[0].finishes()[0],
+            h: &mut scratch.h.get_mut()[of(self.input.stride)],
+            inner: &mut scratch.inner.get_mut()[of(layer.stride)],
+        });
+    }
+
+    /// The first `rows` rows of `scratch.h` and `scratch.inner` through all that is left, into `scratch.normalised`.
+    fn forward(&self, scratch: &mut Scratch, rows: usize) {
         let stride = self.input.stride;
         let ids = &self.rows[..rows];
+        let width = self.layers[0].parts()[0].inputs;
         let h = &mut scratch.h.get_mut()[..rows * stride];
         let normalised = &mut scratch.normalised.get_mut()[..rows * stride];
-        for layer in &self.layers {
-            self.normalise(h, normalised, width);
+        for (place, layer) in self.layers.iter().enumerate() {
             let [into, out] = layer.parts();
-            let (finish_inner, finish) = match layer {
-                Layer::Block { .. } => (Finish::Gelu, Finish::Add),
-                Layer::Bottleneck { .. } => (Finish::Store, Finish::Store),
-            };
+            let [finish_inner, finish] = layer.finishes();
             let inner = &mut scratch.inner.get_mut()[..rows * into.stride];
-            self.instructions.run(Product {
-                layer: into,
-                input: normalised,
-                input_stride: stride,
-                rows: ids,
-                output: inner,
-                finish: finish_inner,
-            });
+            if place > 0 {
+                self.normalise(h, normalised, width);
+                self.instructions.run(Product {
+                    layer: into,
+                    input: normalised,
+                    input_stride: stride,
+                    rows: ids,
+                    output: inner,
+                    finish: finish_inner,
+                });
+            }
             self.instructions.run(Product {
                 layer: out,
                 input: inner,

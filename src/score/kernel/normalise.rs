@@ -20,35 +20,43 @@ impl WithSimd for Normalise<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let scale = 1.0 / self.width as f32;
         let rows = self.input.chunks_exact(self.stride);
         for (x, y) in rows.zip(self.output.chunks_exact_mut(self.stride)) {
-            let (x, _) = S::as_simd_f32s(x);
-            let mut sums = [simd.splat_f32s(0.0); 2];
-            for pair in x.as_chunks::<2>().0 {
-                sums[0] = simd.add_f32s(sums[0], pair[0]);
-                sums[1] = simd.add_f32s(sums[1], pair[1]);
-            }
-            let mean = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1])) * scale;
-            let shift = simd.splat_f32s(mean);
-            let (vectors, _) = S::as_mut_simd_f32s(y);
-            for (y, &x) in vectors.iter_mut().zip(x) {
-                *y = simd.sub_f32s(x, shift);
-            }
-            y[self.width..].fill(0.0);
+            let factor = simd.splat_f32s(centre(simd, x, y, self.width));
             let (y, _) = S::as_mut_simd_f32s(y);
-            let mut squares = [simd.splat_f32s(0.0); 2];
-            for pair in y.as_chunks::<2>().0 {
-                squares[0] = simd.mul_add_e_f32s(pair[0], pair[0], squares[0]);
-                squares[1] = simd.mul_add_e_f32s(pair[1], pair[1], squares[1]);
-            }
-            let variance = simd.reduce_sum_f32s(simd.add_f32s(squares[0], squares[1])) * scale;
-            let factor = simd.splat_f32s(1.0 / (variance + EPSILON).sqrt());
             for y in y {
                 *y = simd.mul_f32s(*y, factor);
             }
         }
     }
+}
+
+/// Takes the mean of `x` off its first `width` numbers, into `y`, whose others become 0; one over the deviation,
+/// 1 / sqrt(var + 1e-5).
+#[inline(always)]
+pub(super) fn centre<S: Simd>(simd: S, x: &[f32], y: &mut [f32], width: usize) -> f32 {
+    let scale = 1.0 / width as f32;
+    let (x, _) = S::as_simd_f32s(x);
+    let mut sums = [simd.splat_f32s(0.0); 2];
+    for pair in x.as_chunks::<2>().0 {
+        sums[0] = simd.add_f32s(sums[0], pair[0]);
+        sums[1] = simd.add_f32s(sums[1], pair[1]);
+    }
+    let mean = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1])) * scale;
+    let shift = simd.splat_f32s(mean);
+    let (vectors, _) = S::as_mut_simd_f32s(y);
+    for (y, &x) in vectors.iter_mut().zip(x) {
+        *y = simd.sub_f32s(x, shift);
+    }
+    y[width..].fill(0.0);
+    let (y, _) = S::as_mut_simd_f32s(y);
+    let mut squares = [simd.splat_f32s(0.0); 2];
+    for pair in y.as_chunks::<2>().0 {
+        squares[0] = simd.mul_add_e_f32s(pair[0], pair[0], squares[0]);
+        squares[1] = simd.mul_add_e_f32s(pair[1], pair[1], squares[1]);
+    }
+    let variance = simd.reduce_sum_f32s(simd.add_f32s(squares[0], squares[1])) * scale;
+    1.0 / (variance + EPSILON).sqrt()
 }
 
 /// ln(sum exp) of the ranges of every row: `output` `[n, ranges]`.

@@ -2,6 +2,7 @@
 
 use super::input::{FieldInput, InputLayer, ViewSum};
 use super::packed::{Aligned, PackedLinear};
+use super::product::{Finish, Product};
 use super::scratch::{Pool, Sizes};
 use super::{Blind, FieldPlan, Kernel, Layer, Source};
 use crate::features::FieldShape;
@@ -10,6 +11,7 @@ use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
 use crate::model::{Architecture, MaskedAutoencoder, Masking, Views};
 use candle_core::Result;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Variants that pass through the blocks together: with three rows of 192 numbers each they and the weights of a layer
@@ -55,12 +57,11 @@ impl Kernel {
             return Ok(None);
         }
         let fields = model.shapes().len();
-        let blind = |hidden: &[u32]| views.hide() && hidden.len() == fields;
         let lanes = instructions.lanes();
-        let live: Vec<&[u32]> = views.iter().map(|view| view.hidden).collect();
-        let live: Vec<&[u32]> = live.into_iter().filter(|hidden| !blind(hidden)).collect();
-        let input = input_layer(model, &live, lanes)?;
+        let live = LiveViews::of(views, fields);
         let layers = layers(model, lanes)?;
+        let ahead = Ahead::of(model, instructions)?;
+        let input = input_layer(model, &live.hidden, lanes, &ahead)?;
         let records = (TILE_VARIANTS / live.len().max(1)).clamp(1, TILE_RECORDS_MAX);
         // Read once for all fields: it is the largest layer.
         let weight = Values::of(model.parameters(), "output.weight")?;
@@ -69,7 +70,7 @@ impl Kernel {
             let columns = model.heads().field(field).outputs();
             let packed = (&weight.data[..], weight.columns);
             let layer = PackedLinear::new(lanes, packed, &bias.data, columns);
-            field_plan(model, field, views, &blind, records, layer)
+            field_plan(model, field, views, &live, records, layer)
         };
         let plans: Vec<FieldPlan> = (0..fields).map(plan).collect();
         let logits = plans.iter().map(FieldPlan::logits_max).max().unwrap_or(0);
@@ -81,6 +82,8 @@ impl Kernel {
             stride: input.stride,
             widest: wide,
             fields,
+            views: live.len(),
+            wide: input.wide,
             logits,
             log_norms: log_norms.unwrap_or(0),
             readings: model.heads().readings(),
@@ -95,16 +98,16 @@ impl Kernel {
             rows: (0..rows as u32).collect(),
             pool: Pool::new(sizes),
         };
-        kernel.predict_blindly(model);
+        kernel.predict_blindly();
         Ok(Some(kernel))
     }
 
     /// Where nothing is visible all records look alike: their logits are worked out here, once.
-    fn predict_blindly(&mut self, model: &MaskedAutoencoder) {
-        let width = model.config().width;
+    fn predict_blindly(&mut self) {
         let plans: Vec<Blind> = self.pool.with(|scratch| {
-            scratch.h.get_mut()[..self.input.stride].copy_from_slice(self.input.nothing.get());
-            self.forward(scratch, 1, width);
+            scratch.first.get_mut()[..self.input.wide].copy_from_slice(self.input.nothing.get());
+            self.part(scratch, 0..1);
+            self.forward(scratch, 1);
             let of = |plan: &FieldPlan| {
                 let mut logits = vec![0f32; plan.layer.stride];
                 let mut log_norms = vec![0f32; plan.softmaxes.len()];
@@ -118,6 +121,36 @@ impl Kernel {
         for (plan, blind) in self.fields.iter_mut().zip(plans) {
             plan.blind = blind;
         }
+    }
+}
+
+/// The views that show something, each once: of few fields two views of a plan may be the same.
+struct LiveViews<'a> {
+    /// What each hides.
+    hidden: Vec<&'a [u32]>,
+    /// For each view of the plan its place among them; `None` if it shows nothing.
+    places: Vec<Option<usize>>,
+}
+
+impl<'a> LiveViews<'a> {
+    fn of(views: &'a Views, fields: usize) -> Self {
+        let mut hidden: Vec<&[u32]> = Vec::new();
+        let mut known = HashMap::new();
+        let places = views.iter().map(|view| {
+            let is_live = !views.hide() || view.hidden.len() < fields;
+            is_live.then(|| {
+                *known.entry(view.hidden).or_insert_with(|| {
+                    hidden.push(view.hidden);
+                    hidden.len() - 1
+                })
+            })
+        });
+        let places = places.collect();
+        Self { hidden, places }
+    }
+
+    fn len(&self) -> usize {
+        self.hidden.len()
     }
 }
 
@@ -138,7 +171,64 @@ fn value_rows(shapes: &[FieldShape], embeddings: &[usize]) -> (Vec<Range<usize>>
     (ranges, at)
 }
 
-fn input_layer(model: &MaskedAutoencoder, live: &[&[u32]], lanes: usize) -> Result<InputLayer> {
+/// The first layer of the first block, which rows of the input layer go through ahead of time.
+struct Ahead {
+    instructions: Instructions,
+    /// Without its bias.
+    layer: PackedLinear,
+}
+
+impl Ahead {
+    fn of(model: &MaskedAutoencoder, instructions: Instructions) -> Result<Self> {
+        let weight = Values::of(model.parameters(), "block.00.up.weight")?;
+        let (columns, no_bias) = (weight.columns, vec![0f32; weight.columns]);
+        let data = (&weight.data[..], columns);
+        let layer = PackedLinear::new(instructions.lanes(), data, &no_bias, 0..columns);
+        Ok(Self {
+            instructions,
+            layer,
+        })
+    }
+
+    /// Rows `[n, D]` beside their products with C and the layer, `[n, wide]`, h `stride` wide.
+    fn widened(&self, rows: &[f32], stride: usize) -> Vec<f32> {
+        let (width, product_stride) = (self.layer.inputs, self.layer.stride);
+        let mut centred = rows.to_vec();
+        for row in centred.chunks_exact_mut(width) {
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
+            row.iter_mut().for_each(|x| *x -= mean as f32);
+        }
+        let n = rows.len() / width;
+        let mut products = vec![0f32; n * product_stride];
+        self.instructions.run(Product {
+            layer: &self.layer,
+            input: &centred,
+            input_stride: width,
+            rows: &(0..n as u32).collect::<Vec<u32>>(),
+            output: &mut products,
+            finish: Finish::Store,
+        });
+        let mut widened = Vec::with_capacity(n * (stride + product_stride));
+        for (row, product) in rows
+            .chunks_exact(width)
+            .zip(products.chunks_exact(product_stride))
+        {
+            widened.extend_from_slice(row);
+            widened.resize(widened.len() + stride - width, 0.0);
+            // What a product leaves beyond its outputs has no meaning.
+            widened.extend_from_slice(&product[..self.layer.outputs]);
+            widened.resize(widened.len() + product_stride - self.layer.outputs, 0.0);
+        }
+        widened
+    }
+}
+
+fn input_layer(
+    model: &MaskedAutoencoder,
+    live: &[&[u32]],
+    lanes: usize,
+    ahead: &Ahead,
+) -> Result<InputLayer> {
     let (shapes, parameters) = (model.shapes(), model.parameters());
     let weight = Values::of(parameters, "input.weight")?;
     let bias = Values::of(parameters, "input.bias")?;
@@ -157,13 +247,8 @@ fn input_layer(model: &MaskedAutoencoder, live: &[&[u32]], lanes: usize) -> Resu
         .map(|t| t.as_ref().map_or(0, |t| t.columns))
         .collect();
     let (rows, visible) = value_rows(shapes, &widths);
-    let padded = |row: &[f32]| {
-        let mut row = row.to_vec();
-        row.resize(stride, 0.0);
-        row
-    };
-    let mut nothing = padded(&bias.data);
-    let mut shift = Vec::with_capacity(shapes.len() * stride);
+    let mut nothing = bias.data;
+    let mut shift = Vec::with_capacity(shapes.len() * weight.columns);
     let mut fields = Vec::with_capacity(shapes.len());
     let (mut number, mut code) = (0, 0);
     for (field, &shape) in shapes.iter().enumerate() {
@@ -171,7 +256,7 @@ fn input_layer(model: &MaskedAutoencoder, live: &[&[u32]], lanes: usize) -> Resu
             Masking::Drop => Vec::new(),
             Masking::Token => stand_in(parameters, field, shape, rows[field].clone())?,
         };
-        let mut by_visibility = padded(weight.row(visible + field));
+        let mut by_visibility = weight.row(visible + field).to_vec();
         for (value, row) in stand_in.iter().zip(rows[field].clone()) {
             for (column, &w) in weight.row(row).iter().enumerate() {
                 nothing[column] += value * w;
@@ -191,12 +276,13 @@ fn input_layer(model: &MaskedAutoencoder, live: &[&[u32]], lanes: usize) -> Resu
         number += shape.numbers();
         code += shape.codes();
     }
-    let weight: Vec<f32> = (0..visible).flat_map(|r| padded(weight.row(r))).collect();
+    let wide = |rows: &[f32]| Aligned::new(&ahead.widened(rows, stride));
     Ok(InputLayer {
-        weight: Aligned::new(&weight),
-        nothing: Aligned::new(&nothing),
-        shift: Aligned::new(&shift),
+        weight: wide(&weight.data[..visible * weight.columns]),
+        nothing: wide(&nothing),
+        shift: wide(&shift),
         stride,
+        wide: stride + ahead.layer.stride,
         fields,
         views: live.iter().map(|h| view_sum(h, shapes.len())).collect(),
     })
@@ -262,30 +348,30 @@ fn field_plan(
     model: &MaskedAutoencoder,
     field: usize,
     views: &Views,
-    blind: &dyn Fn(&[u32]) -> bool,
+    live: &LiveViews<'_>,
     records: usize,
     layer: PackedLinear,
 ) -> FieldPlan {
     let mut sources = Vec::new();
-    let mut live_views = Vec::new();
-    let mut live = 0;
+    // Places among the live views of those that read the field, each once.
+    let mut live_views: Vec<usize> = Vec::new();
     let mut counts = vec![0u32; views.strata().len()];
-    for view in views.iter() {
-        let is_blind = blind(view.hidden);
-        if view.reads(field as u32) {
-            counts[view.stratum] += 1;
-            let source = match is_blind {
-                true => Source::Blind,
-                false => Source::Live(live_views.len()),
-            };
-            sources.push((source, view.stratum));
-            if !is_blind {
-                live_views.push(live);
-            }
+    for (view, place) in views.iter().zip(&live.places) {
+        if !view.reads(field as u32) {
+            continue;
         }
-        live += usize::from(!is_blind);
+        counts[view.stratum] += 1;
+        let source = place.map_or(Source::Blind, |place| {
+            let known = live_views.iter().position(|&known| known == place);
+            Source::Live(known.unwrap_or_else(|| {
+                live_views.push(place);
+                live_views.len() - 1
+            }))
+        });
+        sources.push((source, view.stratum));
     }
-    let rows = (0..records).flat_map(|t| live_views.iter().map(move |v| (t * live + v) as u32));
+    let rows =
+        (0..records).flat_map(|t| live_views.iter().map(move |v| (t * live.len() + v) as u32));
     let mean = |&count: &u32| match count {
         0 => f32::NAN,
         count => 1.0 / count as f32,

@@ -12,8 +12,10 @@ pub(super) struct Scratch {
     pub normalised: Aligned,
     /// `[rows, widest stride]`: between the two layers of a block.
     pub inner: Aligned,
-    /// `[F + 1, stride]`.
+    /// `[F + 1, wide]`.
     pub deltas: Aligned,
+    /// `[V, wide]`, at least one row: what the first layers make of one record.
+    pub first: Aligned,
     /// The logits of one field's head.
     pub logits: Aligned,
     /// The normalisers of their softmaxes.
@@ -29,6 +31,8 @@ pub(super) struct Sizes {
     pub stride: usize,
     pub widest: usize,
     pub fields: usize,
+    pub views: usize,
+    pub wide: usize,
     pub logits: usize,
     pub log_norms: usize,
     pub readings: usize,
@@ -40,7 +44,8 @@ impl Scratch {
             h: Aligned::zeros(sizes.rows * sizes.stride),
             normalised: Aligned::zeros(sizes.rows * sizes.stride),
             inner: Aligned::zeros(sizes.rows * sizes.widest),
-            deltas: Aligned::zeros((sizes.fields + 1) * sizes.stride),
+            deltas: Aligned::zeros((sizes.fields + 1) * sizes.wide),
+            first: Aligned::zeros(sizes.views.max(1) * sizes.wide),
             logits: Aligned::zeros(sizes.logits),
             log_norms: vec![0.0; sizes.log_norms],
             surprise: vec![0.0; sizes.readings],

@@ -211,9 +211,67 @@ fn the_operations_of_a_record_are_those_that_its_views_require() {
     let views = Views::draw(MaskPlan::Balanced, &[0.5, 1.0], 1, 4, rng);
     let fused = SurpriseModel::new(encoder, model, &views).unwrap();
     let operations = fused.operations().unwrap();
-    assert_eq!(operations.blocks, 2 * 2 * 2 * (2 * 10 * 10));
+    // Of the four products of the blocks the first comes with the input layer, 10 more columns of it.
+    assert_eq!(operations.blocks, 2 * 3 * (2 * 10 * 10));
     assert_eq!(operations.heads, 2 * 10 * outputs);
-    assert_eq!(operations.input, 10 * (2 * 4 + 4 + 2 * 2));
+    assert_eq!(operations.input, 2 * 10 * (2 * 4 + 4 + 2 * 2));
+}
+
+#[test]
+fn views_that_are_the_same_are_computed_once_and_count_as_often_as_they_are_drawn() {
+    // Of two fields every balanced view with one of them hidden is one of two.
+    let (encoder, records) = records(&[Kind::Numeric, Kind::Categorical], 2);
+    let model = model(&ModelConfig::default(), ObjectiveKind::Masked, &encoder);
+    let blocks_with = |rounds| {
+        let rng = &mut stream(0, Purpose::Views);
+        let views = Views::draw(MaskPlan::Balanced, &[0.15, 0.5, 1.0], rounds, 2, rng);
+        let fused = SurpriseModel::new(encoder.clone(), model.clone(), &views).unwrap();
+        let oracle = fused.clone().through_tensors(&views).unwrap();
+        let oracle = oracle.surprises(&records).unwrap();
+        assert_near(&fused.surprises(&records).unwrap(), &oracle, 1e-5);
+        fused.operations().unwrap().blocks
+    };
+    assert_eq!(blocks_with(1), blocks_with(3));
+}
+
+/// Kernel and candle's forward agree under every set of instructions.
+fn assert_agree(kinds: &[Kind], config: &ModelConfig, plan: MaskPlan) {
+    let (encoder, records) = records(kinds, 6);
+    let model = model(config, ObjectiveKind::Masked, &encoder);
+    let rng = &mut stream(0, Purpose::Views);
+    let views = Views::draw(plan, &[0.5], 1, kinds.len(), rng);
+    let fused = SurpriseModel::new(encoder, model, &views).unwrap();
+    let oracle = fused.clone().through_tensors(&views).unwrap();
+    let oracle = oracle.surprises(&records).unwrap();
+    for instructions in Instructions::available() {
+        let fused = fused.clone();
+        let fused = fused.with_instructions(&views, instructions).unwrap();
+        assert_near(&fused.surprises(&records).unwrap(), &oracle, NEAR);
+    }
+}
+
+#[test]
+fn a_head_with_more_logits_than_are_held_at_once_is_read_in_parts() {
+    // 60 records under one view with 8,192 logits each are more than the 2^18 that are held.
+    let config = ModelConfig {
+        likelihood: vec![Likelihood::Histogram],
+        histogram_bins: 8192,
+        width: 4,
+        blocks: 1,
+        ..ModelConfig::default()
+    };
+    assert_agree(&[Kind::Numeric; 2], &config, MaskPlan::LeaveOneOut);
+}
+
+#[test]
+fn more_views_than_a_tile_has_rows_are_scored_a_record_at_a_time() {
+    let config = ModelConfig {
+        likelihood: vec![Likelihood::SquaredError],
+        width: 9,
+        blocks: 1,
+        ..ModelConfig::default()
+    };
+    assert_agree(&[Kind::Numeric; 130], &config, MaskPlan::LeaveOneOut);
 }
 
 #[test]
