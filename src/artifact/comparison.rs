@@ -3,14 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::{Detector, MANIFEST, Recipe, TrainConfig, learn};
+use super::{Detector, MANIFEST, Manifest, Recipe, TrainConfig, learn};
 use crate::features::{Canonicaliser, ParquetSource};
 use crate::generate::{Generator, GeneratorConfig, write_parquet};
 use crate::model::{Architecture, ObjectiveKind};
 use crate::schema::Schema;
 use crate::score::Expected;
-use crate::train::Unobserved;
+use crate::train::{DeviceKind, Unobserved};
 use arrow::array::RecordBatch;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// Payments to train on, and a canonical batch of those that follow.
@@ -125,6 +126,18 @@ fn what_is_drawn_at_the_bottleneck_depends_on_the_seed_alone() {
     assert_eq!(of("first").unwrap(), of("second").unwrap());
 }
 
+/// Makes the manifest of the bundle `bundle` say something else, with digests that are right.
+fn rewrite(payments: &Payments, detector: &Detector, edit: impl FnOnce(&mut Manifest)) -> PathBuf {
+    let mut manifest = detector.manifest().clone();
+    edit(&mut manifest);
+    manifest.model_id = manifest.computed_model_id().unwrap();
+    let mut text = serde_json::to_string_pretty(&manifest).unwrap();
+    text.push('\n');
+    let bundle = payments.folder.path().join("bundle");
+    std::fs::write(bundle.join(MANIFEST), text).unwrap();
+    bundle
+}
+
 #[test]
 fn a_bundle_whose_views_are_not_of_its_objective_is_refused() {
     let payments = Payments::new();
@@ -133,13 +146,23 @@ fn a_bundle_whose_views_are_not_of_its_objective_is_refused() {
     let views = &detector.manifest().description.views;
     assert_eq!((views.len(), views.hide()), (1, false));
     // Its digests are right: only what it says makes no sense.
-    let mut manifest = detector.manifest().clone();
-    manifest.description.training.objective = ObjectiveKind::Masked;
-    manifest.model_id = manifest.computed_model_id().unwrap();
-    let mut text = serde_json::to_string_pretty(&manifest).unwrap();
-    text.push('\n');
-    let bundle = payments.folder.path().join("bundle");
-    std::fs::write(bundle.join(MANIFEST), text).unwrap();
+    let bundle = rewrite(&payments, &detector, |manifest| {
+        manifest.description.training.objective = ObjectiveKind::Masked;
+    });
     let error = Detector::load(&bundle).unwrap_err().to_string();
     assert!(error.contains("not of the objective Masked"), "{error}");
+}
+
+#[test]
+fn a_bundle_that_was_trained_on_a_gpu_needs_none() {
+    let payments = Payments::new();
+    let config = Payments::config(ObjectiveKind::Masked, Architecture::Mlp);
+    let detector = payments.learn(&config, "bundle");
+    let bundle = rewrite(&payments, &detector, |manifest| {
+        manifest.description.training.device = DeviceKind::Cuda;
+    });
+    let loaded = Detector::load(&bundle).unwrap();
+    assert_ne!(loaded.model_id(), detector.model_id());
+    let scores = [detector, loaded].map(|detector| detector.score(&payments.later).unwrap());
+    assert_eq!(scores[0], scores[1]);
 }

@@ -167,11 +167,8 @@ pub fn learn(
     observer: &mut dyn TrainObserver,
 ) -> Result<(Manifest, Run), LearnError> {
     let started = std::time::Instant::now();
-    bundle::check_target(recipe.out)?;
     let Recipe { config, seed, .. } = *recipe;
-    if let Some(parent) = recipe.from {
-        check_start(parent, config)?;
-    }
+    check(recipe)?;
     let options = DatasetOptions {
         exclude_labelled: recipe.exclude_labelled,
         split: config.calibration.split,
@@ -231,6 +228,16 @@ pub fn learn(
     let calibration_rows = scorer.conformal().len() as u64;
     let description = describe(recipe, &data, views, calibration_rows);
     Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
+}
+
+/// What can be refused before the first row is read: hours may lie between.
+fn check(recipe: &Recipe<'_>) -> Result<(), LearnError> {
+    bundle::check_target(recipe.out)?;
+    recipe.config.training.device.open()?;
+    match recipe.from {
+        Some(parent) => check_start(parent, recipe.config),
+        None => Ok(()),
+    }
 }
 
 /// Whether a training of this configuration can start from the bundle's weights.

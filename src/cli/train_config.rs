@@ -5,6 +5,7 @@
 
 use super::exit::ConfigFaults;
 use crate::artifact::TrainConfig;
+use crate::train::DeviceKind;
 use serde::Deserialize;
 use std::path::Path;
 use toml::{Table, Value};
@@ -35,7 +36,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 fn parse(text: &str) -> Result<TrainConfig, Vec<String>> {
     let table: Table =
         toml::from_str(text).map_err(|e| vec![e.to_string().trim_end().to_owned()])?;
-    let known = Table::try_from(TrainConfig::default()).map_err(|e| vec![e.to_string()])?;
+    let known = known_keys().map_err(|e| vec![e.to_string()])?;
     let mut faults = Vec::new();
     let mut sound = Table::new();
     for (section, given) in table {
@@ -60,6 +61,14 @@ fn parse(text: &str) -> Result<TrainConfig, Vec<String>> {
     } else {
         Err(faults)
     }
+}
+
+/// Every section with every key: those of a configuration that leaves out none when it is written.
+fn known_keys() -> Result<Table, toml::ser::Error> {
+    let mut config = TrainConfig::default();
+    // The processor is written by leaving the key out.
+    config.training.device = DeviceKind::Cuda;
+    Table::try_from(config)
 }
 
 /// The keys of a section that are known and of the right type; each of the others is a fault.
@@ -107,7 +116,7 @@ mod tests {
         assert_eq!(load_config(&shipped()).unwrap(), TrainConfig::default());
         let text = std::fs::read_to_string(shipped()).unwrap();
         let written: Table = toml::from_str(&text).unwrap();
-        let defaults = Table::try_from(TrainConfig::default()).unwrap();
+        let defaults = known_keys().unwrap();
         for (section, keys) in &defaults {
             for key in keys.as_table().unwrap().keys() {
                 assert!(
@@ -173,6 +182,20 @@ mod tests {
             );
         }
         assert_eq!(faults.len(), 5, "{faults:#?}");
+    }
+
+    #[test]
+    fn a_device_that_this_program_cannot_use_is_a_fault() {
+        let faults = |device: &str| parse(&format!("[training]\ndevice = \"{device}\"\n"));
+        assert!(faults("cpu").is_ok());
+        let unknown = faults("tpu").unwrap_err();
+        let named = |part: &str| unknown.len() == 1 && unknown[0].contains(part);
+        assert!(
+            named("training.device = \"tpu\"") && named("`cuda`"),
+            "{unknown:?}"
+        );
+        let cuda = faults("cuda");
+        assert_eq!(cuda.is_ok(), cfg!(feature = "cuda"), "{cuda:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::ops::normalize;
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::affine;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -100,7 +100,7 @@ impl Narrowed {
         let noise: Vec<f32> = (0..self.mean.elem_count())
             .map(|_| StandardNormal.sample(rng))
             .collect();
-        let noise = Tensor::from_vec(noise, self.mean.shape(), &Device::Cpu)?;
+        let noise = Tensor::from_vec(noise, self.mean.shape(), self.mean.device())?;
         &self.mean + (log_variance.affine(0.5, 0.0)?.exp()? * noise)?
     }
 
@@ -121,7 +121,7 @@ impl Narrowed {
 mod tests {
     use super::*;
     use crate::rng::{Purpose, stream};
-    use candle_core::Var;
+    use candle_core::{Device, Var};
 
     fn narrowed(mean: &Var, log_variance: &Var) -> Narrowed {
         Narrowed {

@@ -8,7 +8,7 @@ use crate::features::{FieldShape, HOURS, Records, WEEKDAYS};
 use candle_core::{Device, Result, Tensor};
 use std::f32::consts::TAU;
 
-/// The input tensors of B rows.
+/// The input tensors of B rows, in the processor's memory: a model elsewhere moves what it reads.
 #[derive(Debug)]
 pub struct Inputs {
     /// `[B, N']` f32; zero where not visible.
@@ -21,6 +21,28 @@ pub struct Inputs {
     pub codes_visible: Vec<Tensor>,
     /// `[B, F]` f32: whether each field is visible.
     pub visible: Tensor,
+}
+
+impl Inputs {
+    /// The same tensors on `device`; nothing is copied if they are there.
+    ///
+    /// # Errors
+    /// If candle cannot copy them.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let all = |tensors: &[Tensor]| {
+            tensors
+                .iter()
+                .map(|t| t.to_device(device))
+                .collect::<Result<_>>()
+        };
+        Ok(Self {
+            numbers: self.numbers.to_device(device)?,
+            numbers_hidden: self.numbers_hidden.to_device(device)?,
+            codes: all(&self.codes)?,
+            codes_visible: all(&self.codes_visible)?,
+            visible: self.visible.to_device(device)?,
+        })
+    }
 }
 
 /// Assembles [`Inputs`] row by row.

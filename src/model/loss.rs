@@ -8,9 +8,11 @@
 //! Letters: B rows, P places of a row, F fields, D width, O outputs, n rows that count a field, o outputs of the field,
 //! R readings.
 
+pub mod composed;
+
 use super::heads::{FieldView, Heads};
 use super::ops::product::{Matrix, product, product_into_columns};
-use super::ops::{LinearBuffers, cpu_slice, tensor_slice};
+use super::ops::{LinearBuffers, cpu_slice, is_native, tensor_slice};
 use super::target::Target;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -42,10 +44,35 @@ pub struct OutputLayer<'a> {
     pub places: usize,
 }
 
+impl OutputLayer<'_> {
+    /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`, by candle's own ops: also of the rows that no loss
+    /// counts.
+    ///
+    /// # Errors
+    /// If a shape does not fit.
+    pub fn logits(&self, latent: &Tensor) -> Result<Tensor> {
+        if self.places == 1 {
+            return latent.matmul(self.weight)?.broadcast_add(self.bias);
+        }
+        let (rows, width) = latent.dims2()?;
+        let by_row = latent.reshape((rows / self.places, self.places, width))?;
+        let of_field = |field: usize| {
+            let columns = self.heads.field(field).outputs();
+            let weight = self.weight.narrow(1, columns.start, columns.len())?;
+            let read = by_row.narrow(1, field, 1)?.squeeze(1)?; // [B, D]
+            read.contiguous()?.matmul(&weight.contiguous()?)
+        };
+        let fields = (0..self.heads.len()).map(of_field);
+        let fields = fields.collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&fields, 1)?.broadcast_add(self.bias)
+    }
+}
+
 /// The loss of the hidden fields of B rows, summed and divided by `batch.counted`, a scalar tensor, from the latent
 /// `[B * P, D]`.
 ///
-/// A field's loss is the sum over its readings. 0 if nothing is hidden.
+/// A field's loss is the sum over its readings. 0 if nothing is hidden. On other devices than the processor it is
+/// [composed](composed::masked_loss) of candle's own ops.
 ///
 /// # Errors
 /// If a shape does not fit or a tensor is not contiguous f32.
@@ -54,6 +81,9 @@ pub fn masked_loss(
     latent: &Tensor,
     batch: HiddenTargets,
 ) -> Result<Tensor> {
+    if !is_native(latent) {
+        return composed::masked_loss(output, latent, &batch);
+    }
     let op = MaskedLoss {
         heads: Arc::clone(output.heads),
         places: output.places,

@@ -29,7 +29,7 @@ use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, Sequence, Trunk};
 use crate::features::{Encoder, FieldShape};
 use crate::rng::{Purpose, stream};
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 use std::sync::Arc;
 
@@ -82,13 +82,13 @@ impl MaskedAutoencoder {
     }
 
     /// The same model with the same tensors, whose backward passes leave the gradients of its affine layers in buffers of
-    /// its own (see [`Parameters::replica`]).
+    /// its own; with `device` one with copies of the tensors there (see [`Parameters::replica`]).
     ///
     /// # Errors
-    /// If candle cannot share a tensor.
-    pub fn replica(&self) -> Result<Self> {
+    /// If candle cannot share or copy a tensor.
+    pub fn replica(&self, device: Option<&Device>) -> Result<Self> {
         let fields = (self.shapes.clone(), Arc::clone(&self.heads));
-        let parameters = self.parameters.replica();
+        let parameters = self.parameters.replica(device)?;
         Self::declare(&self.config, self.objective, fields, parameters, 0)
     }
 
@@ -220,16 +220,7 @@ impl MaskedAutoencoder {
     /// The logits of all heads, `[B, O]`, from the latent `[B * P, D]`: by the definition, for tests.
     #[cfg(test)]
     pub(crate) fn logits(&self, latent: &Tensor) -> Result<Tensor> {
-        let LinearParameters { weight, bias, .. } = &self.output;
-        let all = latent.matmul(weight)?.broadcast_add(bias)?; // [B * P, O]
-        let all = all.reshape((all.dim(0)? / self.places(), self.places(), all.dim(1)?))?;
-        let of_field = |field: usize| {
-            let columns = self.heads.field(field).outputs();
-            let logits = all.narrow(2, columns.start, columns.len())?;
-            logits.narrow(1, self.place(field), 1)?.squeeze(1)
-        };
-        let fields = (0..self.heads.len()).map(of_field);
-        Tensor::cat(&fields.collect::<Result<Vec<_>>>()?, 1)?.contiguous()
+        self.output_layer().logits(latent)?.contiguous()
     }
 
     /// The output layer's columns of one field as contiguous tensors: weight `[D, o]` and bias `[o]`, without gradient.

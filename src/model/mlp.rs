@@ -105,6 +105,7 @@ impl Mlp {
 
     /// `[B, N' + sum E_c + F]`.
     fn first_layer_input(&self, inputs: &Inputs) -> Result<Tensor> {
+        let inputs = &inputs.to_device(self.input.weight.device())?;
         let mut parts = Vec::with_capacity(self.embeddings.len() + 2);
         match &self.number_tokens {
             Some(token) => {

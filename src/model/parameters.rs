@@ -1,7 +1,7 @@
 //! The model's trainable tensors, by name, in name order everywhere.
 
 use super::ops::{GradientBuffer, LinearBuffers};
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Tensor, Var};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::collections::BTreeMap;
@@ -13,11 +13,12 @@ pub struct Parameters {
     replica: Option<Replica>,
 }
 
-/// What a set of parameters has that shares its tensors with another.
+/// What a set of parameters has that is to be the same as another.
 #[derive(Debug, Clone)]
 struct Replica {
-    /// The other's tensors.
+    /// The other's tensors, or copies of them.
     tensors: BTreeMap<String, Var>,
+    copied: bool,
     /// Where backward passes leave the gradients of the affine layers.
     buffers: BTreeMap<String, GradientBuffer>,
 }
@@ -36,15 +37,32 @@ pub struct LinearParameters {
 impl Parameters {
     /// None yet; to be declared again in the same way, they share the tensors of `self`, and the affine layers among them
     /// have gradient buffers of their own. So one model can be in several backward passes at once.
-    pub fn replica(&self) -> Self {
+    ///
+    /// With `device` they are copies in that device's memory, which do not follow the originals.
+    ///
+    /// # Errors
+    /// If candle cannot copy a tensor to the device.
+    pub fn replica(&self, device: Option<&Device>) -> Result<Self> {
+        let mut tensors = self.tensors.clone();
+        if let Some(device) = device {
+            for var in tensors.values_mut() {
+                *var = Var::from_tensor(&var.as_detached_tensor().to_device(device)?)?;
+            }
+        }
         let replica = Replica {
-            tensors: self.tensors.clone(),
+            tensors,
+            copied: device.is_some(),
             buffers: BTreeMap::new(),
         };
-        Self {
+        Ok(Self {
             tensors: BTreeMap::new(),
             replica: Some(replica),
-        }
+        })
+    }
+
+    /// Whether these are copies of another's tensors, to be set when those are.
+    pub fn is_copy(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.copied)
     }
 
     /// Where backward passes leave the gradient of a parameter, if not in the graph.
@@ -146,7 +164,7 @@ impl Parameters {
     /// A copy of all values, one after the other in name order.
     ///
     /// # Errors
-    /// If a tensor is not f32.
+    /// If a tensor is not f32 in the processor's memory.
     pub fn to_flat(&self) -> Result<Vec<f32>> {
         let mut flat = Vec::with_capacity(self.count());
         for var in self.tensors.values() {
@@ -169,7 +187,12 @@ impl Parameters {
         let mut start = 0;
         for var in self.tensors.values() {
             let end = start + var.elem_count();
-            var.inplace_op1(&Assign(&flat[start..end]))?;
+            let values = &flat[start..end];
+            if var.device().is_cpu() {
+                var.inplace_op1(&Assign(values))?;
+            } else {
+                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
+            }
             start = end;
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::ops::{gelu, linear, normalize};
 use super::parameters::{LinearParameters, Parameters};
 use super::transformer::Transformer;
 use crate::features::FieldShape;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rand::{Rng, RngExt};
 use std::sync::Arc;
 
@@ -176,6 +176,6 @@ impl<'a> Dropout<'a> {
                 }
             })
             .collect();
-        &units * Tensor::from_vec(mask, units.shape(), &Device::Cpu)?
+        &units * Tensor::from_vec(mask, units.shape(), units.device())?
     }
 }

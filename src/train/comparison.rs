@@ -7,9 +7,11 @@ use super::masked::tests::{all_readings, batch, encoder, next_batch_loss};
 use super::trainer::loss_and_gradient;
 use super::{MaskedObjective, Objective, TrainingConfig, Unobserved, fit};
 use crate::features::{Encoder, Records};
+use crate::model::ops::composed;
 use crate::model::{
     Architecture, InputBuilder, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind,
 };
+use candle_core::{Device, Tensor};
 
 const OBJECTIVES: [ObjectiveKind; 3] = [
     ObjectiveKind::Masked,
@@ -274,6 +276,65 @@ fn training_lowers_the_loss_and_is_the_same_at_any_thread_count() {
         };
         let parameters = run();
         assert!(within(1) == parameters && within(3) == parameters, "{name}");
+    });
+}
+
+/// A loss and its gradients by all parameters.
+fn loss_and_gradients(model: &MaskedAutoencoder, loss: &Tensor) -> (f32, Vec<f32>) {
+    let gradients = loss.backward().unwrap();
+    let flat = model.parameters().iter().flat_map(|(_, var)| {
+        let gradient = gradients.get(var).unwrap().flatten_all().unwrap();
+        gradient.to_vec1::<f32>().unwrap()
+    });
+    (loss.to_scalar().unwrap(), flat.collect())
+}
+
+#[test]
+fn composed_of_candles_ops_a_model_has_the_same_loss_and_gradients() {
+    let (encoder, records) = records();
+    each(|name, kind, config| {
+        let model = MaskedAutoencoder::new(config, kind, &encoder, 5).unwrap();
+        let config = training(kind, 3);
+        let next = || {
+            let objective = MaskedObjective::new(&model, &encoder, &records, &records, &config, 5);
+            let loss = next_batch_loss(&mut objective.unwrap());
+            loss_and_gradients(&model, &loss)
+        };
+        let ((loss, gradient), (composed_loss, composed)) = (next(), composed::force(next));
+        assert!(
+            (loss - composed_loss).abs() < 1e-5 * loss,
+            "{name}: {loss} {composed_loss}"
+        );
+        let largest = gradient
+            .iter()
+            .fold(0f32, |largest, g| largest.max(g.abs()));
+        let error = gradient.iter().zip(&composed).map(|(a, b)| (a - b).abs());
+        let error = error.fold(0f32, f32::max);
+        assert!(error < 1e-4 * largest, "{name}: {error} of {largest}");
+        // The sums are rounded otherwise: were they not, this would compare an op with itself.
+        assert_ne!(gradient, composed, "{name}");
+    });
+}
+
+#[test]
+fn a_replica_with_copies_of_the_tensors_trains_the_same_model() {
+    let (encoder, records) = records();
+    each(|name, kind, config| {
+        let training = training(kind, 3);
+        let train = |device: Option<&Device>| {
+            let model = MaskedAutoencoder::new(config, kind, &encoder, 7).unwrap();
+            let objective =
+                MaskedObjective::new(&model, &encoder, &records, &records, &training, 7);
+            let mut objective = objective.unwrap();
+            objective.replicas = vec![model.replica(device).unwrap()];
+            fit(&mut objective, &training, &mut Unobserved).unwrap();
+            let replica = objective.replicas[0].parameters();
+            assert_eq!(replica.is_copy(), device.is_some());
+            let trained = model.parameters().to_flat().unwrap();
+            assert!(replica.to_flat().unwrap() == trained, "{name}");
+            trained
+        };
+        assert!(train(None) == train(Some(&Device::Cpu)), "{name}");
     });
 }
 

@@ -1,5 +1,6 @@
 //! The `[training]` section: how the model is fitted, checked before anything runs.
 
+use super::device::DeviceKind;
 use super::optimizer::OptimizerKind;
 use crate::model::ObjectiveKind;
 use crate::model::config::Faults;
@@ -39,6 +40,10 @@ pub const DEFAULT_SWAP_NOISE: f32 = 0.0;
 pub struct TrainingConfig {
     /// What the model learns to do.
     pub objective: ObjectiveKind,
+    /// Where losses and gradients are computed. Written only where it is not the processor, so that bundles of one trained
+    /// on it are what they were before there was a choice.
+    #[serde(skip_serializing_if = "DeviceKind::is_cpu")]
+    pub device: DeviceKind,
     /// Optimiser steps at most, 1..=10,000,000.
     pub steps: usize,
     /// Records a step, 1..=65,536.
@@ -79,6 +84,7 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             objective: ObjectiveKind::Masked,
+            device: DeviceKind::Cpu,
             steps: DEFAULT_STEPS,
             batch_rows: DEFAULT_BATCH_ROWS,
             optimizer: OptimizerKind::Adamw,
@@ -103,6 +109,7 @@ impl TrainingConfig {
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults::default();
+        faults.0.extend(self.device.fault());
         faults.range("training.steps", self.steps, 1, 10_000_000);
         faults.range("training.batch_rows", self.batch_rows, 1, 65_536);
         faults.range(
@@ -159,8 +166,21 @@ impl TrainingConfig {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_device_is_written_only_where_it_is_not_the_processor() {
+        let mut config = TrainingConfig::default();
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("device"), "{written}");
+        config.device = DeviceKind::Cuda;
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(written.contains(r#""device":"cuda""#), "{written}");
+        let read: TrainingConfig = serde_json::from_str(&written).unwrap();
+        assert_eq!(read, config);
+    }
 
     #[test]
     fn the_defaults_are_valid_and_faults_come_together() {

@@ -4,6 +4,7 @@
 //! variational model adds its divergence to the loss.
 
 use super::config::TrainingConfig;
+use super::shard::{Shard, shard_rows};
 use super::trainer::{Objective, TrainError};
 use super::trimming::{self, JUDGED_ROWS};
 use crate::features::{Encoder, Records};
@@ -16,12 +17,7 @@ use candle_core::Tensor;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
-
-/// Rows of a shard at least: enough that packing the weights for a product is little beside the product, and a batch of
-/// the default size still occupies two processors.
-const SHARD_ROWS_MIN: usize = 128;
-/// Shards of a batch at most: each has gradients of its own, as large as the model.
-const SHARDS_MAX: usize = 8;
+use std::iter::once;
 
 /// Fit rows below which nothing is trained.
 pub const FIT_ROWS_MIN: usize = 10;
@@ -29,8 +25,8 @@ pub const FIT_ROWS_MIN: usize = 10;
 /// The masked autoencoder with its fit rows, its held-out rows and its random streams.
 pub struct MaskedObjective<'a> {
     model: &'a MaskedAutoencoder,
-    /// One for each shard of a batch.
-    replicas: Vec<MaskedAutoencoder>,
+    /// One for each shard of a batch; on another device than the processor one for all of it.
+    pub(super) replicas: Vec<MaskedAutoencoder>,
     encoder: &'a Encoder,
     targets: TargetReader,
     fit: &'a Records,
@@ -57,7 +53,7 @@ impl<'a> MaskedObjective<'a> {
     /// Trains `model` on `fit`, watched on `held_out_rows_max` rows of `held_out`, evenly spread over all of them.
     ///
     /// # Errors
-    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from.
+    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from, [`TrainError::Device`] without the device.
     pub fn new(
         model: &'a MaskedAutoencoder,
         encoder: &'a Encoder,
@@ -73,7 +69,9 @@ impl<'a> MaskedObjective<'a> {
         enough("fit rows", fit.rows(), FIT_ROWS_MIN)?;
         enough("reference rows", held_out.rows(), 1)?;
         let batch_rows = config.batch_rows.min(fit.rows());
-        let replicas = (0..batch_rows.div_ceil(shard_rows(batch_rows))).map(|_| model.replica());
+        let device = config.device.open()?;
+        let shards = batch_rows.div_ceil(shard_rows(batch_rows, config.device));
+        let replicas = (0..shards).map(|_| model.replica(device.as_ref()));
         let replicas = replicas.collect::<candle_core::Result<_>>();
         let replicas = replicas.map_err(|source| TrainError::Tensor { step: 0, source })?;
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
@@ -246,7 +244,7 @@ impl<'a> MaskedObjective<'a> {
             true => hidden.iter().filter(|&&h| h).count(),
             false => hidden.len(),
         };
-        let shard_rows = shard_rows(rows.len());
+        let shard_rows = shard_rows(rows.len(), self.config.device);
         let masks = hidden.chunks(shard_rows * fields);
         let shards = rows.chunks(shard_rows).zip(masks).map(|(rows, hidden)| {
             let swaps = self.config.swap_noise > 0.0;
@@ -262,27 +260,6 @@ impl<'a> MaskedObjective<'a> {
         });
         shards.collect()
     }
-}
-
-/// Rows of each shard of a batch but the last.
-fn shard_rows(batch_rows: usize) -> usize {
-    batch_rows.div_ceil(SHARDS_MAX).max(SHARD_ROWS_MIN)
-}
-
-/// Some rows of a training batch.
-#[derive(Debug)]
-pub struct Shard {
-    /// Which of the fit rows.
-    rows: Vec<usize>,
-    /// `[B, F]`.
-    hidden: Vec<bool>,
-    /// How many fields count in the whole batch.
-    counted: usize,
-    /// The fit row from which each field is shown, `[B, F]`; none: its own.
-    sources: Option<Vec<usize>>,
-    unknown: ChaCha8Rng,
-    dropout: ChaCha8Rng,
-    noise: ChaCha8Rng,
 }
 
 /// Which fields of `rows` rows training hides, `[rows * fields]`: none, or those drawn by the mask ratio.
@@ -304,6 +281,14 @@ impl Objective for MaskedObjective<'_> {
 
     fn parameters(&self) -> &Parameters {
         self.model.parameters()
+    }
+
+    fn set_parameters(&self, flat: &[f32]) -> candle_core::Result<()> {
+        let replicas = self.replicas.iter().map(MaskedAutoencoder::parameters);
+        let copies = replicas.filter(|parameters| parameters.is_copy());
+        once(self.parameters())
+            .chain(copies)
+            .try_for_each(|parameters| parameters.set_flat(flat))
     }
 
     fn replica(&self, place: usize) -> &Parameters {

@@ -9,7 +9,7 @@ use super::schedule::learning_rate;
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -21,8 +21,14 @@ pub trait Objective: Sync {
     /// The trainable tensors.
     fn parameters(&self) -> &Parameters;
 
+    /// Sets the trainable tensors, and what replicas have of them, from one after the other in name order.
+    ///
+    /// # Errors
+    /// If candle cannot write them.
+    fn set_parameters(&self, flat: &[f32]) -> candle_core::Result<()>;
+
     /// The parameters of the replica that computes the shard of this place in its batch: the same tensors, with buffers in
-    /// which a backward pass leaves gradients.
+    /// which a backward pass leaves gradients, or copies of them on another device.
     fn replica(&self, place: usize) -> &Parameters;
 
     /// The next training batch, cut into shards that can be computed at the same time. How it is cut must not depend on
@@ -72,6 +78,15 @@ pub enum TrainError {
         loss: f32,
         /// The configured peak rate.
         learning_rate: f32,
+    },
+    /// The GPU cannot be used.
+    #[error(
+        "training.device = \"cuda\": no usable GPU; set \"cpu\", or see that the driver runs and CUDA_VISIBLE_DEVICES shows one"
+    )]
+    Device {
+        /// What CUDA said.
+        #[source]
+        source: candle_core::Error,
     },
     /// There is nothing to learn from.
     #[error("{part}: {rows} rows; at least {min} are needed")]
@@ -183,16 +198,17 @@ pub(super) fn loss_and_gradient(
         start = end;
         sum.fill(0.0);
         for (place, (_, graph)) in passes.iter().enumerate() {
-            add_gradient(objective.replica(place), (name, var), graph, sum)?;
+            add_gradient(objective.replica(place), name, graph, sum)?;
         }
     }
     Ok(passes.iter().map(|(share, _)| share).sum())
 }
 
-/// Adds what one pass left of a parameter's gradient, in its buffer or in the graph; nothing if it was not used.
+/// Adds what one pass left of a parameter's gradient, in its buffer or in the graph, wherever that is; nothing if it was
+/// not used.
 fn add_gradient(
     replica: &Parameters,
-    (name, var): (&str, &Var),
+    name: &str,
     graph: &GradStore,
     sum: &mut [f32],
 ) -> candle_core::Result<()> {
@@ -200,8 +216,8 @@ fn add_gradient(
     if let Some(buffer) = replica.buffer(name) {
         buffer.take(|part| part.map(&mut add));
     }
-    if let Some(part) = graph.get(var) {
-        tensor_slice(&part.contiguous()?, |part| {
+    if let Some(part) = replica.get(name).and_then(|var| graph.get(var)) {
+        tensor_slice(&part.contiguous()?.to_device(&Device::Cpu)?, |part| {
             add(part);
             Ok(())
         })?;
@@ -210,8 +226,7 @@ fn add_gradient(
 }
 
 fn set(objective: &impl Objective, flat: &[f32], step: usize) -> Result<(), TrainError> {
-    let parameters = objective.parameters();
-    parameters.set_flat(flat).map_err(tensor(step))
+    objective.set_parameters(flat).map_err(tensor(step))
 }
 
 fn tensor(step: usize) -> impl FnOnce(candle_core::Error) -> TrainError {

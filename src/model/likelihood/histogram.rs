@@ -6,6 +6,7 @@
 
 use crate::features::numeric::{CLIP, SQUASH, squash, unsquash};
 use crate::model::ops::math::{add_softmax, log_sum_exp};
+use std::ops::Range;
 
 /// Bins of the head: about 0.1 of a standard deviation each at the centre. 64 did best among 24, 64 and 100 on card data.
 pub const DEFAULT_BINS: usize = 64;
@@ -67,19 +68,32 @@ impl Histogram {
     /// The cross entropy of the smoothed target; adds `weight` times its gradient to `gradient`.
     pub fn loss(&self, logits: &[f32], z: f32, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
         let log_norm = log_sum_exp(logits);
-        let bin = self.bin(z);
-        let first = bin.saturating_sub(self.kernel.len() - 1);
-        let last = (bin + self.kernel.len() - 1).min(self.bins - 1);
+        let (bin, reach) = self.reach(z);
         let target = |j: usize| self.kernel[j.abs_diff(bin)];
-        let mass: f32 = (first..=last).map(target).sum();
-        let expected: f32 = (first..=last).map(|j| target(j) * logits[j]).sum::<f32>() / mass;
+        let mass: f32 = reach.clone().map(target).sum();
+        let expected: f32 = reach.clone().map(|j| target(j) * logits[j]).sum::<f32>() / mass;
         if let Some(gradient) = gradient {
             add_softmax(logits, log_norm, weight, gradient);
-            for j in first..=last {
+            for j in reach {
                 gradient[j] -= weight * target(j) / mass;
             }
         }
         log_norm - expected
+    }
+
+    /// The smoothed target of z, a distribution over the bins, into the zeros of `target`.
+    pub fn smoothed_target(&self, z: f32, target: &mut [f32]) {
+        let (bin, reach) = self.reach(z);
+        let weight = |j: usize| self.kernel[j.abs_diff(bin)];
+        let mass: f32 = reach.clone().map(weight).sum();
+        reach.for_each(|j| target[j] = weight(j) / mass);
+    }
+
+    /// The bin of z and those that its smoothed target reaches.
+    fn reach(&self, z: f32) -> (usize, Range<usize>) {
+        let bin = self.bin(z);
+        let first = bin.saturating_sub(self.kernel.len() - 1);
+        (bin, first..(bin + self.kernel.len()).min(self.bins))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Outputs are `[location, log_scale]`. The log scale is bounded to -3..=4 so that one field can neither make its
 //! density infinite nor give up: beyond a bound only the gradient that leads back in passes.
 
+use candle_core::{DType, Result, Tensor};
+
 /// Degrees of freedom of the Student-t head: heavy tails with a finite variance.
 const DEGREES: f32 = 4.0;
 /// -log of the standard t density's constant with 4 degrees: -(lnGamma(2.5) - lnGamma(2) - ln(4 pi)/2).
@@ -72,6 +74,29 @@ impl Family {
         loss
     }
 
+    /// What [`loss`](Self::loss) is, with the same gradient, composed of candle's own ops: of the numbers `z` under the
+    /// outputs of their heads, one tensor an output, all of one shape.
+    ///
+    /// # Errors
+    /// If a shape does not fit.
+    pub fn composed_loss(self, output: &[Tensor], z: &Tensor) -> Result<Tensor> {
+        let residual = (&output[0] - z)?;
+        if self == Self::SquaredError {
+            return residual.sqr();
+        }
+        let log_scale = bounded_log_scale(&output[1], &residual)?;
+        let square = (residual * log_scale.neg()?.exp()?)?.sqr()?;
+        let (square, constant) = match self {
+            Self::StudentT => {
+                let log = square.affine(1.0 / f64::from(DEGREES), 1.0)?.log()?;
+                let exponent = 0.5 * f64::from(DEGREES + 1.0);
+                (log.affine(exponent, 0.0)?, STUDENT_T_CONSTANT)
+            }
+            _ => (square.affine(0.5, 0.0)?, GAUSSIAN_CONSTANT),
+        };
+        (square + log_scale)?.affine(1.0, f64::from(constant))
+    }
+
     /// P(Z <= z) under `output`; a step at the location for the squared error.
     pub fn cumulative(self, output: &[f32], z: f32) -> f32 {
         let standardised = (z - output[0]) * (-self.log_scale(output)).exp();
@@ -94,6 +119,21 @@ impl Family {
     }
 }
 
+/// The log scale within its bounds; beyond one, only the gradient that leads back in passes.
+///
+/// Of both families the loss grows with the scale where the standardised residual is below 1.
+fn bounded_log_scale(raw: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    let value = raw.detach();
+    let bounded = value.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)?;
+    let standardised = (residual.detach().abs()? * bounded.neg()?.exp()?)?;
+    let both = |a: Tensor, b: Tensor| a.to_dtype(DType::F32)? * b.to_dtype(DType::F32)?;
+    let below = both(value.le(LOG_SCALE_MIN)?, standardised.lt(1f32)?)?;
+    let above = both(value.ge(LOG_SCALE_MAX)?, standardised.gt(1f32)?)?;
+    let passes = (below + above)?.affine(-1.0, 1.0)?;
+    // The difference is zero, and has a gradient.
+    bounded + ((raw - value)? * passes)?
+}
+
 /// The standard normal distribution function with an absolute error below 1e-6.
 ///
 /// Abramowitz & Stegun 1964, 26.2.17 (with the error function's series left to seven digits).
@@ -107,9 +147,11 @@ fn normal_cumulative(x: f32) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::model::likelihood::tests::assert_gradient;
+    use candle_core::Var;
 
     #[test]
     fn losses_equal_scipys_densities() {
@@ -140,6 +182,34 @@ mod tests {
             let output = &[0.4f32, -0.5][..family.outputs()];
             for z in [-3.0, 0.4, 2.0] {
                 assert_gradient(output, |output, g| family.loss(output, z, 0.7, g), 0.7);
+            }
+        }
+    }
+
+    #[test]
+    fn the_composed_loss_has_the_values_and_gradients_of_the_other() {
+        let device = &candle_core::Device::Cpu;
+        for family in [Family::StudentT, Family::Gaussian, Family::SquaredError] {
+            // Within the bounds, beyond each of them and on them, each near and far from z.
+            for (location, scale) in [(0.4f32, -0.5f32), (1.0, -5.0), (1.02, -3.0), (90.0, 4.0)] {
+                for z in [-3f32, 1.0, 500.0] {
+                    let outputs = [location, scale].map(|x| Var::new(x, device).unwrap());
+                    let tensors = outputs.each_ref().map(|x| x.as_tensor().clone());
+                    let z_tensor = Tensor::new(z, device).unwrap();
+                    let composed = family.composed_loss(&tensors, &z_tensor).unwrap();
+                    let gradients = composed.backward().unwrap();
+                    let mut expected = [0.0; 2];
+                    let loss = family.loss(&[location, scale], z, 1.0, Some(&mut expected));
+                    let near = |a: f32, b: f32| {
+                        let error = (a - b).abs();
+                        assert!(error < 1e-5 * b.abs().max(1.0), "{family:?}, {z}: {a} {b}");
+                    };
+                    near(composed.to_scalar().unwrap(), loss);
+                    for (output, expected) in outputs.iter().zip(expected) {
+                        let gradient = gradients.get(output);
+                        near(gradient.map_or(0.0, |g| g.to_scalar().unwrap()), expected);
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What a hidden value costs under a head's outputs, and the gradient of that cost: pure functions over slices.
+//! What a hidden value costs under a head's outputs, and the gradient of that cost: pure functions over slices, and of what
+//! is no cross entropy over tensors, for other devices than the processor.
 //!
 //! Training and scoring share them; a surprise is in nats unless said otherwise.
 

@@ -9,8 +9,9 @@
 
 use super::math::{exp, lane_dot, lane_sum};
 use super::product::{Matrix, product, put_columns};
-use super::{cpu_slice, tensor_slice};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use super::{cpu_slice, is_native, tensor_slice};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use candle_nn::ops::softmax;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,12 +44,17 @@ pub fn attention(
             keys.map(|keys| keys.len())
         );
     }
-    qkv.apply_op1(Attention {
+    let attention = Attention {
         places,
         heads,
         width: columns / 3,
         keys,
-    })
+    };
+    if is_native(qkv) {
+        qkv.apply_op1(attention)
+    } else {
+        attention.composed(qkv)
+    }
 }
 
 struct Attention {
@@ -72,6 +78,28 @@ struct Scratch {
 }
 
 impl Attention {
+    fn composed(&self, qkv: &Tensor) -> Result<Tensor> {
+        let (places, heads, numbers) = (self.places, self.heads, self.width / self.heads);
+        let rows = qkv.dim(0)?;
+        let records = rows / places;
+        let parts = qkv.reshape((records, places, 3, heads, numbers))?;
+        let part = |which: usize| {
+            let part = parts.narrow(2, which, 1)?.squeeze(2)?; // [B, P, H, d]
+            part.transpose(1, 2)?.contiguous() // [B, H, P, d]
+        };
+        let (queries, keys, values) = (part(0)?, part(1)?, part(2)?);
+        let mut scores = queries.matmul(&keys.t()?)?; // [B, H, P, P]
+        if let Some(keys) = &self.keys {
+            let score = |&key: &bool| if key { 0.0 } else { f32::NEG_INFINITY };
+            let hidden: Vec<f32> = keys.iter().map(score).collect();
+            let hidden = Tensor::from_vec(hidden, (records, 1, 1, places), qkv.device())?;
+            scores = scores.broadcast_add(&hidden)?;
+        }
+        let scores = scores.affine(f64::from(self.scale()), 0.0)?;
+        let result = softmax(&scores, D::Minus1)?.matmul(&values)?;
+        result.transpose(1, 2)?.reshape((rows, self.width))
+    }
+
     fn scratch(&self) -> Scratch {
         Scratch {
             weights: vec![0.0; self.places * self.places],

@@ -5,7 +5,7 @@
 
 use super::math::{GELU_CUBIC, TWICE_SQRT_2_OVER_PI, gelu as activate, gelu_gate};
 use super::simd::{Loop, vectorised};
-use super::{cpu_slice, tensor_slice};
+use super::{cpu_slice, is_native, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of Hendrycks & Gimpel 2016, for any shape.
@@ -13,7 +13,11 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// # Errors
 /// If x is not contiguous f32.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Gelu)
+    if is_native(x) {
+        x.apply_op1(Gelu)
+    } else {
+        x.gelu()
+    }
 }
 
 struct Gelu;

@@ -5,12 +5,13 @@
 
 use super::gradient_buffer::LinearBuffers;
 use super::product::{Matrix, product};
-use super::{cpu_slice, tensor_slice};
+use super::{cpu_slice, is_native, tensor_slice};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 /// y = x W + b with x `[B, I]`, W `[I, O]`, b `[O]`, y `[B, O]`, all contiguous f32.
 ///
-/// With `buffers` the gradients of W and b go there, and the graph has none for them.
+/// With `buffers` the gradients of W and b go there, and the graph has none for them. On other devices than the processor
+/// the graph has them all the same.
 ///
 /// # Errors
 /// If a shape does not fit or a tensor is not f32.
@@ -20,6 +21,9 @@ pub fn linear(
     bias: &Tensor,
     buffers: Option<&LinearBuffers>,
 ) -> Result<Tensor> {
+    if !is_native(x) {
+        return x.matmul(weight)?.broadcast_add(bias);
+    }
     let op = Linear {
         buffers: buffers.cloned(),
     };

@@ -1,7 +1,8 @@
 //! The model's own candle ops: what candle has too slow, or without a gradient.
 //!
 //! Every op here has a hand-written backward, and a test that compares it with finite differences. All work on
-//! contiguous f32 on the processor.
+//! contiguous f32 on the processor. For other devices each is composed of candle's own ops in the same file: slower on the
+//! processor, but the same function, to which the tests hold the hand-written one; [`is_native`] decides.
 
 mod attention;
 mod gelu;
@@ -21,6 +22,35 @@ pub use normalize::normalize;
 pub use weighted_rows::{RowWeights, weighted_rows};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
+
+/// Whether a tensor is where the hand-written ops work: in the processor's memory.
+pub fn is_native(tensor: &Tensor) -> bool {
+    #[cfg(test)]
+    if composed::is_forced() {
+        return false;
+    }
+    tensor.device().is_cpu()
+}
+
+/// Sends a test the way of other devices on the processor.
+#[cfg(test)]
+pub(crate) mod composed {
+    use std::cell::Cell;
+
+    thread_local!(static FORCED: Cell<bool> = const { Cell::new(false) });
+
+    pub(super) fn is_forced() -> bool {
+        FORCED.get()
+    }
+
+    /// Calls `f`, whose ops on this thread are composed of candle's.
+    pub(crate) fn force<T>(f: impl FnOnce() -> T) -> T {
+        FORCED.set(true);
+        let result = f();
+        FORCED.set(false);
+        result
+    }
+}
 
 /// The f32 elements behind a contiguous layout.
 ///
@@ -65,7 +95,8 @@ mod tests {
         Var::from_vec(data, shape, &Device::Cpu).unwrap()
     }
 
-    /// Compares the op's gradient of sum(f(vars) * weights) with central differences.
+    /// Compares the op's gradient of sum(f(vars) * weights) with central differences, and both with those of the op as it
+    /// is composed of candle's own.
     fn check_gradient(vars: &[Var], f: impl Fn() -> Tensor) {
         let y = f();
         let weights = random((1, y.elem_count()), 99).reshape(y.shape()).unwrap();
@@ -74,7 +105,11 @@ mod tests {
             weighted.sum_all().unwrap()
         };
         let gradients = objective().backward().unwrap();
+        let composed = composed::force(&f);
+        assert_close(&y, &composed);
+        let composed = composed::force(objective).backward().unwrap();
         for var in vars {
+            assert_close(gradients.get(var).unwrap(), composed.get(var).unwrap());
             let gradient = gradients
                 .get(var)
                 .unwrap()
@@ -102,6 +137,13 @@ mod tests {
             var.set(&Tensor::from_vec(original, var.shape(), &Device::Cpu).unwrap())
                 .unwrap();
         }
+    }
+
+    fn assert_close(a: &Tensor, b: &Tensor) {
+        assert_eq!(a.dims(), b.dims());
+        let difference = (a - b).unwrap().abs().unwrap().max_all().unwrap();
+        let difference = difference.to_scalar::<f32>().unwrap();
+        assert!(difference < 1e-5, "{difference}: {a} {b}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::math::{lane_dot, lane_sum};
 use super::simd::{Loop, vectorised};
-use super::{cpu_slice, tensor_slice};
+use super::{cpu_slice, is_native, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Added to the variance, as in Ba et al. 2016 ("Layer Normalization") and PyTorch's default.
@@ -16,7 +16,17 @@ pub const EPSILON: f32 = 1e-5;
 /// # Errors
 /// If x is not a contiguous f32 matrix.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    x.apply_op1(Normalize)
+    if is_native(x) {
+        x.apply_op1(Normalize)
+    } else {
+        composed(x)
+    }
+}
+
+fn composed(x: &Tensor) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(1)?; // [B, 1]
+    centred.broadcast_div(&variance.affine(1.0, f64::from(EPSILON))?.sqrt()?)
 }
 
 struct Normalize;

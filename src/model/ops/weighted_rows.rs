@@ -3,7 +3,7 @@
 //! A token of the transformer is such a sum (a direction times the value, plus what belongs to its field), so that one op
 //! reads numbers, categories and stand-ins alike. candle would need an op a field, and its scatter has a wrong gradient.
 
-use super::{cpu_slice, tensor_slice};
+use super::{cpu_slice, is_native, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -49,7 +49,29 @@ pub fn weighted_rows(table: &Tensor, weights: RowWeights) -> Result<Tensor> {
     if let Some((row, _)) = weights.entries.iter().find(|e| e.0 as usize >= rows) {
         candle_core::bail!("weighted_rows: row {row} of a table with {rows}");
     }
-    table.apply_op1(WeightedRows(weights))
+    if is_native(table) {
+        table.apply_op1(WeightedRows(weights))
+    } else {
+        composed(table, &weights)
+    }
+}
+
+/// Every row of the result has as many entries as the longest, K; those that it lacks are row 0 with the weight 0.
+fn composed(table: &Tensor, weights: &RowWeights) -> Result<Tensor> {
+    let rows = weights.ends.len();
+    let entries = || (0..rows).map(|row| weights.entries(row));
+    let longest = entries().map(<[_]>::len).max().unwrap_or(0).max(1);
+    let padded = entries().flat_map(|entries| {
+        let padding = std::iter::repeat_n((0, 0.0), longest - entries.len());
+        entries.iter().copied().chain(padding)
+    });
+    let (indices, factors): (Vec<u32>, Vec<f32>) = padded.unzip();
+    let (device, width) = (table.device(), table.dim(1)?);
+    let indices = Tensor::from_vec(indices, rows * longest, device)?;
+    let factors = Tensor::from_vec(factors, (rows, longest, 1), device)?;
+    let taken = table.index_select(&indices, 0)?;
+    let taken = taken.reshape((rows, longest, width))?; // [n, K, D]
+    taken.broadcast_mul(&factors)?.sum(1)
 }
 
 struct WeightedRows(RowWeights);
