@@ -245,7 +245,7 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
     match detector.scorer().model().operations() {
         Some(operations) => writeln!(
             out,
-            "cost         {:.1} million operations a record: first layer {:.1}, blocks {:.1}, heads {:.1}",
+            "cost         {:.1} million operations a record: input {:.1}, blocks {:.1}, heads {:.1}",
             millions(operations.total()),
             millions(operations.input),
             millions(operations.blocks),

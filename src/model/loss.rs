@@ -8,7 +8,7 @@
 //! Letters: B rows, P places of a row, F fields, D width, O outputs, n rows that count a field, o outputs of the field,
 //! R readings.
 
-pub mod composed;
+mod composed;
 
 use super::heads::{FieldView, Heads};
 use super::ops::product::{Matrix, product, product_into_columns};
@@ -72,7 +72,7 @@ impl OutputLayer<'_> {
 /// `[B * P, D]`.
 ///
 /// A field's loss is the sum over its readings. 0 if nothing is hidden. On other devices than the processor it is
-/// [composed](composed::masked_loss) of candle's own ops.
+/// composed of candle's own ops (`composed.rs`).
 ///
 /// # Errors
 /// If a shape does not fit or a tensor is not contiguous f32.

@@ -13,7 +13,7 @@ pub struct Parameters {
     replica: Option<Replica>,
 }
 
-/// What a set of parameters has that is to be the same as another.
+/// What parameters have that stand for those of another model.
 #[derive(Debug, Clone)]
 struct Replica {
     /// The other's tensors, or copies of them.
@@ -179,7 +179,7 @@ impl Parameters {
     /// Sets all values from one after the other in name order.
     ///
     /// # Errors
-    /// If the count differs.
+    /// If the count differs, or candle cannot copy to the tensors' device.
     pub fn set_flat(&self, flat: &[f32]) -> Result<()> {
         if flat.len() != self.count() {
             candle_core::bail!("expected {} parameters, found {}", self.count(), flat.len());

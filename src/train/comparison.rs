@@ -338,6 +338,38 @@ fn a_replica_with_copies_of_the_tensors_trains_the_same_model() {
     });
 }
 
+#[test]
+fn composed_on_copies_of_the_tensors_a_batch_has_the_same_gradient() {
+    // What another device does, as a whole; on one thread, since composed ops are forced by thread.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.unwrap();
+    let (encoder, records) = records();
+    each(|name, kind, config| {
+        let training = training(kind, 3);
+        let model = MaskedAutoencoder::new(config, kind, &encoder, 7).unwrap();
+        let gradient = |device: Option<&Device>| {
+            let objective =
+                MaskedObjective::new(&model, &encoder, &records, &records, &training, 7);
+            let mut objective = objective.unwrap();
+            objective.replicas = vec![model.replica(device).unwrap()];
+            let mut gradient = vec![0f32; model.parameters().count()];
+            let mut step = || loss_and_gradient(&mut objective, &mut gradient).unwrap();
+            match device {
+                Some(_) => pool.install(|| composed::force(step)),
+                None => step(),
+            };
+            gradient
+        };
+        let (native, composed) = (gradient(None), gradient(Some(&Device::Cpu)));
+        let largest = native.iter().fold(0f32, |largest, g| largest.max(g.abs()));
+        let error = native.iter().zip(&composed).map(|(a, b)| (a - b).abs());
+        let error = error.fold(0f32, f32::max);
+        assert!(error < 1e-4 * largest, "{name}: {error} of {largest}");
+        // Were the gradients those of the buffers, this would compare an op with itself.
+        assert_ne!(native, composed, "{name}");
+    });
+}
+
 /// A model with a bottleneck of `width` numbers, trained on all records, and its loss on them.
 fn reproducing(
     (encoder, records): &(Encoder, Records),

@@ -53,7 +53,8 @@ impl<'a> MaskedObjective<'a> {
     /// Trains `model` on `fit`, watched on `held_out_rows_max` rows of `held_out`, evenly spread over all of them.
     ///
     /// # Errors
-    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from, [`TrainError::Device`] without the device.
+    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from, [`TrainError::Device`] without the device,
+    /// [`TrainError::Tensor`] if the model cannot be copied to it.
     pub fn new(
         model: &'a MaskedAutoencoder,
         encoder: &'a Encoder,

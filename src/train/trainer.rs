@@ -21,7 +21,7 @@ pub trait Objective: Sync {
     /// The trainable tensors.
     fn parameters(&self) -> &Parameters;
 
-    /// Sets the trainable tensors, and what replicas have of them, from one after the other in name order.
+    /// Sets the trainable tensors and the replicas' copies of them from their values, one after the other in name order.
     ///
     /// # Errors
     /// If candle cannot write them.

@@ -1,5 +1,5 @@
-//! What a hidden value costs under a head's outputs, and the gradient of that cost: pure functions over slices, and of what
-//! is no cross entropy over tensors, for other devices than the processor.
+//! What a hidden value costs under a head's outputs, and the gradient of that cost: pure functions over slices. The
+//! families of location and scale also take tensors, for other devices than the processor.
 //!
 //! Training and scoring share them; a surprise is in nats unless said otherwise.
 

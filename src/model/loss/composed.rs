@@ -179,6 +179,6 @@ fn locations(heads: &Heads, family: Family) -> Vec<usize> {
 /// Some columns of a matrix, `[B, n]`.
 fn columns(matrix: &Tensor, columns: &[usize]) -> Result<Tensor> {
     let columns: Vec<u32> = columns.iter().map(|&column| column as u32).collect();
-    let indices = Tensor::from_vec(columns.clone(), columns.len(), matrix.device())?;
+    let indices = Tensor::from_slice(&columns, columns.len(), matrix.device())?;
     matrix.index_select(&indices, 1)
 }

@@ -45,10 +45,17 @@ pub(crate) mod composed {
 
     /// Calls `f`, whose ops on this thread are composed of candle's.
     pub(crate) fn force<T>(f: impl FnOnce() -> T) -> T {
-        FORCED.set(true);
-        let result = f();
-        FORCED.set(false);
-        result
+        let _restore = Restore(FORCED.replace(true));
+        f()
+    }
+
+    /// Sets what was there before, also where `f` panics.
+    struct Restore(bool);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! The first two layers, once a record: in flow encoded records, out flow the rows of the residual stream, and what the
-//! first block's first layer makes of them.
+//! The input layer and the first product of the blocks, once a record: in flow encoded records, out flow the rows of the
+//! residual stream and what the first block's `up` layer makes of them.
 //!
-//! Letters: F fields, D width, V views, U the weight of the block's first layer. The input layer is a sum over fields, and the
-//! views of a record differ only in which fields are in it:
+//! Letters: F fields, D width, V views, U the weight of that `up` layer, O its outputs. The input layer is a sum over
+//! fields, and the views of a record differ only in which fields are in it:
 //!
 //! ```text
 //! delta(f) = sum of value_j W_j + W_visible(f) - hidden(f)          what a visible field changes; 0 if it is null
@@ -10,20 +10,23 @@
 //!          = h(nothing hidden) - sum of delta(f) that is hidden
 //! ```
 //!
-//! So is h C U, where C takes the mean off a row, if each W is replaced by W C U when the model is packed: the columns of
-//! both stand beside each other and are added up together. The first product of the blocks is then a division,
-//!
-//! ```text
-//! norm(h) U = h C U / deviation(h)
-//! ```
-//!
 //! where hidden(f) is what the stand-in of a hidden field adds, nothing without one. For each view the shorter of the two
 //! sums is taken. A hidden value cancels in the second up to rounding: some 1e-7 of the largest partial sum is
 //! left, and a test holds what comes of it at the heads to 1e-5.
+//!
+//! With C, which takes the mean off a row, h C U is such a sum too. So every term t of it is stored as `[t | t C U]`, and
+//! what is left to do for a view is
+//!
+//! ```text
+//! up(norm(h)) = (h C U) / deviation(h) + its bias                                       [O]
+//! ```
+//!
+//! That costs O additions for each field of the shorter sum instead of D O multiplications and additions: less with up
+//! to some D / 2 fields in it, as most records have.
 
 use super::normalise::centre;
-use super::packed::{Aligned, PackedLinear};
-use super::product::Finish;
+use super::packed::Aligned;
+use super::vector::gelu;
 use crate::features::{FieldShape, Records};
 use crate::model::inputs::{day_time_numbers, input_numbers};
 use pulp::{Simd, WithSimd};
@@ -85,26 +88,29 @@ pub(super) struct ViewSum {
 /// The packed layer. Its rows hold what is added to h, and after it what is added to h C U.
 #[derive(Debug)]
 pub(super) struct InputLayer {
-    /// `[I, wide]`.
+    /// `[I, columns]`.
     pub weight: Aligned,
-    /// The row of nothing visible, `[wide]`.
+    /// The row of nothing visible, `[columns]`.
     pub nothing: Aligned,
-    /// W_visible(f) - hidden(f), `[F, wide]`.
+    /// W_visible(f) - hidden(f), `[F, columns]`.
     pub shift: Aligned,
-    /// Numbers between two rows of h.
+    /// Columns of h with their padding, a multiple of two vectors.
     pub stride: usize,
-    /// Numbers of a row: `stride`, and the stride of the block's first layer.
-    pub wide: usize,
+    /// Those and the columns of h C U with theirs.
+    pub columns: usize,
     pub fields: Vec<FieldInput>,
     pub views: Vec<ViewSum>,
 }
 
-/// Rows `[V, wide]` of one record.
+/// Columns of a view's row that are summed at a time, in vectors: they stay in registers while the fields pass by.
+const COLUMN_VECTORS: usize = 4;
+
+/// Rows `[V, columns]` of one record.
 pub(super) struct RecordRows<'a> {
     pub layer: &'a InputLayer,
     pub records: &'a Records,
     pub row: usize,
-    /// `[F + 1, wide]`: room for the deltas and the row with nothing hidden.
+    /// `[F + 1, columns]`: room for the deltas and the row with nothing hidden.
     pub deltas: &'a mut [f32],
     pub output: &'a mut [f32],
 }
@@ -116,7 +122,7 @@ impl WithSimd for RecordRows<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let layer = self.layer;
         let fields = layer.fields.len();
-        let (deltas, everything) = self.deltas.split_at_mut(fields * layer.wide);
+        let (deltas, everything) = self.deltas.split_at_mut(fields * layer.columns);
         let present = self.records.present(self.row);
         everything.copy_from_slice(layer.nothing.get());
         let (everything, _) = S::as_mut_simd_f32s(everything);
@@ -124,19 +130,19 @@ impl WithSimd for RecordRows<'_> {
         let (weight, _) = S::as_simd_f32s(weight);
         let (shift, _) = S::as_simd_f32s(layer.shift.get());
         let (deltas, _) = S::as_mut_simd_f32s(deltas);
-        let wide = layer.wide / S::F32_LANES;
+        let vectors = layer.columns / S::F32_LANES;
         for (f, field) in layer.fields.iter().enumerate() {
-            let delta = &mut deltas[f * wide..(f + 1) * wide];
+            let delta = &mut deltas[f * vectors..(f + 1) * vectors];
             if !present[f] {
                 delta.fill(simd.splat_f32s(0.0));
                 continue;
             }
-            delta.copy_from_slice(&shift[f * wide..(f + 1) * wide]);
+            delta.copy_from_slice(&shift[f * vectors..(f + 1) * vectors]);
             let mut numbers = [0f32; 4];
             let values = field.values(self.records, self.row, &mut numbers);
             for (j, &value) in values.iter().enumerate() {
                 let value = simd.splat_f32s(value);
-                let row = &weight[(field.row + j) * wide..][..wide];
+                let row = &weight[(field.row + j) * vectors..][..vectors];
                 for (delta, &w) in delta.iter_mut().zip(row) {
                     *delta = simd.mul_add_e_f32s(value, w, *delta);
                 }
@@ -147,45 +153,72 @@ impl WithSimd for RecordRows<'_> {
         }
         let (nothing, _) = S::as_simd_f32s(layer.nothing.get());
         let (output, _) = S::as_mut_simd_f32s(self.output);
-        for (view, row) in layer.views.iter().zip(output.chunks_exact_mut(wide)) {
-            row.copy_from_slice(if view.subtract { everything } else { nothing });
-            for &f in &view.fields {
-                let delta = &deltas[f as usize * wide..][..wide];
-                for (h, &delta) in row.iter_mut().zip(delta) {
-                    *h = match view.subtract {
-                        true => simd.sub_f32s(*h, delta),
-                        false => simd.add_f32s(*h, delta),
-                    };
-                }
+        for (view, row) in layer.views.iter().zip(output.chunks_exact_mut(vectors)) {
+            let start = if view.subtract { &*everything } else { nothing };
+            let (chunks, rest) = row.as_chunks_mut::<COLUMN_VECTORS>();
+            for (chunk, sums) in chunks.iter_mut().enumerate() {
+                sum::<S, COLUMN_VECTORS>(simd, view, (start, deltas), chunk * COLUMN_VECTORS, sums);
+            }
+            for (i, one) in rest.iter_mut().enumerate() {
+                let column = vectors - vectors % COLUMN_VECTORS + i;
+                sum::<S, 1>(
+                    simd,
+                    view,
+                    (start, deltas),
+                    column,
+                    std::array::from_mut(one),
+                );
             }
         }
     }
 }
 
-/// Rows of [`RecordRows`] parted: h, and what the first layer of the first block makes of it.
-pub(super) struct FirstProduct<'a> {
-    /// `[n, wide]`.
+/// N vectors of a view's row, from vector `column` on: those of `start`, and the deltas of the view's fields added or taken
+/// away in their order.
+#[inline(always)]
+fn sum<S: Simd, const N: usize>(
+    simd: S,
+    view: &ViewSum,
+    (start, deltas): (&[S::f32s], &[S::f32s]),
+    column: usize,
+    sums: &mut [S::f32s; N],
+) {
+    let vectors = start.len();
+    sums.copy_from_slice(&start[column..column + N]);
+    for &f in &view.fields {
+        let delta = &deltas[f as usize * vectors + column..][..N];
+        for (sum, &delta) in sums.iter_mut().zip(delta) {
+            *sum = match view.subtract {
+                true => simd.sub_f32s(*sum, delta),
+                false => simd.add_f32s(*sum, delta),
+            };
+        }
+    }
+}
+
+/// Rows of [`RecordRows`] split into h, and the result of the first block's `up` layer and GELU.
+pub(super) struct FirstUp<'a> {
+    /// `[n, stride + O with its padding]`.
     pub rows: &'a [f32],
     /// D.
     pub width: usize,
-    /// Numbers between two rows of h.
+    /// Columns of h with their padding.
     pub stride: usize,
-    /// The block's first layer; only its bias is read.
-    pub layer: &'a PackedLinear,
-    pub finish: Finish,
+    /// Of the `up` layer, `[O with its padding]`.
+    pub bias: &'a [f32],
     /// `[n, stride]`.
     pub h: &'a mut [f32],
-    /// `[n, stride of the layer]`.
+    /// `[n, O with its padding]`.
     pub inner: &'a mut [f32],
 }
 
-impl WithSimd for FirstProduct<'_> {
+impl WithSimd for FirstUp<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (stride, inner_stride) = (self.stride, self.layer.stride);
-        let (bias, _) = S::as_simd_f32s(self.layer.bias.get());
+        let (stride, inner_stride) = (self.stride, self.bias.len());
+        let (bias, _) = S::as_simd_f32s(self.bias);
         let rows = self.rows.chunks_exact(stride + inner_stride);
         let h = self.h.chunks_exact_mut(stride);
         let inner = self.inner.chunks_exact_mut(inner_stride);
@@ -197,9 +230,7 @@ impl WithSimd for FirstProduct<'_> {
             let (product, _) = S::as_simd_f32s(product);
             let (inner, _) = S::as_mut_simd_f32s(inner);
             for ((y, &x), &bias) in inner.iter_mut().zip(product).zip(bias) {
-                *y = self
-                    .finish
-                    .of(simd, simd.mul_add_e_f32s(x, factor, bias), *y);
+                *y = gelu(simd, simd.mul_add_e_f32s(x, factor, bias));
             }
         }
     }

@@ -6,7 +6,7 @@
 //! ```text
 //! input      once a record, corrected for each view        [T * V, D]     `input`
 //! blocks     norm, up, gelu, down, added                   [T * V, D]     `normalise`, `product`
-//!            the first norm and up come with the input                    `input`
+//!            the first norm and up come with the input layer              `input`
 //! heads      only in the views that read the field         [T * k, o]     `product`
 //! surprises  log-sum-exp and one logit                     [T, F, S, R]
 //! ```
@@ -26,9 +26,9 @@ mod scratch;
 mod tests;
 mod vector;
 
-use self::input::{FirstProduct, InputLayer, RecordRows};
+use self::input::{FirstUp, InputLayer, RecordRows};
 use self::normalise::{LogNorms, Normalise};
-use self::packed::PackedLinear;
+use self::packed::{Aligned, PackedLinear};
 use self::product::{Finish, Product};
 use self::scratch::{Pool, Scratch};
 use super::surprise::Axes;
@@ -42,7 +42,8 @@ use std::ops::Range;
 pub(super) struct Kernel {
     instructions: Instructions,
     input: InputLayer,
-    /// The first block, and what follows it.
+    first: FirstBlock,
+    /// What follows the first block.
     layers: Vec<Layer>,
     fields: Vec<FieldPlan>,
     /// V.
@@ -54,7 +55,19 @@ pub(super) struct Kernel {
     pool: Pool,
 }
 
-/// What is between the first layer and the heads.
+/// The first block, whose `up` layer is a part of the input layer.
+#[derive(Debug)]
+struct FirstBlock {
+    /// D.
+    width: usize,
+    /// O of `up`.
+    up_outputs: usize,
+    /// Of `up`, `[O with its padding]`.
+    up_bias: Aligned,
+    down: PackedLinear,
+}
+
+/// What is between the first block and the heads.
 #[derive(Debug)]
 enum Layer {
     /// h += down(gelu(up(norm(h)))).
@@ -80,20 +93,12 @@ impl Layer {
     fn inner_stride(&self) -> usize {
         self.parts()[0].stride
     }
-
-    /// What becomes of the results of its parts.
-    fn finishes(&self) -> [Finish; 2] {
-        match self {
-            Self::Block { .. } => [Finish::Gelu, Finish::Add],
-            Self::Bottleneck { .. } => [Finish::Store, Finish::Store],
-        }
-    }
 }
 
 /// Where the logits of a view that reads a field come from.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    /// The field's so-manieth view that shows something.
+    /// The field's n-th view that shows something.
     Live(usize),
     /// The constant of views that show nothing.
     Blind,
@@ -148,11 +153,11 @@ pub(super) struct Reader<'a> {
 /// sums that the views require, not activations, normalisation or padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operations {
-    /// The input layer and the first product of the first block, once, and their corrections.
+    /// The input layer and the `up` layer of the first block, once, and their corrections for each view.
     pub input: u64,
-    /// The rest of the blocks, in every view that shows something.
+    /// The rest of the blocks, in every view that shows something; equal views count once.
     pub blocks: u64,
-    /// The heads, in the views that read their fields.
+    /// The heads, in the different views that read their fields.
     pub heads: u64,
 }
 
@@ -172,16 +177,16 @@ impl Kernel {
     /// The cost of a record.
     pub fn operations(&self) -> Operations {
         let product = |layer: &PackedLinear| 2 * (layer.inputs * layer.outputs) as u64;
-        let first = self.layers[0].parts()[0];
+        let first = &self.first;
         let values = self.input.fields.iter().map(|field| field.values as u64);
         let corrections = self.input.views.iter().map(|view| view.fields.len() as u64);
-        let blocks = self.layers.iter().flat_map(|layer| layer.parts());
+        let layers = self.layers.iter().flat_map(|layer| layer.parts());
         let heads = self.fields.iter();
         Operations {
             // Each value is multiplied and added; each field is added once more, and to or from the views.
-            input: (first.inputs + first.outputs) as u64
+            input: (first.width + first.up_outputs) as u64
                 * (2 * values.sum::<u64>() + self.fields.len() as u64 + corrections.sum::<u64>()),
-            blocks: self.views as u64 * blocks.skip(1).map(product).sum::<u64>(),
+            blocks: self.views as u64 * (product(&first.down) + layers.map(product).sum::<u64>()),
             heads: heads
                 .map(|plan| plan.live_views as u64 * product(&plan.layer))
                 .sum(),
@@ -257,26 +262,24 @@ impl Kernel {
                 records,
                 row: first + t,
                 deltas: scratch.deltas.get_mut(),
-                output: scratch.first.get_mut(),
+                output: scratch.record_rows.get_mut(),
             });
-            self.part(scratch, t * self.views..(t + 1) * self.views);
+            self.enter(scratch, t * self.views..(t + 1) * self.views);
         }
         self.forward(scratch, rows * self.views);
     }
 
-    /// Parts `scratch.first` into the rows `rows` of the residual stream and what the first block's first layer makes of
-    /// them.
-    fn part(&self, scratch: &mut Scratch, rows: Range<usize>) {
-        let layer = self.layers[0].parts()[0];
+    /// Splits `scratch.record_rows` into the rows `rows` of the residual stream and of the first block's inner layer.
+    fn enter(&self, scratch: &mut Scratch, rows: Range<usize>) {
         let of = |stride: usize| rows.start * stride..rows.end * stride;
-        self.instructions.run(FirstProduct {
-            rows: &scratch.first.get()[..rows.len() * self.input.wide],
-            width: layer.inputs,
+        let bias = self.first.up_bias.get();
+        self.instructions.run(FirstUp {
+            rows: &scratch.record_rows.get()[..rows.len() * self.input.columns],
+            width: self.first.width,
             stride: self.input.stride,
-            layer,
-            finish: self.layers[0].finishes()[0],
+            bias,
             h: &mut scratch.h.get_mut()[of(self.input.stride)],
-            inner: &mut scratch.inner.get_mut()[of(layer.stride)],
+            inner: &mut scratch.inner.get_mut()[of(bias.len())],
         });
     }
 
@@ -284,24 +287,34 @@ impl Kernel {
     fn forward(&self, scratch: &mut Scratch, rows: usize) {
         let stride = self.input.stride;
         let ids = &self.rows[..rows];
-        let width = self.layers[0].parts()[0].inputs;
+        let width = self.first.width;
         let h = &mut scratch.h.get_mut()[..rows * stride];
         let normalised = &mut scratch.normalised.get_mut()[..rows * stride];
-        for (place, layer) in self.layers.iter().enumerate() {
+        let inner = scratch.inner.get_mut();
+        self.instructions.run(Product {
+            layer: &self.first.down,
+            input: inner,
+            input_stride: self.first.up_bias.get().len(),
+            rows: ids,
+            output: h,
+            finish: Finish::Add,
+        });
+        for layer in &self.layers {
+            self.normalise(h, normalised, width);
             let [into, out] = layer.parts();
-            let [finish_inner, finish] = layer.finishes();
-            let inner = &mut scratch.inner.get_mut()[..rows * into.stride];
-            if place > 0 {
-                self.normalise(h, normalised, width);
-                self.instructions.run(Product {
-                    layer: into,
-                    input: normalised,
-                    input_stride: stride,
-                    rows: ids,
-                    output: inner,
-                    finish: finish_inner,
-                });
-            }
+            let (finish_inner, finish) = match layer {
+                Layer::Block { .. } => (Finish::Gelu, Finish::Add),
+                Layer::Bottleneck { .. } => (Finish::Store, Finish::Store),
+            };
+            let inner = &mut inner[..rows * into.stride];
+            self.instructions.run(Product {
+                layer: into,
+                input: normalised,
+                input_stride: stride,
+                rows: ids,
+                output: inner,
+                finish: finish_inner,
+            });
             self.instructions.run(Product {
                 layer: out,
                 input: inner,

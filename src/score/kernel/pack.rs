@@ -2,25 +2,29 @@
 
 use super::input::{FieldInput, InputLayer, ViewSum};
 use super::packed::{Aligned, PackedLinear};
-use super::product::{Finish, Product};
 use super::scratch::{Pool, Sizes};
-use super::{Blind, FieldPlan, Kernel, Layer, Source};
+use super::{Blind, FieldPlan, FirstBlock, Kernel, Layer, Source};
 use crate::features::FieldShape;
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
 use crate::model::{Architecture, MaskedAutoencoder, Masking, Views};
 use candle_core::Result;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// Variants that pass through the blocks together: with three rows of 192 numbers each they and the weights of a layer
-/// stay in a second cache of 512 KiB.
+/// stay in a second cache of 512 KiB. (The rows of one record before that, with the deltas that they are made of, take
+/// 90 KB of 29 numbers.)
 const TILE_VARIANTS: usize = 128;
 /// Records of a tile at most, where views are few.
 const TILE_RECORDS_MAX: usize = 64;
 /// Logits of a head that are held at once, but for at least one record: 1 MiB.
 const LOGITS_MAX: usize = 1 << 18;
+
+/// The `up` layer that is a part of the input layer.
+const FIRST_UP_WEIGHT: &str = "block.00.up.weight";
 
 /// The values of a parameter with its columns; a vector has one row.
 struct Values {
@@ -59,9 +63,8 @@ impl Kernel {
         let fields = model.shapes().len();
         let lanes = instructions.lanes();
         let live = LiveViews::of(views, fields);
-        let layers = layers(model, lanes)?;
-        let ahead = Ahead::of(model, instructions)?;
-        let input = input_layer(model, &live.hidden, lanes, &ahead)?;
+        let (first, layers) = layers(model, lanes)?;
+        let input = input_layer(model, &live.hidden, &first)?;
         let records = (TILE_VARIANTS / live.len().max(1)).clamp(1, TILE_RECORDS_MAX);
         // Read once for all fields: it is the largest layer.
         let weight = Values::of(model.parameters(), "output.weight")?;
@@ -76,14 +79,14 @@ impl Kernel {
         let logits = plans.iter().map(FieldPlan::logits_max).max().unwrap_or(0);
         let log_norms = plans.iter().map(FieldPlan::log_norms_max).max();
         let rows = records * live.len().max(1);
-        let wide = layers.iter().map(Layer::inner_stride).max().unwrap_or(0);
+        let widest_inner = layers.iter().map(Layer::inner_stride).max().unwrap_or(0);
         let sizes = Sizes {
             rows,
             stride: input.stride,
-            widest: wide,
+            widest: widest_inner.max(first.up_bias.get().len()),
             fields,
             views: live.len(),
-            wide: input.wide,
+            input_columns: input.columns,
             logits,
             log_norms: log_norms.unwrap_or(0),
             readings: model.heads().readings(),
@@ -91,6 +94,7 @@ impl Kernel {
         let mut kernel = Self {
             instructions,
             input,
+            first,
             layers,
             fields: plans,
             views: live.len(),
@@ -105,8 +109,9 @@ impl Kernel {
     /// Where nothing is visible all records look alike: their logits are worked out here, once.
     fn predict_blindly(&mut self) {
         let plans: Vec<Blind> = self.pool.with(|scratch| {
-            scratch.first.get_mut()[..self.input.wide].copy_from_slice(self.input.nothing.get());
-            self.part(scratch, 0..1);
+            let row = &mut scratch.record_rows.get_mut()[..self.input.columns];
+            row.copy_from_slice(self.input.nothing.get());
+            self.enter(scratch, 0..1);
             self.forward(scratch, 1);
             let of = |plan: &FieldPlan| {
                 let mut logits = vec![0f32; plan.layer.stride];
@@ -171,68 +176,39 @@ fn value_rows(shapes: &[FieldShape], embeddings: &[usize]) -> (Vec<Range<usize>>
     (ranges, at)
 }
 
-/// The first layer of the first block, which rows of the input layer go through ahead of time.
-struct Ahead {
-    instructions: Instructions,
-    /// Without its bias.
-    layer: PackedLinear,
-}
-
-impl Ahead {
-    fn of(model: &MaskedAutoencoder, instructions: Instructions) -> Result<Self> {
-        let weight = Values::of(model.parameters(), "block.00.up.weight")?;
-        let (columns, no_bias) = (weight.columns, vec![0f32; weight.columns]);
-        let data = (&weight.data[..], columns);
-        let layer = PackedLinear::new(instructions.lanes(), data, &no_bias, 0..columns);
-        Ok(Self {
-            instructions,
-            layer,
-        })
-    }
-
-    /// Rows `[n, D]` beside their products with C and the layer, `[n, wide]`, h `stride` wide.
-    fn widened(&self, rows: &[f32], stride: usize) -> Vec<f32> {
-        let (width, product_stride) = (self.layer.inputs, self.layer.stride);
-        let mut centred = rows.to_vec();
-        for row in centred.chunks_exact_mut(width) {
-            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
-            row.iter_mut().for_each(|x| *x -= mean as f32);
+/// Rows t `[n, D]` as `[t | t C U]`, D padded to `stride` and the product to `up_stride`. It is done once, so in f64: its
+/// rounding would be in every record's surprises.
+fn beside_products(rows: &[f32], up: &Values, stride: usize, up_stride: usize) -> Aligned {
+    let width = up.data.len() / up.columns;
+    let of = |row: &[f32]| {
+        let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / width as f64;
+        let mut product = vec![0f64; up.columns];
+        for (&x, weights) in row.iter().zip(up.data.chunks_exact(up.columns)) {
+            let x = f64::from(x) - mean;
+            for (sum, &weight) in product.iter_mut().zip(weights) {
+                *sum += x * f64::from(weight);
+            }
         }
-        let n = rows.len() / width;
-        let mut products = vec![0f32; n * product_stride];
-        self.instructions.run(Product {
-            layer: &self.layer,
-            input: &centred,
-            input_stride: width,
-            rows: &(0..n as u32).collect::<Vec<u32>>(),
-            output: &mut products,
-            finish: Finish::Store,
-        });
-        let mut widened = Vec::with_capacity(n * (stride + product_stride));
-        for (row, product) in rows
-            .chunks_exact(width)
-            .zip(products.chunks_exact(product_stride))
-        {
-            widened.extend_from_slice(row);
-            widened.resize(widened.len() + stride - width, 0.0);
-            // What a product leaves beyond its outputs has no meaning.
-            widened.extend_from_slice(&product[..self.layer.outputs]);
-            widened.resize(widened.len() + product_stride - self.layer.outputs, 0.0);
-        }
-        widened
-    }
+        let mut both = row.to_vec();
+        both.resize(stride, 0.0);
+        both.extend(product.iter().map(|&x| x as f32));
+        both.resize(stride + up_stride, 0.0);
+        both
+    };
+    let both: Vec<Vec<f32>> = rows.par_chunks_exact(width).map(of).collect();
+    Aligned::new(&both.concat())
 }
 
 fn input_layer(
     model: &MaskedAutoencoder,
     live: &[&[u32]],
-    lanes: usize,
-    ahead: &Ahead,
+    first: &FirstBlock,
 ) -> Result<InputLayer> {
     let (shapes, parameters) = (model.shapes(), model.parameters());
     let weight = Values::of(parameters, "input.weight")?;
     let bias = Values::of(parameters, "input.bias")?;
-    let stride = weight.columns.next_multiple_of(2 * lanes);
+    let up = Values::of(parameters, FIRST_UP_WEIGHT)?;
+    let (stride, up_stride) = (first.down.stride, first.up_bias.get().len());
     let mut tables = Vec::with_capacity(shapes.len());
     for (field, shape) in shapes.iter().enumerate() {
         tables.push(match shape {
@@ -276,13 +252,13 @@ fn input_layer(
         number += shape.numbers();
         code += shape.codes();
     }
-    let wide = |rows: &[f32]| Aligned::new(&ahead.widened(rows, stride));
+    let packed = |rows: &[f32]| beside_products(rows, &up, stride, up_stride);
     Ok(InputLayer {
-        weight: wide(&weight.data[..visible * weight.columns]),
-        nothing: wide(&nothing),
-        shift: wide(&shift),
+        weight: packed(&weight.data[..visible * weight.columns]),
+        nothing: packed(&nothing),
+        shift: packed(&shift),
         stride,
-        wide: stride + ahead.layer.stride,
+        columns: stride + up_stride,
         fields,
         views: live.iter().map(|h| view_sum(h, shapes.len())).collect(),
     })
@@ -314,8 +290,8 @@ fn view_sum(hidden: &[u32], fields: usize) -> ViewSum {
     }
 }
 
-/// The layers between the first and the heads; a bottleneck is cut to the means of its distributions.
-fn layers(model: &MaskedAutoencoder, lanes: usize) -> Result<Vec<Layer>> {
+/// The layers between the input layer and the heads; a bottleneck is cut to the means of its distributions.
+fn layers(model: &MaskedAutoencoder, lanes: usize) -> Result<(FirstBlock, Vec<Layer>)> {
     let parameters = model.parameters();
     let linear = |name: &str, columns: Option<usize>| {
         let weight = Values::of(parameters, &format!("{name}.weight"))?;
@@ -341,7 +317,17 @@ fn layers(model: &MaskedAutoencoder, lanes: usize) -> Result<Vec<Layer>> {
             });
         }
     }
-    Ok(layers)
+    let mut layers = layers.into_iter();
+    let Some(Layer::Block { up, down }) = layers.next() else {
+        candle_core::bail!("the model does not begin with a block");
+    };
+    let first = FirstBlock {
+        width: up.inputs,
+        up_outputs: up.outputs,
+        up_bias: up.bias,
+        down,
+    };
+    Ok((first, layers.collect()))
 }
 
 fn field_plan(
@@ -355,6 +341,8 @@ fn field_plan(
     let mut sources = Vec::new();
     // Places among the live views of those that read the field, each once.
     let mut live_views: Vec<usize> = Vec::new();
+    // Where each live view stands among them.
+    let mut read_as = vec![None; live.len()];
     let mut counts = vec![0u32; views.strata().len()];
     for (view, place) in views.iter().zip(&live.places) {
         if !view.reads(field as u32) {
@@ -362,8 +350,7 @@ fn field_plan(
         }
         counts[view.stratum] += 1;
         let source = place.map_or(Source::Blind, |place| {
-            let known = live_views.iter().position(|&known| known == place);
-            Source::Live(known.unwrap_or_else(|| {
+            Source::Live(*read_as[place].get_or_insert_with(|| {
                 live_views.push(place);
                 live_views.len() - 1
             }))

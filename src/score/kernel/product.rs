@@ -20,18 +20,6 @@ pub(super) enum Finish {
     Add,
 }
 
-impl Finish {
-    /// The result, where `before` was.
-    #[inline(always)]
-    pub fn of<S: Simd>(self, simd: S, y: S::f32s, before: S::f32s) -> S::f32s {
-        match self {
-            Self::Store => y,
-            Self::Gelu => gelu(simd, y),
-            Self::Add => simd.add_f32s(before, y),
-        }
-    }
-}
-
 /// `output` = finish(rows of `input` times the layer): row i is made of the input's row `rows[i]`.
 pub(super) struct Product<'a> {
     pub layer: &'a PackedLinear,
@@ -140,7 +128,11 @@ impl Product<'_> {
             let (out, _) = S::as_mut_simd_f32s(out);
             for v in 0..V {
                 let y = simd.add_f32s(sums[m][v], bias[v]);
-                out[v] = self.finish.of(simd, y, out[v]);
+                out[v] = match self.finish {
+                    Finish::Store => y,
+                    Finish::Gelu => gelu(simd, y),
+                    Finish::Add => simd.add_f32s(out[v], y),
+                };
             }
         }
     }

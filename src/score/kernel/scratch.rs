@@ -12,10 +12,10 @@ pub(super) struct Scratch {
     pub normalised: Aligned,
     /// `[rows, widest stride]`: between the two layers of a block.
     pub inner: Aligned,
-    /// `[F + 1, wide]`.
+    /// `[F + 1, columns of the input layer]`.
     pub deltas: Aligned,
-    /// `[V, wide]`, at least one row: what the first layers make of one record.
-    pub first: Aligned,
+    /// `[V, columns of the input layer]`, at least one row: what the input layer makes of one record.
+    pub record_rows: Aligned,
     /// The logits of one field's head.
     pub logits: Aligned,
     /// The normalisers of their softmaxes.
@@ -32,7 +32,7 @@ pub(super) struct Sizes {
     pub widest: usize,
     pub fields: usize,
     pub views: usize,
-    pub wide: usize,
+    pub input_columns: usize,
     pub logits: usize,
     pub log_norms: usize,
     pub readings: usize,
@@ -44,8 +44,8 @@ impl Scratch {
             h: Aligned::zeros(sizes.rows * sizes.stride),
             normalised: Aligned::zeros(sizes.rows * sizes.stride),
             inner: Aligned::zeros(sizes.rows * sizes.widest),
-            deltas: Aligned::zeros((sizes.fields + 1) * sizes.wide),
-            first: Aligned::zeros(sizes.views.max(1) * sizes.wide),
+            deltas: Aligned::zeros((sizes.fields + 1) * sizes.input_columns),
+            record_rows: Aligned::zeros(sizes.views.max(1) * sizes.input_columns),
             logits: Aligned::zeros(sizes.logits),
             log_norms: vec![0.0; sizes.log_norms],
             surprise: vec![0.0; sizes.readings],
