@@ -109,9 +109,6 @@ bench-peers-pyod: $(PEERS)/.torch
 need-bundle:
 	@test -d "$(BUNDLE)" || { echo "BUNDLE=\"$(BUNDLE)\" is no folder: name a bundle that maskwatch train wrote" >&2; exit 2; }
 
-# The broker beside the daemon is compiled as in production; that of the tests starts quickly instead.
-bench-stream bench-latency: export MASKWATCH_TEST_JAVA_OPTIONS ?= -Xms1g -Xmx1g -XX:+UseG1GC
-
 bench-stream: setup-test $(PEERS)/.installed
 	$(CARGO) bench --locked --bench stream_throughput -- --data numbers \
 	  --peer "$(PEERS)/bin/python benches/peers/kafka_consumer.py" $(ARGS)

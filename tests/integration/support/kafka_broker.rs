@@ -27,7 +27,7 @@ const START_PATIENCE: Duration = Duration::from_secs(90);
 /// A port that was free may be taken before the broker binds it; more than once is no accident.
 const START_ATTEMPTS: usize = 3;
 
-/// Replaces [`JAVA_OPTIONS`]: benchmarks measure beside a broker that is compiled as in production.
+/// Replaces [`JAVA_OPTIONS`], for benchmarks beside a broker that is set up as in production.
 const JAVA_OPTIONS_VARIABLE: &str = "MASKWATCH_TEST_JAVA_OPTIONS";
 
 /// Small heap, the compiler and collector that start fastest: a test broker lives for minutes.
