@@ -21,8 +21,8 @@
 //! up(norm(h)) = (h C U) / deviation(h) + its bias                                       [O]
 //! ```
 //!
-//! That costs O additions for each field of the shorter sum instead of D O multiplications and additions: less with up
-//! to some D / 2 fields in it, as most records have.
+//! That costs O additions for each field of the shorter sum instead of D O multiplications and additions. These run at a
+//! higher rate, so that by estimate it pays with up to some D / 2 fields in the sum.
 
 use super::normalise::centre;
 use super::packed::Aligned;

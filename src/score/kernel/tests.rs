@@ -226,9 +226,7 @@ fn views_that_are_the_same_are_computed_once_and_count_as_often_as_they_are_draw
         let rng = &mut stream(0, Purpose::Views);
         let views = Views::draw(MaskPlan::Balanced, &[0.15, 0.5, 1.0], rounds, 2, rng);
         let fused = SurpriseModel::new(encoder.clone(), model.clone(), &views).unwrap();
-        let oracle = fused.clone().through_tensors(&views).unwrap();
-        let oracle = oracle.surprises(&records).unwrap();
-        assert_near(&fused.surprises(&records).unwrap(), &oracle, 1e-5);
+        assert_agrees(&fused, &views, &records, 1e-5);
         fused.operations().unwrap().blocks
     };
     // Two views, and of three blocks with two products of 192 x 192 each the first `up` comes with the input layer.
@@ -236,20 +234,30 @@ fn views_that_are_the_same_are_computed_once_and_count_as_often_as_they_are_draw
     assert_eq!((blocks_with(1), blocks_with(3)), (two_views, two_views));
 }
 
-/// Kernel and candle's forward agree under every set of instructions.
-fn assert_agree(kinds: &[Kind], config: &ModelConfig, plan: MaskPlan) {
-    let (encoder, records) = records(kinds, 6);
-    let model = model(config, ObjectiveKind::Masked, &encoder);
-    let rng = &mut stream(0, Purpose::Views);
-    let views = Views::draw(plan, &[0.5], 1, kinds.len(), rng);
-    let fused = SurpriseModel::new(encoder, model, &views).unwrap();
-    let oracle = fused.clone().through_tensors(&views).unwrap();
-    let oracle = oracle.surprises(&records).unwrap();
+/// The kernel agrees with candle's forward under every set of instructions.
+fn assert_agrees(fused: &SurpriseModel, views: &Views, records: &Records, tolerance: f32) {
+    let oracle = fused.clone().through_tensors(views).unwrap();
+    let oracle = oracle.surprises(records).unwrap();
     for instructions in Instructions::available() {
         let fused = fused.clone();
-        let fused = fused.with_instructions(&views, instructions).unwrap();
-        assert_near(&fused.surprises(&records).unwrap(), &oracle, NEAR);
+        let fused = fused.with_instructions(views, instructions).unwrap();
+        assert_near(&fused.surprises(records).unwrap(), &oracle, tolerance);
     }
+}
+
+/// The same of a narrow model with one view for each of `fields` numbers.
+fn assert_narrow_agrees(fields: usize, config: ModelConfig) {
+    let config = ModelConfig {
+        width: 9,
+        blocks: 1,
+        ..config
+    };
+    let (encoder, records) = records(&vec![Kind::Numeric; fields], 6);
+    let model = model(&config, ObjectiveKind::Masked, &encoder);
+    let rng = &mut stream(0, Purpose::Views);
+    let views = Views::draw(MaskPlan::LeaveOneOut, &[0.5], 1, fields, rng);
+    let fused = SurpriseModel::new(encoder, model, &views).unwrap();
+    assert_agrees(&fused, &views, &records, NEAR);
 }
 
 #[test]
@@ -258,22 +266,14 @@ fn a_head_with_more_logits_than_are_held_at_once_is_read_in_parts() {
     let config = ModelConfig {
         likelihood: vec![Likelihood::Histogram],
         histogram_bins: 8192,
-        width: 4,
-        blocks: 1,
         ..ModelConfig::default()
     };
-    assert_agree(&[Kind::Numeric; 2], &config, MaskPlan::LeaveOneOut);
+    assert_narrow_agrees(2, config);
 }
 
 #[test]
 fn more_views_than_a_tile_has_rows_are_scored_a_record_at_a_time() {
-    let config = ModelConfig {
-        likelihood: vec![Likelihood::SquaredError],
-        width: 9,
-        blocks: 1,
-        ..ModelConfig::default()
-    };
-    assert_agree(&[Kind::Numeric; 130], &config, MaskPlan::LeaveOneOut);
+    assert_narrow_agrees(130, ModelConfig::default());
 }
 
 #[test]
@@ -346,14 +346,6 @@ fn the_default_model_of_29_numbers_gives_the_surprises_of_candles_forward_to_one
         let (ratios, rounds) = (scoring.ratios(), scoring.rounds());
         let views = Views::draw(MaskPlan::Balanced, ratios, rounds, 29, rng);
         let fused = SurpriseModel::new(encoder.clone(), model.clone(), &views).unwrap();
-        let oracle = fused.clone().through_tensors(&views).unwrap();
-        let oracle = oracle.surprises(&records).unwrap();
-        for instructions in Instructions::available() {
-            let fused = fused
-                .clone()
-                .with_instructions(&views, instructions)
-                .unwrap();
-            assert_near(&fused.surprises(&records).unwrap(), &oracle, 1e-5);
-        }
+        assert_agrees(&fused, &views, &records, 1e-5);
     }
 }
