@@ -1,6 +1,6 @@
 //! The model's trainable tensors, by name, in name order everywhere.
 
-use super::ops::{GradientBuffer, LinearBuffers};
+use super::ops::{GradientBuffer, LinearBuffers, flat, tensor_slice};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Tensor, Var};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -168,7 +168,7 @@ impl Parameters {
     pub fn to_flat(&self) -> Result<Vec<f32>> {
         let mut flat = Vec::with_capacity(self.count());
         for var in self.tensors.values() {
-            super::ops::tensor_slice(var, |data| {
+            tensor_slice(var, |data| {
                 flat.extend_from_slice(data);
                 Ok(())
             })?;
@@ -212,7 +212,7 @@ impl InplaceOp1 for Assign<'_> {
         else {
             candle_core::bail!("assign: a contiguous f32 tensor is needed");
         };
-        data[start..end].copy_from_slice(self.0);
+        flat::copy(&mut data[start..end], self.0);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! candle's own AdamW hides its moments, cannot clip gradients, and walks tensor by tensor.
 
+use crate::model::ops::flat::{PART, square_sum};
 use crate::model::ops::simd::{Loop, vectorised};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -24,9 +25,6 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 /// Added to the root of the second moment.
 const EPSILON: f32 = 1e-8;
-
-/// Parameters that one thread moves at a time: enough to pay for handing them over.
-const PART: usize = 1 << 16;
 
 /// An optimiser and its state: exact to resume from.
 #[derive(Debug, Clone)]
@@ -51,8 +49,14 @@ impl Optimizer {
         }
     }
 
-    /// Moves `parameters` against `gradient` by one step of rate `learning_rate`; the lengths must agree.
-    pub fn step(&mut self, parameters: &mut [f32], gradient: &[f32], learning_rate: f32) {
+    /// Moves `parameters` against `factor` times `gradient` by one step of rate `learning_rate`; the lengths must agree.
+    pub fn step(
+        &mut self,
+        parameters: &mut [f32],
+        gradient: &[f32],
+        factor: f32,
+        learning_rate: f32,
+    ) {
         self.steps = self.steps.saturating_add(1);
         let decoupled = self.kind == OptimizerKind::Adamw;
         let shrink = if decoupled {
@@ -64,7 +68,7 @@ impl Optimizer {
         if self.kind == OptimizerKind::Sgd {
             let moved = parameters.iter_mut().zip(gradient).zip(&mut self.first);
             for ((p, &g), velocity) in moved {
-                *velocity = BETA1 * *velocity + g + coupled * *p;
+                *velocity = BETA1 * *velocity + factor * g + coupled * *p;
                 *p -= learning_rate * *velocity;
             }
             return;
@@ -86,6 +90,7 @@ impl Optimizer {
                     gradient,
                     first,
                     second,
+                    factor,
                     coupled,
                     shrink,
                     learning_rate,
@@ -101,6 +106,7 @@ struct AdamStep<'a> {
     gradient: &'a [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
+    factor: f32,
     coupled: f32,
     shrink: f32,
     learning_rate: f32,
@@ -116,7 +122,7 @@ impl Loop for AdamStep<'_> {
         let moments = self.first.iter_mut().zip(self.second);
         let parameters = self.parameters.iter_mut().zip(self.gradient);
         for ((p, &g), (m, v)) in parameters.zip(moments) {
-            let g = g + self.coupled * *p;
+            let g = self.factor * g + self.coupled * *p;
             *m = BETA1 * *m + (1.0 - BETA1) * g;
             *v = BETA2 * *v + (1.0 - BETA2) * g * g;
             let scale = (*v * self.correct2).sqrt() + EPSILON;
@@ -125,37 +131,16 @@ impl Loop for AdamStep<'_> {
     }
 }
 
-struct SquareSum<'a>(&'a [f32]);
-
-impl Loop for SquareSum<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run(self) -> f64 {
-        let mut sums = [0f64; 8];
-        let (chunks, rest) = self.0.as_chunks::<8>();
-        for chunk in chunks {
-            for (sum, &g) in sums.iter_mut().zip(chunk) {
-                *sum += f64::from(g) * f64::from(g);
-            }
-        }
-        for (sum, &g) in sums.iter_mut().zip(rest) {
-            *sum += f64::from(g) * f64::from(g);
-        }
-        sums.iter().sum()
-    }
-}
-
-/// Scales `gradient` down to the norm `norm_max` if it is longer; returns its norm before.
+/// What `gradient` is multiplied by so that it is no longer than `norm_max`: 1 if it is not, else `norm_max` / its norm.
 ///
-/// Pascanu et al. 2013. The sum runs in f64 over eight running sums, in one order.
-pub fn clip_gradient(gradient: &mut [f32], norm_max: f32) -> f32 {
-    let norm = vectorised(SquareSum(gradient)).sqrt() as f32;
+/// Pascanu et al. 2013.
+pub fn clip_factor(gradient: &[f32], norm_max: f32) -> f32 {
+    let norm = square_sum(gradient).sqrt() as f32;
     if norm > norm_max {
-        let scale = norm_max / norm;
-        gradient.iter_mut().for_each(|g| *g *= scale);
+        norm_max / norm
+    } else {
+        1.0
     }
-    norm
 }
 
 #[cfg(test)]
@@ -168,7 +153,7 @@ mod tests {
         let mut optimizer = Optimizer::new(kind, 0.01, 2);
         for _ in 0..3 {
             let gradient = parameters;
-            optimizer.step(&mut parameters, &gradient, 0.1);
+            optimizer.step(&mut parameters, &gradient, 1.0, 0.1);
         }
         parameters
     }
@@ -193,11 +178,24 @@ mod tests {
 
     #[test]
     fn a_long_gradient_is_clipped_and_a_short_one_kept() {
-        let mut gradient = [3.0, 4.0];
-        assert_eq!(clip_gradient(&mut gradient, 1.0), 5.0);
-        assert!((gradient[0] - 0.6).abs() < 1e-6 && (gradient[1] - 0.8).abs() < 1e-6);
-        let mut gradient = [0.3, 0.4];
-        clip_gradient(&mut gradient, 1.0);
-        assert_eq!(gradient, [0.3, 0.4]);
+        assert_eq!(clip_factor(&[3.0, 4.0], 1.0), 0.2);
+        assert_eq!(clip_factor(&[0.3, 0.4], 1.0), 1.0);
+    }
+
+    #[test]
+    fn a_gradient_with_a_factor_moves_like_one_multiplied_before() {
+        for kind in [
+            OptimizerKind::Adamw,
+            OptimizerKind::Adam,
+            OptimizerKind::Sgd,
+        ] {
+            let step = |gradient: [f32; 2], factor| {
+                let mut parameters = [1.0, -2.0];
+                Optimizer::new(kind, 0.01, 2).step(&mut parameters, &gradient, factor, 0.1);
+                parameters
+            };
+            assert_eq!(step([3.0, 4.0], 0.25), step([0.75, 1.0], 1.0), "{kind:?}");
+            assert_ne!(step([3.0, 4.0], 0.25), [1.0, -2.0], "{kind:?}");
+        }
     }
 }

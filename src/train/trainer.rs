@@ -3,10 +3,10 @@
 use super::average::WeightAverage;
 use super::config::TrainingConfig;
 use super::early_stopping::EarlyStopping;
-use super::optimizer::{Optimizer, clip_gradient};
+use super::optimizer::{Optimizer, clip_factor};
 use super::report::{FitReport, Progress, TrainObserver};
 use super::schedule::learning_rate;
-use crate::model::ops::tensor_slice;
+use crate::model::ops::{flat, tensor_slice};
 use crate::model::parameters::Parameters;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
@@ -135,8 +135,8 @@ pub fn fit(
         if objective.begins_anew() {
             stopping = EarlyStopping::new(config.patience);
         }
-        clip_gradient(&mut gradient, config.gradient_norm_max);
-        optimizer.step(&mut flat, &gradient, rate);
+        let factor = clip_factor(&gradient, config.gradient_norm_max);
+        optimizer.step(&mut flat, &gradient, factor, rate);
         average.observe(&flat);
 
         let look = step % config.evaluate_every_steps == 0 || step == config.steps;
@@ -194,12 +194,12 @@ pub(super) fn loss_and_gradient(
     let mut start = 0;
     for (name, var) in objective.parameters().iter() {
         let end = start + var.elem_count();
-        let sum = &mut gradient[start..end];
+        let mut sum = Sum::new(&mut gradient[start..end]);
         start = end;
-        sum.fill(0.0);
         for (place, (_, graph)) in passes.iter().enumerate() {
-            add_gradient(objective.replica(place), name, graph, sum)?;
+            add_gradient(objective.replica(place), name, graph, &mut sum)?;
         }
+        sum.finish();
     }
     Ok(passes.iter().map(|(share, _)| share).sum())
 }
@@ -210,19 +210,48 @@ fn add_gradient(
     replica: &Parameters,
     name: &str,
     graph: &GradStore,
-    sum: &mut [f32],
+    sum: &mut Sum<'_>,
 ) -> candle_core::Result<()> {
-    let mut add = |part: &[f32]| sum.iter_mut().zip(part).for_each(|(s, g)| *s += g);
     if let Some(buffer) = replica.buffer(name) {
-        buffer.take(|part| part.map(&mut add));
+        buffer.take(|part| part.map(|part| sum.add(part)));
     }
     if let Some(part) = replica.get(name).and_then(|var| graph.get(var)) {
         tensor_slice(&part.contiguous()?.to_device(&Device::Cpu)?, |part| {
-            add(part);
+            sum.add(part);
             Ok(())
         })?;
     }
     Ok(())
+}
+
+/// A sum that begins in memory of no particular value: its first summand is written over it, not added to zeros.
+struct Sum<'a> {
+    memory: &'a mut [f32],
+    begun: bool,
+}
+
+impl<'a> Sum<'a> {
+    fn new(memory: &'a mut [f32]) -> Self {
+        Self {
+            memory,
+            begun: false,
+        }
+    }
+
+    fn add(&mut self, part: &[f32]) {
+        match self.begun {
+            true => flat::add(self.memory, part),
+            false => flat::copy(self.memory, part),
+        }
+        self.begun = true;
+    }
+
+    /// Zeros if there was nothing to sum.
+    fn finish(self) {
+        if !self.begun {
+            self.memory.fill(0.0);
+        }
+    }
 }
 
 fn set(objective: &impl Objective, flat: &[f32], step: usize) -> Result<(), TrainError> {
