@@ -1,4 +1,4 @@
-//! Records and hidden fields become the tensors that the first layer reads.
+//! Records and hidden fields become the tensors that the input layer reads.
 //!
 //! Letters: B rows, N' input numbers (numeric 1: z; boolean 1: -1 or 1; timestamp 4: sine and cosine of hour and
 //! weekday), F fields. A field is visible if it is neither hidden nor null; the values of others are zero here, so no

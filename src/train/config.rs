@@ -73,7 +73,7 @@ pub struct TrainingConfig {
     pub patience: usize,
     /// Reference rows of the held-out loss at most, >= 1.
     pub held_out_rows_max: usize,
-    /// Share of the fit rows that training leaves out as too unusual, 0 <= share <= 0.5.
+    /// Share of the fit rows that is too unusual, 0 <= share <= 0.5: training leaves nine in ten of them out.
     pub trim: f32,
     /// Decay a step of the running average of the weights, which is what is looked at and kept; 0 <= decay < 1, 0 keeps
     /// the weights themselves.

@@ -119,7 +119,7 @@ impl<'a> MaskedObjective<'a> {
         batch
     }
 
-    /// Leaves out the rows that the model finds the most unusual so far; all rows are judged anew each time.
+    /// Leaves out most of the rows that the model finds the most unusual so far; all rows are judged anew each time.
     fn trim(&mut self) -> candle_core::Result<()> {
         let rows = trimming::judged_rows(self.fit.rows(), &mut self.batches);
         let readings = self.model.heads().readings();
@@ -145,7 +145,7 @@ impl<'a> MaskedObjective<'a> {
             }
             by_stratum.push(sums);
         }
-        let kept = trimming::kept(&by_stratum, self.config.trim);
+        let kept = trimming::kept(&by_stratum, self.config.trim, &mut self.batches);
         self.order = kept.into_iter().map(|at| rows[at]).collect();
         self.next = self.order.len();
         Ok(())
@@ -702,9 +702,10 @@ pub(super) mod tests {
         let objective = MaskedObjective::new(&model, &encoder, &records, &held_out, &config, 6);
         let mut objective = objective.unwrap();
         let report = fit(&mut objective, &config, &mut Unobserved).unwrap();
-        assert_eq!(objective.order.len(), 969);
+        // 31 rows are judged unusual, of which 3 stay.
+        assert_eq!(objective.order.len(), 972);
         let left = objective.order.iter().filter(|row| planted(row)).count();
-        assert!(left <= 2, "{left} of 20 planted rows are still trained on");
+        assert!(left <= 5, "{left} of 20 planted rows are still trained on");
         assert!(report.best_step >= 120, "{report:?}");
         let sources = objective.swapped_rows(&(0..500).collect::<Vec<_>>());
         let known = |row: &usize| *row < 500 || objective.order.contains(row);

@@ -2,7 +2,8 @@
 //!
 //! Networks learn what is frequent first (Arpit et al. 2017), so rows that are still hard to predict early in training
 //! are more often anomalies than rare normal records; leaving the hardest out and going on is iterative trimmed loss
-//! minimisation (Shen & Sanghavi 2019). In flow the rows' surprises under some views, out flows which rows stay.
+//! minimisation (Shen & Sanghavi 2019). One in ten of the hardest stays, drawn anew each time: without any, a whole group
+//! that is rare but normal (the customers of one small place) becomes unheard of, and its every record an alert. In flow the rows' surprises under some views, out flows which rows stay.
 //! Invariant: what is compared are ranks, so that no reading and no mask ratio outweighs another by its unit.
 
 use crate::model::mask::MaskPlan;
@@ -15,6 +16,8 @@ use rand::seq::SliceRandom;
 const TRIM_ROWS_MAX: usize = 262_144;
 /// Rows judged at a time.
 pub const JUDGED_ROWS: usize = 1024;
+/// One of so many of the unusual rows stays.
+const ONE_STAYS_OF: usize = 10;
 /// Shares of the steps after which the rows are judged, each time anew: late enough to know what is common, early enough
 /// for what is left to be forgotten.
 const TRIM_AT: [f32; 2] = [0.3, 0.6];
@@ -47,11 +50,12 @@ pub fn judged_rows(rows: usize, rng: &mut impl Rng) -> Vec<usize> {
     judged
 }
 
-/// The places of the rows that stay, ascending: all but the share `trim` that is the most unusual.
+/// The places of the rows that stay, ascending: all but the share `trim` that is the most unusual, and one in ten of
+/// that share, drawn at random.
 ///
 /// `surprises` has a column `[rows]` for each stratum and reading. A value becomes -log of the share of rows with at
 /// least that value; a row is as unusual as the largest mean over the readings of a stratum.
-pub fn kept(surprises: &[Vec<Vec<f64>>], trim: f32) -> Vec<usize> {
+pub fn kept(surprises: &[Vec<Vec<f64>>], trim: f32, rng: &mut impl Rng) -> Vec<usize> {
     let rows = surprises
         .first()
         .and_then(|r| r.first())
@@ -75,10 +79,13 @@ pub fn kept(surprises: &[Vec<Vec<f64>>], trim: f32) -> Vec<usize> {
             .zip(mean)
             .for_each(|(u, mean)| *u = u.max(mean));
     }
-    let mut order = ascending(&unusual);
-    order.truncate(rows - (rows as f64 * f64::from(trim)).floor() as usize);
-    order.sort_unstable();
-    order
+    let mut stay = ascending(&unusual);
+    let unusual_rows = (rows as f64 * f64::from(trim)).floor() as usize;
+    let mut unusual = stay.split_off(rows - unusual_rows);
+    unusual.shuffle(rng);
+    stay.extend_from_slice(&unusual[..unusual_rows / ONE_STAYS_OF]);
+    stay.sort_unstable();
+    stay
 }
 
 /// The places of the values from the smallest to the largest; the place breaks ties, so that the result is the same
@@ -93,6 +100,10 @@ fn ascending(values: &[f64]) -> Vec<usize> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn kept(surprises: &[Vec<Vec<f64>>], trim: f32) -> Vec<usize> {
+        super::kept(surprises, trim, &mut stream(0, Purpose::Batches))
+    }
 
     #[test]
     fn the_most_unusual_rows_of_any_stratum_are_left_out() {
@@ -110,6 +121,21 @@ mod tests {
     }
 
     #[test]
+    fn one_in_ten_of_the_unusual_rows_stays_and_not_always_the_same_one() {
+        let column: Vec<f64> = (0..100).map(f64::from).collect();
+        let surprises = [vec![column]];
+        let rng = &mut stream(0, Purpose::Batches);
+        let mut spared = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let stay = super::kept(&surprises, 0.2, rng);
+            assert_eq!(stay[..80], (0..80).collect::<Vec<_>>());
+            assert_eq!(stay.len(), 82);
+            spared.extend(stay[80..].iter().copied());
+        }
+        assert!(spared.len() > 10, "{spared:?}");
+    }
+
+    #[test]
     fn rows_are_judged_at_fixed_shares_of_the_steps_and_never_before_the_first() {
         let due = |steps| {
             (0..steps)
@@ -122,12 +148,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_but_the_share_stay_and_a_share_of_none_keeps_all(
+        fn all_but_nine_tenths_of_the_share_stay_and_a_share_of_none_keeps_all(
             column in prop::collection::vec(0.0..10.0f64, 1..300), trim in 0.0..0.5f32,
         ) {
             let rows = column.len();
             let stay = kept(&[vec![column]], trim);
-            prop_assert_eq!(stay.len(), rows - (rows as f64 * f64::from(trim)) as usize);
+            let unusual = (rows as f64 * f64::from(trim)) as usize;
+            prop_assert_eq!(stay.len(), rows - unusual + unusual / 10);
             prop_assert!(stay.is_sorted_by(|a, b| a < b));
         }
     }

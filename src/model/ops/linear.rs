@@ -88,7 +88,7 @@ impl CustomOp3 for Linear {
         } = self.buffers.clone().unwrap_or_default();
         let mut dw = by_weight.memory(inputs * outputs);
         let mut db = by_bias.memory(outputs);
-        // The first layer's input is data, which has no gradient.
+        // The input layer's input is data, which has no gradient.
         let mut dx = x.track_op().then(|| vec![0f32; rows * inputs]);
         tensor_slice(&gradient, |g| {
             let columns = Matrix::row_major(g, rows, outputs);

@@ -1,8 +1,8 @@
 //! A categorical field's embedding: rows matched by value, columns by what they matter.
 //!
 //! An embedding is as wide as its values are many, so a few values more or less may make it wider or narrower. Where it
-//! gets wider, the further columns are fresh, and the first layer does not hear them at first. Where it gets narrower,
-//! the columns that add most to the first layer stay: the only part of a transfer that loses something.
+//! gets wider, the further columns are fresh, and the input layer does not hear them at first. Where it gets narrower,
+//! the columns that add most to the input layer stay: the only part of a transfer that loses something.
 
 use super::weights::{Tensors, Weights};
 use crate::features::ValueEncoder;
@@ -21,7 +21,7 @@ pub(super) struct CategoryMatch {
 }
 
 impl CategoryMatch {
-    /// The match of the parent's field number `parent`, encoded by `from` and read from rows `rows` of the first layer,
+    /// The match of the parent's field number `parent`, encoded by `from` and read from rows `rows` of the input layer,
     /// with a child's field that is encoded by `to` and has an embedding of `dim` columns. `None` if they are no
     /// categories.
     ///
@@ -74,7 +74,7 @@ fn matched_columns(
     dim: usize,
 ) -> Vec<Option<usize>> {
     let squares = |numbers: &mut dyn Iterator<Item = f32>| -> f32 { numbers.map(|x| x * x).sum() };
-    // The squared Frobenius norm of what the column adds to the first layer over all values.
+    // The squared Frobenius norm of what the column adds to the input layer over all values.
     let weight = |column: usize| {
         let values = embedding
             .data

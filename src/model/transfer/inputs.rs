@@ -1,4 +1,4 @@
-//! The first layer: which of its rows read which field, and how a child's rows follow from the parent's.
+//! The input layer: which of its rows read which field, and how a child's rows follow from the parent's.
 //!
 //! Rows of the input, as the model concatenates it: numbers of all fields, embeddings of all categories, visibility of
 //! all fields.
@@ -11,7 +11,7 @@ use crate::features::FieldShape;
 use crate::model::inputs::input_numbers;
 use std::ops::Range;
 
-/// The rows of the first layer that read one field.
+/// The rows of the input layer that read one field.
 #[derive(Debug)]
 pub(super) struct InputRows {
     /// Of its input numbers; also their places in the token of numbers.
@@ -52,7 +52,7 @@ pub(super) fn input_rows(
     Ok(rows)
 }
 
-/// The child's `rows` rows of the first layer; those of a new field or embedding column are mixes of nothing.
+/// The child's `rows` rows of the input layer; those of a new field or embedding column are mixes of nothing.
 ///
 /// A number that is standardised anew is absorbed exactly where it is not clipped: with `z = ratio * z' + shift`,
 /// `z w = z' (ratio w) + (shift w)`, and the second part goes to the row of visibility, since a hidden number adds nothing.
@@ -85,7 +85,7 @@ pub(super) fn row_mixes(transfer: &Transfer, rows: usize) -> Vec<Mix> {
 }
 
 /// The child's token of `columns` numbers: what a hidden number adds stays the same, so the token is divided by the
-/// ratio that its row of the first layer is multiplied with.
+/// ratio that its row of the input layer is multiplied with.
 pub(super) fn token_mixes(transfer: &Transfer, columns: usize) -> Vec<Option<Mix>> {
     let mut mixes = vec![None; columns];
     for (field, matched) in transfer.matches.iter().enumerate() {
@@ -99,7 +99,7 @@ pub(super) fn token_mixes(transfer: &Transfer, columns: usize) -> Vec<Option<Mix
     mixes
 }
 
-/// What stands in the place of the parent's hidden `field`: row of the first layer and value; nothing under `drop`.
+/// What stands in the place of the parent's hidden `field`: row of the input layer and value; nothing under `drop`.
 pub(super) fn token<'t>(
     tensors: &'t Tensors,
     rows: &InputRows,
