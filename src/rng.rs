@@ -33,7 +33,7 @@ pub enum Purpose {
     Sampling = 10,
     /// What training draws at the bottleneck of a variational autoencoder.
     BottleneckNoise = 13,
-    /// The views under which training judges rows that it may leave out.
+    /// What training judges of the rows that it may leave out, under which views, and which unusual ones stay.
     Trimming = 21,
     /// Which labelled rows validate a tuning where none is the latest.
     TuningFolds = 15,

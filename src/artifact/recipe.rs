@@ -63,13 +63,13 @@ impl Default for EncoderConfig {
 pub struct CalibrationConfig {
     /// How the calibration part is chosen.
     pub split: Split,
-    /// Share of the training rows that is presumed abnormal, 0 <= share <= 0.5: training leaves out at least as many, and
-    /// as large a share of the calibration rows ranks nothing.
+    /// Share of the training rows that is presumed abnormal, 0 <= share <= 0.5: of at least as many training leaves
+    /// nine in ten out, and as large a share of the calibration rows ranks nothing.
     pub contamination: f64,
 }
 
 impl TrainConfig {
-    /// How the model is fitted: as configured, but for the rows left out, at least the declared contamination.
+    /// How the model is fitted: as configured, but for the rows that are too unusual, at least the declared contamination.
     fn effective_training(&self) -> TrainingConfig {
         let mut training = self.training.clone();
         training.trim = training.trim.max(self.calibration.contamination as f32);

@@ -1,6 +1,7 @@
 //! The model's trainable tensors, by name, in name order everywhere.
 
-use super::ops::{GradientBuffer, LinearBuffers, flat, tensor_slice};
+use super::ops::flat_buffers::copy;
+use super::ops::{GradientBuffer, LinearBuffers, tensor_slice};
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Tensor, Var};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -212,7 +213,7 @@ impl InplaceOp1 for Assign<'_> {
         else {
             candle_core::bail!("assign: a contiguous f32 tensor is needed");
         };
-        flat::copy(&mut data[start..end], self.0);
+        copy(&mut data[start..end], self.0);
         Ok(())
     }
 }

@@ -25,9 +25,9 @@ pub const DEFAULT_UNKNOWN_SHARE: f32 = 0.01;
 /// Weight of the divergence in the loss of a variational autoencoder: 1 is the bound of the likelihood itself.
 pub const DEFAULT_KL_WEIGHT: f32 = 1.0;
 
-/// Share of the fit rows that training leaves out as too unusual: none. Where the training data is clean, what is left
-/// out are rare normal records, which then look like frauds: half a percent cost 7 points of average precision on card
-/// data (`docs/measurements.md`).
+/// Share of the fit rows that counts as too unusual: none. Where the training data is clean, what is left
+/// out are rare normal records, which then look like frauds: 2 % cost 9 points of average precision on card data
+/// (`docs/quality.md`).
 pub const DEFAULT_TRIM: f32 = 0.0;
 /// Decay a step of the weights' running average: the schedule ends at a rate of zero, which averages well enough.
 pub const DEFAULT_AVERAGE_DECAY: f32 = 0.0;
@@ -73,7 +73,7 @@ pub struct TrainingConfig {
     pub patience: usize,
     /// Reference rows of the held-out loss at most, >= 1.
     pub held_out_rows_max: usize,
-    /// Share of the fit rows that is too unusual, 0 <= share <= 0.5: training leaves nine in ten of them out.
+    /// Share of the fit rows that counts as too unusual, 0 <= share <= 0.5: training leaves nine in ten of them out.
     pub trim: f32,
     /// Decay a step of the running average of the weights, which is what is looked at and kept; 0 <= decay < 1, 0 keeps
     /// the weights themselves.

@@ -40,6 +40,7 @@ pub struct MaskedObjective<'a> {
     trimmed_now: bool,
     /// What rows are judged by when some are left out.
     judging: Views,
+    trimming: ChaCha8Rng,
     config: &'a TrainingConfig,
     batches: ChaCha8Rng,
     masks: ChaCha8Rng,
@@ -77,6 +78,7 @@ impl<'a> MaskedObjective<'a> {
         let replicas = replicas.map_err(|source| TrainError::Tensor { step: 0, source })?;
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
         let mut rng = stream(seed, Purpose::HeldOutMasks);
+        let mut trimming = stream(seed, Purpose::Trimming);
         Ok(Self {
             model,
             replicas,
@@ -92,7 +94,8 @@ impl<'a> MaskedObjective<'a> {
             next: fit.rows(),
             steps: 0,
             trimmed_now: false,
-            judging: trimming::judging_views(config.objective, fit.fields(), seed),
+            judging: trimming::judging_views(config.objective, fit.fields(), &mut trimming),
+            trimming,
             config,
             batches: stream(seed, Purpose::Batches),
             masks: stream(seed, Purpose::Masks),
@@ -121,7 +124,7 @@ impl<'a> MaskedObjective<'a> {
 
     /// Leaves out most of the rows that the model finds the most unusual so far; all rows are judged anew each time.
     fn trim(&mut self) -> candle_core::Result<()> {
-        let rows = trimming::judged_rows(self.fit.rows(), &mut self.batches);
+        let rows = trimming::judged_rows(self.fit.rows(), &mut self.trimming);
         let readings = self.model.heads().readings();
         let mut by_stratum = Vec::new();
         for stratum in self.judging.strata() {
@@ -145,7 +148,7 @@ impl<'a> MaskedObjective<'a> {
             }
             by_stratum.push(sums);
         }
-        let kept = trimming::kept(&by_stratum, self.config.trim, &mut self.batches);
+        let kept = trimming::kept(&by_stratum, self.config.trim, &mut self.trimming);
         self.order = kept.into_iter().map(|at| rows[at]).collect();
         self.next = self.order.len();
         Ok(())

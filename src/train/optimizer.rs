@@ -2,7 +2,7 @@
 //!
 //! candle's own AdamW hides its moments, cannot clip gradients, and walks tensor by tensor.
 
-use crate::model::ops::flat::{PART, square_sum};
+use crate::model::ops::flat_buffers::{PART, square_sum};
 use crate::model::ops::simd::{Loop, vectorised};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

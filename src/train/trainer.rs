@@ -6,7 +6,8 @@ use super::early_stopping::EarlyStopping;
 use super::optimizer::{Optimizer, clip_factor};
 use super::report::{FitReport, Progress, TrainObserver};
 use super::schedule::learning_rate;
-use crate::model::ops::{flat, tensor_slice};
+use crate::model::ops::flat_buffers::{add, copy};
+use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
@@ -240,8 +241,8 @@ impl<'a> Sum<'a> {
 
     fn add(&mut self, part: &[f32]) {
         match self.begun {
-            true => flat::add(self.memory, part),
-            false => flat::copy(self.memory, part),
+            true => add(self.memory, part),
+            false => copy(self.memory, part),
         }
         self.begun = true;
     }
@@ -267,5 +268,24 @@ fn diverged(step: usize, loss: f32, config: &TrainingConfig) -> TrainError {
         step,
         loss,
         learning_rate: config.learning_rate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sum;
+
+    #[test]
+    fn a_sum_of_nothing_is_zero_and_its_first_summand_is_not_added_to_what_was_there() {
+        let mut memory = [f32::NAN, f32::INFINITY];
+        Sum::new(&mut memory).finish();
+        assert_eq!(memory, [0.0, 0.0]);
+
+        let mut memory = [f32::NAN, f32::INFINITY];
+        let mut sum = Sum::new(&mut memory);
+        sum.add(&[1.0, 2.0]);
+        sum.add(&[0.5, -2.0]);
+        sum.finish();
+        assert_eq!(memory, [1.5, 0.0]);
     }
 }

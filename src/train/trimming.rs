@@ -2,13 +2,13 @@
 //!
 //! Networks learn what is frequent first (Arpit et al. 2017), so rows that are still hard to predict early in training
 //! are more often anomalies than rare normal records; leaving the hardest out and going on is iterative trimmed loss
-//! minimisation (Shen & Sanghavi 2019). One in ten of the hardest stays, drawn anew each time: without any, a whole group
-//! that is rare but normal (the customers of one small place) becomes unheard of, and its every record an alert. In flow the rows' surprises under some views, out flows which rows stay.
+//! minimisation (Shen & Sanghavi 2019). A tenth of the hardest stays, drawn anew each time: without it a group that is rare
+//! but normal, as the customers of one small place, may be left out whole, and each of its records is an alert then. In
+//! flow the rows' surprises under some views, out flows which rows stay.
 //! Invariant: what is compared are ranks, so that no reading and no mask ratio outweighs another by its unit.
 
 use crate::model::mask::MaskPlan;
 use crate::model::{ObjectiveKind, Views};
-use crate::rng::{Purpose, stream};
 use rand::Rng;
 use rand::seq::SliceRandom;
 
@@ -16,8 +16,8 @@ use rand::seq::SliceRandom;
 const TRIM_ROWS_MAX: usize = 262_144;
 /// Rows judged at a time.
 pub const JUDGED_ROWS: usize = 1024;
-/// One of so many of the unusual rows stays.
-const ONE_STAYS_OF: usize = 10;
+/// Share of the most unusual rows that stays all the same.
+const SPARED: f64 = 0.1;
 /// Shares of the steps after which the rows are judged, each time anew: late enough to know what is common, early enough
 /// for what is left to be forgotten.
 const TRIM_AT: [f32; 2] = [0.3, 0.6];
@@ -31,8 +31,7 @@ pub fn is_due(step: usize, steps: usize) -> bool {
 }
 
 /// The views under which rows are judged; an objective that hides nothing has one that hides nothing.
-pub fn judging_views(objective: ObjectiveKind, fields: usize, seed: u64) -> Views {
-    let rng = &mut stream(seed, Purpose::Trimming);
+pub fn judging_views(objective: ObjectiveKind, fields: usize, rng: &mut impl Rng) -> Views {
     match objective.hides() {
         true => Views::draw(MaskPlan::Balanced, &JUDGING_RATIOS, 1, fields, rng),
         false => Views::nothing_hidden(),
@@ -50,8 +49,8 @@ pub fn judged_rows(rows: usize, rng: &mut impl Rng) -> Vec<usize> {
     judged
 }
 
-/// The places of the rows that stay, ascending: all but the share `trim` that is the most unusual, and one in ten of
-/// that share, drawn at random.
+/// The places of the rows that stay, ascending: all but the share `trim` that is the most unusual, and a tenth of that
+/// share, to the nearest row, drawn at random.
 ///
 /// `surprises` has a column `[rows]` for each stratum and reading. A value becomes -log of the share of rows with at
 /// least that value; a row is as unusual as the largest mean over the readings of a stratum.
@@ -80,10 +79,11 @@ pub fn kept(surprises: &[Vec<Vec<f64>>], trim: f32, rng: &mut impl Rng) -> Vec<u
             .for_each(|(u, mean)| *u = u.max(mean));
     }
     let mut stay = ascending(&unusual);
-    let unusual_rows = (rows as f64 * f64::from(trim)).floor() as usize;
-    let mut unusual = stay.split_off(rows - unusual_rows);
-    unusual.shuffle(rng);
-    stay.extend_from_slice(&unusual[..unusual_rows / ONE_STAYS_OF]);
+    let hardest_rows = (rows as f64 * f64::from(trim)).floor() as usize;
+    let mut hardest = stay.split_off(rows - hardest_rows);
+    hardest.shuffle(rng);
+    hardest.truncate((hardest_rows as f64 * SPARED).round() as usize);
+    stay.append(&mut hardest);
     stay.sort_unstable();
     stay
 }
@@ -99,10 +99,15 @@ fn ascending(values: &[f64]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{ChaCha8Rng, Purpose, stream};
     use proptest::prelude::*;
 
     fn kept(surprises: &[Vec<Vec<f64>>], trim: f32) -> Vec<usize> {
-        super::kept(surprises, trim, &mut stream(0, Purpose::Batches))
+        super::kept(surprises, trim, &mut rng())
+    }
+
+    fn rng() -> ChaCha8Rng {
+        stream(0, Purpose::Trimming)
     }
 
     #[test]
@@ -121,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn one_in_ten_of_the_unusual_rows_stays_and_not_always_the_same_one() {
+    fn a_tenth_of_the_unusual_rows_stays_and_not_always_the_same_one() {
         let column: Vec<f64> = (0..100).map(f64::from).collect();
         let surprises = [vec![column]];
-        let rng = &mut stream(0, Purpose::Batches);
+        let rng = &mut rng();
         let mut spared = std::collections::BTreeSet::new();
         for _ in 0..20 {
             let stay = super::kept(&surprises, 0.2, rng);
@@ -154,7 +159,7 @@ mod tests {
             let rows = column.len();
             let stay = kept(&[vec![column]], trim);
             let unusual = (rows as f64 * f64::from(trim)) as usize;
-            prop_assert_eq!(stay.len(), rows - unusual + unusual / 10);
+            prop_assert_eq!(stay.len(), rows - unusual + (unusual + 5) / 10);
             prop_assert!(stay.is_sorted_by(|a, b| a < b));
         }
     }

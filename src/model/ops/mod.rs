@@ -5,7 +5,7 @@
 //! processor, but the same function, to which the tests hold the hand-written one; [`is_native`] decides.
 
 mod attention;
-pub mod flat;
+pub mod flat_buffers;
 mod gelu;
 mod gradient_buffer;
 mod linear;

@@ -3,7 +3,7 @@
 //! In: the trained model (the *parent*) with its encoder, and a fresh one (the *child*). Out: the child's parameters are
 //! set. The function is preserved as far as the new encoding allows (Chen et al. 2016, "Net2Net"): on records of the
 //! fields that both know, the child predicts what the parent predicted; a field that only the parent knew counts as
-//! hidden; one that only the child knows is not heard at first, since its rows of the first layer start at zero, which
+//! hidden; one that only the child knows is not heard at first, since its rows of the input layer start at zero, which
 //! does not keep them from learning.
 //!
 //! [`fields`] says which field is which, [`mixes`] which row or column is made of which, and the table [`RULES`] which
@@ -233,7 +233,7 @@ impl Transfer {
         Ok(mix_rows(self.parent.get(name)?, &mixes))
     }
 
-    /// A dropped field is hidden for good: what its token added to the first layer becomes a part of the bias.
+    /// A dropped field is hidden for good: what its token added to the input layer becomes a part of the bias.
     fn input_bias(&self, name: &str, _fresh: &Weights) -> candle_core::Result<Vec<f32>> {
         let mut bias = self.parent.get(name)?.data.clone();
         let weight = self.parent.get("input.weight")?;
