@@ -9,6 +9,7 @@ use crate::model::{
 };
 use crate::rng::{Purpose, stream};
 use crate::schema::{Field, Kind};
+use crate::score::surprise::Axes;
 use crate::score::{SurpriseModel, Surprises};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -79,39 +80,91 @@ fn model(config: &ModelConfig, kind: ObjectiveKind, encoder: &Encoder) -> Masked
     model
 }
 
-/// Of random models: a layer norm over few numbers that lie close together magnifies the rounding of either path, which
-/// now and then shows as more than 1e-5.
-const NEAR: f32 = 5e-5;
+/// How far two ways to the same surprise may be apart, beside what a [`Conditioning`] allows.
+const NEAR: f32 = 1e-5;
 
-/// Equal to `tolerance` times the larger of 1 and the surprise.
-fn assert_near(a: &Surprises, b: &Surprises, tolerance: f32) {
+/// Whether two numbers differ by at most `tolerance` times the larger of 1 and the first.
+fn near(x: f32, y: f32, tolerance: f32) -> bool {
+    (x - y).abs() <= tolerance * x.abs().max(1.0) || (x.is_nan() && y.is_nan())
+}
+
+/// Every place of the surprises of a record.
+fn places(axes: Axes) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..axes.fields).flat_map(move |f| {
+        (0..axes.strata).flat_map(move |s| (0..axes.readings).map(move |r| (f, s, r)))
+    })
+}
+
+/// Equal to `tolerance(row)` times the larger of 1 and the surprise.
+fn assert_near(a: &Surprises, b: &Surprises, tolerance: impl Fn(usize) -> f32) {
     let axes = a.axes();
     assert_eq!((a.rows(), axes), (b.rows(), b.axes()));
     for row in 0..a.rows() {
-        for field in 0..axes.fields {
-            for stratum in 0..axes.strata {
-                for reading in 0..axes.readings {
-                    let (x, y) = (
-                        a.at(row, field, stratum, reading),
-                        b.at(row, field, stratum, reading),
-                    );
-                    let near = (x - y).abs() <= tolerance * x.abs().max(1.0);
-                    assert!(
-                        near || (x.is_nan() && y.is_nan()),
-                        "{row} {field} {stratum} {reading}: {x} {y}"
-                    );
-                }
-            }
+        for (f, s, r) in places(axes) {
+            let (x, y) = (a.at(row, f, s, r), b.at(row, f, s, r));
+            assert!(near(x, y, tolerance(row)), "{row} {f} {s} {r}: {x} {y}");
         }
     }
 }
 
+/// How much the rounding of a weight shows in the surprises of each record.
+///
+/// A layer norm over a few numbers that happen to lie close together magnifies rounding some hundred times, and each of
+/// up to four norms does. So two correct orders of the same sums may differ visibly, in the few records that meet such
+/// a place; how far is measured, as what moving each weight by a unit in its last place does to the oracle.
+struct Conditioning(Vec<f32>);
+
+impl Conditioning {
+    /// Of 2,000 random models every record that differed by more than 5e-5 did so by at most 1.0 times what its copies
+    /// showed.
+    const ROOM: f32 = 8.0;
+
+    /// `copies` are as many copies of the model of the oracle.
+    fn of(
+        copies: [MaskedAutoencoder; 3],
+        encoder: &Encoder,
+        views: &Views,
+        records: &Records,
+        oracle: &Surprises,
+    ) -> Self {
+        let mut largest = vec![0f32; oracle.rows()];
+        for (seed, copy) in (0..).zip(copies) {
+            move_by_units(&copy, seed);
+            let moved = SurpriseModel::new(encoder.clone(), copy, views).unwrap();
+            let moved = moved.through_tensors(views).unwrap();
+            let moved = moved.surprises(records).unwrap();
+            for (row, largest) in largest.iter_mut().enumerate() {
+                for (f, s, r) in places(oracle.axes()) {
+                    let (x, y) = (oracle.at(row, f, s, r), moved.at(row, f, s, r));
+                    *largest = largest.max((x - y).abs() / x.abs().max(1.0));
+                }
+            }
+        }
+        Self(largest)
+    }
+
+    /// How far two correct passes over a record may be apart.
+    fn tolerance(&self, row: usize) -> f32 {
+        NEAR + Self::ROOM * self.0[row]
+    }
+}
+
+/// Moves every parameter by one unit in the last place, up or down.
+fn move_by_units(model: &MaskedAutoencoder, seed: u64) {
+    let mut flat = model.parameters().to_flat().unwrap();
+    let rng = &mut stream(seed, Purpose::SwapNoise);
+    for p in &mut flat {
+        *p = if rng.random() {
+            p.next_up()
+        } else {
+            p.next_down()
+        };
+    }
+    model.parameters().set_flat(&flat).unwrap();
+}
+
 fn same(a: &Surprises, from: usize, b: &Surprises, at: usize) -> bool {
-    let axes = a.axes();
-    let mut places = (0..axes.fields).flat_map(|f| {
-        (0..axes.strata).flat_map(move |s| (0..axes.readings).map(move |r| (f, s, r)))
-    });
-    places.all(|(f, s, r)| a.at(from, f, s, r).to_bits() == b.at(at, f, s, r).to_bits())
+    places(a.axes()).all(|(f, s, r)| a.at(from, f, s, r).to_bits() == b.at(at, f, s, r).to_bits())
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -149,7 +202,8 @@ proptest! {
             Just(MaskPlan::Balanced), Just(MaskPlan::Random), Just(MaskPlan::LeaveOneOut)
         ],
         token: bool,
-        width in 1usize..70,
+        // Narrow models often: there a norm magnifies rounding most.
+        width in prop_oneof![1 => 1usize..5, 4 => 5usize..70],
         blocks in 1usize..4,
         bins in 2usize..70,
         seed: u64,
@@ -168,13 +222,16 @@ proptest! {
             true => Views::draw(plan, &[0.2, 0.5, 0.7, 1.0], 2, kinds.len(), rng),
             false => Views::nothing_hidden(),
         };
-        let model = model(&config, objective, &encoder);
-        let fused = SurpriseModel::new(encoder, model, &views).unwrap();
+        let copy = || model(&config, objective, &encoder);
+        let fused = SurpriseModel::new(encoder.clone(), copy(), &views).unwrap();
         let oracle = fused.clone().through_tensors(&views).unwrap().surprises(&records).unwrap();
+        let copies = std::array::from_fn(|_| copy());
+        let conditioning = Conditioning::of(copies, &encoder, &views, &records, &oracle);
+        let tolerance = |row| conditioning.tolerance(row);
         for instructions in Instructions::available() {
             let fused = fused.clone().with_instructions(&views, instructions).unwrap();
             let all = fused.surprises(&records).unwrap();
-            assert_near(&all, &oracle, NEAR);
+            assert_near(&all, &oracle, tolerance);
             // Alone, and among others, a record has the same bits.
             for row in [0, 7, ROWS - 1] {
                 let alone = fused.surprises(&records.select([row])).unwrap();
@@ -189,7 +246,7 @@ proptest! {
         for field in 0..kinds.len() {
             prop_assert_eq!(a.of(field).len(), b.of(field).len());
             for (x, y) in a.of(field).flatten().zip(b.of(field).flatten()) {
-                prop_assert!((x - y).abs() <= NEAR * x.abs().max(1.0), "{} {}", x, y);
+                prop_assert!(near(*x, *y, tolerance(9)), "{} {}", x, y);
             }
         }
     }
@@ -241,7 +298,7 @@ fn assert_agrees(fused: &SurpriseModel, views: &Views, records: &Records, tolera
     for instructions in Instructions::available() {
         let fused = fused.clone();
         let fused = fused.with_instructions(views, instructions).unwrap();
-        assert_near(&fused.surprises(records).unwrap(), &oracle, tolerance);
+        assert_near(&fused.surprises(records).unwrap(), &oracle, |_| tolerance);
     }
 }
 
@@ -257,7 +314,7 @@ fn assert_narrow_agrees(fields: usize, config: ModelConfig) {
     let rng = &mut stream(0, Purpose::Views);
     let views = Views::draw(MaskPlan::LeaveOneOut, &[0.5], 1, fields, rng);
     let fused = SurpriseModel::new(encoder, model, &views).unwrap();
-    assert_agrees(&fused, &views, &records, NEAR);
+    assert_agrees(&fused, &views, &records, 5.0 * NEAR);
 }
 
 #[test]
