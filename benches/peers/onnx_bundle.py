@@ -40,9 +40,11 @@ class Bundle:
         if self.model["masking"] == "token":
             raise SystemExit("masking by token is not supported")
         self.readings = self.model["likelihood"]
-        if not set(self.readings) <= {"histogram", "squared_error"}:
-            raise SystemExit(f"readings {self.readings}: only histogram and squared_error are supported")
         self.bins = self.model["histogram_bins"]
+        # How many outputs each reading has; of a robust location they are location and log scale.
+        self.outputs = {"histogram": self.bins, "squared_error": 1, "robust_squared_error": 2}
+        if not set(self.readings) <= set(self.outputs):
+            raise SystemExit(f"readings {self.readings}: only {', '.join(self.outputs)} are supported")
         strata = [stratum["hidden"] for stratum in description["views"]]
         self.views = [view for hidden in strata for view in hidden]
         # Surprises of a record in the order of the graph: by view, then reading, then field; each stratum and reading weighs
@@ -60,16 +62,18 @@ class Bundle:
         self.scales = np.array([encoder["scale"] for encoder in encoders])
         self.transforms = [encoder["transform"] for encoder in encoders]
         self.blocks = self.model["blocks"]
-        self.width_of_field = sum(self.bins if r == "histogram" else 1 for r in self.readings)
+        self.width_of_field = sum(self.outputs[r] for r in self.readings)
 
     def columns(self, reading, hidden):
-        """Columns of the output layer that hold `reading` of the fields `hidden`."""
-        return [f * self.width_of_field + i for f in hidden for i in self.columns_of_field(reading)]
+        """Columns of the output layer that scoring reads for `reading` of the fields `hidden`."""
+        of_field = self.columns_of_field(reading)
+        read = of_field if reading == "histogram" else of_field[:1]
+        return [f * self.width_of_field + i for f in hidden for i in read]
 
     def columns_of_field(self, reading):
         """Where `reading` stands among the outputs of one field."""
-        before = sum(self.bins if r == "histogram" else 1 for r in self.readings[: self.readings.index(reading)])
-        return range(before, before + (self.bins if reading == "histogram" else 1))
+        before = sum(self.outputs[r] for r in self.readings[: self.readings.index(reading)])
+        return range(before, before + self.outputs[reading])
 
     def encode(self, x):
         """Numbers [B, F] as they are in records -> z [B, F]: transformed, standardised, clipped."""

@@ -90,7 +90,7 @@ impl Default for ModelConfig {
         Self {
             architecture: Architecture::Mlp,
             masking: Masking::Drop,
-            likelihood: vec![Likelihood::Histogram, Likelihood::SquaredError],
+            likelihood: vec![Likelihood::Histogram, Likelihood::RobustSquaredError],
             width: DEFAULT_WIDTH,
             blocks: DEFAULT_BLOCKS,
             heads: DEFAULT_HEADS,

@@ -27,6 +27,7 @@ impl Reading {
             Likelihood::StudentT => Self::LocationScale(Family::StudentT),
             Likelihood::Gaussian => Self::LocationScale(Family::Gaussian),
             Likelihood::SquaredError => Self::LocationScale(Family::SquaredError),
+            Likelihood::RobustSquaredError => Self::LocationScale(Family::RobustSquaredError),
         }
     }
 
@@ -40,7 +41,7 @@ impl Reading {
     fn surprise(&self, output: &[f32], z: f32) -> f32 {
         match self {
             Self::Histogram(histogram) => histogram.surprise(output, z),
-            Self::LocationScale(family) => family.loss(output, z, 1.0, None),
+            Self::LocationScale(family) => family.surprise(output, z),
         }
     }
 
@@ -253,7 +254,7 @@ impl<'a> FieldView<'a> {
                     let output = &value[start..start + reading.outputs()];
                     let of_value = match reading {
                         Reading::Histogram(_) => log_norms[0] - output[aim.bin],
-                        Reading::LocationScale(family) => family.loss(output, z, 1.0, None),
+                        Reading::LocationScale(family) => family.surprise(output, z),
                     };
                     *surprise = nullness + of_value;
                     start += reading.outputs();

@@ -63,7 +63,10 @@ impl ScoreRule {
     pub fn new(config: &ScoreConfig, readings: &[Likelihood]) -> Self {
         let weight = |reading: &Likelihood| match reading {
             Likelihood::Histogram => f64::from(config.histogram_weight),
-            Likelihood::StudentT | Likelihood::Gaussian | Likelihood::SquaredError => 1.0,
+            Likelihood::StudentT
+            | Likelihood::Gaussian
+            | Likelihood::SquaredError
+            | Likelihood::RobustSquaredError => 1.0,
         };
         let weights: Vec<f64> = readings.iter().map(weight).collect();
         let sum: f64 = weights.iter().sum();
@@ -112,7 +115,7 @@ mod tests {
         // NumPy: v = np.array([[1, 4], [.5, .25], [3, 6.]]); m = v @ [2 / 3, 1 / 3]; np.mean(m**2)**.5 -> 2.593172
         let rule = ScoreRule::new(
             &ScoreConfig::default(),
-            &[Likelihood::Histogram, Likelihood::SquaredError],
+            &[Likelihood::Histogram, Likelihood::RobustSquaredError],
         );
         let score = rule.score(3, |s, r| VALUES[s][r]);
         assert!((score - 2.593_172).abs() < 1e-5, "{score}");

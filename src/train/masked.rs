@@ -444,6 +444,7 @@ pub(super) mod tests {
                 Likelihood::StudentT,
                 Likelihood::Gaussian,
                 Likelihood::SquaredError,
+                Likelihood::RobustSquaredError,
             ],
             ..ModelConfig::default()
         }
@@ -581,16 +582,17 @@ pub(super) mod tests {
             counted: 1,
         };
         let found = row_surprises(model.output_layer(), &latent, &batch).unwrap();
-        let mut surprises = [0f32; 4];
-        for (row, found) in found.chunks_exact(4).enumerate() {
-            let mut sums = [0f64; 4];
+        let readings = model.heads().readings();
+        let mut surprises = vec![0f32; readings];
+        for (row, found) in found.chunks_exact(readings).enumerate() {
+            let mut sums = vec![0f64; readings];
             for field in (0..5).filter(|field| hidden[row * 5 + field]) {
                 let head = model.heads().field(field);
                 let logits = &logits[row][head.outputs()];
                 head.surprises(logits, &targets[row * 5 + field], &mut surprises);
                 sums.iter_mut()
-                    .zip(surprises)
-                    .for_each(|(sum, s)| *sum += f64::from(s));
+                    .zip(&surprises)
+                    .for_each(|(sum, &s)| *sum += f64::from(s));
             }
             for (a, b) in found.iter().zip(sums) {
                 assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{row}: {a} {b}");

@@ -23,15 +23,35 @@ pub enum Family {
     Gaussian,
     /// No scale: the squared residual.
     SquaredError,
+    /// The squared residual from the location of [`StudentT`](Self::StudentT), which is what training fits: an M-estimate,
+    /// that a few far values in the fit rows move little (Lange, Little & Taylor 1989, *Robust statistical modeling using
+    /// the t distribution*). The mean that the squared error fits is moved by each in proportion to its distance.
+    RobustSquaredError,
 }
 
 impl Family {
+    /// Every family.
+    pub const ALL: [Self; 4] = [
+        Self::StudentT,
+        Self::Gaussian,
+        Self::SquaredError,
+        Self::RobustSquaredError,
+    ];
+
     /// Outputs of the head.
     pub fn outputs(self) -> usize {
         if self == Self::SquaredError { 1 } else { 2 }
     }
 
-    /// The loss of z under `output`, which also is its surprise; adds `weight` times the gradient to `gradient`.
+    /// How surprising z is under `output`: its loss, but the squared residual where the location is robust.
+    pub fn surprise(self, output: &[f32], z: f32) -> f32 {
+        match self {
+            Self::RobustSquaredError => Self::SquaredError.loss(&output[..1], z, 1.0, None),
+            _ => self.loss(output, z, 1.0, None),
+        }
+    }
+
+    /// The loss of z under `output`, what training makes small; adds `weight` times the gradient to `gradient`.
     pub fn loss(self, output: &[f32], z: f32, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
         let residual = output[0] - z;
         let log_scale = self.log_scale(output);
@@ -41,7 +61,7 @@ impl Family {
         };
         let standardised = residual * precision;
         let (loss, by_location, by_scale) = match self {
-            Self::StudentT => {
+            Self::StudentT | Self::RobustSquaredError => {
                 let ratio = standardised * standardised / DEGREES;
                 let pull = (DEGREES + 1.0) * standardised / DEGREES / (1.0 + ratio);
                 let loss = 0.5 * (DEGREES + 1.0) * ratio.ln_1p() + log_scale + STUDENT_T_CONSTANT;
@@ -87,7 +107,7 @@ impl Family {
         let log_scale = bounded_log_scale(&output[1], &residual)?;
         let square = (residual * log_scale.neg()?.exp()?)?.sqr()?;
         let (square, constant) = match self {
-            Self::StudentT => {
+            Self::StudentT | Self::RobustSquaredError => {
                 let log = square.affine(1.0 / f64::from(DEGREES), 1.0)?.log()?;
                 let exponent = 0.5 * f64::from(DEGREES + 1.0);
                 (log.affine(exponent, 0.0)?, STUDENT_T_CONSTANT)
@@ -101,7 +121,7 @@ impl Family {
     pub fn cumulative(self, output: &[f32], z: f32) -> f32 {
         let standardised = (z - output[0]) * (-self.log_scale(output)).exp();
         match self {
-            Self::StudentT => {
+            Self::StudentT | Self::RobustSquaredError => {
                 // The closed form for 4 degrees of freedom.
                 let s = standardised / (DEGREES + standardised * standardised).sqrt();
                 0.5 + 0.75 * (s - s.powi(3) / 3.0)
@@ -154,6 +174,16 @@ mod tests {
     use candle_core::Var;
 
     #[test]
+    fn a_robust_location_is_trained_by_students_t_and_read_by_its_squared_residual() {
+        let output = [0.4, -0.5];
+        let (robust, t) = (Family::RobustSquaredError, Family::StudentT);
+        let loss = |family: Family| family.loss(&output, 1.3, 1.0, None);
+        assert_eq!(loss(robust), loss(t));
+        assert_eq!(robust.surprise(&output, 1.3), (1.3f32 - 0.4).powi(2));
+        assert_eq!(t.surprise(&output, 1.3), loss(t));
+    }
+
+    #[test]
     fn losses_equal_scipys_densities() {
         // SciPy: z, loc, s = 1.3, .4, np.exp(-.5)
         //   -stats.t.logpdf(z, 4, loc, s) -> 1.577196; -stats.norm.logpdf(z, loc, s) -> 1.519843
@@ -178,7 +208,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
-        for family in [Family::StudentT, Family::Gaussian, Family::SquaredError] {
+        for family in Family::ALL {
             let output = &[0.4f32, -0.5][..family.outputs()];
             for z in [-3.0, 0.4, 2.0] {
                 assert_gradient(output, |output, g| family.loss(output, z, 0.7, g), 0.7);
@@ -189,7 +219,7 @@ mod tests {
     #[test]
     fn the_composed_loss_has_the_values_and_gradients_of_the_other() {
         let device = &candle_core::Device::Cpu;
-        for family in [Family::StudentT, Family::Gaussian, Family::SquaredError] {
+        for family in Family::ALL {
             // Within the bounds, beyond each of them and on them, each near and far from z.
             for (location, scale) in [(0.4f32, -0.5f32), (1.0, -5.0), (1.02, -3.0), (90.0, 4.0)] {
                 for z in [-3f32, 1.0, 500.0] {

@@ -20,8 +20,10 @@ pub enum Likelihood {
     StudentT,
     /// -log density of a normal.
     Gaussian,
-    /// Squared residual, in squared standard deviations.
+    /// Squared residual from a predicted mean, in squared standard deviations.
     SquaredError,
+    /// Squared residual from the location of Student's t, in squared standard deviations.
+    RobustSquaredError,
 }
 
 #[cfg(test)]

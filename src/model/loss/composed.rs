@@ -135,7 +135,7 @@ impl Truth {
     fn located_losses(&self, heads: &Heads, logits: &Tensor) -> Result<Tensor> {
         let device = logits.device();
         let mut sum = Tensor::zeros((), logits.dtype(), device)?;
-        for family in [Family::StudentT, Family::Gaussian, Family::SquaredError] {
+        for family in Family::ALL {
             let locations = locations(heads, family);
             if locations.is_empty() {
                 continue;

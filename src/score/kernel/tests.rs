@@ -182,8 +182,9 @@ fn likelihood() -> impl Strategy<Value = Vec<Likelihood>> {
         Likelihood::StudentT,
         Likelihood::Gaussian,
         Likelihood::SquaredError,
+        Likelihood::RobustSquaredError,
     ];
-    proptest::sample::subsequence(all, 1..=4).prop_shuffle()
+    proptest::sample::subsequence(all, 1..=5).prop_shuffle()
 }
 
 proptest! {
