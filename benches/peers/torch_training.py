@@ -6,7 +6,8 @@ number of weights, and a step does what a step of `maskwatch train` does with th
 of a shuffle, a random mask, the smoothed histogram's cross entropy and Student's t or the squared error of the hidden
 fields, backward, clipping by norm, AdamW under a warm-up and a cosine. The loss under the bundle's weights is checked
 against a NumPy forward in double precision before anything is timed, and a difference ends the program. Records are
-made up and encoded before the first step.
+made up and encoded before the first step. Beyond its bounds Student's log scale has no gradient here, where the product
+lets pass the one that leads back in.
 
     python torch_training.py BUNDLE [--threads 1] [--steps 300] [--variants eager,compiled] [--profile]
 """
@@ -111,7 +112,7 @@ class MaskedLoss(nn.Module):
                 loss = loss - (self.smoothed[bins] * output.log_softmax(-1)).sum(-1)
             elif reading == "squared_error":
                 loss = loss + (output.squeeze(-1) - z).square()
-            else:
+            elif reading == "robust_squared_error":
                 log_scale = output[..., 1].clamp(*LOG_SCALE)
                 standardised = (output[..., 0] - z) * (-log_scale).exp()
                 loss = loss + 2.5 * torch.log1p(standardised.square() / 4) + log_scale + STUDENT_T_CONSTANT
@@ -188,7 +189,7 @@ def check(bundle, select):
             formula -= (smoothed_targets(bundle)[bins[hidden]] * logarithms).sum(1).mean()
         elif reading == "squared_error":
             formula += ((o[:, 0] - z[hidden].astype(np.float64)) ** 2).mean()
-        else:
+        elif reading == "robust_squared_error":
             log_scale = np.clip(o[:, 1], *LOG_SCALE)
             ratio = ((z[hidden].astype(np.float64) - o[:, 0]) / np.exp(log_scale)) ** 2 / 4
             constant = math.lgamma(2.5) - math.lgamma(2) - 0.5 * math.log(4 * math.pi)

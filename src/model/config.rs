@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_WIDTH: usize = 192;
 /// Residual blocks.
 pub const DEFAULT_BLOCKS: usize = 3;
+/// How numbers are read: the likelihood of a histogram sees broken dependence between fields, the squared error how far out
+/// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/quality.md`).
+pub const DEFAULT_LIKELIHOOD: [Likelihood; 2] =
+    [Likelihood::Histogram, Likelihood::RobustSquaredError];
 /// Numbers of a category's input embedding at most.
 pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
 /// Heads of attention: 16 numbers each at the width of 64 that is enough for a token.
@@ -90,7 +94,7 @@ impl Default for ModelConfig {
         Self {
             architecture: Architecture::Mlp,
             masking: Masking::Drop,
-            likelihood: vec![Likelihood::Histogram, Likelihood::RobustSquaredError],
+            likelihood: DEFAULT_LIKELIHOOD.to_vec(),
             width: DEFAULT_WIDTH,
             blocks: DEFAULT_BLOCKS,
             heads: DEFAULT_HEADS,

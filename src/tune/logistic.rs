@@ -456,7 +456,9 @@ mod tests {
                 ridge: &[1e-3, 0.01, 0.1],
             };
             let found = solve(&problem, &Coefficients::zero(3));
-            prop_assert!(found.projected_gradient <= 1e-7, "{:?}", found);
+            // A step is refused when its gain is lost in the rounding of the objective, about 1e-16: with curvatures of up to
+            // some dozens (columns reach 6) that is gradients of up to some 1e-7.
+            prop_assert!(found.projected_gradient <= 1e-6, "{:?}", found);
             prop_assert!(found.coefficients.weights.iter().all(|&w| w >= 0.0));
             // The problem is convex: no other point that is allowed is lower.
             let at = &found.coefficients;

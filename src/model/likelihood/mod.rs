@@ -1,7 +1,8 @@
 //! What a hidden value costs under a head's outputs, and the gradient of that cost: pure functions over slices. The
 //! families of location and scale also take tensors, for other devices than the processor.
 //!
-//! Training and scoring share them; a surprise is in nats unless said otherwise.
+//! Training and scoring share them, but where a surprise is another number than the loss, which its docstring says. A
+//! surprise is in nats unless said otherwise.
 
 pub mod discrete;
 pub mod histogram;
