@@ -88,6 +88,7 @@ fn config(masking: Masking) -> ModelConfig {
             Likelihood::Histogram,
             Likelihood::StudentT,
             Likelihood::SquaredError,
+            Likelihood::RobustSquaredError,
         ],
         ..ModelConfig::default()
     }
@@ -232,17 +233,20 @@ fn what_a_number_is_predicted_to_be_does_not_change_with_its_standardisation() {
                 assert_close(&a[1], &b[1], 5e-5);
                 assert_close(&a[2], &b[2], 5e-5);
                 let (a, b) = (&a[0], &b[0]);
-                // Nullness; then 64 bins, Student's location and log scale, the squared error's location.
+                // Nullness; then 64 bins, Student's location and log scale, the squared error's location, the robust one's
+                // location and log scale.
                 assert!((a[0] - b[0]).abs() < 5e-5);
-                for at in [65, 67] {
+                for at in [65, 67, 68] {
                     let [of_old, of_new] = [from.decode(a[at]), to.decode(b[at])];
                     assert!((of_old - of_new).abs() < 1e-4, "{of_old} {of_new}");
                 }
-                let [of_old, of_new] = [
-                    f64::from(a[66]) + from.scale.ln(),
-                    f64::from(b[66]) + to.scale.ln(),
-                ];
-                assert!((of_old - of_new).abs() < 1e-4);
+                for at in [66, 69] {
+                    let [of_old, of_new] = [
+                        f64::from(a[at]) + from.scale.ln(),
+                        f64::from(b[at]) + to.scale.ln(),
+                    ];
+                    assert!((of_old - of_new).abs() < 1e-4);
+                }
                 let [of_old, of_new] = [(a, from), (b, to)].map(|(logits, encoder)| {
                     cumulative(&logits[1..65], move |z| encoder.decode(z))
                 });
@@ -426,7 +430,7 @@ fn models_that_do_not_agree_are_refused_by_key_and_both_values() {
         disagreements(&parent, &child),
         [
             "model.masking = \"token\": must be \"drop\" as in the bundle",
-            "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"student_t\",\"squared_error\"] as in the bundle",
+            "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"student_t\",\"squared_error\",\"robust_squared_error\"] as in the bundle",
             "model.width = 25: must be 24 as in the bundle",
         ]
     );
