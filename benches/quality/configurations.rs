@@ -87,7 +87,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {
             seeds,
             everywhere,
             also,
-            train,
+            train: train.effective(),
         });
     }
     if !configurations

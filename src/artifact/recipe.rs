@@ -6,6 +6,7 @@ use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
 use crate::features::ParquetSource;
 use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
+use crate::model::config::CONTAMINATED_HISTOGRAM_GAMMA;
 use crate::model::transfer::{Side, TransferError, disagreements, transfer};
 use crate::model::{Architecture, MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
 use crate::rng::{Purpose, stream};
@@ -69,11 +70,17 @@ pub struct CalibrationConfig {
 }
 
 impl TrainConfig {
-    /// How the model is fitted: as configured, but for the rows that are too unusual, at least the declared contamination.
-    fn effective_training(&self) -> TrainingConfig {
-        let mut training = self.training.clone();
-        training.trim = training.trim.max(self.calibration.contamination as f32);
-        training
+    /// What training makes of it: where a share of the rows is declared abnormal, at least as many are too unusual, and the
+    /// histogram's loss is bounded.
+    pub fn effective(&self) -> Self {
+        let mut config = self.clone();
+        let contamination = self.calibration.contamination as f32;
+        if contamination > 0.0 {
+            config.training.trim = config.training.trim.max(contamination);
+            let gamma = &mut config.model.histogram_gamma;
+            *gamma = gamma.max(CONTAMINATED_HISTOGRAM_GAMMA);
+        }
+        config
     }
 
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
@@ -167,8 +174,9 @@ pub fn learn(
     observer: &mut dyn TrainObserver,
 ) -> Result<(Manifest, Run), LearnError> {
     let started = std::time::Instant::now();
-    let Recipe { config, seed, .. } = *recipe;
+    let seed = recipe.seed;
     check(recipe)?;
+    let config = &recipe.config.effective();
     let options = DatasetOptions {
         exclude_labelled: recipe.exclude_labelled,
         split: config.calibration.split,
@@ -185,7 +193,7 @@ pub fn learn(
         check_parts(parent, recipe, &data)?;
     }
     let encoder = &data.encoder;
-    let training = &config.effective_training();
+    let training = &config.training;
     let views = match training.objective.hides() {
         true => draw_views(&config.views, encoder.fields().len(), seed)?,
         false => Views::nothing_hidden(),
@@ -226,7 +234,7 @@ pub fn learn(
         seconds: started.elapsed().as_secs_f64(),
     };
     let calibration_rows = scorer.conformal().len() as u64;
-    let description = describe(recipe, &data, views, calibration_rows);
+    let description = describe(recipe, config, &data, views, calibration_rows);
     Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
 }
 
@@ -333,14 +341,14 @@ fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, L
     }
 }
 
-/// `calibration_rows` are those whose scores rank others.
+/// `config` is what training made of the recipe's; `calibration_rows` are those whose scores rank others.
 fn describe(
     recipe: &Recipe<'_>,
+    config: &TrainConfig,
     data: &Dataset,
     views: Views,
     calibration_rows: u64,
 ) -> Description {
-    let config = recipe.config;
     let presumed_abnormal = data.calibration.rows() as u64 - calibration_rows;
     Description {
         schema: recipe.schema.clone(),
@@ -349,7 +357,7 @@ fn describe(
         model: config.model.clone(),
         views_config: config.views.clone(),
         views,
-        training: config.effective_training(),
+        training: config.training.clone(),
         encoder_config: config.encoder.clone(),
         score: config.score,
         calibration: config.calibration,
@@ -371,5 +379,27 @@ fn describe(
             unused: data.unused_rows,
         },
         tuning: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declared_contamination_trims_and_bounds_at_least_as_much_as_configured() {
+        let mut config = TrainConfig::default();
+        assert_eq!(config.effective(), config);
+        config.calibration.contamination = 0.02;
+        let effective = config.effective();
+        assert_eq!(effective.training.trim, 0.02);
+        assert_eq!(
+            effective.model.histogram_gamma,
+            CONTAMINATED_HISTOGRAM_GAMMA
+        );
+        assert_eq!(effective.effective(), effective);
+        config.training.trim = 0.05;
+        config.model.histogram_gamma = 2.0;
+        assert_eq!(config.effective(), config);
     }
 }

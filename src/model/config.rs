@@ -13,6 +13,9 @@ pub const DEFAULT_BLOCKS: usize = 3;
 /// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/quality.md`).
 pub const DEFAULT_LIKELIHOOD: [Likelihood; 2] =
     [Likelihood::Histogram, Likelihood::RobustSquaredError];
+/// gamma of the histogram's loss where a share of the training rows is declared abnormal: the spherical score. On card data
+/// a half changes little and more than 1 costs what it brings (`docs/quality.md`).
+pub const CONTAMINATED_HISTOGRAM_GAMMA: f32 = 1.0;
 /// Numbers of a category's input embedding at most.
 pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
 /// Heads of attention: 16 numbers each at the width of 64 that is enough for a token.
@@ -87,6 +90,15 @@ pub struct ModelConfig {
     pub histogram_bins: usize,
     /// Smoothing of its targets in bins, > 0.
     pub histogram_smoothing_bins: f32,
+    /// gamma of its loss. 0: the cross entropy. 0.01..=10: the loss is bounded, so that a few values that do not fit teach
+    /// little; smaller ones would drown in rounding. Written only where it is not 0, so that bundles without it are what they were before there was a choice.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub histogram_gamma: f32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls it with.
+fn is_zero(gamma: &f32) -> bool {
+    *gamma == 0.0
 }
 
 impl Default for ModelConfig {
@@ -103,6 +115,7 @@ impl Default for ModelConfig {
             embedding_dim_max: DEFAULT_EMBEDDING_DIM_MAX,
             histogram_bins: DEFAULT_BINS,
             histogram_smoothing_bins: DEFAULT_SMOOTHING_BINS,
+            histogram_gamma: 0.0,
         }
     }
 }
@@ -136,6 +149,10 @@ impl ModelConfig {
         let smoothing = self.histogram_smoothing_bins;
         faults.require(smoothing > 0.0 && smoothing <= 100.0, || {
             format!("model.histogram_smoothing_bins = {smoothing}: must be above 0 and at most 100")
+        });
+        let gamma = self.histogram_gamma;
+        faults.require(gamma == 0.0 || (0.01..=10.0).contains(&gamma), || {
+            format!("model.histogram_gamma = {gamma}: must be 0 or within 0.01..=10")
         });
         faults.require(!self.likelihood.is_empty(), || {
             "model.likelihood = []: at least one reading is needed".to_owned()
@@ -240,10 +257,11 @@ mod tests {
             dropout: f32::NAN,
             likelihood: vec![Likelihood::Gaussian, Likelihood::Gaussian],
             histogram_smoothing_bins: 0.0,
+            histogram_gamma: f32::NAN,
             ..ModelConfig::default()
         };
         let faults = config.faults();
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert_eq!(faults.len(), 5, "{faults:?}");
         let heads = |architecture| ModelConfig {
             architecture,
             width: 30,

@@ -21,9 +21,9 @@ pub enum Reading {
 }
 
 impl Reading {
-    fn new(likelihood: Likelihood, bins: usize, smoothing_bins: f32) -> Self {
+    fn new(likelihood: Likelihood, histogram: &Histogram) -> Self {
         match likelihood {
-            Likelihood::Histogram => Self::Histogram(Histogram::new(bins, smoothing_bins)),
+            Likelihood::Histogram => Self::Histogram(histogram.clone()),
             Likelihood::StudentT => Self::LocationScale(Family::StudentT),
             Likelihood::Gaussian => Self::LocationScale(Family::Gaussian),
             Likelihood::SquaredError => Self::LocationScale(Family::SquaredError),
@@ -79,16 +79,12 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// The heads of the encoder's fields with the given readings of numbers, at least one.
-    pub fn new(
-        encoder: &Encoder,
-        likelihoods: &[Likelihood],
-        bins: usize,
-        smoothing_bins: f32,
-    ) -> Self {
+    /// The heads of the encoder's fields with the given readings of numbers, at least one; `histogram` is what a reading
+    /// by bins is.
+    pub fn new(encoder: &Encoder, likelihoods: &[Likelihood], histogram: &Histogram) -> Self {
         let readings: Vec<_> = likelihoods
             .iter()
-            .map(|&l| Reading::new(l, bins, smoothing_bins))
+            .map(|&l| Reading::new(l, histogram))
             .collect();
         let number: usize = readings.iter().map(Reading::outputs).sum();
         let mut outputs = 0;

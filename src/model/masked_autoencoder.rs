@@ -23,6 +23,7 @@ use super::bottleneck::{Bottleneck, default_width};
 use super::config::{Architecture, ModelConfig, ObjectiveKind};
 use super::heads::Heads;
 use super::inputs::Inputs;
+use super::likelihood::histogram::Histogram;
 use super::loss::OutputLayer;
 use super::ops::normalize;
 use super::parameters::{LinearParameters, Parameters};
@@ -71,12 +72,9 @@ impl MaskedAutoencoder {
         encoder: &Encoder,
         seed: u64,
     ) -> Result<Self> {
-        let heads = Heads::new(
-            encoder,
-            &config.likelihood,
-            config.histogram_bins,
-            config.histogram_smoothing_bins,
-        );
+        let histogram = Histogram::new(config.histogram_bins, config.histogram_smoothing_bins)
+            .bounded(config.histogram_gamma);
+        let heads = Heads::new(encoder, &config.likelihood, &histogram);
         let fields = (encoder.shapes(), Arc::new(heads));
         Self::declare(config, objective, fields, Parameters::default(), seed)
     }

@@ -28,6 +28,11 @@ fn models() -> Vec<ModelConfig> {
                 architecture,
                 masking,
                 heads: 3,
+                // A bounded loss of the histogram in half of them.
+                histogram_gamma: match masking {
+                    Masking::Token => 0.0,
+                    Masking::Drop => 1.0,
+                },
                 ..all_readings()
             });
         }

@@ -497,10 +497,19 @@ pub(super) mod tests {
 
     #[test]
     fn the_loss_has_the_gradient_of_finite_differences_in_latent_weights_and_biases() {
+        for histogram_gamma in [0.0, 1.0] {
+            assert_gradients_of_the_loss(&ModelConfig {
+                histogram_gamma,
+                ..all_readings()
+            });
+        }
+    }
+
+    fn assert_gradients_of_the_loss(config: &ModelConfig) {
         let batch = batch(12);
         let encoder = encoder(&batch);
         let records = encoder.encode(&batch).unwrap();
-        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 1).unwrap();
+        let model = MaskedAutoencoder::new(config, MASKED, &encoder, 1).unwrap();
         let heads = Arc::new(model.heads().clone());
         let reader = TargetReader::new(&encoder);
         let targets = (0..12 * 5).map(|i| reader.target(&encoder, &records, i / 5, i % 5));

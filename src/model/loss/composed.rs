@@ -2,8 +2,9 @@
 //! that op to.
 //!
 //! In flow the latent, the output layer and the true values; out flows the loss with its graph. Every head but those of
-//! location and scale is a cross entropy: the log-sum-exp of its logits less the expected logit. One matrix of how much
-//! each logit is expected serves them all; a row that does not count a field expects none of its logits.
+//! location and scale and a histogram of bounded loss is a cross entropy: the log-sum-exp of its logits less the expected
+//! logit. One matrix of how much each logit is expected serves them all; a row that does not count a field expects none of
+//! its logits.
 //!
 //! Letters: B rows, O outputs, n heads of one kind.
 
@@ -28,7 +29,8 @@ pub fn masked_loss(
     let logits = output.logits(latent)?;
     let truth = Truth::new(heads, batch);
     let cross_entropies = truth.cross_entropies(heads, &logits)?;
-    let sum = (cross_entropies + truth.located_losses(heads, &logits)?)?;
+    let sum = (cross_entropies + truth.bounded_losses(heads, &logits)?)?;
+    let sum = (sum + truth.located_losses(heads, &logits)?)?;
     sum / batch.counted.max(1) as f64
 }
 
@@ -38,6 +40,8 @@ struct Truth {
     outputs: usize,
     /// How much each logit is expected: the distribution of a softmax, or whether the answer is yes.
     expected: Vec<f32>,
+    /// The same of the histograms whose loss is bounded.
+    bounded: Vec<f32>,
     /// 1 where a yes/no or a location counts.
     counted: Vec<f32>,
     /// z where a location counts.
@@ -51,6 +55,7 @@ impl Truth {
         let mut truth = Self {
             outputs,
             expected: vec![0.0; cells],
+            bounded: vec![0.0; cells],
             counted: vec![0.0; cells],
             numbers: vec![0.0; cells],
         };
@@ -75,7 +80,11 @@ impl Truth {
                     let first = start + range.start;
                     match reading {
                         Reading::Histogram(histogram) => {
-                            let bins = &mut self.expected[first..start + range.end];
+                            let of_loss = match histogram.gamma() > 0.0 {
+                                true => &mut self.bounded,
+                                false => &mut self.expected,
+                            };
+                            let bins = &mut of_loss[first..start + range.end];
                             histogram.smoothed_target(z, bins);
                         }
                         Reading::LocationScale(_) => {
@@ -129,6 +138,35 @@ impl Truth {
         let log_norms = Tensor::stack(&[yes.zeros_like()?, yes], 2)?.log_sum_exp(2)?;
         let counted = self.columns(&self.counted, &answers, logits.device())?;
         sum + (log_norms * counted)?.sum_all()?
+    }
+
+    /// The losses of all histograms whose loss is bounded, summed.
+    fn bounded_losses(&self, heads: &Heads, logits: &Tensor) -> Result<Tensor> {
+        let mut sum = Tensor::zeros((), logits.dtype(), logits.device())?;
+        let expected = Tensor::from_slice(&self.bounded, logits.shape(), logits.device())?;
+        for head in (0..heads.len()).map(|field| heads.field(field)) {
+            if head.shape() != FieldShape::Numeric {
+                continue;
+            }
+            for (reading, range) in head.reading_outputs() {
+                let Reading::Histogram(histogram) = reading else {
+                    continue;
+                };
+                let gamma = f64::from(histogram.gamma());
+                if gamma == 0.0 {
+                    continue;
+                }
+                let exponent = gamma / (1.0 + gamma);
+                let of = |matrix: &Tensor| {
+                    matrix.narrow(1, head.outputs().start + range.start, range.len())
+                };
+                let scaled = (of(logits)? * (1.0 + gamma))?;
+                let log_r = scaled.broadcast_sub(&scaled.log_sum_exp(1)?.unsqueeze(1)?)?;
+                let lost = (log_r * exponent)?.exp()?.affine(-1.0, 1.0)?;
+                sum = (sum + ((lost * of(&expected)?)?.sum_all()? / exponent)?)?;
+            }
+        }
+        Ok(sum)
     }
 
     /// The losses of all heads of a location, summed.

@@ -48,7 +48,12 @@ pub fn gelu_gate(x: f32) -> f32 {
 
 /// ln(sum exp(x)) of a non-empty slice, without overflow.
 pub fn log_sum_exp(logits: &[f32]) -> f32 {
-    let (max, sum) = vectorised(SumExp { logits });
+    scaled_log_sum_exp(logits, 1.0)
+}
+
+/// ln(sum exp(scale x)) of a non-empty slice, without overflow; `scale` > 0.
+pub fn scaled_log_sum_exp(logits: &[f32], scale: f32) -> f32 {
+    let (max, sum) = vectorised(SumExp { logits, scale });
     max + sum.ln()
 }
 
@@ -60,17 +65,24 @@ pub fn softmax(logits: &[f32], out: &mut [f32]) {
 
 /// Adds `weight` exp(x - log_norm) to `out`: the gradient of `weight` times a log-sum-exp.
 pub fn add_softmax(logits: &[f32], log_norm: f32, weight: f32, out: &mut [f32]) {
+    add_scaled_softmax(logits, 1.0, log_norm, weight, out);
+}
+
+/// Adds `weight` exp(scale x - log_norm) to `out`.
+pub fn add_scaled_softmax(logits: &[f32], scale: f32, log_norm: f32, weight: f32, out: &mut [f32]) {
     vectorised(AddSoftmax {
         logits,
+        scale,
         log_norm,
         weight,
         out,
     });
 }
 
-/// The largest logit and the sum of exp(x - largest).
+/// The largest scaled logit and the sum of exp(scale x - largest).
 struct SumExp<'a> {
     logits: &'a [f32],
+    scale: f32,
 }
 
 impl Loop for SumExp<'_> {
@@ -86,13 +98,14 @@ impl Loop for SumExp<'_> {
             }
         }
         let max = largest.iter().chain(rest).copied();
-        let max = max.fold(f32::NEG_INFINITY, f32::max);
-        (max, lane_sum(self.logits, |x| exp(x - max)))
+        let max = self.scale * max.fold(f32::NEG_INFINITY, f32::max);
+        (max, lane_sum(self.logits, |x| exp(self.scale * x - max)))
     }
 }
 
 struct AddSoftmax<'a> {
     logits: &'a [f32],
+    scale: f32,
     log_norm: f32,
     weight: f32,
     out: &'a mut [f32],
@@ -104,7 +117,7 @@ impl Loop for AddSoftmax<'_> {
     #[inline(always)]
     fn run(self) {
         for (p, &x) in self.out.iter_mut().zip(self.logits) {
-            *p += self.weight * exp(x - self.log_norm);
+            *p += self.weight * exp(self.scale * x - self.log_norm);
         }
     }
 }
