@@ -22,7 +22,7 @@ pub struct Configuration {
     pub everywhere: bool,
     /// Sets that it is run on besides.
     pub also: Vec<Entry>,
-    /// Without faults.
+    /// Without faults, and with all that follows from it: what a run is kept under names everything that it depends on.
     pub train: TrainConfig,
 }
 

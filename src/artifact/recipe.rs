@@ -6,7 +6,6 @@ use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
 use crate::features::ParquetSource;
 use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
-use crate::model::config::CONTAMINATED_HISTOGRAM_GAMMA;
 use crate::model::transfer::{Side, TransferError, disagreements, transfer};
 use crate::model::{Architecture, MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
 use crate::rng::{Purpose, stream};
@@ -70,16 +69,11 @@ pub struct CalibrationConfig {
 }
 
 impl TrainConfig {
-    /// What training makes of it: where a share of the rows is declared abnormal, at least as many are too unusual, and the
-    /// histogram's loss is bounded.
+    /// What training makes of it: at least the declared contamination is too unusual.
     pub fn effective(&self) -> Self {
         let mut config = self.clone();
         let contamination = self.calibration.contamination as f32;
-        if contamination > 0.0 {
-            config.training.trim = config.training.trim.max(contamination);
-            let gamma = &mut config.model.histogram_gamma;
-            *gamma = gamma.max(CONTAMINATED_HISTOGRAM_GAMMA);
-        }
+        config.training.trim = config.training.trim.max(contamination);
         config
     }
 
@@ -387,19 +381,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_declared_contamination_trims_and_bounds_at_least_as_much_as_configured() {
+    fn a_declared_contamination_is_the_least_that_is_trimmed() {
         let mut config = TrainConfig::default();
         assert_eq!(config.effective(), config);
         config.calibration.contamination = 0.02;
         let effective = config.effective();
         assert_eq!(effective.training.trim, 0.02);
-        assert_eq!(
-            effective.model.histogram_gamma,
-            CONTAMINATED_HISTOGRAM_GAMMA
-        );
         assert_eq!(effective.effective(), effective);
         config.training.trim = 0.05;
-        config.model.histogram_gamma = 2.0;
         assert_eq!(config.effective(), config);
     }
 }

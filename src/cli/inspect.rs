@@ -223,6 +223,17 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         description.seed
     )?;
     writeln!(out, "likelihood   {}", likelihood.join(", "))?;
+    if model.histogram_gamma > 0.0 {
+        let gamma = model.histogram_gamma;
+        writeln!(out, "loss         of the histogram bounded, gamma {gamma}")?;
+    }
+    if description.training.trim > 0.0 {
+        let percent = 100.0 * description.training.trim;
+        writeln!(
+            out,
+            "trimmed      {percent} % of the fit rows counted as too unusual"
+        )?;
+    }
     let objective = description.training.objective;
     if !objective.hides() {
         return writeln!(

@@ -13,9 +13,8 @@ pub const DEFAULT_BLOCKS: usize = 3;
 /// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/quality.md`).
 pub const DEFAULT_LIKELIHOOD: [Likelihood; 2] =
     [Likelihood::Histogram, Likelihood::RobustSquaredError];
-/// gamma of the histogram's loss where a share of the training rows is declared abnormal: the spherical score. On card data
-/// a half changes little and more than 1 costs what it brings (`docs/quality.md`).
-pub const CONTAMINATED_HISTOGRAM_GAMMA: f32 = 1.0;
+/// gamma of the histogram's loss: the cross entropy, which on clean data finds more (`docs/quality.md`).
+pub const DEFAULT_HISTOGRAM_GAMMA: f32 = 0.0;
 /// Numbers of a category's input embedding at most.
 pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
 /// Heads of attention: 16 numbers each at the width of 64 that is enough for a token.
@@ -90,13 +89,13 @@ pub struct ModelConfig {
     pub histogram_bins: usize,
     /// Smoothing of its targets in bins, > 0.
     pub histogram_smoothing_bins: f32,
-    /// gamma of its loss. 0: the cross entropy. 0.01..=10: the loss is bounded, so that a few values that do not fit teach
-    /// little; smaller ones would drown in rounding. Written only where it is not 0, so that bundles without it are what they were before there was a choice.
+    /// gamma of its loss. 0: the cross entropy. 0.01..=3: the loss is bounded, so that a few values that do not fit teach
+    /// little; smaller ones would drown in rounding, and larger ones leave next to no gradient of a poor start. Written only where it is not 0, so that bundles without
+    /// it are what they were before there was a choice.
     #[serde(skip_serializing_if = "is_zero")]
     pub histogram_gamma: f32,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // What serde calls it with.
 fn is_zero(gamma: &f32) -> bool {
     *gamma == 0.0
 }
@@ -115,7 +114,7 @@ impl Default for ModelConfig {
             embedding_dim_max: DEFAULT_EMBEDDING_DIM_MAX,
             histogram_bins: DEFAULT_BINS,
             histogram_smoothing_bins: DEFAULT_SMOOTHING_BINS,
-            histogram_gamma: 0.0,
+            histogram_gamma: DEFAULT_HISTOGRAM_GAMMA,
         }
     }
 }
@@ -151,8 +150,8 @@ impl ModelConfig {
             format!("model.histogram_smoothing_bins = {smoothing}: must be above 0 and at most 100")
         });
         let gamma = self.histogram_gamma;
-        faults.require(gamma == 0.0 || (0.01..=10.0).contains(&gamma), || {
-            format!("model.histogram_gamma = {gamma}: must be 0 or within 0.01..=10")
+        faults.require(gamma == 0.0 || (0.01..=3.0).contains(&gamma), || {
+            format!("model.histogram_gamma = {gamma}: must be 0 or within 0.01..=3")
         });
         faults.require(!self.likelihood.is_empty(), || {
             "model.likelihood = []: at least one reading is needed".to_owned()
@@ -241,6 +240,7 @@ impl Faults {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -248,6 +248,36 @@ mod tests {
     fn the_defaults_are_valid() {
         assert_eq!(ModelConfig::default().faults(), Vec::<String>::new());
         assert_eq!(ViewsConfig::default().faults(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn gamma_is_zero_or_neither_lost_in_rounding_nor_without_gradient() {
+        let faults = |histogram_gamma| {
+            let config = ModelConfig {
+                histogram_gamma,
+                ..ModelConfig::default()
+            };
+            config.faults().len()
+        };
+        assert_eq!([0.0, 0.01, 3.0].map(faults), [0; 3]);
+        assert_eq!([0.009, 3.1, -1.0].map(faults), [1; 3]);
+    }
+
+    #[test]
+    fn gamma_is_written_only_where_it_is_not_zero() {
+        let mut config = ModelConfig::default();
+        let written = serde_json::to_string(&config).unwrap();
+        assert!(!written.contains("gamma"), "{written}");
+        assert_eq!(
+            serde_json::from_str::<ModelConfig>(&written).unwrap(),
+            config
+        );
+        config.histogram_gamma = 0.5;
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(
+            serde_json::from_str::<ModelConfig>(&written).unwrap(),
+            config
+        );
     }
 
     #[test]

@@ -30,8 +30,8 @@ fn models() -> Vec<ModelConfig> {
                 heads: 3,
                 // A bounded loss of the histogram in half of them.
                 histogram_gamma: match masking {
-                    Masking::Token => 0.0,
-                    Masking::Drop => 1.0,
+                    Masking::Token => 1.0,
+                    Masking::Drop => 0.0,
                 },
                 ..all_readings()
             });

@@ -312,7 +312,7 @@ impl Objective for MaskedObjective<'_> {
     }
 
     /// The mean loss over the fields that count, of a variational model with its share of the divergence: the negative
-    /// evidence lower bound of Kingma & Welling 2014 (equation 3), a field.
+    /// evidence lower bound of Kingma & Welling 2014 (equation 3), a field, where every reading is trained by a density.
     fn shard_loss(&self, place: usize, shard: Shard) -> candle_core::Result<Tensor> {
         self.loss_by(&self.replicas[place], shard)
     }

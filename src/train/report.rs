@@ -13,7 +13,8 @@ pub struct Progress {
     pub rows: usize,
     /// Wall-clock seconds since the first step.
     pub seconds: f64,
-    /// Loss of the step's batch, nats a hidden field summed over readings.
+    /// Loss of the step's batch, a hidden field, summed over readings: in nats, but for squared errors, which are in squared
+    /// standard deviations, and a histogram of bounded loss, which has no unit.
     pub loss: f32,
     /// The latest held-out loss, in the same unit.
     pub held_out_loss: Option<f64>,
@@ -45,7 +46,7 @@ pub struct FitReport {
     pub steps: usize,
     /// The step whose weights were kept, 0 for those that training started from.
     pub best_step: usize,
-    /// Their held-out loss, nats a hidden field summed over readings.
+    /// Their held-out loss, in the unit of [`Progress::loss`].
     pub held_out_loss: f64,
     /// Records seen, with repetition.
     pub rows: usize,

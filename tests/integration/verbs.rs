@@ -52,6 +52,36 @@ fn init_train_and_inspect_agree() {
 }
 
 #[test]
+fn a_declared_contamination_and_a_bounded_loss_shape_the_bundle_and_are_shown() {
+    let rig = Rig::new();
+    rig.init();
+    rig.train("schema.toml", "plain", &[]);
+    let page = rig.run("inspect plain").succeeded();
+    assert!(
+        !page.contains("bounded") && !page.contains("presumed"),
+        "{page}"
+    );
+    let declared = format!("{SMALL}[calibration]\ncontamination = 0.02\n");
+    fs::write(rig.path("train.toml"), &declared).unwrap();
+    rig.train("schema.toml", "declared", &[]);
+    let bounded = declared.replace("[model]\n", "[model]\nhistogram_gamma = 1.0\n");
+    fs::write(rig.path("train.toml"), bounded).unwrap();
+    rig.train("schema.toml", "bundle", &[]);
+    let page = rig.run("inspect bundle").succeeded();
+    // Of 1,200 calibration rows.
+    for part in [
+        "of the histogram bounded, gamma 1",
+        "2 % of the fit rows",
+        "24 calibration rows are presumed abnormal",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(rig.score("payments.parquet").num_rows(), PAYMENTS);
+    let ids = ["plain", "declared", "bundle"].map(|bundle| rig.model_id(bundle));
+    assert!(ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
+}
+
+#[test]
 fn a_transformer_that_hides_nothing_is_shown_and_used_as_any_other_model() {
     let rig = Rig::new();
     rig.init();

@@ -196,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn a_scaled_softmax_is_that_of_the_scaled_logits() {
+        let logits: Vec<f32> = (0..1021).map(|i| 40.0 * (i as f32 * 0.7).sin()).collect();
+        for scale in [0.5, 1.0, 2.0, 4.0] {
+            let scaled: Vec<f32> = logits.iter().map(|x| scale * x).collect();
+            let norm = scaled_log_sum_exp(&logits, scale);
+            assert_eq!(norm, log_sum_exp(&scaled));
+            let (mut found, mut expected) = (vec![1.0; 1021], vec![1.0; 1021]);
+            add_scaled_softmax(&logits, scale, norm, 0.3, &mut found);
+            add_softmax(&scaled, norm, 0.3, &mut expected);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
     fn softplus_and_sigmoid_hold_at_the_ends() {
         assert_eq!(softplus(200.0), 200.0);
         assert!(softplus(-50.0) > 0.0 && softplus(-50.0) < 1e-20);
