@@ -227,11 +227,11 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         let gamma = model.histogram_gamma;
         writeln!(out, "loss         of the histogram bounded, gamma {gamma}")?;
     }
-    if description.training.trim > 0.0 {
-        let percent = 100.0 * description.training.trim;
+    let trim = description.training.trim;
+    if trim > 0.0 {
         writeln!(
             out,
-            "trimmed      {percent} % of the fit rows counted as too unusual"
+            "trim         {trim} of the fit rows counted as too unusual"
         )?;
     }
     let objective = description.training.objective;

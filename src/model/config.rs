@@ -90,8 +90,8 @@ pub struct ModelConfig {
     /// Smoothing of its targets in bins, > 0.
     pub histogram_smoothing_bins: f32,
     /// gamma of its loss. 0: the cross entropy. 0.01..=3: the loss is bounded, so that a few values that do not fit teach
-    /// little; smaller ones would drown in rounding, and larger ones leave next to no gradient of a poor start. Written only where it is not 0, so that bundles without
-    /// it are what they were before there was a choice.
+    /// little; smaller ones would drown in rounding, and larger ones leave next to no gradient of a poor start. Written
+    /// only where it is not 0, so that bundles without it are what they were before there was a choice.
     #[serde(skip_serializing_if = "is_zero")]
     pub histogram_gamma: f32,
 }

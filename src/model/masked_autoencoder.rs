@@ -73,7 +73,7 @@ impl MaskedAutoencoder {
         seed: u64,
     ) -> Result<Self> {
         let histogram = Histogram::new(config.histogram_bins, config.histogram_smoothing_bins)
-            .bounded(config.histogram_gamma);
+            .with_gamma(config.histogram_gamma);
         let heads = Heads::new(encoder, &config.likelihood, &histogram);
         let fields = (encoder.shapes(), Arc::new(heads));
         Self::declare(config, objective, fields, Parameters::default(), seed)

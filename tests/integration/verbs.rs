@@ -71,7 +71,7 @@ fn a_declared_contamination_and_a_bounded_loss_shape_the_bundle_and_are_shown() 
     // Of 1,200 calibration rows.
     for part in [
         "of the histogram bounded, gamma 1",
-        "2 % of the fit rows",
+        "0.02 of the fit rows",
         "24 calibration rows are presumed abnormal",
     ] {
         assert!(page.contains(part), "{part}: {page}");

@@ -46,8 +46,8 @@ impl Histogram {
         }
     }
 
-    /// The same with a bounded loss: `gamma` >= 0, of which 0 is the cross entropy and 1 the spherical score.
-    pub fn bounded(self, gamma: f32) -> Self {
+    /// The same with another loss: `gamma` >= 0, of which 0 is the cross entropy and 1 the spherical score.
+    pub fn with_gamma(self, gamma: f32) -> Self {
         Self { gamma, ..self }
     }
 
@@ -116,9 +116,7 @@ impl Histogram {
         let scale = 1.0 + self.gamma;
         let exponent = self.gamma / scale;
         let log_norm = scaled_log_sum_exp(logits, scale);
-        let (bin, reach) = self.reach(z);
-        let target = |j: usize| self.kernel[j.abs_diff(bin)];
-        let mass: f32 = reach.clone().map(target).sum();
+        let (reach, target, mass) = self.smoothed(z);
         let credit = |j: usize| target(j) / mass * exp(exponent * (scale * logits[j] - log_norm));
         let sum: f32 = reach.clone().map(credit).sum();
         if let Some(gradient) = gradient {
@@ -139,9 +137,7 @@ impl Histogram {
         gradient: Option<&mut [f32]>,
     ) -> f32 {
         let log_norm = log_sum_exp(logits);
-        let (bin, reach) = self.reach(z);
-        let target = |j: usize| self.kernel[j.abs_diff(bin)];
-        let mass: f32 = reach.clone().map(target).sum();
+        let (reach, target, mass) = self.smoothed(z);
         let expected: f32 = reach.clone().map(|j| target(j) * logits[j]).sum::<f32>() / mass;
         if let Some(gradient) = gradient {
             add_softmax(logits, log_norm, weight, gradient);
@@ -154,17 +150,18 @@ impl Histogram {
 
     /// The smoothed target of z, a distribution over the bins, into the zeros of `target`.
     pub fn smoothed_target(&self, z: f32, target: &mut [f32]) {
-        let (bin, reach) = self.reach(z);
-        let weight = |j: usize| self.kernel[j.abs_diff(bin)];
-        let mass: f32 = reach.clone().map(weight).sum();
+        let (reach, weight, mass) = self.smoothed(z);
         reach.for_each(|j| target[j] = weight(j) / mass);
     }
 
-    /// The bin of z and those that its smoothed target reaches.
-    fn reach(&self, z: f32) -> (usize, Range<usize>) {
+    /// The bins that the smoothed target of z reaches, their unnormalised weights, and the sum of these.
+    fn smoothed(&self, z: f32) -> (Range<usize>, impl Fn(usize) -> f32, f32) {
         let bin = self.bin(z);
         let first = bin.saturating_sub(self.kernel.len() - 1);
-        (bin, first..(bin + self.kernel.len()).min(self.bins))
+        let reach = first..(bin + self.kernel.len()).min(self.bins);
+        let weight = move |j: usize| self.kernel[j.abs_diff(bin)];
+        let mass = reach.clone().map(&weight).sum();
+        (reach, weight, mass)
     }
 }
 
@@ -192,7 +189,7 @@ mod tests {
         //   (1 - (t * p**g).sum() / ((p**(1 + g)).sum())**q) / q -> 1.4522342, 1.6929099
         let logits = [0.1, -0.2, 0.3, 1.0, 0.5, 0.0, -1.0, 0.2];
         for (gamma, expected) in [(1.0, 1.452_234_2), (0.5, 1.692_909_9)] {
-            let histogram = Histogram::new(8, 1.0).bounded(gamma);
+            let histogram = Histogram::new(8, 1.0).with_gamma(gamma);
             let loss = histogram.loss(&logits, 0.7, 1.0, None);
             assert!((loss - expected).abs() < 1e-5, "{gamma}: {loss}");
             let surprise = histogram.surprise(&logits, 0.7);
@@ -210,7 +207,7 @@ mod tests {
         let of = |gamma| {
             histogram
                 .clone()
-                .bounded(gamma)
+                .with_gamma(gamma)
                 .loss(&logits, 0.7, 1.0, None)
         };
         assert!((of(0.01) - 2.355_028).abs() < 1e-4, "{}", of(0.01));
@@ -224,7 +221,7 @@ mod tests {
         logits[11] = -9.0 + 11f32.ln();
         let pull = |gamma: f32, z: f32| {
             let mut gradient = [0.0; 12];
-            let histogram = Histogram::new(12, 0.1).bounded(gamma);
+            let histogram = Histogram::new(12, 0.1).with_gamma(gamma);
             histogram.loss(&logits, z, 1.0, Some(&mut gradient));
             gradient.iter().map(|g| g * g).sum::<f32>().sqrt()
         };
@@ -236,7 +233,7 @@ mod tests {
     fn the_gradient_is_that_of_finite_differences() {
         let logits: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
         for gamma in [0.0, 0.3, 1.0] {
-            let histogram = Histogram::new(12, 1.5).bounded(gamma);
+            let histogram = Histogram::new(12, 1.5).with_gamma(gamma);
             for z in [-10.0, -0.3, 0.0, 2.0, 10.0] {
                 assert_gradient(&logits, |logits, g| histogram.loss(logits, z, 0.7, g), 0.7);
             }
@@ -250,7 +247,7 @@ mod tests {
             gamma in prop_oneof![Just(0.0), 0.01..3.0f32],
         ) {
             // Smoothing so narrow that the target is the bin alone; a number in each bin, by its probability.
-            let histogram = Histogram::new(12, 0.05).bounded(gamma);
+            let histogram = Histogram::new(12, 0.05).with_gamma(gamma);
             let mut probabilities = vec![0f32; 12];
             crate::model::ops::math::softmax(&logits, &mut probabilities);
             let expected = |logits: &[f32]| {

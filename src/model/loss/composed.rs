@@ -14,6 +14,7 @@ use crate::model::heads::{FieldView, Heads, Reading};
 use crate::model::likelihood::location_scale::Family;
 use crate::model::target::Target;
 use candle_core::{Device, Result, Tensor};
+use std::ops::Range;
 
 /// What [`masked_loss`](super::masked_loss) is.
 ///
@@ -143,31 +144,18 @@ impl Truth {
     /// The losses of all histograms whose loss is bounded, summed.
     fn bounded_losses(&self, heads: &Heads, logits: &Tensor) -> Result<Tensor> {
         let mut sum = Tensor::zeros((), logits.dtype(), logits.device())?;
-        if self.bounded.iter().all(|&expected| expected == 0.0) {
+        let bounded = bounded_histograms(heads);
+        if bounded.is_empty() {
             return Ok(sum);
         }
         let expected = Tensor::from_slice(&self.bounded, logits.shape(), logits.device())?;
-        for head in (0..heads.len()).map(|field| heads.field(field)) {
-            if head.shape() != FieldShape::Numeric {
-                continue;
-            }
-            for (reading, range) in head.reading_outputs() {
-                let Reading::Histogram(histogram) = reading else {
-                    continue;
-                };
-                let gamma = f64::from(histogram.gamma());
-                if gamma == 0.0 {
-                    continue;
-                }
-                let exponent = gamma / (1.0 + gamma);
-                let of = |matrix: &Tensor| {
-                    matrix.narrow(1, head.outputs().start + range.start, range.len())
-                };
-                let scaled = (of(logits)? * (1.0 + gamma))?;
-                let log_r = scaled.broadcast_sub(&scaled.log_sum_exp(1)?.unsqueeze(1)?)?;
-                let lost = (log_r * exponent)?.exp()?.affine(-1.0, 1.0)?;
-                sum = (sum + ((lost * of(&expected)?)?.sum_all()? / exponent)?)?;
-            }
+        for (columns, gamma) in bounded {
+            let exponent = gamma / (1.0 + gamma);
+            let of = |matrix: &Tensor| matrix.narrow(1, columns.start, columns.len());
+            let scaled = (of(logits)? * (1.0 + gamma))?;
+            let log_r = scaled.broadcast_sub(&scaled.log_sum_exp(1)?.unsqueeze(1)?)?;
+            let lost = (log_r * exponent)?.exp()?.affine(-1.0, 1.0)?;
+            sum = (sum + ((lost * of(&expected)?)?.sum_all()? / exponent)?)?;
         }
         Ok(sum)
     }
@@ -200,6 +188,28 @@ impl Truth {
         let picked: Vec<f32> = picked.collect();
         Tensor::from_vec(picked, (matrix.len() / self.outputs, columns.len()), device)
     }
+}
+
+/// The columns and the gamma of all histograms whose loss is bounded.
+fn bounded_histograms(heads: &Heads) -> Vec<(Range<usize>, f64)> {
+    let mut bounded = Vec::new();
+    for head in (0..heads.len()).map(|field| heads.field(field)) {
+        if head.shape() != FieldShape::Numeric {
+            continue;
+        }
+        let start = head.outputs().start;
+        bounded.extend(
+            head.reading_outputs()
+                .filter_map(|(reading, range)| match reading {
+                    Reading::Histogram(histogram) if histogram.gamma() > 0.0 => {
+                        let columns = start + range.start..start + range.end;
+                        Some((columns, f64::from(histogram.gamma())))
+                    }
+                    _ => None,
+                }),
+        );
+    }
+    bounded
 }
 
 /// The first outputs of all heads of a family.
