@@ -1,7 +1,7 @@
 //! The daemon, put together: start-up and drain in one readable order.
 //!
 //! ```text
-//! listen -> (train) -> load the bundle -> scoring thread -> stream thread ... signal ... drain -> HTTP ends
+//! listen -> (train) -> load the bundle -> scoring threads -> stream thread ... signal ... drain -> HTTP ends
 //! ```
 //!
 //! HTTP answers from the first step on: `/healthz` at once, `/readyz` when there is a model and a share of the
@@ -20,7 +20,7 @@ use crate::stream::decoder::decoder;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
 use crate::stream::kafka::KafkaConnector;
-use crate::stream::scoring::{self, ScoringClient};
+use crate::stream::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
 use crate::stream::shutdown::Shutdown;
 use crate::stream::worker::{Worker, WorkerOptions};
 use crate::telemetry::{Metrics, Readiness, TrainingGauges};
@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-/// Threads of the HTTP server: it parses and waits; scoring has a thread of its own.
+/// Threads of the HTTP server: it parses and waits; scoring has threads of its own.
 const HTTP_THREADS: usize = 2;
 
 /// A running daemon.
@@ -42,7 +42,7 @@ pub struct Daemon {
     http: HttpServer,
     runtime: Runtime,
     stream: JoinHandle<Result<(), StreamError>>,
-    scoring: JoinHandle<()>,
+    scoring: ScoringThreads,
     readiness: Arc<Readiness>,
     shutdown: Shutdown,
     bootstrap_servers: String,
@@ -129,8 +129,8 @@ impl Daemon {
                 .map(|field| field.name.as_str()),
         );
         metrics.set_alert_budget(config.stream.alerts.budget.share());
-        let worker = worker(&config.stream, &detector, &metrics)?;
-        let (mut link, client, scoring) = scoring::start(worker)?;
+        let workers = (0..SCORING_THREADS).map(|_| worker(&config.stream, &detector, &metrics));
+        let (mut link, client, scoring) = scoring::start(workers.collect::<Result<_, _>>()?)?;
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
         tracing::info!(model_id = detector.model_id(), "model loaded");
@@ -198,7 +198,7 @@ impl Daemon {
         let stream = ended.map_err(|_| anyhow!("the stream's thread panicked"))?;
         stream?;
         http.context("the HTTP server failed")?;
-        scoring.map_err(|_| anyhow!("the scoring thread panicked"))
+        scoring.map_err(|_| anyhow!("a scoring thread panicked"))
     }
 }
 

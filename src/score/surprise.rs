@@ -16,10 +16,6 @@ use candle_core::Result;
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Operations below which a batch stays on the calling thread: a tenth of a millisecond or two, less than what waking
-/// another thread may cost.
-const ALONE_OPERATIONS_MAX: u64 = 10_000_000;
-
 /// Surprises of B records, `[B, F, S, R]` row-major: the mean over the views of a stratum that read the field; NaN
 /// where none does.
 #[derive(Debug, Clone)]
@@ -206,7 +202,7 @@ impl SurpriseModel {
         }
     }
 
-    /// The surprises of every record, tile by tile on the threads of Rayon's pool; a few records on the calling thread.
+    /// The surprises of every record, tile by tile on the threads of Rayon's pool; a single tile on the calling thread.
     ///
     /// # Errors
     /// If candle fails.
@@ -214,12 +210,12 @@ impl SurpriseModel {
         let rows = records.rows();
         let per_record = self.axes.per_record();
         let mut values = vec![0f32; rows * per_record];
-        let tile_rows = self.tile_rows(rows);
+        let tile_rows = self.tile_rows();
         let tile = |(tile, values): (usize, &mut [f32])| {
             self.tile_surprises(records, tile * tile_rows, values)
         };
         let numbers = (tile_rows * per_record).max(1);
-        match self.is_worth_sharing(rows) {
+        match rows > tile_rows {
             true => values
                 .par_chunks_mut(numbers)
                 .enumerate()
@@ -236,25 +232,12 @@ impl SurpriseModel {
         })
     }
 
-    /// T for a batch: what suits the caches, and less where threads would have nothing to do.
-    fn tile_rows(&self, rows: usize) -> usize {
+    /// T: what suits the caches. A tile is not divided among threads, though some would have nothing to do: each would read
+    /// all weights again.
+    fn tile_rows(&self) -> usize {
         match &self.pass {
             Pass::Tensors(_) => TILE_ROWS,
-            Pass::Kernel(kernel) if self.is_worth_sharing(rows) => {
-                let share = rows.div_ceil(rayon::current_num_threads());
-                share.clamp(1, kernel.records())
-            }
             Pass::Kernel(kernel) => kernel.records(),
-        }
-    }
-
-    /// Whether a batch is large enough for more than one thread.
-    fn is_worth_sharing(&self, rows: usize) -> bool {
-        match &self.pass {
-            Pass::Tensors(_) => rows > TILE_ROWS,
-            Pass::Kernel(kernel) => {
-                rows as u64 * kernel.operations().total() > ALONE_OPERATIONS_MAX
-            }
         }
     }
 

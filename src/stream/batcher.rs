@@ -15,7 +15,7 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 pub struct BatchLimits {
     /// Records at most, at least 1.
     pub rows_max: usize,
-    /// How long the first message may wait for others, where the scoring thread is busy.
+    /// How long the first message may wait for others, where scoring is busy.
     pub deadline: Duration,
     /// Bytes of a payload that are kept.
     pub payload_bytes_max: usize,

@@ -44,11 +44,11 @@ pub enum DeliveryFault {
     /// A batch could not be scored.
     #[error("a batch could not be scored")]
     Scoring(#[from] WorkerError),
-    /// The scoring thread has ended.
-    #[error("the scoring thread has ended")]
+    /// A scoring thread has ended.
+    #[error("a scoring thread has ended")]
     ScorerGone,
-    /// No batch came back from the scoring thread.
-    #[error("the scoring thread returned nothing for {} s", waited.as_secs())]
+    /// No batch came back from the scoring threads.
+    #[error("the scoring threads returned nothing for {} s", waited.as_secs())]
     ScorerStalled {
         /// How long it was waited for.
         waited: Duration,
@@ -104,8 +104,8 @@ pub enum StreamError {
     /// No new session can cure it.
     #[error("the stream cannot go on")]
     Fatal(#[source] DeliveryFault),
-    /// The scoring thread could not be started.
-    #[error("the scoring thread could not be started")]
+    /// A scoring thread could not be started.
+    #[error("a scoring thread could not be started")]
     Thread(#[source] std::io::Error),
 }
 

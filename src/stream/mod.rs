@@ -1,7 +1,7 @@
 //! From the input topics to scores, alerts and dead letters, exactly once.
 //!
 //! ```text
-//! Source -> Batcher -> ScoringLink -> [scoring thread: Worker] -> ScoringLink -> Sink
+//! Source -> Batcher -> ScoringLink -> [scoring threads: Worker] -> ScoringLink -> Sink
 //!    \__________________ session, on the stream's thread ______________________/
 //! ```
 //!

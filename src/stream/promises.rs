@@ -17,7 +17,7 @@ use super::dead_letter::{DETAIL, OFFSET, PARTITION, REASON, TRUNCATED};
 use super::delivery::{self, SESSIONS_MAX, Shared};
 use super::fault::StreamError;
 use super::memory::{Accident, Cluster, Shared as Memory, Written};
-use super::scoring;
+use super::scoring::{self, SCORING_THREADS};
 use super::shutdown::Shutdown;
 use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
 use crate::features::{DecodeLimits, FaultReason, JsonDecoder};
@@ -133,7 +133,18 @@ pub(super) fn config(sections: &str) -> StreamConfig {
 
 const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
 
-fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
+/// As many as the daemon has.
+fn workers(config: &StreamConfig, metrics: &Arc<Metrics>) -> Vec<Worker> {
+    (0..SCORING_THREADS)
+        .map(|_| worker(Arc::new(Amount), config, metrics))
+        .collect()
+}
+
+pub(super) fn worker(
+    scorer: Arc<dyn RecordScorer>,
+    config: &StreamConfig,
+    metrics: &Arc<Metrics>,
+) -> Worker {
     let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
     let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
     let options = WorkerOptions {
@@ -143,7 +154,7 @@ fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
         outputs: config.kafka.outputs.clone(),
     };
     Worker::new(
-        Arc::new(Amount),
+        scorer,
         Box::new(decoder),
         &schema,
         options,
@@ -154,18 +165,18 @@ fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
 /// Runs the stream until everything is read or it ends by itself; gives back how it ended and its metrics.
 fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, String) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let ended = stream_of(worker(config, &metrics), memory, config, &metrics);
+    let ended = stream_of(workers(config, &metrics), memory, config, &metrics);
     (ended, metrics.encode().unwrap())
 }
 
-/// As [`stream`], with a worker of the caller's.
+/// As [`stream`], with workers of the caller's.
 pub(super) fn stream_of(
-    worker: Worker,
+    workers: Vec<Worker>,
     memory: &Memory,
     config: &StreamConfig,
     metrics: &Arc<Metrics>,
 ) -> Result<(), StreamError> {
-    let (mut link, client, scorer) = scoring::start(worker).unwrap();
+    let (mut link, client, scorer) = scoring::start(workers).unwrap();
     let shutdown = Shutdown::new();
     let shared = Shared {
         config: config.clone(),
@@ -369,7 +380,7 @@ fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhil
     });
     let metrics = Arc::new(Metrics::new().unwrap());
     let config = config(QUICK);
-    let (mut link, _client, _scorer) = scoring::start(worker(&config, &metrics)).unwrap();
+    let (mut link, _client, _scorer) = scoring::start(workers(&config, &metrics)).unwrap();
     let shutdown = Shutdown::new();
     let readiness = Arc::new(Readiness::default());
     let shared = Shared {
@@ -601,7 +612,7 @@ fn at_least_once_loses_nothing_and_may_repeat() {
 fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     let config = config(QUICK);
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (link, client, thread) = scoring::start(worker(&config, &metrics)).unwrap();
+    let (link, client, thread) = scoring::start(workers(&config, &metrics)).unwrap();
     let records = vec![
         record(0, 7, 5_000.0).unwrap(),
         b"{".to_vec(),

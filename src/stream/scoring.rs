@@ -1,9 +1,13 @@
-//! The scoring thread: batches of the stream go in and come back scored, in order; requests over HTTP are answered in
+//! The scoring threads: batches of the stream go in and come back scored, in order; requests over HTTP are answered in
 //! between, whenever no batch of the stream waits.
+//!
+//! Each thread takes the next batch there is and does all of it, so that one decodes or writes while another scores. They may
+//! finish in another order than they began; [`ScoringLink`] numbers batches and keeps those that come back early.
 //!
 //! Both queues are bounded. The stream's is never over-full, because the one [`ScoringLink`] counts what is in flight; of
 //! requests, what finds the queue full is told so at once.
 
+use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,23 +20,30 @@ use super::message::MessageBatch;
 use super::output::ScoredBatch;
 use super::worker::{ScoreOutcome, Worker, WorkerError};
 
-/// Batches handed over and not yet taken back: one in work, one waiting, and two that hide the time of a commit.
-pub const IN_FLIGHT_MAX: usize = 4;
+/// Threads that score the stream. A second one keeps the processors busy while the first is at what is not shared out among
+/// Rayon's threads; a third would find nothing left to do.
+pub const SCORING_THREADS: usize = 2;
+/// Batches handed over and not yet taken back: one in work on each thread, and two that hide the time of a commit.
+pub const IN_FLIGHT_MAX: usize = SCORING_THREADS + 2;
 /// Requests that wait: at some milliseconds each, more would time out anyway.
 pub const REQUESTS_MAX: usize = 64;
 
-/// Batches of sessions that have ended are told by their epoch, and dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Epoch(u64);
+/// Batches of a link are numbered as they are handed over, from 0.
+type Number = u64;
 
 struct Job {
-    epoch: Epoch,
+    number: Number,
     batch: MessageBatch,
 }
 
-struct Done {
-    epoch: Epoch,
-    result: Result<ScoredBatch, WorkerError>,
+/// What comes back from the threads.
+enum Back {
+    Scored {
+        number: Number,
+        result: Result<ScoredBatch, WorkerError>,
+    },
+    /// A thread has panicked: its batch will not come.
+    Lost,
 }
 
 struct Request {
@@ -40,35 +51,49 @@ struct Request {
     reply: oneshot::Sender<Vec<ScoreOutcome>>,
 }
 
-/// The stream's end of the scoring thread.
+/// The stream's end of the scoring threads.
 #[derive(Debug)]
 pub struct ScoringLink {
     jobs: Sender<Job>,
-    done: Receiver<Done>,
-    /// Batches handed over and not yet taken back, of all epochs; at most [`IN_FLIGHT_MAX`].
+    back: Receiver<Back>,
+    /// The number of the next batch to hand over.
+    submitted: Number,
+    /// The number of the next batch to take back; those before it were taken, or forgotten.
+    next: Number,
+    /// Batches handed over of which nothing was heard yet, forgotten ones too.
     in_flight: usize,
-    epoch: Epoch,
+    /// Results that came before their turn.
+    early: BTreeMap<Number, Result<ScoredBatch, WorkerError>>,
 }
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Job of {:?}", self.epoch)
+        write!(f, "Job {}", self.number)
     }
 }
 
-/// The scoring thread has ended.
+impl std::fmt::Debug for Back {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Scored { number, .. } => write!(f, "Scored {number}"),
+            Self::Lost => write!(f, "Lost"),
+        }
+    }
+}
+
+/// A scoring thread has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
 impl ScoringLink {
     /// Whether no more batches may be handed over until one was taken back.
     pub fn is_full(&self) -> bool {
-        self.in_flight >= IN_FLIGHT_MAX
+        self.in_flight + self.early.len() >= IN_FLIGHT_MAX
     }
 
     /// Whether nothing is to come back.
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0
+        self.in_flight == 0 && self.early.is_empty()
     }
 
     /// Hands a batch over. Only when not [`is_full`](Self::is_full).
@@ -76,17 +101,15 @@ impl ScoringLink {
     /// # Errors
     /// [`Gone`].
     pub fn submit(&mut self, batch: MessageBatch) -> Result<(), Gone> {
-        self.jobs
-            .send(Job {
-                epoch: self.epoch,
-                batch,
-            })
-            .map_err(|_| Gone)?;
+        let number = self.submitted;
+        self.jobs.send(Job { number, batch }).map_err(|_| Gone)?;
+        self.submitted += 1;
         self.in_flight += 1;
         Ok(())
     }
 
-    /// Takes the next scored batch back, in the order of submission; `None` if none came within `timeout`.
+    /// Takes the next scored batch back, in the order of submission; `None` if nothing came within `timeout` of the call or of
+    /// a batch whose turn it was not.
     ///
     /// # Errors
     /// [`Gone`].
@@ -94,32 +117,42 @@ impl ScoringLink {
         &mut self,
         timeout: Duration,
     ) -> Result<Option<Result<ScoredBatch, WorkerError>>, Gone> {
-        while self.in_flight > 0 {
-            let done = match self.done.try_recv() {
-                Ok(done) => done,
+        loop {
+            if let Some(result) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Ok(Some(result));
+            }
+            if self.in_flight == 0 {
+                return Ok(None);
+            }
+            let back = match self.back.try_recv() {
+                Ok(back) => back,
                 Err(TryRecvError::Disconnected) => return Err(Gone),
                 Err(TryRecvError::Empty) if timeout.is_zero() => return Ok(None),
-                Err(TryRecvError::Empty) => match self.done.recv_timeout(timeout) {
-                    Ok(done) => done,
+                Err(TryRecvError::Empty) => match self.back.recv_timeout(timeout) {
+                    Ok(back) => back,
                     Err(RecvTimeoutError::Timeout) => return Ok(None),
                     Err(RecvTimeoutError::Disconnected) => return Err(Gone),
                 },
             };
+            let Back::Scored { number, result } = back else {
+                return Err(Gone);
+            };
             self.in_flight -= 1;
-            if done.epoch == self.epoch {
-                return Ok(Some(done.result));
+            if number >= self.next {
+                self.early.insert(number, result);
             }
         }
-        Ok(None)
     }
 
     /// Forgets everything in flight: it will be dropped when it comes back.
     pub fn forget(&mut self) {
-        self.epoch = Epoch(self.epoch.0 + 1);
+        self.next = self.submitted;
+        self.early.clear();
     }
 }
 
-/// HTTP's end of the scoring thread; clones share it.
+/// HTTP's end of the scoring threads; clones share it.
 #[derive(Debug, Clone)]
 pub struct ScoringClient {
     requests: Sender<Request>,
@@ -166,31 +199,68 @@ impl ScoringClient {
     }
 }
 
-/// Starts the scoring thread. It ends when both ends are dropped.
+/// The threads, to be waited for once both ends are dropped.
+#[derive(Debug)]
+pub struct ScoringThreads(Vec<JoinHandle<()>>);
+
+impl ScoringThreads {
+    /// Waits until all have ended.
+    ///
+    /// # Errors
+    /// The payload of the first that panicked.
+    pub fn join(self) -> std::thread::Result<()> {
+        // All are waited for, whatever became of the first.
+        let ended: Vec<_> = self.0.into_iter().map(JoinHandle::join).collect();
+        ended.into_iter().collect()
+    }
+}
+
+/// Starts a thread for each worker, which should differ in nothing. They end when both ends are dropped.
 ///
 /// # Errors
 /// A thread that the system refuses.
-pub fn start(worker: Worker) -> Result<(ScoringLink, ScoringClient, JoinHandle<()>), StreamError> {
+pub fn start(
+    workers: Vec<Worker>,
+) -> Result<(ScoringLink, ScoringClient, ScoringThreads), StreamError> {
     let (jobs, job_queue) = bounded(IN_FLIGHT_MAX);
-    let (done_queue, done) = bounded(IN_FLIGHT_MAX);
+    // Room for every batch and for the last word of every thread: nothing that comes back has to wait.
+    let (back_queue, back) = bounded(IN_FLIGHT_MAX + workers.len());
     let (requests, request_queue) = bounded(REQUESTS_MAX);
-    let thread = std::thread::Builder::new()
-        .name("scoring".to_owned())
-        .spawn(move || serve(worker, job_queue, &done_queue, request_queue))
-        .map_err(StreamError::Thread)?;
+    let threads = workers.into_iter().map(|worker| {
+        let (jobs, back, requests) = (job_queue.clone(), back_queue.clone(), request_queue.clone());
+        std::thread::Builder::new()
+            .name("scoring".to_owned())
+            .spawn(move || serve(worker, jobs, &LastWord(back), requests))
+            .map_err(StreamError::Thread)
+    });
+    let threads = ScoringThreads(threads.collect::<Result<_, _>>()?);
     let link = ScoringLink {
         jobs,
-        done,
+        back,
+        submitted: 0,
+        next: 0,
         in_flight: 0,
-        epoch: Epoch(0),
+        early: BTreeMap::new(),
     };
-    Ok((link, ScoringClient { requests }, thread))
+    Ok((link, ScoringClient { requests }, threads))
+}
+
+/// The way back, on which a panic is told: the other threads hold it open.
+struct LastWord(Sender<Back>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Fails only when the stream has ended.
+            let _ = self.0.try_send(Back::Lost);
+        }
+    }
 }
 
 fn serve(
     mut worker: Worker,
     mut jobs: Receiver<Job>,
-    done: &Sender<Done>,
+    back: &LastWord,
     mut requests: Receiver<Request>,
 ) {
     let (mut stream_open, mut http_open) = (true, true);
@@ -198,9 +268,10 @@ fn serve(
         // Biased: where both wait, the stream's batch is taken.
         crossbeam_channel::select_biased! {
             recv(jobs) -> job => match job {
-                Ok(Job { epoch, batch }) => {
+                Ok(Job { number, batch }) => {
+                    let result = worker.process(batch);
                     // Fails only when the stream has ended: the batch is of no use then.
-                    let _ = done.send(Done { epoch, result: worker.process(batch) });
+                    let _ = back.0.send(Back::Scored { number, result });
                 }
                 Err(_) => {
                     stream_open = false;
@@ -228,5 +299,154 @@ fn answer(worker: &mut Worker, request: Request) {
             let _ = request.reply.send(outcomes);
         }
         Err(error) => error!(error = %chain(&error), "a request cannot be scored"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, RecordBatch};
+    use arrow::datatypes::Float64Type;
+
+    use super::*;
+    use crate::score::{Reason, Scores};
+    use crate::stream::message::Incoming;
+    use crate::stream::promises::{config, worker};
+    use crate::stream::types::{Offset, Partition};
+    use crate::stream::worker::{RecordScorer, ScorerFailure};
+    use crate::telemetry::Metrics;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// What a record asks of [`Obedient`] by its amount.
+    const AT_ONCE: f64 = 1.0;
+    const WHEN_ALLOWED: f64 = 2.0;
+    const PANIC: f64 = 3.0;
+
+    /// A scorer that does as the first amount of a batch says.
+    struct Obedient {
+        allowed: Receiver<()>,
+    }
+
+    impl RecordScorer for Obedient {
+        fn model_id(&self) -> &str {
+            "obedient"
+        }
+
+        fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+            let amounts = batch.column_by_name("amount").unwrap();
+            match amounts.as_primitive::<Float64Type>().value(0) {
+                WHEN_ALLOWED => self.allowed.recv_timeout(PATIENCE).unwrap(),
+                PANIC => panic!("as it was told"),
+                _ => {}
+            }
+            Ok(Scores {
+                anomaly_score: vec![1.0; batch.num_rows()],
+                p_value: vec![1.0; batch.num_rows()],
+                field_surprise: vec![1.0; batch.num_rows()],
+            })
+        }
+
+        fn explain(
+            &self,
+            _: &RecordBatch,
+            rows: &[usize],
+            _: usize,
+        ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+            Ok(vec![Vec::new(); rows.len()])
+        }
+    }
+
+    /// The link, what keeps the threads from ending, and what allows a batch that waits.
+    fn started() -> (ScoringLink, (ScoringClient, ScoringThreads), Sender<()>) {
+        let (allow, allowed) = bounded(IN_FLIGHT_MAX);
+        let scorer = Arc::new(Obedient { allowed });
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let config = config("");
+        let workers =
+            (0..SCORING_THREADS).map(|_| worker(Arc::clone(&scorer) as _, &config, &metrics));
+        let (link, client, threads) = start(workers.collect()).unwrap();
+        (link, (client, threads), allow)
+    }
+
+    fn batch(amount: f64, offset: i64) -> MessageBatch {
+        let mut batch = MessageBatch::new(1_000);
+        let payload = format!("{{\"amount\": {amount}, \"id\": \"a\"}}");
+        batch.push(&Incoming {
+            topic: "in",
+            partition: Partition(0),
+            offset: Offset(offset),
+            timestamp_ms: None,
+            key: None,
+            payload: Some(payload.as_bytes()),
+        });
+        batch
+    }
+
+    fn offset(scored: Result<Option<Result<ScoredBatch, WorkerError>>, Gone>) -> Option<i64> {
+        let batch = scored.unwrap()?.unwrap();
+        Some(batch.input.get(0).unwrap().offset().0)
+    }
+
+    #[test]
+    fn batches_come_back_in_the_order_of_submission_whatever_each_took() {
+        let (mut link, _threads, allow) = started();
+        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
+        link.submit(batch(AT_ONCE, 1)).unwrap();
+        link.submit(batch(AT_ONCE, 2)).unwrap();
+        // Those behind the first are done, and kept until it is.
+        while link.early.len() < 2 {
+            assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
+        }
+        assert!(!link.is_idle());
+        allow.send(()).unwrap();
+        let came = (0..3).map(|_| offset(link.collect(PATIENCE)).unwrap());
+        assert_eq!(came.collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(link.is_idle());
+    }
+
+    #[test]
+    fn batches_that_came_early_count_as_in_flight() {
+        let (mut link, _threads, allow) = started();
+        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
+        for offset in 1..IN_FLIGHT_MAX as i64 {
+            link.submit(batch(AT_ONCE, offset)).unwrap();
+        }
+        while link.in_flight > 1 {
+            assert!(link.is_full());
+            assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
+        }
+        assert!(link.is_full());
+        allow.send(()).unwrap();
+        assert_eq!(offset(link.collect(PATIENCE)), Some(0));
+        assert!(!link.is_full());
+    }
+
+    #[test]
+    fn what_was_forgotten_does_not_come_back() {
+        let (mut link, _threads, allow) = started();
+        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
+        link.submit(batch(AT_ONCE, 1)).unwrap();
+        while link.early.is_empty() {
+            assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
+        }
+        link.forget();
+        assert!(!link.is_idle(), "one is still being scored");
+        link.submit(batch(AT_ONCE, 2)).unwrap();
+        assert_eq!(offset(link.collect(PATIENCE)), Some(2));
+        allow.send(()).unwrap();
+        assert_eq!(offset(link.collect(PATIENCE)), None);
+        assert!(link.is_idle());
+    }
+
+    #[test]
+    fn a_panic_of_one_thread_is_told_at_once_though_the_other_lives() {
+        let (mut link, (client, threads), _allow) = started();
+        link.submit(batch(PANIC, 0)).unwrap();
+        assert_eq!(link.collect(PATIENCE).unwrap_err(), Gone);
+        drop((link, client));
+        assert!(threads.join().is_err());
     }
 }

@@ -102,7 +102,7 @@ fn the_stream_takes_p_values_and_alerts_from_the_segment_of_each_record() {
         options,
         Arc::clone(&metrics),
     );
-    stream_of(worker, &memory, &config, &metrics).unwrap();
+    stream_of(vec![worker], &memory, &config, &metrics).unwrap();
 
     let cluster = memory.lock();
     let (mut seen, mut alerts) = (0, 0);

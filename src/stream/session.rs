@@ -1,6 +1,6 @@
 //! One session, from the first assignment to its end: poll, batch, score, produce, commit.
 //!
-//! Messages flow from the source through the batcher to the scoring thread, and scored batches from there into the sink, in
+//! Messages flow from the source through the batcher to the scoring threads, and scored batches from there into the sink, in
 //! order. The invariants: an output is committed together with the offset of its record or not at all; positions only cover
 //! batches whose outputs were all handed over; nothing of a partition that was given back is ever produced.
 
@@ -29,7 +29,7 @@ const POLL_IDLE: Duration = Duration::from_millis(50);
 const POLL_BUSY: Duration = Duration::from_millis(1);
 /// Messages taken in one go before anything else is looked at.
 const MESSAGES_PER_TURN: usize = 64;
-/// A wait for the scoring thread while nothing more may be read.
+/// A wait for the scoring threads while nothing more may be read.
 const SCORER_WAIT: Duration = Duration::from_millis(50);
 /// Longer than any batch takes to score, shorter than the 300 s in which a consumer must poll (`max.poll.interval.ms`).
 const SCORER_STALLED: Duration = Duration::from_secs(60);
@@ -83,12 +83,12 @@ pub struct Session<'a, S, K> {
     committed: Positions,
     /// Set by a commit after which outputs are to be sent in another way.
     regroup: bool,
-    /// When the scoring thread last gave something back, or was idle.
+    /// When a scoring thread last gave something back, or was idle.
     scorer_moved: Instant,
 }
 
 impl<'a, S: Source, K: Sink> Session<'a, S, K> {
-    /// A session at its beginning; whatever the scoring thread still holds of an earlier one is forgotten.
+    /// A session at its beginning; whatever the scoring threads still hold of an earlier one is forgotten.
     pub fn new(
         source: S,
         sink: K,
@@ -136,7 +136,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 self.submit()?;
             }
             if self.batcher.is_full() {
-                // Back-pressure: nothing is read until the scoring thread has room. The client's heartbeats go on.
+                // Back-pressure: nothing is read until the scoring threads have room. The client's heartbeats go on.
                 self.take_scored(SCORER_WAIT)?;
             } else if self.read()? == Waiting::Nothing
                 && self.link.is_idle()
@@ -199,7 +199,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             .map_err(|Gone| DeliveryFault::ScorerGone)
     }
 
-    /// Produces what the scoring thread has done; waits up to `timeout` for the first.
+    /// Produces what the scoring threads have done; waits up to `timeout` for the first.
     fn take_scored(&mut self, timeout: Duration) -> Result<(), DeliveryFault> {
         let mut timeout = timeout;
         while let Some(scored) = self
@@ -389,7 +389,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     }
 
     /// Finishes what is in hand, commits it, and gives all partitions back. What was read and not yet handed to the scoring
-    /// thread is left to whoever gets the partition.
+    /// threads is left to whoever gets the partition.
     fn give_back(&mut self) -> Result<(), DeliveryFault> {
         info!("partitions revoked");
         self.batcher.take();
@@ -410,7 +410,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         Ok(())
     }
 
-    /// Takes back all that the scoring thread holds; false if it did not come in time.
+    /// Takes back all that the scoring threads hold; false if it did not come in time.
     fn finish_in_flight(&mut self, deadline: Instant) -> Result<bool, DeliveryFault> {
         while !self.link.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -163,7 +163,7 @@ pub enum ScoreOutcome {
     },
 }
 
-/// Decodes, scores and writes. One a scoring thread.
+/// Decodes, scores and writes. One on each scoring thread.
 pub struct Worker {
     scorer: Arc<dyn RecordScorer>,
     /// Of the stream's format.

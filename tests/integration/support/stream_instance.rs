@@ -23,7 +23,7 @@ use maskwatch::stream::fault::{DeliveryFault, StreamError};
 use maskwatch::stream::kafka::KafkaConnector;
 use maskwatch::stream::output::OutputRecord;
 use maskwatch::stream::refusal::SendOptions;
-use maskwatch::stream::scoring::{self, ScoringClient};
+use maskwatch::stream::scoring::{self, SCORING_THREADS, ScoringClient};
 use maskwatch::stream::shutdown::Shutdown;
 use maskwatch::stream::sink::{Connector, Sent, Sink};
 use maskwatch::stream::types::Positions;
@@ -191,8 +191,9 @@ impl StreamInstance {
             readiness: Arc::clone(&readiness),
             shutdown: shutdown.clone(),
         };
-        let worker = worker(&config, &metrics);
-        let (mut link, client, _) = scoring::start(worker).expect("a scoring thread");
+        let workers = (0..SCORING_THREADS).map(|_| worker(&config, &metrics));
+        let started = scoring::start(workers.collect());
+        let (mut link, client, _) = started.expect("scoring threads");
         let kafka = KafkaConnector::new(&config).expect("a connector");
         let bootstrap_servers = kafka.bootstrap_servers().to_owned();
         let commits = Arc::new(std::sync::Mutex::new(commits.iter().copied().collect()));
