@@ -9,7 +9,7 @@ use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
 use crate::stream::config::InputConfig;
-use crate::stream::decoder::decoder;
+use crate::stream::decoder::decoders;
 use crate::train::dataset::check_roles;
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         let detector = Detector::load(&config.model_dir)?;
         let alerts = &config.stream.alerts;
         let detector = budget_by::configured(detector, &config.model_dir, alerts)?;
-        decoder(&config.stream.input, detector.schema())?;
+        decoders(&config.stream.input, detector.schema(), 1)?;
         text += &format!(
             "model: {} in {}\n",
             detector.model_id(),
@@ -86,6 +86,6 @@ fn check_training(config: &Config, section: &TrainSection) -> anyhow::Result<()>
     if let Some(dir) = &section.from {
         check_start(&Detector::load(dir)?, &training)?;
     }
-    decoder(&config.stream.input, &schema)?;
+    decoders(&config.stream.input, &schema, 1)?;
     Ok(ParquetSource::open(&section.data)?.check(&schema)?)
 }

@@ -16,7 +16,7 @@ use crate::features::ParquetSource;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
 use crate::schema::Schema;
 use crate::stream::config::StreamConfig;
-use crate::stream::decoder::decoder;
+use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
 use crate::stream::kafka::KafkaConnector;
@@ -129,8 +129,8 @@ impl Daemon {
                 .map(|field| field.name.as_str()),
         );
         metrics.set_alert_budget(config.stream.alerts.budget.share());
-        let workers = (0..SCORING_THREADS).map(|_| worker(&config.stream, &detector, &metrics));
-        let (mut link, client, scoring) = scoring::start(workers.collect::<Result<_, _>>()?)?;
+        let workers = workers(&config.stream, &detector, &metrics)?;
+        let (mut link, client, scoring) = scoring::start(workers)?;
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
         tracing::info!(model_id = detector.model_id(), "model loaded");
@@ -193,11 +193,12 @@ impl Daemon {
         // Nobody is left to receive only if HTTP has ended already.
         let _ = self.http.stop.send(true);
         let http = self.runtime.block_on(self.http.task);
-        // The scorer's last client went with HTTP's state.
-        let scoring = self.scoring.join();
         let stream = ended.map_err(|_| anyhow!("the stream's thread panicked"))?;
+        // A stream that failed may have left a scoring thread that never ends, which is not waited for.
         stream?;
         http.context("the HTTP server failed")?;
+        // The last client went with HTTP's state.
+        let scoring = self.scoring.join();
         scoring.map_err(|_| anyhow!("a scoring thread panicked"))
     }
 }
@@ -267,13 +268,13 @@ fn train(section: &TrainSection, out: &Path, metrics: &Arc<Metrics>) -> anyhow::
     Ok(())
 }
 
-fn worker(
+/// One for each scoring thread.
+fn workers(
     config: &StreamConfig,
     detector: &Arc<Detector>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Worker> {
+) -> anyhow::Result<Vec<Worker>> {
     let schema = detector.schema();
-    let decoder = decoder(&config.input, schema)?;
     let options = WorkerOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
@@ -281,13 +282,12 @@ fn worker(
         outputs: config.kafka.outputs.clone(),
     };
     let scorer = Arc::clone(detector) as Arc<dyn crate::stream::worker::RecordScorer>;
-    Ok(Worker::new(
-        scorer,
-        decoder,
-        schema,
-        options,
-        Arc::clone(metrics),
-    ))
+    let decoders = decoders(&config.input, schema, SCORING_THREADS)?;
+    let worker = |decoder| {
+        let (scorer, metrics) = (Arc::clone(&scorer), Arc::clone(metrics));
+        Worker::new(scorer, decoder, schema, options.clone(), metrics)
+    };
+    Ok(decoders.into_iter().map(worker).collect())
 }
 
 /// The first SIGTERM or SIGINT asks for a drain, a second one ends the process at once; so does the first during

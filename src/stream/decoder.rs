@@ -1,6 +1,11 @@
-//! The decoder that the configuration asks for: a format, and where the schemas of writers come from.
+//! The decoders that the configuration asks for: a format, and where the schemas of writers come from.
 
-use crate::features::{AvroDecoder, DecodeLimits, FileSchemas, FileSchemasError, JsonDecoder};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::features::{
+    AvroDecoder, DecodeLimits, FileSchemas, FileSchemasError, JsonDecoder, WriterSchemaError,
+    WriterSchemas,
+};
 use crate::schema::Schema;
 
 use super::config::InputConfig;
@@ -18,28 +23,46 @@ pub enum DecoderError {
     Files(#[from] FileSchemasError),
 }
 
-/// A decoder of messages into records of `schema`. Reads schema files; asks no registry yet.
+/// Schemas of writers that several decoders ask for, one at a time: what one was told holds for all, so that batches
+/// do not differ by the thread that decodes them.
+#[derive(Clone)]
+struct SharedWriters(Arc<Mutex<dyn WriterSchemas>>);
+
+impl WriterSchemas for SharedWriters {
+    fn writer_schema(&mut self, id: u32) -> Result<Option<Arc<str>>, WriterSchemaError> {
+        // Whoever panicked while it asked has kept no answer, or a whole one.
+        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.writer_schema(id)
+    }
+}
+
+/// `count` decoders of messages into records of `schema`. Reads schema files; asks no registry yet.
 ///
 /// # Errors
 /// [`DecoderError`].
-pub fn decoder(
+pub fn decoders(
     input: &InputConfig,
     schema: &Schema,
-) -> Result<Box<dyn RecordDecoder>, DecoderError> {
+    count: usize,
+) -> Result<Vec<Box<dyn RecordDecoder>>, DecoderError> {
     let limits = DecodeLimits::default();
-    Ok(match input {
-        InputConfig::Json => Box::new(JsonDecoder::new(schema, limits)),
+    let writers: Option<Arc<Mutex<dyn WriterSchemas>>> = match input {
+        InputConfig::Json => None,
         InputConfig::AvroRegistry { url, basic_auth } => {
             let mut registry = RegistryConfig::new(url);
             registry.basic_auth.clone_from(basic_auth);
-            let writers = Registry::new(registry)?;
-            Box::new(AvroDecoder::new(schema, limits, Box::new(writers)))
+            Some(Arc::new(Mutex::new(Registry::new(registry)?)))
         }
-        InputConfig::AvroFiles(files) => {
-            let writers = FileSchemas::load(files)?;
-            Box::new(AvroDecoder::new(schema, limits, Box::new(writers)))
+        InputConfig::AvroFiles(files) => Some(Arc::new(Mutex::new(FileSchemas::load(files)?))),
+    };
+    let writers = writers.map(SharedWriters);
+    let decoder = || -> Box<dyn RecordDecoder> {
+        match &writers {
+            None => Box::new(JsonDecoder::new(schema, limits)),
+            Some(writers) => Box::new(AvroDecoder::new(schema, limits, Box::new(writers.clone()))),
         }
-    })
+    };
+    Ok((0..count).map(|_| decoder()).collect())
 }
 
 #[cfg(test)]
@@ -55,9 +78,12 @@ mod tests {
     #[test]
     fn the_configured_format_is_read() {
         let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
-        let mut json = decoder(&InputConfig::Json, &schema).unwrap();
+        let mut json = decoders(&InputConfig::Json, &schema, 1).unwrap();
         assert_eq!(
-            json.decode(&[Some(b"{\"amount\": 1}")]).unwrap().payloads,
+            json[0]
+                .decode(&[Some(b"{\"amount\": 1}")])
+                .unwrap()
+                .payloads,
             [0]
         );
 
@@ -67,13 +93,15 @@ mod tests {
             r#"{"type": "record", "name": "R", "fields": [{"name": "amount", "type": "int"}]}"#;
         std::fs::write(&file, text).unwrap();
         let input = InputConfig::AvroFiles(BTreeMap::from([(7, file)]));
-        let mut avro = decoder(&input, &schema).unwrap();
+        let mut avro = decoders(&input, &schema, 2).unwrap();
         // Magic byte, schema id, then 1 as a zigzag integer.
-        let decoded = avro
-            .decode(&[Some(&[0, 0, 0, 0, 7, 2]), Some(&[0, 0, 0, 0, 8, 2])])
-            .unwrap();
-        assert_eq!(decoded.payloads, [0]);
-        assert_eq!(decoded.faults[0].reason, FaultReason::UnknownSchema);
+        for decoder in &mut avro {
+            let decoded = decoder
+                .decode(&[Some(&[0, 0, 0, 0, 7, 2]), Some(&[0, 0, 0, 0, 8, 2])])
+                .unwrap();
+            assert_eq!(decoded.payloads, [0]);
+            assert_eq!(decoded.faults[0].reason, FaultReason::UnknownSchema);
+        }
     }
 
     #[test]
@@ -84,13 +112,13 @@ mod tests {
             basic_auth: None,
         };
         assert!(matches!(
-            decoder(&input, &schema),
+            decoders(&input, &schema, 1),
             Err(DecoderError::Registry(_))
         ));
         let missing = BTreeMap::from([(7, "/does/not/exist".into())]);
         let input = InputConfig::AvroFiles(missing);
         assert!(matches!(
-            decoder(&input, &schema),
+            decoders(&input, &schema, 1),
             Err(DecoderError::Files(_))
         ));
     }

@@ -47,8 +47,8 @@ pub enum DeliveryFault {
     /// A scoring thread has ended.
     #[error("a scoring thread has ended")]
     ScorerGone,
-    /// No batch came back from the scoring threads.
-    #[error("the scoring threads returned nothing for {} s", waited.as_secs())]
+    /// A batch does not come back from the scoring threads.
+    #[error("a batch has been in work for {} s", waited.as_secs())]
     ScorerStalled {
         /// How long it was waited for.
         waited: Duration,

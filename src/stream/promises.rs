@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
@@ -26,7 +27,11 @@ use crate::score::{Expected, Reason, Scores};
 use crate::telemetry::{Metrics, Readiness};
 
 /// The score is the amount, the p-value its reciprocal: 1,000 and more are alerts at a budget of 0.001.
-struct Amount;
+/// Now and then a batch takes longer than those after it.
+#[derive(Default)]
+struct Amount {
+    batches: AtomicUsize,
+}
 
 impl RecordScorer for Amount {
     fn model_id(&self) -> &str {
@@ -34,6 +39,13 @@ impl RecordScorer for Amount {
     }
 
     fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+        if self
+            .batches
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(3)
+        {
+            std::thread::sleep(Duration::from_micros(300));
+        }
         let amounts = batch
             .column_by_name("amount")
             .unwrap()
@@ -135,8 +147,9 @@ const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
 
 /// As many as the daemon has.
 fn workers(config: &StreamConfig, metrics: &Arc<Metrics>) -> Vec<Worker> {
+    let scorer: Arc<dyn RecordScorer> = Arc::new(Amount::default());
     (0..SCORING_THREADS)
-        .map(|_| worker(Arc::new(Amount), config, metrics))
+        .map(|_| worker(Arc::clone(&scorer), config, metrics))
         .collect()
 }
 
@@ -612,7 +625,7 @@ fn at_least_once_loses_nothing_and_may_repeat() {
 fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     let config = config(QUICK);
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (link, client, thread) = scoring::start(workers(&config, &metrics)).unwrap();
+    let (link, client, threads) = scoring::start(workers(&config, &metrics)).unwrap();
     let records = vec![
         record(0, 7, 5_000.0).unwrap(),
         b"{".to_vec(),
@@ -630,7 +643,7 @@ fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     assert!(matches!(&outcomes[1], ScoreOutcome::Bad { reason, .. } if *reason == malformed));
     assert!(matches!(&outcomes[2], ScoreOutcome::Scored(_)));
     drop((link, client));
-    thread.join().unwrap();
+    threads.join().unwrap();
     let text = metrics.encode().unwrap();
     assert!(text.contains("maskwatch_records_total{outcome=\"scored\",source=\"http\"} 2"));
     assert!(

@@ -1,5 +1,5 @@
 //! The scoring threads: batches of the stream go in and come back scored, in order; requests over HTTP are answered in
-//! between, whenever no batch of the stream waits.
+//! between by the first, whenever no batch of the stream waits.
 //!
 //! Each thread takes the next batch there is and does all of it, so that one decodes or writes while another scores. They may
 //! finish in another order than they began; [`ScoringLink`] numbers batches and keeps those that come back early.
@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 use tokio::sync::oneshot;
@@ -56,12 +56,15 @@ struct Request {
 pub struct ScoringLink {
     jobs: Sender<Job>,
     back: Receiver<Back>,
+    threads: usize,
     /// The number of the next batch to hand over.
     submitted: Number,
     /// The number of the next batch to take back; those before it were taken, or forgotten.
     next: Number,
-    /// Batches handed over of which nothing was heard yet, forgotten ones too.
-    in_flight: usize,
+    /// How many batches something was heard of, forgotten ones too.
+    answered: Number,
+    /// Batches of which nothing was heard yet, forgotten ones too, and since when each may have been worked at.
+    pending: BTreeMap<Number, Instant>,
     /// Results that came before their turn.
     early: BTreeMap<Number, Result<ScoredBatch, WorkerError>>,
 }
@@ -86,14 +89,20 @@ impl std::fmt::Debug for Back {
 pub struct Gone;
 
 impl ScoringLink {
-    /// Whether no more batches may be handed over until one was taken back.
+    /// Whether no more batches may be handed over until something came back.
     pub fn is_full(&self) -> bool {
-        self.in_flight + self.early.len() >= IN_FLIGHT_MAX
+        self.pending.len() + self.early.len() >= IN_FLIGHT_MAX
     }
 
-    /// Whether nothing is to come back.
+    /// Whether nothing is to be taken back. Batches that were forgotten may still be in work, and take up room.
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.early.is_empty()
+        self.next == self.submitted
+    }
+
+    /// How long the oldest batch has been in work, a forgotten one too: a thread that hangs is of no more use to those after.
+    pub fn in_work(&self) -> Duration {
+        let oldest = self.pending.first_key_value();
+        oldest.map_or(Duration::ZERO, |(_, since)| since.elapsed())
     }
 
     /// Hands a batch over. Only when not [`is_full`](Self::is_full).
@@ -104,12 +113,12 @@ impl ScoringLink {
         let number = self.submitted;
         self.jobs.send(Job { number, batch }).map_err(|_| Gone)?;
         self.submitted += 1;
-        self.in_flight += 1;
+        self.pending.insert(number, Instant::now());
         Ok(())
     }
 
-    /// Takes the next scored batch back, in the order of submission; `None` if nothing came within `timeout` of the call or of
-    /// a batch whose turn it was not.
+    /// Takes the next scored batch back, in the order of submission; `None` if it did not come within `timeout`, or if room
+    /// was made by one that had been forgotten.
     ///
     /// # Errors
     /// [`Gone`].
@@ -117,19 +126,19 @@ impl ScoringLink {
         &mut self,
         timeout: Duration,
     ) -> Result<Option<Result<ScoredBatch, WorkerError>>, Gone> {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(result) = self.early.remove(&self.next) {
                 self.next += 1;
                 return Ok(Some(result));
             }
-            if self.in_flight == 0 {
-                return Ok(None);
-            }
             let back = match self.back.try_recv() {
                 Ok(back) => back,
                 Err(TryRecvError::Disconnected) => return Err(Gone),
-                Err(TryRecvError::Empty) if timeout.is_zero() => return Ok(None),
-                Err(TryRecvError::Empty) => match self.back.recv_timeout(timeout) {
+                Err(TryRecvError::Empty) if self.pending.is_empty() || timeout.is_zero() => {
+                    return Ok(None);
+                }
+                Err(TryRecvError::Empty) => match self.back.recv_deadline(deadline) {
                     Ok(back) => back,
                     Err(RecvTimeoutError::Timeout) => return Ok(None),
                     Err(RecvTimeoutError::Disconnected) => return Err(Gone),
@@ -138,10 +147,21 @@ impl ScoringLink {
             let Back::Scored { number, result } = back else {
                 return Err(Gone);
             };
-            self.in_flight -= 1;
-            if number >= self.next {
-                self.early.insert(number, result);
+            self.answered(number);
+            if number < self.next {
+                return Ok(None);
             }
+            self.early.insert(number, result);
+        }
+    }
+
+    /// Batches are begun in order: with this answer a thread is free for the next.
+    fn answered(&mut self, number: Number) {
+        self.pending.remove(&number);
+        let begun = self.answered + self.threads as Number;
+        self.answered += 1;
+        if let Some(since) = self.pending.get_mut(&begun) {
+            *since = Instant::now();
         }
     }
 
@@ -215,7 +235,7 @@ impl ScoringThreads {
     }
 }
 
-/// Starts a thread for each worker, which should differ in nothing. They end when both ends are dropped.
+/// Starts a thread for each worker, which should differ in nothing; at least one. They end when both ends are dropped.
 ///
 /// # Errors
 /// A thread that the system refuses.
@@ -226,10 +246,12 @@ pub fn start(
     // Room for every batch and for the last word of every thread: nothing that comes back has to wait.
     let (back_queue, back) = bounded(IN_FLIGHT_MAX + workers.len());
     let (requests, request_queue) = bounded(REQUESTS_MAX);
-    let threads = workers.into_iter().map(|worker| {
-        let (jobs, back, requests) = (job_queue.clone(), back_queue.clone(), request_queue.clone());
+    // Requests have the first thread only, so that a batch never waits for two of them.
+    let mut request_queue = Some(request_queue);
+    let threads = workers.into_iter().enumerate().map(|(index, worker)| {
+        let (jobs, back, requests) = (job_queue.clone(), back_queue.clone(), request_queue.take());
         std::thread::Builder::new()
-            .name("scoring".to_owned())
+            .name(format!("scoring-{index}"))
             .spawn(move || serve(worker, jobs, &LastWord(back), requests))
             .map_err(StreamError::Thread)
     });
@@ -237,9 +259,11 @@ pub fn start(
     let link = ScoringLink {
         jobs,
         back,
+        threads: threads.0.len(),
         submitted: 0,
         next: 0,
-        in_flight: 0,
+        answered: 0,
+        pending: BTreeMap::new(),
         early: BTreeMap::new(),
     };
     Ok((link, ScoringClient { requests }, threads))
@@ -261,9 +285,10 @@ fn serve(
     mut worker: Worker,
     mut jobs: Receiver<Job>,
     back: &LastWord,
-    mut requests: Receiver<Request>,
+    requests: Option<Receiver<Request>>,
 ) {
-    let (mut stream_open, mut http_open) = (true, true);
+    let (mut stream_open, mut http_open) = (true, requests.is_some());
+    let mut requests = requests.unwrap_or_else(crossbeam_channel::never);
     while stream_open || http_open {
         // Biased: where both wait, the stream's batch is taken.
         crossbeam_channel::select_biased! {
@@ -324,6 +349,7 @@ mod tests {
     const AT_ONCE: f64 = 1.0;
     const WHEN_ALLOWED: f64 = 2.0;
     const PANIC: f64 = 3.0;
+    const REFUSE: f64 = 4.0;
 
     /// A scorer that does as the first amount of a batch says.
     struct Obedient {
@@ -340,6 +366,7 @@ mod tests {
             match amounts.as_primitive::<Float64Type>().value(0) {
                 WHEN_ALLOWED => self.allowed.recv_timeout(PATIENCE).unwrap(),
                 PANIC => panic!("as it was told"),
+                REFUSE => return Err("as it was told".into()),
                 _ => {}
             }
             Ok(Scores {
@@ -414,7 +441,7 @@ mod tests {
         for offset in 1..IN_FLIGHT_MAX as i64 {
             link.submit(batch(AT_ONCE, offset)).unwrap();
         }
-        while link.in_flight > 1 {
+        while link.pending.len() > 1 {
             assert!(link.is_full());
             assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
         }
@@ -433,12 +460,65 @@ mod tests {
             assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
         }
         link.forget();
-        assert!(!link.is_idle(), "one is still being scored");
-        link.submit(batch(AT_ONCE, 2)).unwrap();
-        assert_eq!(offset(link.collect(PATIENCE)), Some(2));
+        assert!(link.is_idle(), "nothing is to be taken back");
+        for offset in 2..=IN_FLIGHT_MAX as i64 {
+            assert!(!link.is_full());
+            link.submit(batch(AT_ONCE, offset)).unwrap();
+        }
+        assert!(link.is_full(), "one is still being scored");
+        for number in 2..=IN_FLIGHT_MAX as i64 {
+            assert_eq!(offset(link.collect(PATIENCE)), Some(number));
+        }
         allow.send(()).unwrap();
         assert_eq!(offset(link.collect(PATIENCE)), None);
-        assert!(link.is_idle());
+        assert!(link.is_idle() && link.pending.is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_hangs_is_told_by_its_time_though_it_was_forgotten_and_others_come_back() {
+        let (mut link, _threads, allow) = started();
+        assert_eq!(link.in_work(), Duration::ZERO);
+        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
+        link.forget();
+        let begin = Instant::now();
+        for offset in 1..20 {
+            link.submit(batch(AT_ONCE, offset)).unwrap();
+            assert!(link.collect(PATIENCE).unwrap().is_some());
+        }
+        let elapsed = begin.elapsed();
+        assert!(link.in_work() >= elapsed);
+        allow.send(()).unwrap();
+        assert_eq!(offset(link.collect(PATIENCE)), None);
+        assert_eq!(link.in_work(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_time_of_a_batch_begins_when_a_thread_is_free_for_it() {
+        let (mut link, _threads, allow) = started();
+        for offset in 0..IN_FLIGHT_MAX as i64 {
+            link.submit(batch(WHEN_ALLOWED, offset)).unwrap();
+        }
+        let queued = link.pending.clone();
+        allow.send(()).unwrap();
+        while link.answered == 0 {
+            let _ = link.collect(Duration::from_millis(1)).unwrap();
+        }
+        let begun = SCORING_THREADS as Number;
+        assert!(link.pending[&begun] > queued[&begun]);
+        assert_eq!(link.pending[&(begun + 1)], queued[&(begun + 1)]);
+        (1..IN_FLIGHT_MAX).for_each(|_| allow.send(()).unwrap());
+    }
+
+    #[test]
+    fn the_error_of_a_batch_comes_in_its_turn() {
+        let (mut link, _threads, _allow) = started();
+        link.submit(batch(AT_ONCE, 0)).unwrap();
+        link.submit(batch(REFUSE, 1)).unwrap();
+        link.submit(batch(AT_ONCE, 2)).unwrap();
+        assert_eq!(offset(link.collect(PATIENCE)), Some(0));
+        let refused = link.collect(PATIENCE).unwrap().unwrap();
+        assert!(matches!(refused, Err(WorkerError::Score(_))));
+        assert_eq!(offset(link.collect(PATIENCE)), Some(2));
     }
 
     #[test]
@@ -446,6 +526,25 @@ mod tests {
         let (mut link, (client, threads), _allow) = started();
         link.submit(batch(PANIC, 0)).unwrap();
         assert_eq!(link.collect(PATIENCE).unwrap_err(), Gone);
+        drop((link, client));
+        assert!(threads.join().is_err());
+    }
+
+    #[test]
+    fn a_panic_of_a_request_is_told_to_a_stream_that_waits_for_nothing() {
+        let (mut link, (client, threads), _allow) = started();
+        let record = format!("{{\"amount\": {PANIC}, \"id\": \"a\"}}").into_bytes();
+        assert!(
+            client
+                .submit(vec![record])
+                .unwrap()
+                .blocking_recv()
+                .is_err()
+        );
+        let begin = Instant::now();
+        while link.collect(Duration::ZERO).is_ok() {
+            assert!(begin.elapsed() < PATIENCE);
+        }
         drop((link, client));
         assert!(threads.join().is_err());
     }

@@ -83,8 +83,6 @@ pub struct Session<'a, S, K> {
     committed: Positions,
     /// Set by a commit after which outputs are to be sent in another way.
     regroup: bool,
-    /// When a scoring thread last gave something back, or was idle.
-    scorer_moved: Instant,
 }
 
 impl<'a, S: Source, K: Sink> Session<'a, S, K> {
@@ -107,7 +105,6 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             open: None,
             committed: Positions::default(),
             regroup: false,
-            scorer_moved: Instant::now(),
         }
     }
 
@@ -140,6 +137,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 self.take_scored(SCORER_WAIT)?;
             } else if self.read()? == Waiting::Nothing
                 && self.link.is_idle()
+                && !self.link.is_full()
                 && !self.batcher.is_empty()
             {
                 // Others may come while these are scored, and are the next batch: batches grow with the load by themselves.
@@ -172,7 +170,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
 
     /// How long a poll may block without anything else being late.
     fn poll_timeout(&self, now: Instant) -> Duration {
-        if !self.link.is_idle() {
+        if !self.link.is_idle() || self.link.is_full() {
             return POLL_BUSY;
         }
         if !self.batcher.is_empty() {
@@ -190,9 +188,6 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     }
 
     fn submit(&mut self) -> Result<(), DeliveryFault> {
-        if self.link.is_idle() {
-            self.scorer_moved = Instant::now();
-        }
         let batch = self.batcher.take();
         self.link
             .submit(batch)
@@ -207,12 +202,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             .collect(timeout)
             .map_err(|Gone| DeliveryFault::ScorerGone)?
         {
-            self.scorer_moved = Instant::now();
             self.produce(&scored?)?;
             timeout = Duration::ZERO;
         }
-        let waited = self.scorer_moved.elapsed();
-        if !self.link.is_idle() && waited > SCORER_STALLED {
+        let waited = self.link.in_work();
+        if waited > SCORER_STALLED {
             return Err(DeliveryFault::ScorerStalled { waited });
         }
         Ok(())
