@@ -28,7 +28,7 @@ use std::time::Duration;
 /// Bytes of one request: a thousand large records. A record alone is bounded further by the
 /// decoder.
 pub const DEFAULT_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Records of one request: a batch that delays the stream by less than a tenth of a second.
+/// Records of one request: with the default model, a tenth of a second or two of both of two cores.
 pub const DEFAULT_RECORDS_MAX: usize = 1_000;
 /// Score requests at a time; with the body limit this bounds their memory.
 pub const DEFAULT_REQUESTS_MAX: usize = 16;
