@@ -11,6 +11,7 @@ use crate::schema::Schema;
 use crate::stream::config::InputConfig;
 use crate::stream::decoder::decoders;
 use crate::train::dataset::check_roles;
+use anyhow::Context;
 use std::process::ExitCode;
 
 /// Runs the verb.
@@ -87,5 +88,7 @@ fn check_training(config: &Config, section: &TrainSection) -> anyhow::Result<()>
         check_start(&Detector::load(dir)?, &training)?;
     }
     decoders(&config.stream.input, &schema, 1)?;
-    Ok(ParquetSource::open(&section.data)?.check(&schema)?)
+    ParquetSource::open(&section.data)
+        .and_then(|source| source.check(&schema))
+        .context("train.data")
 }

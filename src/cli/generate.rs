@@ -15,6 +15,7 @@ use std::time::Instant;
 /// A value out of range (2), a file or topic that cannot be written (1).
 pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
     let mut generator = Generator::new(&config(&arguments.world))?;
+    generator.skip(arguments.world.skip);
     match &arguments.target {
         GenerateTarget {
             out: Some(out),

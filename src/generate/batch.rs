@@ -86,6 +86,13 @@ impl Generator {
         columns.finish(&self.schema)
     }
 
+    /// Leaves out the next `payments`, which take their time all the same: what follows knows of them.
+    pub fn skip(&mut self, payments: u64) {
+        for _ in 0..payments {
+            self.simulation.next_payment();
+        }
+    }
+
     /// An iterator of batches of `batch_rows` (at least 1) payments that ends only when dropped.
     pub fn batches(self, batch_rows: usize) -> Batches {
         Batches {
@@ -286,6 +293,9 @@ mod tests {
             .map(|rows| generator.next_batch(rows).unwrap())
             .into();
         assert_eq!(whole, concat_batches(&payment_schema(), &parts).unwrap());
+        let mut later = Generator::new(&small()).unwrap();
+        later.skip(1_000);
+        assert_eq!(later.next_batch(1_000).unwrap(), parts[3]);
         let other = generate(&GeneratorConfig { seed: 1, ..small() }, 2_000);
         assert_ne!(whole, other);
     }

@@ -109,7 +109,7 @@ fn last_word(fault: DeliveryFault, attempts: u32, kafka: &KafkaConfig) -> Option
             last: fault,
         });
     }
-    warn!(error = %chain(&fault), attempts, "session ended, a new one starts from the committed offsets");
+    warn!(error = %chain(&fault), attempts, brokers = kafka.bootstrap_servers, "session ended, a new one starts from the committed offsets");
     None
 }
 
