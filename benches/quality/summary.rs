@@ -172,6 +172,9 @@ impl Summary {
             (None, Some(family)) => self.family(family, bar.protocol),
             (None, None) => return None,
         };
+        if row.entries.is_empty() {
+            return None;
+        }
         // A mean over a part of a family is not what was asked for.
         let complete = match &bar.family {
             Some(family) => {

@@ -275,8 +275,8 @@ pub struct WorldArguments {
     /// Moment of the earliest payment, RFC 3339, 1970 to 2200 [default: 2026-01-05T00:00:00Z].
     #[arg(long, value_name = "MOMENT", value_parser = unix_seconds)]
     pub start: Option<i64>,
-    /// Payments left out at the beginning: what comes later than a file of that many.
-    #[arg(long, value_name = "PAYMENTS", default_value_t = 0)]
+    /// Payments left out at the beginning, 0 to 1,000,000,000: what comes later than a file of that many.
+    #[arg(long, value_name = "PAYMENTS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
     pub skip: u64,
 }
 

@@ -30,12 +30,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 /// Threads of the HTTP server: it parses and waits; scoring has threads of its own.
 const HTTP_THREADS: usize = 2;
+
+/// How long the scoring threads may take to end after a drain, when only batches that nobody waits for are left with them.
+const SCORING_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running daemon.
 pub struct Daemon {
@@ -198,8 +202,15 @@ impl Daemon {
         stream?;
         http.context("the HTTP server failed")?;
         // The last client went with HTTP's state.
-        let scoring = self.scoring.join();
-        scoring.map_err(|_| anyhow!("a scoring thread panicked"))
+        let left = self.scoring.join(SCORING_ENDS_WITHIN);
+        let left = left.map_err(|_| anyhow!("a scoring thread panicked"))?;
+        if left > 0 {
+            tracing::warn!(
+                threads = left,
+                "left scoring threads that do not end; nothing of their batches was committed"
+            );
+        }
+        Ok(())
     }
 }
 

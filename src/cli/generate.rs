@@ -9,13 +9,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Payments left out between two looks at the progress.
+const SKIP_AT_A_TIME: u64 = 10_000;
+
 /// Runs the verb.
 ///
 /// # Errors
 /// A value out of range (2), a file or topic that cannot be written (1).
 pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
     let mut generator = Generator::new(&config(&arguments.world))?;
-    generator.skip(arguments.world.skip);
+    skip(&mut generator, arguments.world.skip);
     match &arguments.target {
         GenerateTarget {
             out: Some(out),
@@ -23,6 +26,18 @@ pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
             ..
         } => into_file(&mut generator, out, *rows),
         target => generate_topic::run(&mut generator, target),
+    }
+}
+
+/// Leaves out the first `payments`, and shows how far it is.
+fn skip(generator: &mut Generator, payments: u64) {
+    let mut display = RowsDisplay::new("leaving out", payments);
+    let mut done = 0;
+    while done < payments {
+        let next = SKIP_AT_A_TIME.min(payments - done);
+        generator.skip(next);
+        done += next;
+        display.at(done);
     }
 }
 

@@ -211,7 +211,7 @@ pub(super) fn stream_of(
     shutdown.request();
     let ended = stream.join().unwrap();
     drop(client);
-    scorer.join().unwrap();
+    assert_eq!(scorer.join(Duration::MAX).unwrap(), 0);
     ended
 }
 
@@ -643,7 +643,7 @@ fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     assert!(matches!(&outcomes[1], ScoreOutcome::Bad { reason, .. } if *reason == malformed));
     assert!(matches!(&outcomes[2], ScoreOutcome::Scored(_)));
     drop((link, client));
-    threads.join().unwrap();
+    assert_eq!(threads.join(Duration::MAX).unwrap(), 0);
     let text = metrics.encode().unwrap();
     assert!(text.contains("maskwatch_records_total{outcome=\"scored\",source=\"http\"} 2"));
     assert!(

@@ -219,19 +219,30 @@ impl ScoringClient {
     }
 }
 
+/// How often a thread that is waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The threads, to be waited for once both ends are dropped.
 #[derive(Debug)]
 pub struct ScoringThreads(Vec<JoinHandle<()>>);
 
 impl ScoringThreads {
-    /// Waits until all have ended.
+    /// Waits at most `patience` for all to end, and says how many did not: a batch that hangs was forgotten by the stream,
+    /// and must not keep the process.
     ///
     /// # Errors
     /// The payload of the first that panicked.
-    pub fn join(self) -> std::thread::Result<()> {
-        // All are waited for, whatever became of the first.
-        let ended: Vec<_> = self.0.into_iter().map(JoinHandle::join).collect();
-        ended.into_iter().collect()
+    pub fn join(self, patience: Duration) -> std::thread::Result<usize> {
+        let begin = Instant::now();
+        let all_ended = || self.0.iter().all(JoinHandle::is_finished);
+        while !all_ended() && begin.elapsed() < patience {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let (ended, left): (Vec<_>, Vec<_>) = self.0.into_iter().partition(JoinHandle::is_finished);
+        // All are taken back, whatever became of the first.
+        let ended: Vec<_> = ended.into_iter().map(JoinHandle::join).collect();
+        ended.into_iter().collect::<std::thread::Result<()>>()?;
+        Ok(left.len())
     }
 }
 
@@ -527,7 +538,17 @@ mod tests {
         link.submit(batch(PANIC, 0)).unwrap();
         assert_eq!(link.collect(PATIENCE).unwrap_err(), Gone);
         drop((link, client));
-        assert!(threads.join().is_err());
+        assert!(threads.join(PATIENCE).is_err());
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_left_behind_and_counted() {
+        let (mut link, (client, threads), allow) = started();
+        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
+        link.forget();
+        drop((link, client));
+        assert_eq!(threads.join(Duration::from_millis(50)).unwrap(), 1);
+        drop(allow);
     }
 
     #[test]
@@ -546,6 +567,6 @@ mod tests {
             assert!(begin.elapsed() < PATIENCE);
         }
         drop((link, client));
-        assert!(threads.join().is_err());
+        assert!(threads.join(PATIENCE).is_err());
     }
 }
