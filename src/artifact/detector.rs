@@ -142,7 +142,9 @@ impl Detector {
             ValueEncoder::Categorical(values) => {
                 values.value(u32::from(code)).unwrap_or_default().to_owned()
             }
-            ValueEncoder::Numeric(_) | ValueEncoder::Timestamp { .. } => String::new(),
+            ValueEncoder::Numeric(_) | ValueEncoder::Binary(_) | ValueEncoder::Timestamp { .. } => {
+                String::new()
+            }
         }
     }
 

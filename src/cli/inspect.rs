@@ -185,6 +185,13 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
             };
             format!("mean{of} {:.6}, scale {:.6}", numeric.mean, numeric.scale)
         }
+        ValueEncoder::Binary(binary) => {
+            let [lower, upper] = binary.values;
+            format!(
+                "{lower} or {upper}, unseen {:.2} nats",
+                binary.unseen_surprise()
+            )
+        }
         ValueEncoder::Categorical(categorical) => format!(
             "{} values, {} classes, unseen {:.2} nats",
             categorical.codes(),

@@ -3,6 +3,7 @@
 //! It is fitted in one streaming pass over the *fit* rows only, with memory bounded by the schema (moments a number,
 //! at most `2 * max_cardinality` counts a category), and is immutable afterwards.
 
+use super::binary::{BinaryEncoder, TwoValues};
 use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
@@ -64,6 +65,8 @@ pub enum EncodeError {
 pub enum ValueEncoder {
     /// A standardised number.
     Numeric(NumericEncoder),
+    /// A standardised number that is one of two.
+    Binary(BinaryEncoder),
     /// A code of a value.
     Categorical(CategoricalEncoder),
     /// True or false.
@@ -93,6 +96,7 @@ impl FieldEncoder {
     pub fn shape(&self) -> FieldShape {
         match &self.value {
             ValueEncoder::Numeric(_) => FieldShape::Numeric,
+            ValueEncoder::Binary(_) => FieldShape::Binary,
             ValueEncoder::Categorical(c) => FieldShape::Categorical {
                 codes: c.codes(),
                 classes: c.classes(),
@@ -173,6 +177,14 @@ impl Slots<'_> {
                     self.records.set_present(row, self.field);
                 }
             }
+            ValueEncoder::Binary(encoder) => {
+                for (row, x) in present(numbers(batch, &field.name)?.iter()) {
+                    let z = encoder.number.encode_within(x, self.clip);
+                    self.records.set_number(row, self.number, z);
+                    self.records.set_code(row, self.code, encoder.code(x));
+                    self.records.set_present(row, self.field);
+                }
+            }
             ValueEncoder::Categorical(encoder) => {
                 for (row, text) in present(texts(batch, &field.name)?.iter()) {
                     self.records.set_code(row, self.code, encoder.encode(text));
@@ -221,6 +233,7 @@ enum Statistics {
     Numeric {
         transform: Transform,
         moments: Moments,
+        two: TwoValues,
     },
     Categorical(FrequentValues),
     Boolean,
@@ -291,6 +304,7 @@ impl FieldFitter {
             Kind::Numeric => Statistics::Numeric {
                 transform: field.transform,
                 moments: Moments::default(),
+                two: TwoValues::default(),
             },
             Kind::Categorical => {
                 Statistics::Categorical(FrequentValues::new(field.max_cardinality))
@@ -307,13 +321,17 @@ impl FieldFitter {
 
     fn observe(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
         match &mut self.statistics {
-            Statistics::Numeric { transform, moments } => {
+            Statistics::Numeric {
+                transform,
+                moments,
+                two,
+            } => {
                 let column = numbers(batch, &self.name)?;
                 self.nulls += column.null_count() as u64;
-                column
-                    .iter()
-                    .flatten()
-                    .for_each(|x| moments.observe(apply(*transform, x)));
+                for x in column.iter().flatten() {
+                    moments.observe(apply(*transform, x));
+                    two.observe(x);
+                }
             }
             Statistics::Categorical(frequent) => {
                 let column = texts(batch, &self.name)?;
@@ -335,7 +353,11 @@ impl FieldFitter {
 
     fn finish(self, rows: u64, head_classes_max: usize) -> Result<FieldEncoder, EncodeError> {
         let value = match self.statistics {
-            Statistics::Numeric { transform, moments } => {
+            Statistics::Numeric {
+                transform,
+                moments,
+                two,
+            } => {
                 let encoder = NumericEncoder::fit(transform, &moments);
                 if !encoder.is_finite() {
                     let (min, max) = moments.range();
@@ -345,7 +367,10 @@ impl FieldFitter {
                         max,
                     });
                 }
-                ValueEncoder::Numeric(encoder)
+                match BinaryEncoder::fit(encoder, &two) {
+                    Some(binary) => ValueEncoder::Binary(binary),
+                    None => ValueEncoder::Numeric(encoder),
+                }
             }
             Statistics::Categorical(frequent) => {
                 ValueEncoder::Categorical(CategoricalEncoder::fit(frequent, head_classes_max))
@@ -476,6 +501,30 @@ mod tests {
         assert_eq!(records.codes(2), [2, 0, 1, 3]);
         assert_eq!(records.present(0), [true; 4]);
         assert_eq!(records.present(1), [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_number_of_two_values_is_a_standardised_number_and_a_code() {
+        let fields = [Field::feature("fee", Kind::Numeric)];
+        let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
+        let column = |values: Vec<Option<f64>>| -> RecordBatch {
+            let column: ArrayRef = Arc::new(Float64Array::from(values));
+            RecordBatch::try_from_iter([("fee", column)]).unwrap()
+        };
+        let fit = (0..100).map(|i| (i > 9).then_some(if i % 2 == 0 { 3.0 } else { 1.0 }));
+        fitter.observe(&column(fit.collect())).unwrap();
+        let encoder = fitter.finish().unwrap();
+        assert_eq!(encoder.shapes(), [FieldShape::Binary]);
+        let stored = serde_json::to_string(&encoder).unwrap();
+        assert_eq!(serde_json::from_str::<Encoder>(&stored).unwrap(), encoder);
+        let records = encoder
+            .encode(&column(vec![Some(1.0), Some(3.0), Some(4.0), None]))
+            .unwrap();
+        let rows: Vec<_> = (0..4)
+            .map(|row| (records.numbers(row)[0], records.codes(row)[0]))
+            .collect();
+        assert_eq!(rows, [(-1.0, 1), (1.0, 2), (2.0, 0), (0.0, 0)]);
+        assert_eq!(records.present(3), [false]);
     }
 
     #[test]

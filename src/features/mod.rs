@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod agreement;
 mod avro;
+pub mod binary;
 mod canonical;
 pub mod categorical;
 mod columns;

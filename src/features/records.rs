@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub enum FieldShape {
     /// One number slot: the standardised value z, within -10..=10.
     Numeric,
+    /// One number slot, as of [`Numeric`](Self::Numeric), and one code slot: 0 neither of the two values that the fit rows
+    /// had, 1 the smaller, 2 the larger.
+    Binary,
     /// One code slot: 0 = unknown, 1..=codes the known values.
     Categorical {
         /// Known values.
@@ -29,7 +32,7 @@ impl FieldShape {
     /// Number slots of the field.
     pub fn numbers(self) -> usize {
         match self {
-            Self::Numeric | Self::Timestamp => 1,
+            Self::Numeric | Self::Binary | Self::Timestamp => 1,
             Self::Categorical { .. } | Self::Boolean => 0,
         }
     }
@@ -38,7 +41,7 @@ impl FieldShape {
     pub fn codes(self) -> usize {
         match self {
             Self::Numeric => 0,
-            Self::Categorical { .. } | Self::Boolean => 1,
+            Self::Binary | Self::Categorical { .. } | Self::Boolean => 1,
             Self::Timestamp => 2,
         }
     }

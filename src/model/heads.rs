@@ -7,7 +7,7 @@
 use super::likelihood::histogram::Histogram;
 use super::likelihood::location_scale::Family;
 use super::likelihood::{Likelihood, discrete};
-use super::target::Target;
+use super::target::{Target, ThirdValue};
 use crate::features::{Encoder, FieldShape, HOURS, WEEKDAYS};
 use std::ops::Range;
 
@@ -42,6 +42,20 @@ impl Reading {
         match self {
             Self::Histogram(histogram) => histogram.surprise(output, z),
             Self::LocationScale(family) => family.surprise(output, z),
+        }
+    }
+
+    /// The surprise of neither of two values, given the logit of the larger: at least what either costs, and what an
+    /// unseen one does. Where distance is what is read, also the squared distance from the likelier of the two, in squared
+    /// standard deviations: of a count that was 0 or 1, seven is more surprising than two.
+    fn third_value_surprise(&self, logit: f32, third: &ThirdValue) -> f32 {
+        let unseen = third.floor.max(discrete::bernoulli_max(logit));
+        match self {
+            Self::LocationScale(family) if family.is_squared() => {
+                let likelier = third.known[usize::from(logit > 0.0)];
+                unseen.max((third.z - likelier).powi(2))
+            }
+            Self::Histogram(_) | Self::LocationScale(_) => unseen,
         }
     }
 
@@ -93,7 +107,7 @@ impl Heads {
             let value = match field.shape() {
                 FieldShape::Numeric => number,
                 FieldShape::Categorical { classes, .. } => classes as usize,
-                FieldShape::Boolean => 1,
+                FieldShape::Binary | FieldShape::Boolean => 1,
                 FieldShape::Timestamp => HOURS + WEEKDAYS,
             };
             let nullness = if field.nulls > 0 {
@@ -194,15 +208,30 @@ impl<'a> FieldView<'a> {
     pub fn surprises(&self, logits: &[f32], target: &Target, out: &mut [f32]) {
         let nullness = self.null_surprise(logits, matches!(target, Target::Absent));
         let value = &logits[self.value_start()..];
-        if let Target::Number(z) = *target {
-            let mut start = 0;
-            for (surprise, reading) in out.iter_mut().zip(self.readings) {
-                let output = &value[start..start + reading.outputs()];
-                *surprise = nullness + reading.surprise(output, z);
-                start += reading.outputs();
+        match target {
+            Target::Number(z) => {
+                let mut start = 0;
+                for (surprise, reading) in out.iter_mut().zip(self.readings) {
+                    let output = &value[start..start + reading.outputs()];
+                    *surprise = nullness + reading.surprise(output, *z);
+                    start += reading.outputs();
+                }
             }
-        } else {
-            out.fill(nullness + discrete_surprise(value, target));
+            Target::Neither(third) => self.third_value_surprises(value[0], third, nullness, out),
+            _ => out.fill(nullness + discrete_surprise(value, target)),
+        }
+    }
+
+    /// What neither of two values costs under each reading, `[R]`.
+    fn third_value_surprises(
+        &self,
+        logit: f32,
+        third: &ThirdValue,
+        nullness: f32,
+        out: &mut [f32],
+    ) {
+        for (surprise, reading) in out.iter_mut().zip(self.readings) {
+            *surprise = nullness + reading.third_value_surprise(logit, third);
         }
     }
 
@@ -230,7 +259,7 @@ impl<'a> FieldView<'a> {
                 let classes = start..start + classes as usize;
                 Vec::from([classes])
             }
-            FieldShape::Boolean => Vec::new(),
+            FieldShape::Binary | FieldShape::Boolean => Vec::new(),
             FieldShape::Timestamp => {
                 let hours = start..start + HOURS;
                 vec![hours.clone(), hours.end..hours.end + WEEKDAYS]
@@ -273,6 +302,9 @@ impl<'a> FieldView<'a> {
                 by_hour + (log_norms[1] - value[HOURS + weekday as usize])
             }
             Target::Absent | Target::Boolean(_) => discrete_surprise(value, &aim.target),
+            Target::Neither(third) => {
+                return self.third_value_surprises(value[0], &third, nullness, out);
+            }
         };
         out.fill(nullness + discrete);
     }
@@ -308,7 +340,7 @@ impl<'a> FieldView<'a> {
         gradient: &mut Option<&mut [f32]>,
     ) -> f32 {
         match *target {
-            Target::Absent | Target::Unseen { .. } => 0.0,
+            Target::Absent | Target::Unseen { .. } | Target::Neither(_) => 0.0,
             Target::Number(z) => {
                 let (mut at, mut sum) = (0, 0.0);
                 for reading in self.readings {
@@ -358,10 +390,10 @@ fn part<'g>(gradient: &'g mut Option<&mut [f32]>, range: Range<usize>) -> Option
     gradient.as_deref_mut().map(|gradient| &mut gradient[range])
 }
 
-/// The surprise of a value that is no number, nats; 0 for an absent one.
+/// The surprise of a value that is no number and no [`ThirdValue`], nats; 0 for an absent one.
 fn discrete_surprise(value: &[f32], target: &Target) -> f32 {
     match *target {
-        Target::Absent | Target::Number(_) => 0.0,
+        Target::Absent | Target::Number(_) | Target::Neither(_) => 0.0,
         Target::Category {
             class,
             within_class,
@@ -374,6 +406,68 @@ fn discrete_surprise(value: &[f32], target: &Target) -> f32 {
         Target::Timestamp { hour, weekday } => {
             discrete::categorical(&value[..HOURS], hour as usize, 1.0, None)
                 + discrete::categorical(&value[HOURS..], weekday as usize, 1.0, None)
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::features::EncoderFitter;
+    use crate::model::TargetReader;
+    use crate::schema::{Field, Kind};
+    use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+    use std::sync::Arc;
+
+    fn fees(values: Vec<f64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Float64Array::from(values));
+        RecordBatch::try_from_iter([("fee", column)]).unwrap()
+    }
+
+    #[test]
+    fn a_third_value_costs_what_the_unseen_does_never_less_than_either_of_the_two_and_by_distance_more()
+     {
+        let fields = [Field::feature("fee", Kind::Numeric)];
+        let mut fitter = EncoderFitter::new(&fields, 8).unwrap();
+        let seen = (0..100).map(|i| if i % 4 == 0 { 2.5 } else { 0.0 });
+        fitter.observe(&fees(seen.collect())).unwrap();
+        let encoder = fitter.finish().unwrap();
+        let likelihoods = [Likelihood::Histogram, Likelihood::SquaredError];
+        let heads = Heads::new(&encoder, &likelihoods, &Histogram::new(64, 1.0));
+        assert_eq!(heads.outputs(), 1, "one logit, whatever the readings are");
+        let records = encoder.encode(&fees(vec![0.0, 2.5, 9.0])).unwrap();
+        let reader = TargetReader::new(&encoder);
+        let head = heads.field(0);
+        // z of the three: NumPy: x = np.r_[np.zeros(75), np.full(25, 2.5)]
+        //   (np.r_[0, 2.5, 9] - x.mean()) / x.std() -> -0.577350, 1.732051, 7.736495
+        for (logit, far) in [
+            (-9.0f32, 8.313_845),
+            (-1.0, 8.313_845),
+            (0.3, 6.004_444),
+            (20.0, 6.004_444),
+        ] {
+            let surprise = |row| {
+                let target = reader.target(&encoder, &records, row, 0);
+                let (mut all, mut at) = ([f32::NAN; 2], [f32::NAN; 2]);
+                head.surprises(&[logit], &target, &mut all);
+                head.surprises_at(&[logit], &[], &head.aim(target), &mut at);
+                assert_eq!(all, at);
+                assert_eq!(head.loss(&[logit], &target, 1.0, None) == 0.0, row == 2);
+                // NumPy: -np.log(1 - .5 / 101) -> 0.00496279, what a present value costs where none was null
+                all.map(|surprise| surprise - 0.004_962_8)
+            };
+            let [lower, upper, third] = [0, 1, 2].map(surprise);
+            let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-4 * b.max(1.0), "{a} {b}");
+            near((-lower[0]).exp() + (-upper[0]).exp(), 1.0);
+            assert_eq!(
+                (lower[0], upper[0]),
+                (lower[1], upper[1]),
+                "one for every reading"
+            );
+            let unseen = 102f32.ln().max(lower[0]).max(upper[0]);
+            near(third[0], unseen);
+            near(third[1], unseen.max(far * far));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Records and hidden fields become the tensors that the input layer reads.
 //!
-//! Letters: B rows, N' input numbers (numeric 1: z; boolean 1: -1 or 1; timestamp 4: sine and cosine of hour and
+//! Letters: B rows, N' input numbers (numeric and binary 1: z; boolean 1: -1 or 1; timestamp 4: sine and cosine of hour and
 //! weekday), F fields. A field is visible if it is neither hidden nor null; the values of others are zero here, so no
 //! hidden or null value can leak into the model.
 
@@ -59,7 +59,7 @@ pub struct InputBuilder<'a> {
 /// Input numbers of a field.
 pub fn input_numbers(shape: FieldShape) -> usize {
     match shape {
-        FieldShape::Numeric | FieldShape::Boolean => 1,
+        FieldShape::Numeric | FieldShape::Binary | FieldShape::Boolean => 1,
         FieldShape::Timestamp => 4,
         FieldShape::Categorical { .. } => 0,
     }
@@ -118,7 +118,7 @@ impl<'a> InputBuilder<'a> {
                     category += 1;
                 }
                 _ if !visible => self.numbers.extend(std::iter::repeat_n(0.0, width)),
-                FieldShape::Numeric => self.numbers.push(numbers[number]),
+                FieldShape::Numeric | FieldShape::Binary => self.numbers.push(numbers[number]),
                 FieldShape::Boolean => self.numbers.push(codes[code] as f32 * 2.0 - 1.0),
                 FieldShape::Timestamp => self
                     .numbers

@@ -1,5 +1,6 @@
 //! The true value of a hidden field, as the heads need it.
 
+use crate::features::binary::{NEITHER, UPPER};
 use crate::features::{Encoder, FieldShape, Records, ValueEncoder};
 
 /// What a field of a record holds, to be predicted.
@@ -23,8 +24,10 @@ pub enum Target {
         /// The most that any known value costs within its class, nats.
         within_class_max: f32,
     },
-    /// True or false.
+    /// True or false, or the larger or the smaller of a number's two values.
     Boolean(bool),
+    /// Neither of a number's two values.
+    Neither(ThirdValue),
     /// A moment.
     Timestamp {
         /// 0..24.
@@ -32,6 +35,17 @@ pub enum Target {
         /// 0..7, Monday 0.
         weekday: u32,
     },
+}
+
+/// A number that is neither of the two values that the fit rows had.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ThirdValue {
+    /// The least that it costs: -log of the mass of unseen values, nats.
+    pub floor: f32,
+    /// The encoded number.
+    pub z: f32,
+    /// The two values encoded, ascending.
+    pub known: [f32; 2],
 }
 
 /// Reads the targets of records: which slots belong to which field.
@@ -77,11 +91,19 @@ impl TargetReader {
                     },
                 }
             }
+            (FieldShape::Binary, ValueEncoder::Binary(binary)) => match codes[code] {
+                NEITHER => Target::Neither(ThirdValue {
+                    floor: binary.unseen_surprise(),
+                    z: records.numbers(row)[number],
+                    known: binary.values.map(|x| binary.number.encode(x)),
+                }),
+                code => Target::Boolean(code == UPPER),
+            },
             (FieldShape::Timestamp, _) => Target::Timestamp {
                 hour: codes[code],
                 weekday: codes[code + 1],
             },
-            (FieldShape::Boolean | FieldShape::Categorical { .. }, _) => {
+            (FieldShape::Boolean | FieldShape::Binary | FieldShape::Categorical { .. }, _) => {
                 Target::Boolean(codes[code] == 1)
             }
         }

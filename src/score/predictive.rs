@@ -36,13 +36,11 @@ pub fn expected(
             let probabilities = mean_softmax(views.iter().map(value));
             likeliest(&probabilities, |class| class_name(encoder, class))
         }
+        ValueEncoder::Binary(encoder) => likeliest(&outcomes(head, views), |upper| {
+            encoder.values[upper].to_string()
+        }),
         ValueEncoder::Boolean => {
-            let sum: f32 = views
-                .iter()
-                .map(|logits| sigmoid(logits[head.value_start()]))
-                .sum();
-            let truth = sum / views.len() as f32;
-            likeliest(&[1.0 - truth, truth], |class| (class == 1).to_string())
+            likeliest(&outcomes(head, views), |truth| (truth == 1).to_string())
         }
         ValueEncoder::Timestamp { .. } => {
             let hours = mean_softmax(views.iter().map(|v| value(v)[..HOURS].to_vec()));
@@ -54,6 +52,14 @@ pub fn expected(
             likeliest(&joint, |i| format!("{} {:02}h", DAYS[i / HOURS], i % HOURS))
         }
     }
+}
+
+/// The probabilities of a Bernoulli head's two outcomes, no first.
+fn outcomes(head: FieldView<'_>, views: &[Vec<f32>]) -> [f32; 2] {
+    let yes = |logits: &Vec<f32>| sigmoid(logits[head.value_start()]);
+    let sum: f32 = views.iter().map(yes).sum();
+    let yes = sum / views.len() as f32;
+    [1.0 - yes, yes]
 }
 
 fn class_name(encoder: &CategoricalEncoder, class: usize) -> String {

@@ -48,7 +48,10 @@ pub fn segment_fields(shapes: &[FieldShape]) -> Vec<SegmentField> {
         let first = match *shape {
             FieldShape::Categorical { codes, .. } if codes <= SEGMENT_VALUES_MAX => Some(0),
             FieldShape::Boolean => Some(1),
-            FieldShape::Categorical { .. } | FieldShape::Numeric | FieldShape::Timestamp => None,
+            FieldShape::Numeric
+            | FieldShape::Binary
+            | FieldShape::Categorical { .. }
+            | FieldShape::Timestamp => None,
         };
         fields.extend(first.map(|first| SegmentField { field, slot, first }));
         slot += shape.codes();

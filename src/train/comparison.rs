@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::masked::tests::{all_readings, batch, encoder, next_batch_loss};
+use super::masked::tests::{FIELDS, all_readings, batch, encoder, next_batch_loss};
 use super::trainer::loss_and_gradient;
 use super::{MaskedObjective, Objective, TrainingConfig, Unobserved, fit};
 use crate::features::{Encoder, Records};
@@ -192,7 +192,8 @@ fn with_other_value(records: &Records, field: usize) -> Records {
     match field {
         0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
         2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
-        _ => mixed.set_number(0, 2, other.numbers(0)[2]),
+        4 => mixed.set_number(0, 2, other.numbers(0)[2]),
+        _ => mixed.set_number(0, 3, other.numbers(0)[3]),
     }
     changed.replace_row(1, &mixed, 0);
     changed
@@ -203,7 +204,7 @@ fn a_hidden_value_does_not_reach_the_logits_and_a_visible_one_does() {
     let (encoder, records) = records();
     each(|name, kind, config| {
         let model = MaskedAutoencoder::new(config, kind, &encoder, 2).unwrap();
-        for field in 0..5 {
+        for field in 0..FIELDS {
             let changed = with_other_value(&records, field);
             assert_ne!(changed, records, "the test would mean nothing");
             let of = |records: &Records, hidden: &[usize]| logits(&model, records, 1, hidden);
@@ -223,11 +224,14 @@ fn a_null_field_is_not_visible_where_nothing_is_hidden() {
     each(|name, kind, config| {
         let model = MaskedAutoencoder::new(config, kind, &encoder, 3).unwrap();
         // Row 0 lacks all fields but y; its logits are those of a row with the same y and the others hidden.
-        assert_eq!(records.present(0), [false, true, false, false, false]);
+        assert_eq!(
+            records.present(0),
+            [false, true, false, false, false, false]
+        );
         let mut full = records.select([1]);
         full.set_number(0, 1, records.numbers(0)[1]);
         let null = logits(&model, &records, 0, &[]);
-        assert_eq!(null, logits(&model, &full, 0, &[0, 2, 3, 4]), "{name}");
+        assert_eq!(null, logits(&model, &full, 0, &[0, 2, 3, 4, 5]), "{name}");
     });
 }
 

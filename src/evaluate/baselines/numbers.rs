@@ -82,7 +82,7 @@ impl NumberColumns {
             let own = &mut out[at..at + field.width];
             match field.shape {
                 _ if !present => {}
-                FieldShape::Numeric => own[0] = numbers[number],
+                FieldShape::Numeric | FieldShape::Binary => own[0] = numbers[number],
                 FieldShape::Boolean => own[0] = codes[code] as f32 * 2.0 - 1.0,
                 FieldShape::Timestamp => {
                     own.copy_from_slice(&day_time_numbers(numbers[number], codes[code + 1]));
@@ -106,7 +106,7 @@ impl NumberColumns {
 
 fn value_columns(shape: FieldShape) -> usize {
     match shape {
-        FieldShape::Numeric | FieldShape::Boolean => 1,
+        FieldShape::Numeric | FieldShape::Binary | FieldShape::Boolean => 1,
         FieldShape::Timestamp => 4,
         FieldShape::Categorical { codes, .. } => (codes as usize).min(ONE_HOT_VALUES_MAX) + 1,
     }

@@ -27,6 +27,11 @@ pub fn bernoulli(logit: f32, outcome: bool, weight: f32, gradient: Option<&mut f
     softplus(if outcome { -logit } else { logit })
 }
 
+/// The larger of the -log probabilities of the two outcomes.
+pub fn bernoulli_max(logit: f32) -> f32 {
+    softplus(logit.abs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +47,7 @@ mod tests {
         near(categorical_max(&logits), 3.241_311_3);
         near(bernoulli(0.3, true, 1.0, None), 0.554_355);
         near(bernoulli(0.3, false, 1.0, None), 0.854_355);
+        near(bernoulli_max(-0.3), 0.854_355);
         near(bernoulli(-500.0, true, 1.0, None), 500.0);
     }
 

@@ -43,6 +43,14 @@ impl Family {
         if self == Self::SquaredError { 1 } else { 2 }
     }
 
+    /// Whether a surprise is a squared distance, not a -log density.
+    pub fn is_squared(self) -> bool {
+        match self {
+            Self::SquaredError | Self::RobustSquaredError => true,
+            Self::StudentT | Self::Gaussian => false,
+        }
+    }
+
     /// How surprising z is under `output`: its loss, but the squared residual where the location is robust.
     pub fn surprise(self, output: &[f32], z: f32) -> f32 {
         match self {

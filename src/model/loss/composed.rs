@@ -75,7 +75,7 @@ impl Truth {
             self.put_answer(start, matches!(target, Target::Absent));
         }
         match *target {
-            Target::Absent | Target::Unseen { .. } => {}
+            Target::Absent | Target::Unseen { .. } | Target::Neither(_) => {}
             Target::Number(z) => {
                 for (reading, range) in head.reading_outputs() {
                     let first = start + range.start;
@@ -128,7 +128,7 @@ impl Truth {
                 sum = (sum + (log_norms * counted)?.sum_all()?)?;
             }
             answers.extend((head.value_start() == 1).then_some(start));
-            if head.shape() == FieldShape::Boolean {
+            if matches!(head.shape(), FieldShape::Binary | FieldShape::Boolean) {
                 answers.push(start + head.value_start());
             }
         }

@@ -10,6 +10,9 @@ pub(super) struct FieldMatch {
     pub(super) parent: usize,
     /// How its encoded numbers compare.
     pub(super) rescale: Rescale,
+    /// Whether it is predicted as the parent's is: not where a number had two values and now has more, the reverse, or two
+    /// others.
+    pub(super) predicted_alike: bool,
 }
 
 /// The parent's encoded number of the same value: `z_parent = ratio * z_child + shift`, but for what is clipped.
@@ -50,23 +53,40 @@ pub(super) fn match_fields(parent: &Encoder, child: &Encoder) -> Vec<Option<Fiel
             .fields()
             .iter()
             .position(|field| field.name == name)?;
-        let rescale = match (&parent.fields()[at].value, value) {
-            (ValueEncoder::Numeric(parent), ValueEncoder::Numeric(child)) => {
-                Rescale::between(parent, child)?
-            }
+        let parent = &parent.fields()[at].value;
+        let rescale = match (parent, value) {
             (ValueEncoder::Categorical(_), ValueEncoder::Categorical(_))
             | (ValueEncoder::Boolean, ValueEncoder::Boolean) => Rescale::NONE,
             (
                 ValueEncoder::Timestamp { time_zone: parent },
                 ValueEncoder::Timestamp { time_zone: child },
             ) if parent == child => Rescale::NONE,
-            _ => return None,
+            (parent, child) => Rescale::between(standardised(parent)?, standardised(child)?)?,
+        };
+        let predicted_alike = match (parent, value) {
+            (ValueEncoder::Binary(parent), ValueEncoder::Binary(child)) => {
+                parent.values == child.values
+            }
+            (ValueEncoder::Binary(_), _) | (_, ValueEncoder::Binary(_)) => false,
+            _ => true,
         };
         Some(FieldMatch {
             parent: at,
             rescale,
+            predicted_alike,
         })
     };
     let fields = child.fields().iter();
     fields.map(|field| of(&field.name, &field.value)).collect()
+}
+
+/// How a number is standardised, whether it is one of two or of many.
+fn standardised(value: &ValueEncoder) -> Option<&NumericEncoder> {
+    match value {
+        ValueEncoder::Numeric(number) => Some(number),
+        ValueEncoder::Binary(binary) => Some(&binary.number),
+        ValueEncoder::Categorical(_) | ValueEncoder::Boolean | ValueEncoder::Timestamp { .. } => {
+            None
+        }
+    }
 }

@@ -7,7 +7,7 @@
 //!   width; exact where nothing was standardised anew, else as good as the bins are narrow;
 //! - *classes*: by value. A value that leaves `rare` takes its share of it along, exactly. A value that the parent never
 //!   saw starts with the mean of all its classes' logits: the geometric mean of their probabilities, whatever is visible;
-//! - *yes or no, hour, weekday*, and whether a field is null: as they are.
+//! - *yes or no, one of two numbers, hour, weekday*, and whether a field is null: as they are.
 
 use super::Side;
 use super::fields::{FieldMatch, Rescale};
@@ -43,6 +43,9 @@ impl OutputMixes {
             if from.value_start() == 1 && to.value_start() == 1 {
                 mixes.columns[to.outputs().start] = Some(Mix::copy(from.outputs().start));
             }
+            if !matched.predicted_alike {
+                continue;
+            }
             let values = match to.shape() {
                 FieldShape::Numeric => number_mixes(from, to, matched.rescale),
                 FieldShape::Categorical { .. } => {
@@ -54,7 +57,7 @@ impl OutputMixes {
                     );
                     class_mixes(encoders, value_columns(from), mean)
                 }
-                FieldShape::Boolean | FieldShape::Timestamp => {
+                FieldShape::Binary | FieldShape::Boolean | FieldShape::Timestamp => {
                     value_columns(from).map(Mix::copy).collect()
                 }
             };

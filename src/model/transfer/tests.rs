@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 const ROWS: i64 = 600;
 
-/// A batch of five kinds of fields with nulls: `amount` around `middle`, `shop` of one of `shops`.
+/// A batch of six kinds of fields with nulls: `amount` around `middle`, `shop` of one of `shops`, `fee` of one of `fees`.
 struct World<'a> {
     middle: f64,
     spread: f64,
     shops: &'a [&'a str],
+    fees: &'a [f64],
 }
 
 /// The world of the parent.
@@ -26,6 +27,7 @@ const OLD: World<'_> = World {
     middle: 0.0,
     spread: 1.0,
     shops: &["a", "b", "b", "c", "c", "c", "d", "d", "d", "d"],
+    fees: &[0.0, 0.0, 2.5],
 };
 
 impl World<'_> {
@@ -41,6 +43,10 @@ impl World<'_> {
             "ratio" => {
                 let ratio = |i| Some(x(i).powi(3) + 0.1 * (i % 7) as f64);
                 Arc::new(Float64Array::from_iter((0..ROWS).map(ratio)))
+            }
+            "fee" => {
+                let fee = |i| some(i, 41).then(|| self.fees[(i * 31) as usize % self.fees.len()]);
+                Arc::new(Float64Array::from_iter((0..ROWS).map(fee)))
             }
             "shop" => {
                 let shop = |i| some(i, 23).then(|| shop(i));
@@ -70,7 +76,7 @@ impl World<'_> {
 
 fn field(name: &str) -> Field {
     let kind = match name {
-        "amount" | "ratio" => Kind::Numeric,
+        "amount" | "ratio" | "fee" => Kind::Numeric,
         "shop" => Kind::Categorical,
         "chip" => Kind::Boolean,
         _ => Kind::Timestamp,
@@ -131,7 +137,7 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
 
 #[test]
 fn a_child_with_the_same_encoder_has_the_same_logits_to_the_last_bit() {
-    let (batch, encoder) = OLD.records(&["amount", "shop", "chip", "at", "ratio"]);
+    let (batch, encoder) = OLD.records(&["amount", "shop", "chip", "at", "ratio", "fee"]);
     let records = encoder.encode(&batch).unwrap();
     for masking in [Masking::Drop, Masking::Token] {
         let (old, new) = (
@@ -140,10 +146,10 @@ fn a_child_with_the_same_encoder_has_the_same_logits_to_the_last_bit() {
         );
         let (parent, child) = (side(&encoder, &old), side(&encoder, &new));
         let transferred = transfer(parent, child).unwrap();
-        assert_eq!(transferred.carried.len(), 5);
+        assert_eq!(transferred.carried.len(), 6);
         assert_eq!(
             transferred.sentence(),
-            "5 fields carried over, new: none, dropped: none"
+            "6 fields carried over, new: none, dropped: none"
         );
         for row in [0, 1, 23, 29, 31] {
             for hidden in [&[][..], &["shop", "amount"], &["at"]] {
@@ -400,6 +406,46 @@ fn a_wider_embedding_says_the_same_and_a_narrower_one_keeps_what_matters() {
 }
 
 #[test]
+fn two_values_that_became_others_are_seen_as_before_and_predicted_anew() {
+    let names = ["fee", "chip"];
+    let rarer = &[0.0, 0.0, 0.0, 0.0, 2.5][..];
+    let (batch, old_encoder) = OLD.records(&names);
+    for (fees, alike) in [
+        (rarer, true),
+        (&[0.0, 0.0, 3.0], false),
+        (&[0.0, 1.0, 2.5], false),
+    ] {
+        let later = World { fees, ..OLD };
+        let (_, new_encoder) = later.records(&names);
+        let config = config(Masking::Token);
+        let (old, new) = (
+            model(&old_encoder, &config, 1),
+            model(&new_encoder, &config, 2),
+        );
+        let (parent, child) = (side(&old_encoder, &old), side(&new_encoder, &new));
+        assert_eq!(transfer(parent, child).unwrap().carried.len(), 2);
+        let of_old = old_encoder.encode(&batch).unwrap();
+        let of_new = new_encoder.encode(&batch).unwrap();
+        for row in 1..40 {
+            // What the fee says of the chip is what it said, on whatever scale it is shown.
+            let [a, b] = [&["chip"][..], &["chip", "fee"]].map(|hidden| {
+                let of_parent = logits(parent, &of_old, row, hidden);
+                (of_parent, logits(child, &of_new, row, hidden))
+            });
+            assert_close(&a.0[1], &a.1[1], 2e-5);
+            // Nullness of the fee and its value.
+            let (of_parent, of_child) = (&b.0[0], &b.1[0]);
+            assert!((of_parent[0] - of_child[0]).abs() < 2e-5);
+            if alike {
+                assert_close(of_parent, of_child, 2e-5);
+            } else if of_parent.len() == of_child.len() {
+                assert!((of_parent[1] - of_child[1]).abs() > 1e-3);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_number_of_another_size_starts_anew() {
     let names = ["amount", "ratio"];
     let (_, old_encoder) = OLD.records(&names);
@@ -438,7 +484,7 @@ fn models_that_do_not_agree_are_refused_by_key_and_both_values() {
 
 #[test]
 fn every_kind_of_field_has_a_shape_in_these_tests() {
-    let (_, encoder) = OLD.records(&["amount", "shop", "chip", "at"]);
+    let (_, encoder) = OLD.records(&["amount", "shop", "chip", "at", "fee"]);
     let shapes = encoder.shapes();
     assert_eq!(shapes[0], FieldShape::Numeric);
     let shop = FieldShape::Categorical {
@@ -447,6 +493,11 @@ fn every_kind_of_field_has_a_shape_in_these_tests() {
     };
     assert_eq!(
         shapes[1..],
-        [shop, FieldShape::Boolean, FieldShape::Timestamp]
+        [
+            shop,
+            FieldShape::Boolean,
+            FieldShape::Timestamp,
+            FieldShape::Binary
+        ]
     );
 }

@@ -17,7 +17,8 @@
 //!    [`CATEGORIES_OF_NUMBERS_MAX`], unless zeros in front mark it as a code; whole numbers that are
 //!    mostly distinct are left to rule 10.
 //! 10. Integers and text of which over half of the values are distinct are identifiers: ignored.
-//! 11. Integers are numeric, also those with the two values 0 and 1; text is categorical.
+//! 11. Integers are numeric, also those with the two values 0 and 1, which training predicts as one of two; text is
+//!     categorical.
 
 use arrow::datatypes::DataType;
 

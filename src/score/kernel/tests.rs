@@ -18,7 +18,9 @@ use proptest::prelude::*;
 use rand::{Rng, RngExt};
 use std::sync::Arc;
 
-const ROWS: usize = 60;
+const ROWS: usize = 100;
+/// Of which the encoder is fitted to the first: enough of them for a number to be known to have two values.
+const FIT_ROWS: usize = 70;
 
 /// A column with nulls, or without, so that some heads learn nullness and others do not.
 fn column(kind: Kind, rng: &mut impl Rng) -> ArrayRef {
@@ -31,6 +33,20 @@ fn column(kind: Kind, rng: &mut impl Rng) -> ArrayRef {
     }
     let numbers = some.iter();
     match kind {
+        // One of two values, and a third after the rows that the encoder is fitted to.
+        Kind::Numeric if values < 13 => {
+            let value = |(row, x): (usize, &Option<f64>)| {
+                let one = if x.is_some_and(|x| x > 0.5) { 2.5 } else { 0.0 };
+                x.map(|_| {
+                    if row > FIT_ROWS && row % 5 == 0 {
+                        7.0
+                    } else {
+                        one
+                    }
+                })
+            };
+            Arc::new(Float64Array::from_iter(numbers.enumerate().map(value)))
+        }
         Kind::Numeric => Arc::new(Float64Array::from_iter(
             numbers.map(|x| x.map(|x| x.powi(5) * 9.0)),
         )),
@@ -48,7 +64,7 @@ fn column(kind: Kind, rng: &mut impl Rng) -> ArrayRef {
     }
 }
 
-/// Encoder and records of random fields of the given kinds; of the records the encoder has seen the first half.
+/// Encoder and records of random fields of the given kinds; of the records the encoder has seen the first `FIT_ROWS`.
 fn records(kinds: &[Kind], seed: u64) -> (Encoder, Records) {
     let rng = &mut stream(seed, Purpose::Batches);
     let names: Vec<String> = (0..kinds.len()).map(|i| format!("f{i}")).collect();
@@ -63,7 +79,7 @@ fn records(kinds: &[Kind], seed: u64) -> (Encoder, Records) {
         .map(|(n, &k)| Field::feature(n, k))
         .collect();
     let mut fitter = EncoderFitter::new(&fields, 6).unwrap();
-    fitter.observe(&batch.slice(0, ROWS / 2)).unwrap();
+    fitter.observe(&batch.slice(0, FIT_ROWS)).unwrap();
     let encoder = fitter.finish().unwrap();
     let records = encoder.encode(&batch).unwrap();
     (encoder, records)
