@@ -205,10 +205,7 @@ impl Daemon {
         let left = self.scoring.join(SCORING_ENDS_WITHIN);
         let left = left.map_err(|_| anyhow!("a scoring thread panicked"))?;
         if left > 0 {
-            tracing::warn!(
-                threads = left,
-                "left scoring threads that do not end; nothing of their batches was committed"
-            );
+            tracing::warn!(threads = left, "left scoring threads that do not end");
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::budget_by;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
 use crate::artifact::{Description, Detector, run_path};
-use crate::features::{FieldEncoder, ValueEncoder};
+use crate::features::{FieldEncoder, ValueEncoder, number_to_json};
 use crate::model::Architecture;
 use crate::schema::{Field, Role, Transform, moment_to_text};
 use serde_json::Value;
@@ -185,8 +185,11 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
             };
             format!("mean{of} {:.6}, scale {:.6}", numeric.mean, numeric.scale)
         }
+        ValueEncoder::Binary(binary) if field.redact => {
+            format!("two values, unseen {:.2} nats", binary.unseen_surprise())
+        }
         ValueEncoder::Binary(binary) => {
-            let [lower, upper] = binary.values;
+            let [lower, upper] = binary.values.map(number_to_json);
             format!(
                 "{lower} or {upper}, unseen {:.2} nats",
                 binary.unseen_surprise()

@@ -43,7 +43,7 @@ pub use parquet_file::SourceFile;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
-    moment_to_text, number_from_text,
+    moment_to_text, number_from_text, number_to_json,
 };
 
 // What one value means is the schema's rule; every decoder here reads by it.

@@ -1,12 +1,14 @@
 //! The output layer's layout: which logits belong to which field, and what they say of its true value.
 //!
 //! A field's logits are, in this order: whether it is null (only if the fit rows had nulls), then the outputs of every
-//! reading of a number, or the class logits of a category, yes/no, hour and weekday. Letters: O outputs of all heads,
-//! R readings; a field that is no number has one surprise, which counts for every reading.
+//! reading of a number with more than two values, or the class logits of a category, yes/no, hour and weekday. Letters: O outputs of all heads,
+//! R readings; any other field has one surprise, which counts for every reading, but that a third value of a number of two
+//! is farther out by some readings than by others.
 
 use super::likelihood::histogram::Histogram;
 use super::likelihood::location_scale::Family;
 use super::likelihood::{Likelihood, discrete};
+use super::ops::math::sigmoid;
 use super::target::{Target, ThirdValue};
 use crate::features::{Encoder, FieldShape, HOURS, WEEKDAYS};
 use std::ops::Range;
@@ -46,14 +48,15 @@ impl Reading {
     }
 
     /// The surprise of neither of two values, given the logit of the larger: at least what either costs, and what an
-    /// unseen one does. Where distance is what is read, also the squared distance from the likelier of the two, in squared
-    /// standard deviations: of a count that was 0 or 1, seven is more surprising than two.
+    /// unseen one does. Where distance is what is read, also the expected squared distance from what would have been
+    /// drawn, in squared standard deviations: of a count that was 0 or 1, seven is more surprising than two.
     fn third_value_surprise(&self, logit: f32, third: &ThirdValue) -> f32 {
         let unseen = third.floor.max(discrete::bernoulli_max(logit));
         match self {
-            Self::LocationScale(family) if family.is_squared() => {
-                let likelier = third.known[usize::from(logit > 0.0)];
-                unseen.max((third.z - likelier).powi(2))
+            Self::LocationScale(family) if family.has_squared_surprise() => {
+                let [lower, upper] = third.known.map(|known| (third.z - known).powi(2));
+                let share = sigmoid(logit);
+                unseen.max(lower + share * (upper - lower))
             }
             Self::Histogram(_) | Self::LocationScale(_) => unseen,
         }
@@ -425,9 +428,9 @@ mod tests {
         RecordBatch::try_from_iter([("fee", column)]).unwrap()
     }
 
-    #[test]
-    fn a_third_value_costs_what_the_unseen_does_never_less_than_either_of_the_two_and_by_distance_more()
-     {
+    /// The surprises of 0, 2.5 and 9 under two readings, without the cost of being present, where 2.5 has the given logit and
+    /// 0 and 2.5 are the two values.
+    fn surprises_of_three_fees(logit: f32) -> [[f32; 2]; 3] {
         let fields = [Field::feature("fee", Kind::Numeric)];
         let mut fitter = EncoderFitter::new(&fields, 8).unwrap();
         let seen = (0..100).map(|i| if i % 4 == 0 { 2.5 } else { 0.0 });
@@ -439,35 +442,50 @@ mod tests {
         let records = encoder.encode(&fees(vec![0.0, 2.5, 9.0])).unwrap();
         let reader = TargetReader::new(&encoder);
         let head = heads.field(0);
-        // z of the three: NumPy: x = np.r_[np.zeros(75), np.full(25, 2.5)]
-        //   (np.r_[0, 2.5, 9] - x.mean()) / x.std() -> -0.577350, 1.732051, 7.736495
-        for (logit, far) in [
-            (-9.0f32, 8.313_845),
-            (-1.0, 8.313_845),
-            (0.3, 6.004_444),
-            (20.0, 6.004_444),
-        ] {
-            let surprise = |row| {
-                let target = reader.target(&encoder, &records, row, 0);
-                let (mut all, mut at) = ([f32::NAN; 2], [f32::NAN; 2]);
-                head.surprises(&[logit], &target, &mut all);
-                head.surprises_at(&[logit], &[], &head.aim(target), &mut at);
-                assert_eq!(all, at);
-                assert_eq!(head.loss(&[logit], &target, 1.0, None) == 0.0, row == 2);
-                // NumPy: -np.log(1 - .5 / 101) -> 0.00496279, what a present value costs where none was null
-                all.map(|surprise| surprise - 0.004_962_8)
-            };
-            let [lower, upper, third] = [0, 1, 2].map(surprise);
-            let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-4 * b.max(1.0), "{a} {b}");
+        [0, 1, 2].map(|row| {
+            let target = reader.target(&encoder, &records, row, 0);
+            let (mut all, mut at) = ([f32::NAN; 2], [f32::NAN; 2]);
+            head.surprises(&[logit], &target, &mut all);
+            head.surprises_at(&[logit], &[], &head.aim(target), &mut at);
+            assert_eq!(all, at);
+            let is_learned = head.loss(&[logit], &target, 1.0, None) > 0.0;
+            assert_eq!(is_learned, row < 2, "a third value teaches nothing");
+            // NumPy: -np.log(1 - .5 / 101) -> 0.00496279, what a present value costs where none was null
+            all.map(|surprise| surprise - 0.004_962_8)
+        })
+    }
+
+    fn near(a: f32, b: f32) {
+        assert!((a - b).abs() < 1e-4 * b.max(1.0), "{a} {b}");
+    }
+
+    #[test]
+    fn a_third_value_costs_what_the_unseen_does_and_never_less_than_either_of_the_two() {
+        for logit in [-9.0, -1.0, 0.3, 12.0] {
+            let [lower, upper, third] = surprises_of_three_fees(logit);
             near((-lower[0]).exp() + (-upper[0]).exp(), 1.0);
             assert_eq!(
                 (lower[0], upper[0]),
                 (lower[1], upper[1]),
                 "one for every reading"
             );
-            let unseen = 102f32.ln().max(lower[0]).max(upper[0]);
-            near(third[0], unseen);
-            near(third[1], unseen.max(far * far));
+            near(third[0], 102f32.ln().max(lower[0]).max(upper[0]));
+        }
+    }
+
+    #[test]
+    fn a_squared_error_reads_how_far_a_third_value_is_from_what_was_expected() {
+        // NumPy: x = np.r_[np.zeros(75), np.full(25, 2.5)]; z = (np.r_[0, 2.5, 9] - x.mean()) / x.std()
+        //   p = 1 / (1 + np.exp(-logit)); (1 - p) * (z[2] - z[0]) ** 2 + p * (z[2] - z[1]) ** 2
+        let by_logit = [
+            (-9.0, 69.115_92),
+            (-1.0, 60.227_004),
+            (0.3, 50.125_1),
+            (20.0, 36.053_333),
+        ];
+        for (logit, expected) in by_logit {
+            let [_, _, third] = surprises_of_three_fees(logit);
+            near(third[1], expected);
         }
     }
 }

@@ -95,7 +95,7 @@ impl TargetReader {
                 NEITHER => Target::Neither(ThirdValue {
                     floor: binary.unseen_surprise(),
                     z: records.numbers(row)[number],
-                    known: binary.values.map(|x| binary.number.encode(x)),
+                    known: binary.encoded(),
                 }),
                 code => Target::Boolean(code == UPPER),
             },
@@ -103,7 +103,8 @@ impl TargetReader {
                 hour: codes[code],
                 weekday: codes[code + 1],
             },
-            (FieldShape::Boolean | FieldShape::Binary | FieldShape::Categorical { .. }, _) => {
+            (FieldShape::Binary, _) => Target::Boolean(codes[code] == UPPER),
+            (FieldShape::Boolean | FieldShape::Categorical { .. }, _) => {
                 Target::Boolean(codes[code] == 1)
             }
         }

@@ -19,7 +19,7 @@ pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit,
 pub use infer::{Inference, InferenceError};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
-    moment_to_text, number_from_text,
+    moment_to_text, number_from_text, number_to_json,
 };
 
 pub(crate) use fit::is_text;

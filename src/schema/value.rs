@@ -52,6 +52,15 @@ pub fn microseconds(count: i128, unit: TimeUnit) -> Option<i64> {
     within_range(i64::try_from(scaled).ok()?)
 }
 
+/// A finite number as JSON; a whole one as it was most likely received: 42 rather than 42.0.
+pub fn number_to_json(number: f64) -> serde_json::Value {
+    if number.fract() == 0.0 && number.abs() < 9e15 {
+        serde_json::Value::from(number as i64)
+    } else {
+        serde_json::Value::from(number)
+    }
+}
+
 /// RFC 3339 text in UTC of a moment in microseconds, with as many decimals as it needs (0, 3 or 6);
 /// `None` beyond what the calendar holds.
 pub fn moment_to_text(microseconds: i64) -> Option<String> {

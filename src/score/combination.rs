@@ -149,8 +149,8 @@ impl Combination {
 impl ReferenceTables {
     /// The C components of a record, the untuned score first, always in the same order.
     ///
-    /// A field that is no number has one surprise whatever the reading: its tables are equal, and one of them stands for
-    /// all.
+    /// A field that is no number, or one of two values, has one surprise whatever the reading, but for third values: where
+    /// the reference rows have none its tables are equal, and one of them stands for all.
     pub fn components(&self) -> Vec<Component> {
         let Axes {
             fields,

@@ -3,7 +3,7 @@
 use super::predictive::expected;
 use super::scorer::{ScoreError, Scorer};
 use super::types::{Expected, Reason};
-use crate::features::{Records, moment_to_text};
+use crate::features::{Records, moment_to_text, number_to_json};
 use crate::schema::Schema;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
@@ -104,13 +104,7 @@ impl Place<'_> {
         }
         match column.data_type() {
             DataType::Float64 => {
-                let number = column.as_primitive::<Float64Type>().value(self.row);
-                // Whole numbers are shown as they were most likely received: 42 rather than 42.0.
-                if number.fract() == 0.0 && number.abs() < 9e15 {
-                    Value::from(number as i64)
-                } else {
-                    Value::from(number)
-                }
+                number_to_json(column.as_primitive::<Float64Type>().value(self.row))
             }
             DataType::Boolean => Value::from(column.as_boolean().value(self.row)),
             DataType::Utf8 => Value::from(cut(column.as_string::<i32>().value(self.row))),

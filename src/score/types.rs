@@ -37,7 +37,7 @@ pub struct Reason {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Expected {
-    /// Of a number.
+    /// Of a number with more than two values.
     Interval {
         /// The median.
         value: serde_json::Value,
@@ -46,7 +46,7 @@ pub enum Expected {
         /// The 95 % point.
         high: serde_json::Value,
     },
-    /// Of a category, a boolean or a moment (`"Mon 09h"`, in the field's zone): the likeliest values, likeliest first.
+    /// Of a category, a boolean, a number of two values (as JSON text) or a moment (`"Mon 09h"`, in the field's zone): the likeliest values, likeliest first.
     Categories {
         /// At most three.
         categories: Vec<Category>,

@@ -547,8 +547,12 @@ mod tests {
         link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
         link.forget();
         drop((link, client));
+        let begin = Instant::now();
+        while !threads.0.iter().any(JoinHandle::is_finished) {
+            assert!(begin.elapsed() < PATIENCE);
+        }
         assert_eq!(threads.join(Duration::from_millis(50)).unwrap(), 1);
-        drop(allow);
+        allow.send(()).unwrap();
     }
 
     #[test]

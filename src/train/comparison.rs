@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::masked::tests::{FIELDS, all_readings, batch, encoder, next_batch_loss};
+use super::masked::tests::{
+    FIELDS, all_readings, batch, encoder, next_batch_loss, with_a_third_fee,
+};
 use super::trainer::loss_and_gradient;
 use super::{MaskedObjective, Objective, TrainingConfig, Unobserved, fit};
 use crate::features::{Encoder, Records};
@@ -65,7 +67,7 @@ fn training(objective: ObjectiveKind, steps: usize) -> TrainingConfig {
 fn records() -> (Encoder, Records) {
     let batch = batch(400);
     let encoder = encoder(&batch);
-    let records = encoder.encode(&batch).unwrap();
+    let records = encoder.encode(&with_a_third_fee(&batch)).unwrap();
     (encoder, records)
 }
 
@@ -193,7 +195,10 @@ fn with_other_value(records: &Records, field: usize) -> Records {
         0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
         2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
         4 => mixed.set_number(0, 2, other.numbers(0)[2]),
-        _ => mixed.set_number(0, 3, other.numbers(0)[3]),
+        _ => {
+            mixed.set_number(0, 3, other.numbers(0)[3]);
+            mixed.set_code(0, 4, other.codes(0)[4]);
+        }
     }
     changed.replace_row(1, &mixed, 0);
     changed

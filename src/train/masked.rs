@@ -381,7 +381,8 @@ pub(super) mod tests {
     use crate::schema::{Field, Kind};
     use crate::train::{Unobserved, fit};
     use arrow::array::{
-        ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+        Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray,
     };
     use std::sync::Arc;
 
@@ -422,6 +423,18 @@ pub(super) mod tests {
             ),
         ];
         RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    /// The same with a third fee in row 2, which no encoder of [`batch`] knows.
+    pub(in crate::train) fn with_a_third_fee(batch: &RecordBatch) -> RecordBatch {
+        let fee = batch["fee"].as_primitive::<arrow::datatypes::Float64Type>();
+        let fee = (0..batch.num_rows()).map(|row| match row {
+            2 => Some(9.0),
+            _ => fee.is_valid(row).then(|| fee.value(row)),
+        });
+        let mut columns = batch.columns().to_vec();
+        columns[FIELDS - 1] = Arc::new(Float64Array::from_iter(fee));
+        RecordBatch::try_new(batch.schema(), columns).unwrap()
     }
 
     pub(in crate::train) fn encoder(batch: &RecordBatch) -> Encoder {
@@ -513,7 +526,7 @@ pub(super) mod tests {
     }
 
     fn assert_gradients_of_the_loss(config: &ModelConfig) {
-        let batch = batch(12);
+        let batch = with_a_third_fee(&batch(12));
         let encoder = encoder(&self::batch(400));
         let records = encoder.encode(&batch).unwrap();
         let model = MaskedAutoencoder::new(config, MASKED, &encoder, 1).unwrap();
@@ -522,7 +535,7 @@ pub(super) mod tests {
         let targets =
             (0..12 * FIELDS).map(|i| reader.target(&encoder, &records, i / FIELDS, i % FIELDS));
         let hidden: Vec<bool> = (0..12 * FIELDS)
-            .map(|i| i % 4 != 0 && i / FIELDS != 7)
+            .map(|i| i % 5 != 0 && i / FIELDS != 7)
             .collect();
         let hidden = HiddenTargets {
             targets: targets.collect(),
@@ -583,7 +596,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_surprises_of_rows_are_those_of_their_logits() {
-        let batch = batch(40);
+        let batch = with_a_third_fee(&batch(40));
         let encoder = encoder(&self::batch(400));
         let records = encoder.encode(&batch).unwrap();
         let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 1).unwrap();
@@ -591,7 +604,7 @@ pub(super) mod tests {
         let targets =
             (0..40 * FIELDS).map(|i| reader.target(&encoder, &records, i / FIELDS, i % FIELDS));
         let targets: Vec<Target> = targets.collect();
-        let hidden: Vec<bool> = (0..40 * FIELDS).map(|i| i % 4 != 0).collect();
+        let hidden: Vec<bool> = (0..40 * FIELDS).map(|i| i % 5 != 0).collect();
         let mut builder = InputBuilder::new(model.shapes(), 40);
         (0..40).for_each(|row| builder.push(&records, row, |field| hidden[row * FIELDS + field]));
         let latent = model.latent(&builder.finish().unwrap(), None).unwrap();
@@ -641,7 +654,10 @@ pub(super) mod tests {
                 0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
                 2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
                 4 => mixed.set_number(0, 2, other.numbers(0)[2]),
-                _ => mixed.set_number(0, 3, other.numbers(0)[3]),
+                _ => {
+                    mixed.set_number(0, 3, other.numbers(0)[3]);
+                    mixed.set_code(0, 4, other.codes(0)[4]);
+                }
             }
             changed.replace_row(1, &mixed, 0);
             assert_ne!(

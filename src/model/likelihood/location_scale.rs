@@ -44,7 +44,7 @@ impl Family {
     }
 
     /// Whether a surprise is a squared distance, not a -log density.
-    pub fn is_squared(self) -> bool {
+    pub fn has_squared_surprise(self) -> bool {
         match self {
             Self::SquaredError | Self::RobustSquaredError => true,
             Self::StudentT | Self::Gaussian => false,

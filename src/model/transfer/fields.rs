@@ -1,5 +1,6 @@
 //! Which field of the parent a field of the child continues, and how numbers of the two compare.
 
+use crate::features::binary::BinaryEncoder;
 use crate::features::numeric::{CLIP, NumericEncoder};
 use crate::features::{Encoder, ValueEncoder};
 
@@ -38,6 +39,17 @@ impl Rescale {
         (within && parent.transform == child.transform).then_some(Self { ratio, shift })
     }
 
+    /// Of numbers with the same two values: exact at both, however rare one of them was or became, and wherever it is
+    /// clipped.
+    fn of_two_values(parent: &BinaryEncoder, child: &BinaryEncoder) -> Self {
+        let [from, to] = [parent, child].map(|binary| binary.encoded().map(f64::from));
+        let ratio = (from[1] - from[0]) / (to[1] - to[0]);
+        Self {
+            ratio,
+            shift: from[0] - ratio * to[0],
+        }
+    }
+
     /// Whether nothing changes.
     pub(super) fn is_none(self) -> bool {
         self == Self::NONE
@@ -61,11 +73,16 @@ pub(super) fn match_fields(parent: &Encoder, child: &Encoder) -> Vec<Option<Fiel
                 ValueEncoder::Timestamp { time_zone: parent },
                 ValueEncoder::Timestamp { time_zone: child },
             ) if parent == child => Rescale::NONE,
+            (ValueEncoder::Binary(parent), ValueEncoder::Binary(child))
+                if parent.has_values_of(child) =>
+            {
+                Rescale::of_two_values(parent, child)
+            }
             (parent, child) => Rescale::between(standardised(parent)?, standardised(child)?)?,
         };
         let predicted_alike = match (parent, value) {
             (ValueEncoder::Binary(parent), ValueEncoder::Binary(child)) => {
-                parent.values == child.values
+                parent.has_values_of(child)
             }
             (ValueEncoder::Binary(_), _) | (_, ValueEncoder::Binary(_)) => false,
             _ => true,

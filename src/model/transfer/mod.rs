@@ -93,6 +93,8 @@ pub struct Side<'a> {
 pub struct Transferred {
     /// The child's fields that have the parent's weights.
     pub carried: Vec<String>,
+    /// Those of them that are predicted anew: numbers that had two values and now have others or more, or the reverse.
+    pub predicted_anew: Vec<String>,
     /// The child's fields that start anew.
     pub new: Vec<String>,
     /// The parent's fields whose weights are used for none.
@@ -102,8 +104,12 @@ pub struct Transferred {
 impl Transferred {
     /// The fields in words for a person: how many were carried over, which are new, which were dropped.
     pub fn sentence(&self) -> String {
+        let anew = match self.predicted_anew.is_empty() {
+            true => String::new(),
+            false => format!(" (predicted anew: {})", listed(&self.predicted_anew)),
+        };
         format!(
-            "{} fields carried over, new: {}, dropped: {}",
+            "{} fields carried over{anew}, new: {}, dropped: {}",
             self.carried.len(),
             listed(&self.new),
             listed(&self.dropped)
@@ -206,15 +212,16 @@ impl Transfer {
     }
 
     fn summary(&self, parent: &Encoder, child: &Encoder) -> Transferred {
-        let named = |matched: bool| {
+        let named = |wanted: fn(&Option<FieldMatch>) -> bool| {
             let fields = child.fields().iter().zip(&self.matches);
-            let chosen = fields.filter(|(_, m)| m.is_some() == matched);
+            let chosen = fields.filter(|(_, matched)| wanted(matched));
             chosen.map(|(field, _)| field.name.clone()).collect()
         };
         let dropped = self.dropped.iter().map(|&field| &parent.fields()[field]);
         Transferred {
-            carried: named(true),
-            new: named(false),
+            carried: named(Option::is_some),
+            predicted_anew: named(|matched| matched.is_some_and(|m| !m.predicted_alike)),
+            new: named(Option::is_none),
             dropped: dropped.map(|field| field.name.clone()).collect(),
         }
     }
