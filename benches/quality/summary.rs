@@ -385,7 +385,9 @@ pub mod tests {
             Some(Some(false))
         );
         assert_eq!(passed("set = 'b'\nabove = ['k_nearest']"), Some(None));
-        assert_eq!(passed("set = 'd'\nat_least = 0.1"), None);
+        for not_run in ["set = 'd'", "family = 'G'"] {
+            assert_eq!(passed(&format!("{not_run}\nat_least = 0.1")), None);
+        }
     }
 
     #[test]

@@ -337,6 +337,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::features::binary::tests::fee_encoder;
+    use crate::schema::Kind;
     use serde_json::json;
 
     #[test]
@@ -361,6 +363,17 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("a?[2J"), "{text}");
+    }
+
+    #[test]
+    fn the_two_values_of_a_number_are_named_unless_it_is_redacted() {
+        let mut fee = Field::feature("fee", Kind::Numeric);
+        let encoder = fee_encoder();
+        let shown = learned(&fee, &encoder.fields()[0]);
+        assert_eq!(shown, "0 or 2.5, unseen 4.62 nats");
+        fee.redact = true;
+        let shown = learned(&fee, &encoder.fields()[0]);
+        assert_eq!(shown, "two values, unseen 4.62 nats, redacted");
     }
 
     #[test]

@@ -125,10 +125,28 @@ impl BinaryEncoder {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::features::numeric::Moments;
-    use crate::schema::Transform;
+    use crate::features::{Encoder, EncoderFitter};
+    use crate::schema::{Field, Kind, Transform};
+    use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+    use std::sync::Arc;
+
+    /// A batch of one numeric column `fee`.
+    pub(crate) fn fees(values: impl IntoIterator<Item = f64>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Float64Array::from_iter_values(values));
+        RecordBatch::try_from_iter([("fee", column)]).unwrap()
+    }
+
+    /// Fitted to 100 fees, of which 25 are 2.5 and the others 0.
+    pub(crate) fn fee_encoder() -> Encoder {
+        let fields = [Field::feature("fee", Kind::Numeric)];
+        let mut fitter = EncoderFitter::new(&fields, 8).unwrap();
+        let seen = (0..100).map(|i| if i % 4 == 0 { 2.5 } else { 0.0 });
+        fitter.observe(&fees(seen)).unwrap();
+        fitter.finish().unwrap()
+    }
 
     fn fitted(values: impl IntoIterator<Item = f64>) -> Option<BinaryEncoder> {
         let (mut moments, mut seen) = (Moments::default(), TwoValues::default());

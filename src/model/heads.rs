@@ -417,29 +417,17 @@ fn discrete_surprise(value: &[f32], target: &Target) -> f32 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::EncoderFitter;
+    use crate::features::binary::tests::{fee_encoder, fees};
     use crate::model::TargetReader;
-    use crate::schema::{Field, Kind};
-    use arrow::array::{ArrayRef, Float64Array, RecordBatch};
-    use std::sync::Arc;
-
-    fn fees(values: Vec<f64>) -> RecordBatch {
-        let column: ArrayRef = Arc::new(Float64Array::from(values));
-        RecordBatch::try_from_iter([("fee", column)]).unwrap()
-    }
 
     /// The surprises of 0, 2.5 and 9 under two readings, without the cost of being present, where 2.5 has the given logit and
     /// 0 and 2.5 are the two values.
     fn surprises_of_three_fees(logit: f32) -> [[f32; 2]; 3] {
-        let fields = [Field::feature("fee", Kind::Numeric)];
-        let mut fitter = EncoderFitter::new(&fields, 8).unwrap();
-        let seen = (0..100).map(|i| if i % 4 == 0 { 2.5 } else { 0.0 });
-        fitter.observe(&fees(seen.collect())).unwrap();
-        let encoder = fitter.finish().unwrap();
+        let encoder = fee_encoder();
         let likelihoods = [Likelihood::Histogram, Likelihood::SquaredError];
         let heads = Heads::new(&encoder, &likelihoods, &Histogram::new(64, 1.0));
         assert_eq!(heads.outputs(), 1, "one logit, whatever the readings are");
-        let records = encoder.encode(&fees(vec![0.0, 2.5, 9.0])).unwrap();
+        let records = encoder.encode(&fees([0.0, 2.5, 9.0])).unwrap();
         let reader = TargetReader::new(&encoder);
         let head = heads.field(0);
         [0, 1, 2].map(|row| {

@@ -168,6 +168,9 @@ fn rounded(x: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::binary::tests::fee_encoder;
+    use crate::model::Likelihood;
+    use crate::model::heads::Heads;
 
     #[test]
     fn quantiles_of_a_histogram_lie_where_its_mass_is() {
@@ -198,6 +201,24 @@ mod tests {
         };
         let names: Vec<_> = categories.iter().map(|c| c.value.as_str()).collect();
         assert_eq!(names, ["1", "3", "2"]);
+    }
+
+    #[test]
+    fn a_number_of_two_values_is_expected_to_be_one_of_them() {
+        let encoder = fee_encoder();
+        let heads = Heads::new(&encoder, &[Likelihood::Histogram], &Histogram::new(64, 1.0));
+        // The mean of sigmoid(-2) and sigmoid(0): NumPy: (1 / (1 + np.exp([2., 0.]))).mean() -> 0.309601
+        let views = [vec![-2.0], vec![0.0]];
+        let table = SurvivalTable::fit(&[]);
+        let found = expected(&encoder.fields()[0], heads.field(0), &views, &table);
+        let Expected::Categories { categories } = found else {
+            unreachable!()
+        };
+        let found: Vec<_> = categories
+            .iter()
+            .map(|c| (c.value.as_str(), (c.probability * 1e5).round()))
+            .collect();
+        assert_eq!(found, [("0", 69_040.0), ("2.5", 30_960.0)]);
     }
 
     #[test]
