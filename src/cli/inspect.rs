@@ -9,7 +9,7 @@ use super::budget_by;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
 use crate::artifact::{Description, Detector, run_path};
-use crate::features::{FieldEncoder, ValueEncoder, number_to_json};
+use crate::features::{FieldEncoder, ValueEncoder};
 use crate::model::Architecture;
 use crate::schema::{Field, Role, Transform, moment_to_text};
 use serde_json::Value;
@@ -189,7 +189,7 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
             format!("two values, unseen {:.2} nats", binary.unseen_surprise())
         }
         ValueEncoder::Binary(binary) => {
-            let [lower, upper] = binary.values.map(number_to_json);
+            let [lower, upper] = binary.names();
             format!(
                 "{lower} or {upper}, unseen {:.2} nats",
                 binary.unseen_surprise()

@@ -8,6 +8,7 @@
 //! A single third value among the fit rows, or a value seen once only, makes the field an ordinary number.
 
 use super::numeric::NumericEncoder;
+use crate::schema::value::number_to_json;
 use serde::{Deserialize, Serialize};
 
 /// Values that a field must have had in the fit rows for their being two to say something: a third one with a share of a
@@ -106,6 +107,15 @@ impl BinaryEncoder {
         }
     }
 
+    /// The two values as JSON text with seven digits: enough to tell them apart, and 0.1 where a file held it in single
+    /// precision.
+    pub fn names(&self) -> [String; 2] {
+        self.values.map(|x| {
+            let rounded = format!("{x:.6e}").parse().unwrap_or(x);
+            number_to_json(rounded).to_string()
+        })
+    }
+
     /// Whether the two values are those of another encoding.
     pub fn has_values_of(&self, other: &Self) -> bool {
         let mut pairs = self.values.iter().zip(&other.values);
@@ -177,6 +187,7 @@ pub(crate) mod tests {
         );
         let mixed = fitted((0..99).map(|i| [single, 0.1, -7.0][i % 3])).unwrap();
         assert_eq!(mixed.code(0.1), UPPER);
+        assert_eq!(mixed.names(), ["-7", "0.1"]);
     }
 
     #[test]

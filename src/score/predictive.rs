@@ -4,7 +4,7 @@ use super::survival::SurvivalTable;
 use super::types::{Category, Expected};
 use crate::features::categorical::CategoricalEncoder;
 use crate::features::numeric::{CLIP, NumericEncoder};
-use crate::features::{FieldEncoder, HOURS, ValueEncoder, WEEKDAYS, number_to_json};
+use crate::features::{FieldEncoder, HOURS, ValueEncoder, WEEKDAYS};
 use crate::model::heads::{FieldView, Reading};
 use crate::model::likelihood::histogram::Histogram;
 use crate::model::likelihood::location_scale::Family;
@@ -36,9 +36,10 @@ pub fn expected(
             let probabilities = mean_softmax(views.iter().map(value));
             likeliest(&probabilities, |class| class_name(encoder, class))
         }
-        ValueEncoder::Binary(encoder) => likeliest(&outcomes(head, views), |upper| {
-            number_to_json(encoder.values[upper]).to_string()
-        }),
+        ValueEncoder::Binary(encoder) => {
+            let names = encoder.names();
+            likeliest(&outcomes(head, views), |upper| names[upper].clone())
+        }
         ValueEncoder::Boolean => {
             likeliest(&outcomes(head, views), |truth| (truth == 1).to_string())
         }
