@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::masked::tests::{
-    FIELDS, all_readings, batch, encoder, next_batch_loss, with_a_third_fee,
+    FIELDS, all_readings, batch, encoder, next_batch_loss, with_a_third_fee, with_other_value,
 };
 use super::trainer::loss_and_gradient;
 use super::{MaskedObjective, Objective, TrainingConfig, Unobserved, fit};
@@ -184,24 +184,6 @@ fn logits(model: &MaskedAutoencoder, records: &Records, row: usize, hidden: &[us
     let latent = model.latent(&builder.finish().unwrap(), None).unwrap();
     let logits = model.logits(&latent).unwrap().flatten_all().unwrap();
     logits.to_vec1::<f32>().unwrap()
-}
-
-/// The records with one field of row 1 taken from row 10.
-fn with_other_value(records: &Records, field: usize) -> Records {
-    let mut changed = records.clone();
-    let other = records.select([10]);
-    let mut mixed = records.select([1]);
-    match field {
-        0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
-        2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
-        4 => mixed.set_number(0, 2, other.numbers(0)[2]),
-        _ => {
-            mixed.set_number(0, 3, other.numbers(0)[3]);
-            mixed.set_code(0, 4, other.codes(0)[4]);
-        }
-    }
-    changed.replace_row(1, &mixed, 0);
-    changed
 }
 
 #[test]

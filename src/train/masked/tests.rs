@@ -80,6 +80,24 @@ pub(in crate::train) fn encoder(batch: &RecordBatch) -> Encoder {
     fitter.finish().unwrap()
 }
 
+/// The records with one field of row 1 taken from row 10.
+pub(in crate::train) fn with_other_value(records: &Records, field: usize) -> Records {
+    let mut changed = records.clone();
+    let other = records.select([10]);
+    let mut mixed = records.select([1]);
+    match field {
+        0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
+        2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
+        4 => mixed.set_number(0, 2, other.numbers(0)[2]),
+        _ => {
+            mixed.set_number(0, 3, other.numbers(0)[3]);
+            mixed.set_code(0, 4, other.codes(0)[4]);
+        }
+    }
+    changed.replace_row(1, &mixed, 0);
+    changed
+}
+
 pub(in crate::train) fn all_readings() -> ModelConfig {
     ModelConfig {
         width: 24,
@@ -274,20 +292,7 @@ fn a_hidden_value_cannot_leak_into_the_logits() {
         model.logits(&latent).unwrap().to_vec2::<f32>().unwrap()
     };
     for field in 0..FIELDS {
-        let mut changed = records.clone();
-        // Row 1 gets the values of row 10 in one field only, which is hidden in both.
-        let other = records.select([10]);
-        let mut mixed = records.select([1]);
-        match field {
-            0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
-            2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
-            4 => mixed.set_number(0, 2, other.numbers(0)[2]),
-            _ => {
-                mixed.set_number(0, 3, other.numbers(0)[3]);
-                mixed.set_code(0, 4, other.codes(0)[4]);
-            }
-        }
-        changed.replace_row(1, &mixed, 0);
+        let changed = with_other_value(&records, field);
         assert_ne!(
             changed, records,
             "field {field} must differ for the test to mean anything"
