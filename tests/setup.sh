@@ -5,7 +5,7 @@
 #   tests/setup.sh build   what `make build` and `make demo` need: a C and C++ compiler, make,
 #                          pkg-config and the headers of OpenSSL and zlib (librdkafka is built from
 #                          source)
-#   tests/setup.sh test    that, and a Java runtime, Maven, promtool, and Apache Kafka's jars
+#   tests/setup.sh test    that, and a Java runtime, Maven, openssl, promtool, and Apache Kafka's jars
 #
 # Every need is probed first. With nothing missing the script only looks, in well under a second,
 # and asks no package server. What is missing comes from Debian packages, which takes root: as root
@@ -104,6 +104,8 @@ need_test_packages() {
     local missing=()
     [ "$(java_version)" -ge "$JAVA_VERSION_MIN" ] || missing+=(default-jre-headless)
     have mvn || missing+=(maven)
+    # Makes the certificates of tests that come in over TLS.
+    have openssl || missing+=(openssl)
     [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
     [ "$(java_version)" -ge "$JAVA_VERSION_MIN" ] ||
         fail "Java $JAVA_VERSION_MIN or newer is needed, found $(java_version):" \

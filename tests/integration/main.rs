@@ -19,4 +19,7 @@ mod verbs;
 // with bad records and misconfigured.
 mod serve;
 
+// Three brokers, some of which go away: the rig, and the daemon on it.
+mod chaos;
+
 mod support;

@@ -8,8 +8,8 @@
 //! `ulb_creditcard.parquet` in `MASKWATCH_DATA_DIR` and the bundle in `MASKWATCH_TEST_BUNDLE`.
 //! With `--nocapture` the runs print their rates.
 
-mod material;
-mod setting;
+pub mod material;
+pub mod setting;
 
 // Every record exactly once, killed or drained or fenced; at least once; alerts.
 mod delivery;

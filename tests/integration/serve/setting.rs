@@ -42,7 +42,11 @@ pub struct Setting {
 impl Setting {
     /// Topics of `partitions` partitions, the input taking large records, for the model in `bundle`.
     pub fn new(stem: &str, partitions: i32, bundle: &Path) -> Self {
-        let broker = Broker::shared();
+        Self::on(Broker::shared(), stem, partitions, bundle)
+    }
+
+    /// As [`new`](Self::new), on a cluster of its own (see [`crate::support::kafka_cluster`]).
+    pub fn on(broker: &'static Broker, stem: &str, partitions: i32, bundle: &Path) -> Self {
         let name = |part: &str| broker.unique_name(&format!("{stem}-{part}"));
         let [input, scores, alerts, dead, group] =
             ["in", "scores", "alerts", "dead", "group"].map(name);

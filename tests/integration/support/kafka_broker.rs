@@ -34,7 +34,7 @@ const JAVA_OPTIONS_VARIABLE: &str = "MASKWATCH_TEST_JAVA_OPTIONS";
 const JAVA_OPTIONS: &str = "-Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1";
 
 /// Any 16 bytes in URL-safe Base64 will do: this cluster never meets another.
-const CLUSTER_ID: &str = "bWFza3dhdGNoLXRlc3RzIQ";
+pub(super) const CLUSTER_ID: &str = "bWFza3dhdGNoLXRlc3RzIQ";
 
 static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
 
@@ -42,6 +42,8 @@ static SHARED: OnceLock<Result<Broker, String>> = OnceLock::new();
 #[derive(Debug)]
 pub struct Broker {
     bootstrap_servers: String,
+    /// Copies of each partition of a topic that a test creates.
+    replication: i32,
     /// `None` where the cluster is somebody else's.
     process: Option<BrokerProcess>,
 }
@@ -65,6 +67,20 @@ impl Broker {
             Ok(broker) => broker,
             Err(reason) => panic!("no Kafka broker to test against: {reason}"),
         }
+    }
+
+    /// A cluster that somebody else starts and ends; its topics get `replication` copies.
+    pub(super) fn elsewhere(bootstrap_servers: String, replication: i32) -> Self {
+        Self {
+            bootstrap_servers,
+            replication,
+            process: None,
+        }
+    }
+
+    /// Copies of each partition of a topic that a test creates.
+    pub(super) fn replication(&self) -> i32 {
+        self.replication
     }
 
     /// `host:port`, or a list of them.
@@ -99,10 +115,7 @@ impl Broker {
             .ok()
             .filter(|s| !s.is_empty())
         {
-            let cluster = Self {
-                bootstrap_servers: servers,
-                process: None,
-            };
+            let cluster = Self::elsewhere(servers, 1);
             return match poll_until(START_PATIENCE, || cluster.answers().then_some(())) {
                 Some(()) => Ok(cluster),
                 None => Err(format!(
@@ -124,10 +137,7 @@ impl Broker {
 
     /// Formats a storage folder, starts a broker on it, and waits until it answers.
     fn start_own() -> Result<Self, String> {
-        let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka");
-        if !rig.join("target/jars").is_dir() {
-            return Err("tests/kafka/target/jars is missing: run tests/setup.sh test".to_owned());
-        }
+        let options = java_options();
         let folder = TempDir::with_prefix("maskwatch-kafka-").map_err(|e| e.to_string())?;
         let [client_port, controller_port] = free_ports();
         let settings = folder.path().join("server.properties");
@@ -138,7 +148,7 @@ impl Broker {
         .map_err(|e| format!("{}: {e}", settings.display()))?;
         let log = folder.path().join("broker.log");
 
-        let formatted = java(&rig, "kafka.tools.StorageTool", &log)?
+        let formatted = java(&options, "kafka.tools.StorageTool", &log)?
             .args(["format", "--cluster-id", CLUSTER_ID, "--config"])
             .arg(&settings)
             .status()
@@ -149,16 +159,13 @@ impl Broker {
                 log_tail(&log)
             ));
         }
-        let child = java(&rig, "kafka.Kafka", &log)?
+        let child = java(&options, "kafka.Kafka", &log)?
             .arg(&settings)
             .spawn()
             .map_err(cannot_start_java)?;
         // From here on the leash removes the folder: the broker still writes when this process ends.
         let leash = Leash::on(child.id(), Some(&folder.keep()));
-        let broker = Self {
-            bootstrap_servers: format!("127.0.0.1:{client_port}"),
-            process: None,
-        };
+        let broker = Self::elsewhere(format!("127.0.0.1:{client_port}"), 1);
         let child = broker.wait_until_ready(child, &log)?;
         Ok(Self {
             process: Some(BrokerProcess {
@@ -199,8 +206,16 @@ impl Broker {
     }
 }
 
-/// A command that runs one of Kafka's main classes, its output appended to `log`.
-fn java(rig: &Path, class: &str, log: &Path) -> Result<Command, String> {
+fn java_options() -> String {
+    std::env::var(JAVA_OPTIONS_VARIABLE).unwrap_or_else(|_| JAVA_OPTIONS.to_owned())
+}
+
+/// A command that runs one of Kafka's main classes with the runtime's `options`, its output appended to `log`.
+pub(super) fn java(options: &str, class: &str, log: &Path) -> Result<Command, String> {
+    let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka");
+    if !rig.join("target/jars").is_dir() {
+        return Err("tests/kafka/target/jars is missing: run tests/setup.sh test".to_owned());
+    }
     let output = File::options().create(true).append(true).open(log);
     let output = output.map_err(|e| format!("{}: {e}", log.display()))?;
     let errors = output.try_clone().map_err(|e| e.to_string())?;
@@ -208,7 +223,6 @@ fn java(rig: &Path, class: &str, log: &Path) -> Result<Command, String> {
     let program = java_home
         .filter(|java| java.exists())
         .unwrap_or_else(|| "java".into());
-    let options = std::env::var(JAVA_OPTIONS_VARIABLE).unwrap_or_else(|_| JAVA_OPTIONS.to_owned());
     let mut command = Command::new(program);
     command
         .args(options.split_whitespace())
@@ -225,11 +239,11 @@ fn java(rig: &Path, class: &str, log: &Path) -> Result<Command, String> {
     Ok(command)
 }
 
-fn cannot_start_java(error: std::io::Error) -> String {
+pub(super) fn cannot_start_java(error: std::io::Error) -> String {
     format!("cannot start java: {error} (tests/setup.sh test installs it)")
 }
 
-fn log_tail(log: &Path) -> String {
+pub(super) fn log_tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     format!("the last lines of its log:\n{}", tail(&text, 30))
 }

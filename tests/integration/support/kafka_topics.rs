@@ -162,7 +162,10 @@ impl Broker {
     pub fn create_topics(&self, specs: &[TopicSpec]) {
         let admin: AdminClient<DefaultClientContext> =
             self.client_config().create().expect("an admin client");
-        let topics: Vec<NewTopic<'_>> = specs.iter().map(new_topic).collect();
+        let topics: Vec<NewTopic<'_>> = specs
+            .iter()
+            .map(|spec| new_topic(spec, self.replication()))
+            .collect();
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_PATIENCE))
             .operation_timeout(Some(REQUEST_PATIENCE));
@@ -389,8 +392,9 @@ impl GroupCommits {
     }
 }
 
-fn new_topic(spec: &TopicSpec) -> NewTopic<'_> {
-    let topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(1));
+fn new_topic(spec: &TopicSpec, replication: i32) -> NewTopic<'_> {
+    let replication = TopicReplication::Fixed(replication);
+    let topic = NewTopic::new(&spec.name, spec.partitions, replication);
     spec.configs
         .iter()
         .fold(topic, |topic, (key, value)| topic.set(key, value))

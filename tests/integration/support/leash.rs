@@ -10,17 +10,20 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Waits for the end of its input; then kills process `$1`, waits for up to 2 s until it is gone,
-/// and removes the folder `$2`, if one is named.
+/// Waits for the end of its input; then kills process `$1`, if one is named, waits for up to 2 s until
+/// it is gone, and removes the folder `$2`, if one is named. Others may still write there for a moment.
 const SCRIPT: &str = r#"
 read -r _
-kill -KILL "$1"
 tries=0
-while [ "$tries" -lt 40 ] && kill -0 "$1"; do sleep 0.05; tries=$((tries + 1)); done
-[ -z "$2" ] || rm -rf "$2"
+if [ -n "$1" ]; then
+    kill -KILL "$1"
+    while [ "$tries" -lt 40 ] && kill -0 "$1"; do sleep 0.05; tries=$((tries + 1)); done
+fi
+[ -n "$2" ] || exit 0
+while [ "$tries" -lt 80 ] && ! rm -rf "$2"; do sleep 0.05; tries=$((tries + 1)); done
 "#;
 
-/// Holds one child process (and, optionally, one folder) to the life of this process.
+/// Holds one child process, one folder, or both, to the life of this process.
 #[derive(Debug)]
 pub struct Leash {
     /// The watching shell. Its input stays open as long as this value, or this process, lives.
@@ -30,9 +33,18 @@ pub struct Leash {
 impl Leash {
     /// Puts process `pid` on a leash; `folder`, if given, is removed after it has ended.
     pub fn on(pid: u32, folder: Option<&Path>) -> Self {
+        Self::start(&pid.to_string(), folder.unwrap_or(Path::new("")))
+    }
+
+    /// Has `folder` removed at the end of this process; whoever writes there is on a leash of its own.
+    pub fn on_folder(folder: &Path) -> Self {
+        Self::start("", folder)
+    }
+
+    fn start(pid: &str, folder: &Path) -> Self {
         let shell = Command::new("sh")
-            .args(["-c", SCRIPT, "leash", &pid.to_string()])
-            .arg(folder.unwrap_or(Path::new("")))
+            .args(["-c", SCRIPT, "leash", pid])
+            .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

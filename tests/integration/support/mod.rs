@@ -3,10 +3,18 @@
 //! Nothing here knows what maskwatch computes. Every wait has a deadline, and every failure panics
 //! at the caller's line with what was waited for and what was there instead.
 
+/// Certificates of a test run, made by `openssl`.
+pub mod certificates;
 /// One Apache Kafka broker for all tests of this run, or the cluster of `MASKWATCH_TEST_BROKERS`.
 pub mod kafka_broker;
+/// Three Apache Kafka brokers that tests stop, kill, freeze and start again, with SCRAM, mTLS and ACLs.
+pub mod kafka_cluster;
+/// One of those brokers as a process.
+mod kafka_node;
 /// Topics: create, produce, read to the end, and what a group has committed.
 pub mod kafka_topics;
+/// The two requests of Kafka's protocol that librdkafka's binding has no call for.
+pub mod kafka_wire;
 
 /// The daemon, or any other program, as a child process, and its HTTP endpoints.
 pub mod daemon;
