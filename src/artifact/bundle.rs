@@ -182,6 +182,7 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     }
     let mut faults = description.model.faults();
     faults.extend(description.score.faults());
+    faults.extend(description.encoder.faults());
     faults.extend(description.views.fault(encoder.len()));
     let objective = description.training.objective;
     if objective.hides() != description.views.hide() {

@@ -3,7 +3,7 @@
 use super::bundle;
 use super::error::ArtifactError;
 use super::manifest::Manifest;
-use crate::features::{Records, ValueEncoder};
+use crate::features::{Records, RowFault, SourceBatch, ValueEncoder};
 use crate::schema::{Field, Schema};
 use crate::score::{
     AlertBudget, NO_SEGMENT, REDACTED, Reason, SEGMENT_VALUES_MAX, ScoreError, Scorer, Scores,
@@ -170,6 +170,19 @@ impl Detector {
             Some(segmented) => segmented.sample_rows(),
             None => vec![self.calibration_rows()],
         }
+    }
+
+    /// The rows of a canonical batch that no decoder can refuse but this model does: moments more than 20 years away from
+    /// every one of its training. Ascending, one fault a row.
+    pub fn faults(&self, batch: &RecordBatch) -> Vec<RowFault> {
+        let encoder = self.scorer.model().encoder();
+        encoder.moment_faults(batch, self.schema())
+    }
+
+    /// The same rows, with [`faults`](Self::faults) among their faults.
+    pub fn screen(&self, mut batch: SourceBatch) -> SourceBatch {
+        batch.add_faults(self.faults(&batch.canonical));
+        batch
     }
 
     /// Scores every row of a canonical batch; bad rows must have been taken out.

@@ -25,7 +25,9 @@ pub enum ArtifactError {
         detail: String,
     },
     /// The bundle was written by another version of the format.
-    #[error("{path}: format version {found}, this program reads {expected}")]
+    #[error(
+        "{path}: format version {found}, this program reads {expected}: train again with this version"
+    )]
     Version {
         /// The manifest.
         path: PathBuf,

@@ -22,7 +22,7 @@ pub fn fit_baselines(detector: &Detector, inputs: &[String]) -> anyhow::Result<B
     let mut display = RowsDisplay::new("reading for the baselines", source.rows());
     let (mut bad, mut rows) = (BadRows::default(), 0);
     for batch in source.batches(&features, ReadOptions::default()) {
-        let batch = batch?;
+        let batch = detector.screen(batch?);
         bad.observe(&source, &batch);
         let good = without(&batch.canonical, &batch.faults)?;
         fitter.observe(&encode(encoder, &good)?);

@@ -35,7 +35,7 @@ pub fn run(arguments: &EmbedArguments) -> anyhow::Result<ExitCode> {
     let mut display = RowsDisplay::new("embedding", source.rows());
     let (mut bad, mut rows) = (BadRows::default(), 0);
     for batch in source.batches(&schema, ReadOptions::default()) {
-        let batch = batch?;
+        let batch = detector.screen(batch?);
         bad.observe(&source, &batch);
         let latents = detector.embed(&without(&batch.canonical, &batch.faults)?)?;
         output.write(&columns.batch(&batch.canonical, &batch.faults, &latents)?)?;

@@ -105,7 +105,7 @@ impl Gathered {
         let mut display = RowsDisplay::new("scoring", source.rows());
         let (mut bad, mut rows) = (BadRows::default(), 0);
         for batch in source.batches(schema, ReadOptions::default()) {
-            let batch = batch?;
+            let batch = detector.screen(batch?);
             bad.observe(source, &batch);
             let good = without(&batch.canonical, &batch.faults)?;
             self.score(detector, &good, &labels(&good, label))?;

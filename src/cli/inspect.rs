@@ -202,7 +202,16 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
             categorical.unseen_surprise()
         ),
         ValueEncoder::Boolean => "true or false".to_owned(),
-        ValueEncoder::Timestamp { time_zone } => format!("hour and weekday in {time_zone}"),
+        ValueEncoder::Timestamp { time_zone, seen } => {
+            let text = |at| moment_to_text(at).unwrap_or_default();
+            let seen = seen
+                .bounds()
+                .filter(|_| !field.redact)
+                .map_or(String::new(), |(first, last)| {
+                    format!(", moments from {} to {}", text(first), text(last))
+                });
+            format!("hour and weekday in {time_zone}{seen}")
+        }
     };
     if !field.nullable {
         text.push_str(", never null");

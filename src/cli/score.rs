@@ -83,7 +83,7 @@ fn write_scores(
         ..ReadOptions::default()
     };
     for batch in source.batches(&features, options) {
-        let batch = batch?;
+        let batch = detector.screen(batch?);
         let good = without(&batch.canonical, &batch.faults)?;
         let scores = detector.score(&good)?;
         let alerts = scores.p_value.iter().filter(|&&p| budget.is_alert(p));

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
+    Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
@@ -16,6 +16,8 @@ use arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema as ArrowSch
 use arrow_avro::schema::{AvroSchema, FingerprintStrategy};
 use arrow_avro::writer::WriterBuilder;
 use arrow_avro::writer::format::AvroSoeFormat;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -173,7 +175,144 @@ fn canonical(schema: &Schema, batch: &RecordBatch) -> (RecordBatch, Vec<usize>, 
     )
 }
 
+/// Values as foreign writers leave them: none of them is of the type that its field's kind suggests.
+const FOREIGN_SCHEMA: &str = r#"
+field = [
+    { name = "day", kind = "timestamp" },
+    { name = "days", kind = "timestamp", unit = "days" },
+    { name = "millis", kind = "timestamp", unit = "ms" },
+    { name = "flag", kind = "boolean", parse = true },
+    { name = "word", kind = "boolean", parse = true },
+    { name = "code", kind = "categorical" },
+    { name = "amount", kind = "numeric", decimal_scale = 2 },
+    { name = "price", kind = "numeric", decimal_scale = 3 },
+]
+"#;
+
+/// One record of [`FOREIGN_SCHEMA`].
+#[derive(Debug, Clone)]
+struct Foreign {
+    day: Option<i32>,
+    days: Option<i32>,
+    millis: Option<f64>,
+    flag: Option<i64>,
+    word: Option<String>,
+    code: Option<f64>,
+    amount: Option<Vec<u8>>,
+    price: Option<String>,
+}
+
+/// Mostly whole numbers; some have a fraction, some are beyond what is exact, some are none.
+fn float() -> impl Strategy<Value = Option<f64>> {
+    let whole = (-4_000_000_000_000_i64..4_000_000_000_000).prop_map(|whole| whole as f64);
+    prop::option::of(prop_oneof![4 => whole, 1 => prop::num::f64::ANY])
+}
+
+prop_compose! {
+    fn foreign()(
+        days in (prop::option::of(-700_000..2_900_000_i32), any::<Option<i32>>()),
+        floats in (float(), float()),
+        flag in prop::option::of(-1..3_i64),
+        word in prop::option::of("0|1|true|False|yes"),
+        amount in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
+        price in prop::option::of("[A-Za-z0-9+/]{4}|[0-9]{1,6}|[A-Za-z]{2}=="),
+    ) -> Foreign {
+        let ((day, days), (millis, code)) = (days, floats);
+        Foreign { day, days, millis, flag, word, code, amount, price }
+    }
+}
+
+fn foreign_batch(records: &[Foreign]) -> RecordBatch {
+    let each = || records.iter();
+    let words: StringArray = each().map(|record| record.word.as_deref()).collect();
+    let amounts: BinaryArray = each().map(|record| record.amount.as_deref()).collect();
+    let prices: StringArray = each().map(|record| record.price.as_deref()).collect();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (
+            "day",
+            Arc::new(each().map(|r| r.day).collect::<Date32Array>()),
+        ),
+        (
+            "days",
+            Arc::new(each().map(|r| r.days).collect::<Int32Array>()),
+        ),
+        (
+            "millis",
+            Arc::new(each().map(|r| r.millis).collect::<Float64Array>()),
+        ),
+        (
+            "flag",
+            Arc::new(each().map(|r| r.flag).collect::<Int64Array>()),
+        ),
+        ("word", Arc::new(words)),
+        (
+            "code",
+            Arc::new(each().map(|r| r.code).collect::<Float64Array>()),
+        ),
+        ("amount", Arc::new(amounts)),
+        ("price", Arc::new(prices)),
+    ];
+    let columns = columns
+        .into_iter()
+        .map(|(name, column)| (name, column, true));
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+fn foreign_json(record: &Foreign) -> Vec<u8> {
+    // JSON has no days of its own and no bytes: a date is text, bytes are base64.
+    let day = record
+        .day
+        .map(|day| moment_to_text(i64::from(day) * 86_400_000_000));
+    let amount = record
+        .amount
+        .as_ref()
+        .map(|bytes| BASE64_STANDARD.encode(bytes));
+    json!({
+        "day": day, "days": record.days, "millis": record.millis, "flag": record.flag,
+        "word": record.word, "code": record.code, "amount": amount, "price": record.price,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// What the three formats make of the same rows: JSON first, Avro second.
+fn both(schema: &Schema, texts: &[Vec<u8>], batch: &RecordBatch) -> [Decoded; 2] {
+    let payloads: Vec<Option<&[u8]>> = texts.iter().map(|text| Some(&text[..])).collect();
+    let json = JsonDecoder::new(schema, DecodeLimits::default())
+        .decode(&payloads)
+        .unwrap();
+    let avro_schema = AvroSchema::try_from(batch.schema().as_ref())
+        .unwrap()
+        .json_string;
+    let writer = Box::new(OneWriter(HashMap::from([(7, Arc::from(avro_schema))])));
+    let messages = avro_of(batch);
+    let payloads: Vec<Option<&[u8]>> = messages.iter().map(|bytes| Some(&bytes[..])).collect();
+    let avro = AvroDecoder::new(schema, DecodeLimits::default(), writer)
+        .decode(&payloads)
+        .unwrap();
+    [json, avro]
+}
+
 proptest! {
+    #[test]
+    fn what_foreign_writers_leave_means_the_same_in_parquet_json_and_avro(
+        records in prop::collection::vec(foreign(), 1..30)
+    ) {
+        let schema = Schema::parse(FOREIGN_SCHEMA, "test").unwrap();
+        let batch = foreign_batch(&records);
+        let (expected, rows, faults) = canonical(&schema, &batch);
+        let texts: Vec<Vec<u8>> = records.iter().map(foreign_json).collect();
+        let reasons = |faults: &[RowFault]| -> Vec<(usize, FaultReason)> {
+            faults.iter().map(|fault| (fault.row, fault.reason)).collect()
+        };
+        for decoded in both(&schema, &texts, &batch) {
+            prop_assert_eq!(&decoded.batch, &expected);
+            prop_assert_eq!(&decoded.payloads, &rows);
+            // How a value is shown differs between formats; what is wrong with it does not.
+            prop_assert_eq!(reasons(&decoded.faults), reasons(&faults));
+        }
+    }
+
     #[test]
     fn a_record_means_the_same_in_parquet_json_and_avro(
         records in prop::collection::vec(record(), 1..30)
@@ -181,18 +320,8 @@ proptest! {
         let schema = Schema::parse(SCHEMA, "test").unwrap();
         let batch = batch_of(&records);
         let (expected, rows, faults) = canonical(&schema, &batch);
-
         let texts: Vec<Vec<u8>> = records.iter().map(json_of).collect();
-        let payloads: Vec<Option<&[u8]>> = texts.iter().map(|text| Some(&text[..])).collect();
-        let json = JsonDecoder::new(&schema, DecodeLimits::default()).decode(&payloads).unwrap();
-
-        let avro_schema = AvroSchema::try_from(batch.schema().as_ref()).unwrap().json_string;
-        let writer = Box::new(OneWriter(HashMap::from([(7, Arc::from(avro_schema))])));
-        let messages = avro_of(&batch);
-        let payloads: Vec<Option<&[u8]>> = messages.iter().map(|bytes| Some(&bytes[..])).collect();
-        let avro = AvroDecoder::new(&schema, DecodeLimits::default(), writer).decode(&payloads).unwrap();
-
-        for decoded in [json, avro] {
+        for decoded in both(&schema, &texts, &batch) {
             prop_assert_eq!(&decoded.batch, &expected);
             prop_assert_eq!(&decoded.payloads, &rows);
             prop_assert_eq!(&decoded.faults, &faults);

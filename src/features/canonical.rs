@@ -184,7 +184,7 @@ fn missing<'a>(field: &'a Field, nulls: &'a NullBuffer) -> impl Iterator<Item = 
 }
 
 /// The first fault of each row in the order found, rows ascending.
-fn first_of_each_row(mut faults: Vec<RowFault>) -> Vec<RowFault> {
+pub(super) fn first_of_each_row(mut faults: Vec<RowFault>) -> Vec<RowFault> {
     faults.sort_by_key(|fault| fault.row);
     faults.dedup_by_key(|fault| fault.row);
     faults
@@ -195,9 +195,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use arrow::array::{
-        Array, AsArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array,
-        Float64Array, Int8Array, Int64Array, StringArray, StringViewArray, StructArray,
-        TimestampNanosecondArray, UInt64Array,
+        Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray,
+        FixedSizeBinaryArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array,
+        StringArray, StringViewArray, StructArray, TimestampNanosecondArray, UInt64Array,
     };
     use arrow::compute::cast;
     use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit, TimestampMicrosecondType};
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(faults(&canonical), expected);
         assert_eq!(
             canonical.faults[0].detail,
-            "field `a`: expected a number, found \"x\""
+            "field `a`: expected a number or a number in text, found \"x\""
         );
     }
 
@@ -336,7 +336,7 @@ mod tests {
         );
         assert_eq!(
             canonical.faults[0].detail,
-            "field `a`: expected a number, found ***"
+            "field `a`: expected a number or a number in text, found ***"
         );
     }
 
@@ -364,6 +364,88 @@ mod tests {
             [0, 2, 3].map(|row| texts(&canonical)[row].clone().unwrap()),
             ["b", "", "b"]
         );
+    }
+
+    #[test]
+    fn whole_floats_of_data_frames_are_codes_and_moments() {
+        let floats = Float64Array::from(vec![Some(5_411.0), None, Some(f64::NAN), Some(1.5)]);
+        let canonical = one("kind = 'categorical'", Arc::new(floats));
+        assert_eq!(
+            texts(&canonical),
+            [Some("5411".to_owned()), None, None, None]
+        );
+        let expected = [(1, "empty_record"), (2, "empty_record"), (3, "wrong_type")];
+        assert_eq!(faults(&canonical), expected);
+        assert_eq!(
+            canonical.faults[2].detail,
+            "field `a`: expected text, an integer or a boolean, found 1.5"
+        );
+        let floats = Float64Array::from(vec![Some(1.7676e12), Some(f64::NAN), Some(0.5)]);
+        let canonical = one("kind = 'timestamp'\nunit = 'ms'", Arc::new(floats));
+        assert_eq!(
+            moments(&canonical),
+            [Some(1_767_600_000_000_000), None, None]
+        );
+        assert_eq!(faults(&canonical), [(1, "empty_record"), (2, "wrong_type")]);
+    }
+
+    #[test]
+    fn epoch_days_are_days() {
+        let days: ArrayRef = Arc::new(Int32Array::from(vec![Some(20_458), None]));
+        let expected = [Some(1_767_571_200_000_000), None];
+        let canonical = one("kind = 'timestamp'\nunit = 'days'", Arc::clone(&days));
+        assert_eq!(moments(&canonical), expected);
+        // Arrow's own unit wins over the schema's.
+        let own = cast(&days, &DataType::Date32).unwrap();
+        assert_eq!(
+            moments(&one("kind = 'timestamp'\nunit = 's'", own)),
+            expected
+        );
+        let own = cast(&cast(&days, &DataType::Date32).unwrap(), &DataType::Date64).unwrap();
+        assert_eq!(
+            moments(&one("kind = 'timestamp'\nunit = 's'", own)),
+            expected
+        );
+    }
+
+    #[test]
+    fn a_flag_is_read_from_numbers_and_text_under_parse_and_a_bad_one_is_its_rows_fault() {
+        let expected = [Some(false), Some(true), None, None];
+        let columns: [ArrayRef; 3] = [
+            Arc::new(Int64Array::from(vec![Some(0), Some(1), None, Some(2)])),
+            Arc::new(Float64Array::from(vec![0.0, 1.0, f64::NAN, 0.5])),
+            Arc::new(StringArray::from(vec![
+                Some("0"),
+                Some("True"),
+                None,
+                Some("x"),
+            ])),
+        ];
+        for column in columns {
+            let canonical = one("kind = 'boolean'\nparse = true", column);
+            assert_eq!(labels(&canonical), expected);
+            assert_eq!(faults(&canonical), [(2, "empty_record"), (3, "wrong_type")]);
+        }
+    }
+
+    #[test]
+    fn unscaled_decimals_are_read_from_bytes_and_from_base64() {
+        let bytes = BinaryArray::from(vec![
+            Some(&[0x04, 0xd2][..]),
+            Some(&[0xff]),
+            None,
+            Some(&[]),
+        ]);
+        let canonical = one("kind = 'numeric'\ndecimal_scale = 2", Arc::new(bytes));
+        assert_eq!(numbers(&canonical), [Some(12.34), Some(-0.01), None, None]);
+        assert_eq!(faults(&canonical), [(2, "empty_record"), (3, "wrong_type")]);
+        let fixed = FixedSizeBinaryArray::try_from_iter([[0x04, 0xd2]].into_iter()).unwrap();
+        let canonical = one("kind = 'numeric'\ndecimal_scale = 2", Arc::new(fixed));
+        assert_eq!(numbers(&canonical), [Some(12.34)]);
+        let text = StringArray::from(vec!["BNI=", "1234", "12.34"]);
+        let canonical = one("kind = 'numeric'\ndecimal_scale = 2", Arc::new(text));
+        assert_eq!(numbers(&canonical), [Some(12.34), Some(-26_588.24), None]);
+        assert_eq!(faults(&canonical), [(2, "wrong_type")]);
     }
 
     #[test]

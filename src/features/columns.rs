@@ -19,7 +19,8 @@ use super::canonical::canonical_schema;
 use super::decode::{DecodeError, Fault, shown};
 use super::fault::FaultReason;
 use super::value::{
-    label_from_text, microseconds, moment_from_text, moment_to_text, number_from_text,
+    decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, label_from_text,
+    microseconds, moment_from_text, moment_to_text, number_from_text, whole,
 };
 use crate::schema::{Field, Kind, Role, Schema, TimeUnit};
 
@@ -41,6 +42,8 @@ pub(crate) enum Value<'a> {
     Float(f64),
     /// Text.
     Text(&'a str),
+    /// Bytes that no type explains (Avro only).
+    Bytes(&'a [u8]),
     /// A UUID that is not written as text.
     Uuid([u8; 16]),
     /// A moment in microseconds since 1970-01-01T00:00:00Z, in the years 0000 to 9999.
@@ -63,13 +66,18 @@ pub(crate) enum Target {
     Number {
         /// Whether numbers in text are taken.
         parse: bool,
+        /// The scale of unscaled decimals in bytes and in base64, if they are taken at all.
+        decimal_scale: Option<i16>,
     },
     /// Canonical text.
     Category,
     /// Canonical text, of moments too.
     Key,
     /// bool.
-    Flag,
+    Flag {
+        /// Whether 0, 1 and the words in text are taken.
+        parse: bool,
+    },
     /// bool, from 0/1 too.
     Label,
     /// Microseconds.
@@ -80,31 +88,42 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    fn of(field: &Field) -> Self {
+    /// What the column of `field` takes.
+    pub fn of(field: &Field) -> Self {
         match (field.role, field.kind) {
             (Role::Key, _) => Self::Key,
             (Role::Label, _) => Self::Label,
-            (_, Kind::Numeric) => Self::Number { parse: field.parse },
+            (_, Kind::Numeric) => Self::Number {
+                parse: field.parse,
+                decimal_scale: field.decimal_scale,
+            },
             (_, Kind::Categorical) => Self::Category,
-            (_, Kind::Boolean) => Self::Flag,
+            (_, Kind::Boolean) => Self::Flag { parse: field.parse },
             (_, Kind::Timestamp) => Self::Moment { unit: field.unit },
         }
     }
 
-    /// Whether NaN and infinities mean null here.
+    /// Whether NaN and infinities mean null here: wherever some float is taken.
     fn takes_floats(self) -> bool {
-        matches!(self, Self::Number { .. } | Self::Label)
+        !matches!(
+            self,
+            Self::Flag { parse: false } | Self::Moment { unit: None }
+        )
     }
 
     /// What is expected, for a person.
     pub fn expected(self) -> &'static str {
         match self {
-            Self::Number { parse: false } => "a number",
-            Self::Number { parse: true } => "a number or a number in text",
+            Self::Number {
+                decimal_scale: Some(_),
+                ..
+            } => "a number or an unscaled decimal in base64",
+            Self::Number { parse: false, .. } => "a number",
+            Self::Number { parse: true, .. } => "a number or a number in text",
             Self::Category => "text, an integer or a boolean",
             Self::Key => "text, an integer, a boolean or a moment",
-            Self::Flag => "true or false",
-            Self::Label => "0, 1, true or false",
+            Self::Flag { parse: false } => "true or false",
+            Self::Flag { parse: true } | Self::Label => "0, 1, true or false",
             Self::Moment { unit: Some(_) } => {
                 "a moment in the years 0000 to 9999, as RFC 3339 or an integer"
             }
@@ -132,7 +151,7 @@ impl Values {
     fn new(target: Target) -> Self {
         match target {
             Target::Number { .. } => Self::Number(Vec::new()),
-            Target::Flag | Target::Label => Self::Flag(BooleanBufferBuilder::new(0)),
+            Target::Flag { .. } | Target::Label => Self::Flag(BooleanBufferBuilder::new(0)),
             Target::Moment { .. } => Self::Moment(Vec::new()),
             Target::Category | Target::Key => Self::Text {
                 bytes: Vec::new(),
@@ -287,20 +306,35 @@ fn number(value: Value<'_>, target: Target) -> Option<f64> {
         Value::Integer(value) => Some(value as f64),
         Value::Whole(value) => Some(value as f64),
         Value::Float(value) => Some(value),
-        Value::Text(text) if target == (Target::Number { parse: true }) => number_from_text(text),
+        Value::Text(text) => text_number(text, target),
+        Value::Bytes(bytes) => match target {
+            Target::Number { decimal_scale, .. } => decimal_from_bytes(bytes, decimal_scale?),
+            _ => None,
+        },
         _ => None,
     }
 }
 
-/// `value` as a boolean; a label also takes 0 and 1 as numbers or text, and the words.
+/// `text` as f64: with a scale it is base64 and never digits, whatever it looks like.
+fn text_number(text: &str, target: Target) -> Option<f64> {
+    match target {
+        Target::Number {
+            decimal_scale: Some(scale),
+            ..
+        } => decimal_from_base64(text, scale),
+        Target::Number { parse: true, .. } => number_from_text(text),
+        _ => None,
+    }
+}
+
+/// `value` as a boolean; a label and a flag with `parse` also take 0 and 1 as numbers or text, and the words.
 fn flag(value: Value<'_>, target: Target) -> Option<bool> {
     match value {
         Value::Boolean(value) => Some(value),
-        _ if target != Target::Label => None,
+        _ if target == (Target::Flag { parse: false }) => None,
         Value::Integer(0) => Some(false),
         Value::Integer(1) => Some(true),
-        Value::Float(0.0) => Some(false),
-        Value::Float(1.0) => Some(true),
+        Value::Float(value) => label_from_number(value),
         Value::Text(text) => label_from_text(text),
         _ => None,
     }
@@ -315,6 +349,9 @@ fn moment(value: Value<'_>, target: Target) -> Option<i64> {
             microseconds(count.into(), unit)
         }
         (Value::Whole(count), Target::Moment { unit: Some(unit) }) => microseconds(count, unit),
+        (Value::Float(count), Target::Moment { unit: Some(unit) }) => {
+            microseconds(whole(count)?, unit)
+        }
         _ => None,
     }
 }
@@ -325,12 +362,16 @@ fn write_text(value: Value<'_>, target: Target, bytes: &mut Vec<u8>) -> Result<(
         Value::Text(text) => bytes.extend_from_slice(text.as_bytes()),
         Value::Integer(value) => write!(bytes, "{value}").map_err(drop)?,
         Value::Whole(value) => write!(bytes, "{value}").map_err(drop)?,
+        Value::Float(value) => {
+            // 5411.0 is 5411: a column of integers with nulls is a column of floats to a data frame.
+            write!(bytes, "{}", exact_whole(value).ok_or(())?).map_err(drop)?;
+        }
         Value::Boolean(value) => write!(bytes, "{value}").map_err(drop)?,
         Value::Uuid(uuid) => write_uuid(uuid, bytes).map_err(drop)?,
         Value::Moment(micros) if target == Target::Key => {
             bytes.extend_from_slice(moment_to_text(micros).ok_or(())?.as_bytes());
         }
-        Value::Null | Value::Float(_) | Value::Moment(_) | Value::Other(_) => return Err(()),
+        Value::Null | Value::Bytes(_) | Value::Moment(_) | Value::Other(_) => return Err(()),
     }
     Ok(())
 }
@@ -353,7 +394,9 @@ fn describe(value: Value<'_>) -> String {
         Value::Boolean(value) => value.to_string(),
         Value::Integer(value) => value.to_string(),
         Value::Whole(value) => value.to_string(),
-        Value::Float(value) => value.to_string(),
+        // With its point: `1767600000000` would hide why it is refused.
+        Value::Float(value) => format!("{value:?}"),
+        Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
         Value::Text(text) => format!("text {:?}", shown(text)),
         Value::Uuid(_) => "a UUID".to_owned(),
         Value::Moment(micros) => moment_to_text(micros)

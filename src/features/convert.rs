@@ -15,17 +15,18 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit as ArrowUnit, 
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
+use super::columns::Target;
 use super::fault::{FaultReason, RowFault};
+use super::value::{
+    decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, whole,
+};
 use crate::schema::{
-    Field, Kind, Role, TimeUnit, is_text, label_from_text, microseconds, moment_from_text,
-    moment_to_text, number_from_text,
+    Field, Kind, Role, TimeUnit, is_binary, is_text, label_from_text, microseconds,
+    moment_from_text, moment_to_text, number_from_text,
 };
 
 /// Characters of a bad value that a message shows.
 const VALUE_CHARS_MAX: usize = 64;
-
-/// Microseconds of a day, the unit of Date32.
-const DAY_SECONDS: i128 = 86_400;
 
 /// Why a whole column cannot be converted.
 pub(super) enum ConvertError {
@@ -69,8 +70,8 @@ pub(super) fn convert(
     };
     match (field.role, field.kind) {
         (Role::Label, _) => labels(&plain),
-        (Role::Key, _) | (_, Kind::Categorical) => texts(&plain),
-        (_, Kind::Boolean) => Ok(cast(&plain, &DataType::Boolean)?),
+        (Role::Key, _) | (_, Kind::Categorical) => texts(field, &plain, faults),
+        (_, Kind::Boolean) => flags(field, &plain, faults),
         (_, Kind::Numeric) => numbers(field, &plain, faults),
         (_, Kind::Timestamp) => moments(field, &plain, faults),
     }
@@ -82,16 +83,29 @@ fn numbers(
     column: &ArrayRef,
     faults: &mut Vec<RowFault>,
 ) -> Result<ArrayRef, ConvertError> {
+    let mut read = Reader::new(field, faults);
     if let Some(texts) = column.as_string_opt::<i32>() {
-        let mut read = Reader {
-            field,
-            expected: "a number",
-            faults,
+        // With a scale text is base64 and never digits, whatever it looks like.
+        let number = |text: &str| match field.decimal_scale {
+            Some(scale) => decimal_from_base64(text, scale),
+            None => number_from_text(text),
         };
         let numbers = texts
             .iter()
             .enumerate()
-            .map(|(row, text)| read.value(row, text, number_from_text, |text| format!("{text:?}")));
+            .map(|(row, text)| read.value(row, text, number, |text| format!("{text:?}")));
+        return Ok(Arc::new(numbers.collect::<Float64Array>()));
+    }
+    if is_binary(column.data_type()) {
+        let unscaled = cast(column, &DataType::Binary)?;
+        let number = |bytes: &[u8]| decimal_from_bytes(bytes, field.decimal_scale?);
+        let numbers = unscaled
+            .as_binary::<i32>()
+            .iter()
+            .enumerate()
+            .map(|(row, bytes)| {
+                read.value(row, bytes, number, |bytes| format!("{} bytes", bytes.len()))
+            });
         return Ok(Arc::new(numbers.collect::<Float64Array>()));
     }
     let floats = cast(column, &DataType::Float64)?;
@@ -105,9 +119,57 @@ fn numbers(
     ))
 }
 
-/// Utf8: integers in decimal, booleans `true` and `false`, moments in RFC 3339, text as it is.
-fn texts(column: &ArrayRef) -> Result<ArrayRef, ConvertError> {
+/// Boolean: from booleans, and with `parse` from numbers 0 and 1 and from text; anything else is a fault.
+fn flags(
+    field: &Field,
+    column: &ArrayRef,
+    faults: &mut Vec<RowFault>,
+) -> Result<ArrayRef, ConvertError> {
+    let mut read = Reader::new(field, faults);
+    let flags: BooleanArray = match column.data_type() {
+        DataType::Boolean => return Ok(Arc::clone(column)),
+        DataType::Utf8 => {
+            let rows = column.as_string::<i32>().iter().enumerate();
+            rows.map(|(row, text)| {
+                read.value(row, text, label_from_text, |text| format!("{text:?}"))
+            })
+            .collect()
+        }
+        _ => {
+            let rows = finite(column)?.into_iter().enumerate();
+            rows.map(|(row, number)| {
+                read.value(row, number, label_from_number, |_| shown(column, row))
+            })
+            .collect()
+        }
+    };
+    Ok(Arc::new(flags))
+}
+
+/// The numbers of a column as f64; null where they are, and where they are not finite.
+fn finite(column: &ArrayRef) -> Result<Vec<Option<f64>>, ArrowError> {
+    let numbers = cast(column, &DataType::Float64)?;
+    let numbers = numbers.as_primitive::<Float64Type>().iter();
+    Ok(numbers
+        .map(|number| number.filter(|number| number.is_finite()))
+        .collect())
+}
+
+/// Utf8: integers in decimal, whole floats as integers, booleans `true` and `false`, moments in RFC 3339, text as it
+/// is. A float with a fraction is a fault.
+fn texts(
+    field: &Field,
+    column: &ArrayRef,
+    faults: &mut Vec<RowFault>,
+) -> Result<ArrayRef, ConvertError> {
     let text: StringArray = match column.data_type() {
+        float if float.is_floating() => {
+            let mut read = Reader::new(field, faults);
+            let code = |number| exact_whole(number).map(|code| code.to_string());
+            let rows = finite(column)?.into_iter().enumerate();
+            rows.map(|(row, number)| read.value(row, number, code, |number| format!("{number:?}")))
+                .collect()
+        }
         DataType::Boolean => {
             let word =
                 |value: Option<bool>| value.map(|value| if value { "true" } else { "false" });
@@ -128,12 +190,7 @@ fn moments(
     column: &ArrayRef,
     faults: &mut Vec<RowFault>,
 ) -> Result<ArrayRef, ConvertError> {
-    let expected = "a moment in the years 0000 to 9999, as RFC 3339 or an integer with a unit";
-    let mut read = Reader {
-        field,
-        expected,
-        faults,
-    };
+    let mut read = Reader::new(field, faults);
     let moments: TimestampMicrosecondArray = match column.as_string_opt::<i32>() {
         Some(texts) => {
             let rows = texts.iter().enumerate();
@@ -159,18 +216,20 @@ fn counted(
     column: &ArrayRef,
     unit: Option<TimeUnit>,
 ) -> Result<Vec<Option<Option<i64>>>, ArrowError> {
-    let (unit, factor) = match column.data_type() {
-        DataType::Timestamp(ArrowUnit::Second, _) => (TimeUnit::S, 1),
-        DataType::Timestamp(ArrowUnit::Millisecond, _) | DataType::Date64 => (TimeUnit::Ms, 1),
-        DataType::Timestamp(ArrowUnit::Microsecond, _) => (TimeUnit::Us, 1),
-        DataType::Timestamp(ArrowUnit::Nanosecond, _) => (TimeUnit::Ns, 1),
-        DataType::Date32 => (TimeUnit::S, DAY_SECONDS),
-        other => (
-            unit.ok_or_else(|| ArrowError::CastError(format!("{other} has no unit")))?,
-            1,
-        ),
+    let unit = match column.data_type() {
+        DataType::Timestamp(ArrowUnit::Second, _) => TimeUnit::S,
+        DataType::Timestamp(ArrowUnit::Millisecond, _) | DataType::Date64 => TimeUnit::Ms,
+        DataType::Timestamp(ArrowUnit::Microsecond, _) => TimeUnit::Us,
+        DataType::Timestamp(ArrowUnit::Nanosecond, _) => TimeUnit::Ns,
+        DataType::Date32 => TimeUnit::Days,
+        other => unit.ok_or_else(|| ArrowError::CastError(format!("{other} has no unit")))?,
     };
-    let moment = |count: i128| microseconds(count * factor, unit);
+    let moment = |count: i128| microseconds(count, unit);
+    if column.data_type().is_floating() {
+        let moment = |count: f64| moment(whole(count)?);
+        let counts = finite(column)?.into_iter();
+        return Ok(counts.map(|count| count.map(moment)).collect());
+    }
     // A u64 beyond an i64 would turn null in a cast, and go unseen.
     if let Some(counts) = column.as_primitive_opt::<UInt64Type>() {
         return Ok(counts
@@ -207,28 +266,12 @@ fn labels(column: &ArrayRef) -> Result<ArrayRef, ConvertError> {
             }
         }
         _ => {
-            let numbers = cast(column, &DataType::Float64)?;
-            for (row, number) in numbers.as_primitive::<Float64Type>().iter().enumerate() {
-                push(
-                    row,
-                    number
-                        .filter(|number| number.is_finite())
-                        .map(label_from_number),
-                )?;
+            for (row, number) in finite(column)?.into_iter().enumerate() {
+                push(row, number.map(label_from_number))?;
             }
         }
     }
     Ok(Arc::new(BooleanArray::from(labels)))
-}
-
-fn label_from_number(number: f64) -> Option<bool> {
-    if number == 0.0 {
-        Some(false)
-    } else if number == 1.0 {
-        Some(true)
-    } else {
-        None
-    }
 }
 
 /// Reads values one by one, noting a fault for each that cannot be read.
@@ -238,7 +281,15 @@ struct Reader<'a> {
     faults: &'a mut Vec<RowFault>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(field: &'a Field, faults: &'a mut Vec<RowFault>) -> Self {
+        Self {
+            field,
+            expected: Target::of(field).expected(),
+            faults,
+        }
+    }
+
     fn value<T: Copy, V>(
         &mut self,
         row: usize,

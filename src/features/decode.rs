@@ -193,45 +193,53 @@ pub(crate) fn decode_rows<'a>(
             }
         }
     }
-    settle(columns.finish()?, rows, faults, schema)
+    let batch = columns.finish()?;
+    // The rules of whole rows: `missing_field` and `empty_record`.
+    let incomplete = row_faults(&batch, schema);
+    Decoded {
+        batch,
+        payloads: rows,
+        faults,
+    }
+    .without(incomplete)
 }
 
-/// Takes the rows that break a rule of whole rows (`missing_field`, `empty_record`) out of the batch.
-fn settle(
-    batch: RecordBatch,
-    payloads: Vec<usize>,
-    mut faults: Vec<RowFault>,
-    schema: &Schema,
-) -> Result<Decoded, DecodeError> {
-    let incomplete = row_faults(&batch, schema);
-    if incomplete.is_empty() {
-        return Ok(Decoded {
+impl Decoded {
+    /// Takes rows with a fault out of the batch; `refused` has one fault a row at most, and its rows are those of `batch`.
+    ///
+    /// # Errors
+    /// If Arrow fails: a defect.
+    pub fn without(self, refused: Vec<RowFault>) -> Result<Self, DecodeError> {
+        if refused.is_empty() {
+            return Ok(self);
+        }
+        let Self {
             batch,
             payloads,
+            mut faults,
+        } = self;
+        let mut keep = vec![true; payloads.len()];
+        for fault in refused {
+            keep[fault.row] = false;
+            faults.push(RowFault {
+                row: payloads[fault.row],
+                ..fault
+            });
+        }
+        faults.sort_by_key(|fault| fault.row);
+        let kept = payloads
+            .iter()
+            .zip(&keep)
+            .filter(|(_, keep)| **keep)
+            .map(|(row, _)| *row)
+            .collect();
+        let batch = filter_record_batch(&batch, &BooleanArray::from(keep))?;
+        Ok(Self {
+            batch,
+            payloads: kept,
             faults,
-        });
+        })
     }
-    let mut keep = vec![true; payloads.len()];
-    for fault in incomplete {
-        keep[fault.row] = false;
-        faults.push(RowFault {
-            row: payloads[fault.row],
-            ..fault
-        });
-    }
-    faults.sort_by_key(|fault| fault.row);
-    let kept = payloads
-        .iter()
-        .zip(&keep)
-        .filter(|(_, keep)| **keep)
-        .map(|(row, _)| *row)
-        .collect();
-    let batch = filter_record_batch(&batch, &BooleanArray::from(keep))?;
-    Ok(Decoded {
-        batch,
-        payloads: kept,
-        faults,
-    })
 }
 
 /// The beginning of a received text, cut at a character boundary to [`VALUE_SHOWN_BYTES_MAX`] bytes.

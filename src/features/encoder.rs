@@ -7,7 +7,7 @@ use super::binary::{BinaryEncoder, TwoValues};
 use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
-use super::temporal::day_time;
+use super::temporal::{SeenMoments, day_time};
 use crate::schema::{Field, Kind, Transform};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
@@ -75,6 +75,8 @@ pub enum ValueEncoder {
     Timestamp {
         /// Where the hour is read.
         time_zone: Tz,
+        /// Where the moments of the training lie, of all its rows.
+        seen: SeenMoments,
     },
 }
 
@@ -123,6 +125,18 @@ impl Encoder {
     /// The shapes of the fields, `[F]`.
     pub fn shapes(&self) -> Vec<FieldShape> {
         self.fields.iter().map(FieldEncoder::shape).collect()
+    }
+
+    /// What is wrong with an encoder that was read from a file.
+    pub fn faults(&self) -> Vec<String> {
+        let fault = |field: &FieldEncoder| match &field.value {
+            ValueEncoder::Timestamp { seen, .. } => {
+                let fault = seen.fault()?;
+                Some(format!("encoder of field '{}': {fault}", field.name))
+            }
+            _ => None,
+        };
+        self.fields.iter().filter_map(fault).collect()
     }
 
     /// Encodes every row of a canonical batch.
@@ -197,7 +211,7 @@ impl Slots<'_> {
                     self.records.set_present(row, self.field);
                 }
             }
-            ValueEncoder::Timestamp { time_zone } => {
+            ValueEncoder::Timestamp { time_zone, .. } => {
                 for (row, micros) in present(micros(batch, &field.name)?.iter()) {
                     let Some(at) = day_time(micros, *time_zone) else {
                         continue;
@@ -237,7 +251,7 @@ enum Statistics {
     },
     Categorical(FrequentValues),
     Boolean,
-    Timestamp(Tz),
+    Timestamp(Tz, SeenMoments),
 }
 
 impl EncoderFitter {
@@ -269,6 +283,21 @@ impl EncoderFitter {
         self.fields
             .iter_mut()
             .try_for_each(|field| field.observe(batch))
+    }
+
+    /// Notes the moments of every row of a canonical batch and nothing else: also those of rows that no other statistic is
+    /// taken of are moments of the training.
+    ///
+    /// # Errors
+    /// [`EncodeError::NotCanonical`] if a timestamp's column is absent or has another type.
+    pub fn observe_moments(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
+        for field in &mut self.fields {
+            if let Statistics::Timestamp(_, seen) = &mut field.statistics {
+                let column = micros(batch, &field.name)?;
+                column.iter().flatten().for_each(|at| seen.observe(at));
+            }
+        }
+        Ok(())
     }
 
     /// The fitted encoder.
@@ -310,7 +339,7 @@ impl FieldFitter {
                 Statistics::Categorical(FrequentValues::new(field.max_cardinality))
             }
             Kind::Boolean => Statistics::Boolean,
-            Kind::Timestamp => Statistics::Timestamp(field.time_zone),
+            Kind::Timestamp => Statistics::Timestamp(field.time_zone, SeenMoments::default()),
         };
         Self {
             name: field.name.clone(),
@@ -344,8 +373,10 @@ impl FieldFitter {
             Statistics::Boolean => {
                 self.nulls += booleans(batch, &self.name)?.null_count() as u64;
             }
-            Statistics::Timestamp(_) => {
-                self.nulls += micros(batch, &self.name)?.null_count() as u64;
+            Statistics::Timestamp(_, seen) => {
+                let column = micros(batch, &self.name)?;
+                self.nulls += column.null_count() as u64;
+                column.iter().flatten().for_each(|at| seen.observe(at));
             }
         }
         Ok(())
@@ -376,7 +407,7 @@ impl FieldFitter {
                 ValueEncoder::Categorical(CategoricalEncoder::fit(frequent, head_classes_max))
             }
             Statistics::Boolean => ValueEncoder::Boolean,
-            Statistics::Timestamp(time_zone) => ValueEncoder::Timestamp { time_zone },
+            Statistics::Timestamp(time_zone, seen) => ValueEncoder::Timestamp { time_zone, seen },
         };
         Ok(FieldEncoder {
             name: self.name,

@@ -16,6 +16,7 @@ mod guard;
 mod inference;
 mod inputs;
 mod json;
+mod moment_check;
 pub mod numeric;
 mod parquet;
 mod parquet_file;

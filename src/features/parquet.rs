@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::canonical::Canonicaliser;
+use super::canonical::{Canonicaliser, first_of_each_row};
 use super::error::{DataError, FileMismatch};
 use super::fault::RowFault;
 use super::inputs::files_of;
@@ -52,6 +52,16 @@ pub struct SourceBatch {
     pub faults: Vec<RowFault>,
     /// The same rows as they stand in the file, if asked for.
     pub raw: Option<RecordBatch>,
+}
+
+impl SourceBatch {
+    /// Adds faults of rows that may have one already: the first of a row stays.
+    pub fn add_faults(&mut self, faults: Vec<RowFault>) {
+        if !faults.is_empty() {
+            let before = std::mem::take(&mut self.faults);
+            self.faults = first_of_each_row(before.into_iter().chain(faults).collect());
+        }
+    }
 }
 
 /// Records of one file with all their columns, not looked at.

@@ -1,7 +1,21 @@
-//! Moments: the hour of the day and the day of the week in the field's own time zone.
+//! Moments: the hour of the day and the day of the week in the field's own time zone, and the years in which the training
+//! had any.
+//!
+//! The model sees hour and weekday only, so seconds that are read as milliseconds look like any other moment to it. What
+//! tells them is the year: a moment far from every one of the training is no moment of this stream.
 
 use chrono::{DateTime, Datelike, Timelike};
 use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{MICROSECONDS_MAX, MICROSECONDS_MIN};
+
+/// Years that a moment may lie from the nearest one of the training: more than any stream outlives its model, less than
+/// a wrong unit moves the moments of this century.
+pub const YEARS_MAX: i64 = 20;
+
+/// [`YEARS_MAX`] years of 365.25 days in microseconds.
+const FAR_MICROS: i64 = YEARS_MAX * 31_557_600_000_000;
 
 /// Where a moment lies in the day and in the week.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,10 +39,142 @@ pub fn day_time(micros: i64, zone: Tz) -> Option<DayTime> {
     })
 }
 
+/// Where moments were seen: spans `[first, last]` in microseconds since 1970-01-01T00:00:00Z, ascending.
+///
+/// Moments at most twice [`YEARS_MAX`] apart share a span, as every moment between them is near one of the two. So a span
+/// tells for any moment whether it is near one that was seen, and ten thousand years hold 250 spans at most.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SeenMoments(Vec<[i64; 2]>);
+
+impl SeenMoments {
+    /// Adds a moment of the calendar.
+    pub fn observe(&mut self, micros: i64) {
+        let near = 2 * FAR_MICROS;
+        let spans = &mut self.0;
+        let at = spans.partition_point(|[_, last]| last.saturating_add(near) < micros);
+        match spans.get_mut(at) {
+            Some([first, last]) if first.saturating_sub(near) <= micros => {
+                *first = micros.min(*first);
+                *last = micros.max(*last);
+            }
+            _ => spans.insert(at, [micros, micros]),
+        }
+        // Only the span that has grown can have come near the next.
+        if let (Some(&[_, last]), Some(&[next, end])) = (spans.get(at), spans.get(at + 1))
+            && next.saturating_sub(near) <= last
+        {
+            spans[at][1] = end;
+            spans.remove(at + 1);
+        }
+    }
+
+    /// Whether a moment lies at most [`YEARS_MAX`] years from one that was seen.
+    pub fn is_near(&self, micros: i64) -> bool {
+        self.0.iter().any(|[first, last]| {
+            (first.saturating_sub(FAR_MICROS)..=last.saturating_add(FAR_MICROS)).contains(&micros)
+        })
+    }
+
+    /// The first and the last moment seen; `None` if there was none.
+    pub fn bounds(&self) -> Option<(i64, i64)> {
+        let (first, last) = (self.0.first()?, self.0.last()?);
+        Some((first[0], last[1]))
+    }
+
+    /// What is wrong with spans that were read from a file: none, out of the calendar, or not as [`observe`](Self::observe)
+    /// leaves them.
+    pub fn fault(&self) -> Option<String> {
+        let calendar = MICROSECONDS_MIN..=MICROSECONDS_MAX;
+        let sound = |[first, last]: &[i64; 2]| {
+            first <= last && calendar.contains(first) && calendar.contains(last)
+        };
+        let apart = |pair: &[[i64; 2]]| pair[1][0].saturating_sub(2 * FAR_MICROS) > pair[0][1];
+        let expected = match () {
+            () if self.0.is_empty() => "at least one span of moments",
+            () if !self.0.iter().all(sound) => "spans from a first to a last moment",
+            () if !self.0.windows(2).all(apart) => "spans more than 40 years apart, ascending",
+            () => return None,
+        };
+        let shown: Vec<_> = self.0.iter().take(3).collect();
+        Some(format!(
+            "expected {expected}, found {} that begin with {shown:?}",
+            self.0.len()
+        ))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const YEAR: i64 = 31_557_600_000_000;
+
+    fn seen(moments: &[i64]) -> SeenMoments {
+        let mut seen = SeenMoments::default();
+        moments.iter().for_each(|&moment| seen.observe(moment));
+        seen
+    }
+
+    #[test]
+    fn a_moment_is_near_up_to_twenty_years_from_one_that_was_seen() {
+        let seen = seen(&[48 * YEAR, 49 * YEAR]);
+        assert_eq!(seen.bounds(), Some((48 * YEAR, 49 * YEAR)));
+        for (micros, near) in [
+            (28 * YEAR, true),
+            (28 * YEAR - 1, false),
+            (69 * YEAR, true),
+            (69 * YEAR + 1, false),
+            (0, false),
+            (i64::MIN, false),
+            (i64::MAX, false),
+        ] {
+            assert_eq!(seen.is_near(micros), near, "{micros}");
+        }
+        assert!(!SeenMoments::default().is_near(0));
+    }
+
+    #[test]
+    fn spans_of_a_file_are_checked() {
+        assert_eq!(seen(&[0, 50 * YEAR]).fault(), None);
+        for spans in [
+            vec![],
+            vec![[1, 0]],
+            vec![[i64::MIN, 0]],
+            vec![[0, i64::MAX]],
+            vec![[0, 0], [YEAR, YEAR]],
+            vec![[90 * YEAR, 90 * YEAR], [0, 0]],
+        ] {
+            let fault = SeenMoments(spans.clone()).fault();
+            assert!(
+                fault.is_some_and(|why| why.contains("expected")),
+                "{spans:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spans_tell_what_all_moments_would_tell(
+            moments in prop::collection::vec(MICROSECONDS_MIN..=MICROSECONDS_MAX, 1..200),
+            asked in prop::collection::vec(MICROSECONDS_MIN..=MICROSECONDS_MAX, 0..50),
+        ) {
+            let seen = seen(&moments);
+            prop_assert_eq!(seen.fault(), None);
+            let mut sorted = moments.clone();
+            sorted.sort_unstable();
+            // The order in which they come does not matter.
+            prop_assert_eq!(&self::seen(&sorted), &seen);
+            prop_assert_eq!(seen.bounds(), Some((sorted[0], sorted[sorted.len() - 1])));
+            for micros in asked.into_iter().chain(moments.iter().map(|moment| moment + FAR_MICROS)) {
+                let near = moments.iter().any(|moment| (moment - micros).abs() <= FAR_MICROS);
+                prop_assert_eq!(seen.is_near(micros), near, "{}", micros);
+            }
+        }
+    }
 
     #[test]
     fn hour_and_weekday_follow_the_zone_and_its_summer_time() {

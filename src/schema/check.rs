@@ -10,6 +10,9 @@ use super::definition::FIELDS_MAX;
 use super::error::SchemaFault;
 use super::field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform};
 
+/// Digits behind (or, negative, before) the point that a decimal may have: databases go to 127, an f64 to 308.
+const DECIMAL_SCALE_MAX: u16 = 127;
+
 /// Every broken rule of `fields`.
 pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {
     check_whole(fields, faults);
@@ -108,6 +111,24 @@ fn check_role(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     }
 }
 
+/// `decimal_scale` reads text as base64, `parse` reads it as digits: one text cannot be both.
+fn check_decimal(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
+    let Some(scale) = field.decimal_scale else {
+        return;
+    };
+    if field.kind != Kind::Numeric {
+        fault("decimal_scale", "kind `numeric`", field.kind.as_str());
+    }
+    if field.parse {
+        let found = "`parse = true`, which reads the same text as digits";
+        fault("decimal_scale", "no `parse` beside it", found);
+    }
+    if scale.unsigned_abs() > DECIMAL_SCALE_MAX {
+        let expected = format!("-{DECIMAL_SCALE_MAX} to {DECIMAL_SCALE_MAX}");
+        fault("decimal_scale", &expected, &scale.to_string());
+    }
+}
+
 /// The keys that belong to one kind. An ignored field may keep any: it is easily taken back then.
 fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     if field.role == Role::Ignore {
@@ -117,9 +138,10 @@ fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
     if field.transform != Transform::None && field.kind != Kind::Numeric {
         fault("transform", "kind `numeric`", kind);
     }
-    if field.parse && field.kind != Kind::Numeric {
-        fault("parse", "kind `numeric`", kind);
+    if field.parse && !matches!(field.kind, Kind::Numeric | Kind::Boolean) {
+        fault("parse", "kind `numeric` or `boolean`", kind);
     }
+    check_decimal(field, fault);
     if field.unit.is_some() && field.kind != Kind::Timestamp {
         fault("unit", "kind `timestamp`", kind);
     }

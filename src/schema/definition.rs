@@ -264,6 +264,7 @@ mod tests {
         let names: Vec<&str> = schema.features().map(|field| field.name.as_str()).collect();
         let expected = [
             "amount",
+            "fee",
             "merchant_category",
             "card_country",
             "card_present",
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(schema.key().unwrap().name, "payment_id");
         assert_eq!(schema.time().unwrap().unit, Some(TimeUnit::Ms));
         assert_eq!(schema.label().unwrap().kind, Kind::Boolean);
-        let country = schema.features().nth(2).unwrap();
+        let country = schema.features().nth(3).unwrap();
         assert_eq!(country.path.segments(), ["card.details", "country"]);
     }
 
@@ -299,6 +300,16 @@ mod tests {
             kind = "numeric"
             max_cardinality = 0
             path = "x..y"
+            [[field]]
+            name = "d"
+            kind = "numeric"
+            parse = true
+            decimal_scale = 128
+            [[field]]
+            name = "e"
+            kind = "categorical"
+            parse = true
+            decimal_scale = 1.5
         "#;
         let expected = [
             r#"schema: `title`: expected only `[[field]]` tables, found "cards""#,
@@ -307,6 +318,7 @@ mod tests {
             r#"field 1 `a`: `colour`: expected no such key, found "red""#,
             "field 2: `name`: expected text, found nothing",
             r#"field 3 `a`: `time_zone`: expected an IANA time zone such as `Europe/Zurich`, found "Mars/Olympus""#,
+            "field 6 `e`: `decimal_scale`: expected a whole number, found 1.5",
             "field `a`: `name`: expected a name of its own, found the name of an earlier field",
             "field `a`: `path`: expected a path of its own for each feature, found that of feature `a`",
             "field `a`: `transform`: expected kind `numeric`, found boolean",
@@ -314,6 +326,9 @@ mod tests {
             "field `t`: `kind`: expected `timestamp` for the role `time`, found numeric",
             "field `t`: `max_cardinality`: expected kind `categorical`, found numeric",
             "field `t`: `max_cardinality`: expected 1 to 100000, found 0",
+            "field `d`: `decimal_scale`: expected no `parse` beside it, found `parse = true`, which reads the same text as digits",
+            "field `d`: `decimal_scale`: expected -127 to 127, found 128",
+            "field `e`: `parse`: expected kind `numeric` or `boolean`, found categorical",
         ];
         assert_eq!(faults_of(text), expected);
     }
@@ -377,8 +392,8 @@ mod tests {
                 Kind::Categorical,
             )
         });
-        let timestamp = (0..4_usize).prop_map(|unit| {
-            let unit = ["s", "ms", "us", "ns"][unit];
+        let timestamp = (0..5_usize).prop_map(|unit| {
+            let unit = ["days", "s", "ms", "us", "ns"][unit];
             let text = format!("kind = 'timestamp'\nunit = '{unit}'\ntime_zone = 'Asia/Tokyo'");
             (text, Kind::Timestamp)
         });

@@ -64,10 +64,12 @@ pub enum Transform {
     Asinh,
 }
 
-/// The unit of an integer timestamp (since 1970-01-01T00:00:00Z). Arrow's own unit wins over it.
+/// The unit of an integer timestamp (since 1970-01-01T00:00:00Z). The unit of Arrow or of an Avro writer wins over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnit {
+    /// Days, as Kafka Connect and Debezium write dates.
+    Days,
     /// Seconds.
     S,
     /// Milliseconds.
@@ -76,6 +78,22 @@ pub enum TimeUnit {
     Us,
     /// Nanoseconds.
     Ns,
+}
+
+impl TimeUnit {
+    /// Every unit, the longest first.
+    pub const ALL: [Self; 5] = [Self::Days, Self::S, Self::Ms, Self::Us, Self::Ns];
+
+    /// The word that schema files use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Days => "days",
+            Self::S => "s",
+            Self::Ms => "ms",
+            Self::Us => "us",
+            Self::Ns => "ns",
+        }
+    }
 }
 
 /// Where a field is found in a record: one name a level of nesting, at least one.
@@ -135,8 +153,11 @@ pub struct Field {
     pub unit: Option<TimeUnit>,
     /// The zone in which hour and weekday are read.
     pub time_zone: Tz,
-    /// Whether JSON or Parquet text is accepted where a number is expected.
+    /// Whether text is accepted where a number is expected, and 0, 1 and their words where a boolean is.
     pub parse: bool,
+    /// Digits behind the point of a decimal that is written as its unscaled bytes, or as those in base64; only for the
+    /// kind numeric. An Avro decimal's own scale wins.
+    pub decimal_scale: Option<i16>,
     /// Input embeddings at most, 1..=100,000.
     pub max_cardinality: usize,
     /// Whether outputs show `"***"` instead of the value and what was expected.
@@ -171,6 +192,7 @@ impl Field {
             unit: None,
             time_zone: Tz::UTC,
             parse: false,
+            decimal_scale: None,
             max_cardinality: DEFAULT_MAX_CARDINALITY,
             redact: false,
         }

@@ -188,30 +188,35 @@ fn accepts(field: &Field, data_type: &DataType) -> bool {
         data_type,
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _)
     );
-    let whole = integer || decimal_scale(data_type) == Some(0);
-    let number = integer || data_type.is_floating() || decimal_scale(data_type).is_some();
+    let float = data_type.is_floating();
+    // Data frames keep integers with nulls as floats: each value then has to be whole.
+    let whole = integer || float || decimal_scale(data_type) == Some(0);
+    let number = integer || float || decimal_scale(data_type).is_some();
     let text = is_text(data_type);
+    let unscaled = field.decimal_scale.is_some() && (text || is_binary(data_type));
     *data_type == DataType::Null
         || match (field.role, field.kind) {
             (Role::Ignore, _) => true,
             (Role::Key, _) => whole || boolean || text || date,
             (Role::Label, _) => number || boolean || text,
-            (_, Kind::Numeric) => number || (text && field.parse),
+            (_, Kind::Numeric) => number || unscaled || (text && field.parse),
             (_, Kind::Categorical) => whole || boolean || text,
-            (_, Kind::Boolean) => boolean,
-            (_, Kind::Timestamp) => date || text || (integer && field.unit.is_some()),
+            (_, Kind::Boolean) => boolean || (field.parse && (number || text)),
+            (_, Kind::Timestamp) => date || text || ((integer || float) && field.unit.is_some()),
         }
 }
 
 fn expected(field: &Field) -> String {
     match (field.role, field.kind) {
         (Role::Ignore, _) => "anything",
-        (Role::Key, _) => "integers, text, booleans or moments",
+        (Role::Key, _) => "integers (whole floats too), text, booleans or moments",
         (Role::Label, _) => "booleans, or numbers or text 0 and 1",
         (_, Kind::Numeric) if field.parse => "numbers, or text that holds them",
+        (_, Kind::Numeric) if field.decimal_scale.is_some() => "numbers, or unscaled decimals",
         (_, Kind::Numeric) => "numbers (text needs `parse = true`)",
-        (_, Kind::Categorical) => "text, integers or booleans",
-        (_, Kind::Boolean) => "booleans",
+        (_, Kind::Categorical) => "text, integers (whole floats too) or booleans",
+        (_, Kind::Boolean) if field.parse => "booleans, or numbers or text 0 and 1",
+        (_, Kind::Boolean) => "booleans (numbers and text 0 and 1 need `parse = true`)",
         (_, Kind::Timestamp) if field.unit.is_some() => "moments, RFC 3339 text or integers",
         (_, Kind::Timestamp) => "moments or RFC 3339 text (integers need a `unit`)",
     }
@@ -223,6 +228,17 @@ pub(crate) fn is_text(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
+}
+
+/// Whether the type holds bytes.
+pub(crate) fn is_binary(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_)
     )
 }
 
@@ -338,17 +354,28 @@ mod tests {
             DataType::Utf8View
         ));
         assert!(!of_kind("kind = 'numeric'", DataType::Boolean));
-        assert!(!of_kind("kind = 'categorical'", DataType::Float64));
+        assert!(of_kind("kind = 'categorical'", DataType::Float64));
         assert!(!of_kind("kind = 'categorical'", DataType::Decimal128(9, 2)));
         assert!(of_kind("kind = 'categorical'", DataType::Decimal128(9, 0)));
         assert!(!of_kind("kind = 'categorical'", DataType::Binary));
         assert!(!of_kind("kind = 'boolean'", DataType::Int8));
+        assert!(of_kind("kind = 'boolean'\nparse = true", DataType::Int8));
+        assert!(of_kind("kind = 'boolean'\nparse = true", DataType::Utf8));
+        assert!(!of_kind("kind = 'numeric'", DataType::Binary));
+        for unscaled in [
+            DataType::Binary,
+            DataType::FixedSizeBinary(8),
+            DataType::Utf8,
+        ] {
+            assert!(of_kind("kind = 'numeric'\ndecimal_scale = 2", unscaled));
+        }
         assert!(!of_kind("kind = 'timestamp'", DataType::Int64));
         assert!(of_kind("kind = 'timestamp'\nunit = 'ms'", DataType::Int64));
-        assert!(!of_kind(
+        assert!(of_kind(
             "kind = 'timestamp'\nunit = 'ms'",
             DataType::Float64
         ));
+        assert!(!of_kind("kind = 'timestamp'", DataType::Float64));
         assert!(!of_kind(
             "kind = 'timestamp'",
             DataType::Time64(TimeUnit::Microsecond)

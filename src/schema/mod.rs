@@ -22,5 +22,5 @@ pub use value::{
     moment_to_text, number_from_text, number_to_json,
 };
 
-pub(crate) use fit::is_text;
 pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit};
+pub(crate) use fit::{is_binary, is_text};

@@ -80,9 +80,10 @@ impl TableReader<'_> {
         let path = self.path();
         let nullable = self.take("nullable", "true or false").unwrap_or(true);
         let transform = self.take::<Transform>("transform", "`none`, `log1p` or `asinh`");
-        let unit = self.take::<TimeUnit>("unit", "`s`, `ms`, `us` or `ns`");
+        let unit = self.take::<TimeUnit>("unit", "`days`, `s`, `ms`, `us` or `ns`");
         let time_zone = self.take("time_zone", "an IANA time zone such as `Europe/Zurich`");
         let parse = self.take("parse", "true or false").unwrap_or(false);
+        let decimal_scale = self.take("decimal_scale", "a whole number");
         let max_cardinality = self.take("max_cardinality", "a whole number");
         let redact = self.take("redact", "true or false").unwrap_or(false);
         let name = name?;
@@ -96,6 +97,7 @@ impl TableReader<'_> {
             unit,
             time_zone: time_zone.unwrap_or(Tz::UTC),
             parse,
+            decimal_scale,
             max_cardinality: max_cardinality.unwrap_or(DEFAULT_MAX_CARDINALITY),
             redact,
         })

@@ -1,9 +1,12 @@
-//! What one value means, whatever it came in: text as a number, as a moment, as a label.
+//! What one value means, whatever it came in: text as a number, as a moment, as a label; bytes as a decimal.
 //!
 //! Parquet, JSON and Avro all read by these rules, so that a record means the same in each. A moment
 //! is microseconds since 1970-01-01T00:00:00Z within the years 0000 to 9999, which RFC 3339 can write.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::field::TimeUnit;
 
@@ -15,6 +18,21 @@ pub const MICROSECONDS_MAX: i64 = 253_402_300_799_999_999;
 
 /// Bytes of the longest text that is looked at as a moment: nine decimals and a zone take 35.
 const MOMENT_BYTES_MAX: usize = 64;
+
+/// Bytes of the longest unscaled decimal that is looked at: 128 bytes are 308 digits, the range of an f64.
+const DECIMAL_BYTES_MAX: usize = 128;
+
+/// Characters of [`DECIMAL_BYTES_MAX`] bytes in base64, padding included.
+const DECIMAL_TEXT_MAX: usize = DECIMAL_BYTES_MAX.div_ceil(3) * 4;
+
+/// Integers up to this size are exact as an f64: 2^53.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// The alphabet of RFC 4648, section 4; the padding may be left out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The number that `text` writes in decimal, as JSON does but for leading zeros and signs; `None` of
 /// anything else, of `nan` and `inf`, and of a number beyond the range of an f64.
@@ -44,12 +62,83 @@ pub fn moment_from_text(text: &str) -> Option<i64> {
 /// the years 0000 to 9999.
 pub fn microseconds(count: i128, unit: TimeUnit) -> Option<i64> {
     let scaled = match unit {
+        TimeUnit::Days => count.checked_mul(86_400_000_000)?,
         TimeUnit::S => count.checked_mul(1_000_000)?,
         TimeUnit::Ms => count.checked_mul(1_000)?,
         TimeUnit::Us => count,
         TimeUnit::Ns => count.div_euclid(1_000),
     };
     within_range(i64::try_from(scaled).ok()?)
+}
+
+/// The integer that `number` is, if it has no fraction: JSON libraries and data frames write 7 as 7.0.
+pub fn whole(number: f64) -> Option<i128> {
+    // Any moment and any category lies far within; a cast beyond i128 would saturate.
+    (number.fract() == 0.0 && number.abs() < 1e30).then_some(number as i128)
+}
+
+/// The integer that `number` is, if it has no fraction and no neighbour rounds to the same f64 (up to 2^53): a code
+/// that was rounded would be another code.
+pub fn exact_whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64)
+}
+
+/// An unscaled decimal: big-endian two's complement, as Java's `BigInteger` and Avro write it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unscaled {
+    /// Of up to 16 bytes.
+    Exact(i128),
+    /// Of more, summed in f64; infinite beyond its range.
+    Wide(f64),
+}
+
+impl Unscaled {
+    /// Reads `bytes`; no bytes are 0.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+        if bytes.len() > 16 {
+            // The value of the complement is -(x + 1).
+            let sum = bytes.iter().fold(0.0, |sum, &byte| {
+                sum * 256.0 + f64::from(if negative { !byte } else { byte })
+            });
+            return Self::Wide(if negative { -(sum + 1.0) } else { sum });
+        }
+        let mut wide = [if negative { 0xff } else { 0 }; 16];
+        wide[16 - bytes.len()..].copy_from_slice(bytes);
+        Self::Exact(i128::from_be_bytes(wide))
+    }
+
+    /// The number divided by 10^scale.
+    pub fn scaled(self, scale: i32) -> f64 {
+        let unscaled = match self {
+            Self::Exact(unscaled) => unscaled as f64,
+            Self::Wide(unscaled) => unscaled,
+        };
+        match scale {
+            0.. => unscaled / 10_f64.powi(scale),
+            _ => unscaled * 10_f64.powi(-scale),
+        }
+    }
+}
+
+/// The decimal whose unscaled number is `bytes`; `None` of no bytes, of more than 128, and beyond the range of an f64.
+pub fn decimal_from_bytes(bytes: &[u8], scale: i16) -> Option<f64> {
+    if bytes.is_empty() || bytes.len() > DECIMAL_BYTES_MAX {
+        return None;
+    }
+    let number = Unscaled::from_bytes(bytes).scaled(scale.into());
+    number.is_finite().then_some(number)
+}
+
+/// The decimal whose unscaled number is written in base64, as Kafka Connect's JSON converter writes `Decimal`; `None`
+/// of other text, and as [`decimal_from_bytes`].
+pub fn decimal_from_base64(text: &str, scale: i16) -> Option<f64> {
+    if text.len() > DECIMAL_TEXT_MAX {
+        return None;
+    }
+    let mut bytes = [0; DECIMAL_TEXT_MAX];
+    let length = BASE64.decode_slice(text, &mut bytes).ok()?;
+    decimal_from_bytes(&bytes[..length], scale)
 }
 
 /// A finite number as JSON; a whole one as it was most likely received: 42 rather than 42.0.
@@ -68,12 +157,25 @@ pub fn moment_to_text(microseconds: i64) -> Option<String> {
     Some(moment.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
-/// The label that `text` writes: `0`, `1`, `false` or `true`.
+/// The label that `text` writes: `0`, `1`, `false` or `true`, the words in any case (Python writes `True`).
 pub fn label_from_text(text: &str) -> Option<bool> {
     match text {
-        "0" | "false" => Some(false),
-        "1" | "true" => Some(true),
+        "0" => Some(false),
+        "1" => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
         _ => None,
+    }
+}
+
+/// The label that `number` is: 0 or 1.
+pub fn label_from_number(number: f64) -> Option<bool> {
+    if number == 0.0 {
+        Some(false)
+    } else if number == 1.0 {
+        Some(true)
+    } else {
+        None
     }
 }
 
@@ -138,6 +240,67 @@ mod tests {
             microseconds(i128::from(MICROSECONDS_MAX) + 1, TimeUnit::Us),
             None
         );
+    }
+
+    #[test]
+    fn days_are_counted_from_1970() {
+        // 2026-01-05, as Connect's and Debezium's Date write it.
+        let micros = microseconds(20_458, TimeUnit::Days).and_then(moment_to_text);
+        assert_eq!(micros.as_deref(), Some("2026-01-05T00:00:00Z"));
+        assert_eq!(microseconds(-1, TimeUnit::Days), Some(-86_400_000_000));
+        assert_eq!(microseconds(4_000_000, TimeUnit::Days), None);
+        assert_eq!(microseconds(i128::MAX, TimeUnit::Days), None);
+    }
+
+    #[test]
+    fn a_float_without_a_fraction_is_an_integer() {
+        assert_eq!(whole(1_767_600_000_000.0), Some(1_767_600_000_000));
+        assert_eq!(whole(-0.0), Some(0));
+        for number in [1.5, f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(whole(number), None, "{number}");
+        }
+        assert_eq!(exact_whole(5_411.0), Some(5_411));
+        assert_eq!(exact_whole(9_007_199_254_740_992.0), Some(1 << 53));
+        assert_eq!(exact_whole(9_007_199_254_740_994.0), None);
+    }
+
+    #[test]
+    fn base64_is_never_taken_for_digits() {
+        // java.util.Base64 of new BigDecimal("12.34").unscaledValue().toByteArray(), and of others.
+        assert_eq!(decimal_from_base64("BNI=", 2), Some(12.34));
+        assert_eq!(decimal_from_base64("BNI", 2), Some(12.34));
+        assert_eq!(decimal_from_base64("+y4=", 2), Some(-12.34));
+        assert_eq!(decimal_from_base64("AA==", 0), Some(0.0));
+        // Digits that are base64 too: three bytes d7 6d f8, which are -2,658,824.
+        assert_eq!(decimal_from_base64("1234", 2), Some(-26_588.24));
+        assert_eq!(decimal_from_base64("AQ==", -3), Some(1_000.0));
+        let long = "A".repeat(DECIMAL_TEXT_MAX + 4);
+        for text in ["", "12.34", "BNI=BNI=", "-1", " BNI=", "1", long.as_str()] {
+            assert_eq!(decimal_from_base64(text, 2), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn unscaled_bytes_of_any_length_keep_their_sign() {
+        assert_eq!(Unscaled::from_bytes(&[0xff, 0x80]), Unscaled::Exact(-128));
+        let mut wide = vec![0xff; 17];
+        wide[16] = 0x80;
+        assert_eq!(Unscaled::from_bytes(&wide), Unscaled::Wide(-128.0));
+        assert_eq!(decimal_from_bytes(&wide, 1), Some(-12.8));
+        assert_eq!(decimal_from_bytes(&[0x7f; 129], 0), None);
+        let most = decimal_from_bytes(&[0x7f; 128], 0);
+        assert!(most.is_some_and(f64::is_finite));
+        assert_eq!(decimal_from_bytes(&[0x7f; 128], -3), None);
+    }
+
+    #[test]
+    fn the_words_of_a_label_are_read_in_any_case() {
+        for (text, label) in [("True", true), ("FALSE", false), ("1", true), ("0", false)] {
+            assert_eq!(label_from_text(text), Some(label), "{text}");
+        }
+        for text in ["", "yes", "2", "1.0", " true"] {
+            assert_eq!(label_from_text(text), None, "{text}");
+        }
     }
 
     #[test]

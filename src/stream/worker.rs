@@ -36,6 +36,11 @@ pub trait RecordScorer: Send + Sync {
     /// Names the model in every envelope.
     fn model_id(&self) -> &str;
 
+    /// The rows of canonical records that the model refuses, ascending, one fault a row; none unless it says so.
+    fn faults(&self, _batch: &RecordBatch) -> Vec<RowFault> {
+        Vec::new()
+    }
+
     /// Scores canonical records (B rows).
     ///
     /// # Errors
@@ -57,6 +62,10 @@ pub trait RecordScorer: Send + Sync {
 impl RecordScorer for Detector {
     fn model_id(&self) -> &str {
         Detector::model_id(self)
+    }
+
+    fn faults(&self, batch: &RecordBatch) -> Vec<RowFault> {
+        Detector::faults(self, batch)
     }
 
     fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
@@ -277,6 +286,8 @@ impl Worker {
     }
 
     fn assess(&self, decoded: Decoded) -> Result<Assessed, WorkerError> {
+        let refused = self.scorer.faults(&decoded.batch);
+        let decoded = decoded.without(refused)?;
         let rows = decoded.batch.num_rows();
         let scores = match rows {
             0 => Scores::default(),

@@ -252,6 +252,7 @@ impl Reader<'_> {
         let mut fit_rows = 0;
         self.each_part(census, |batch, parts| {
             fingerprinter.observe(batch);
+            fitter.observe_moments(batch).map_err(encode)?;
             let rows = parts
                 .iter()
                 .zip(0u64..)

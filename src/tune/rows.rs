@@ -8,7 +8,7 @@ use super::error::TuneError;
 use super::identity::{Identities, Place, holds};
 use crate::features::{Encoder, ParquetSource, Records, SourceBatch};
 use crate::schema::{Role, Schema};
-use crate::train::dataset::{SelectionSample, sound_batches};
+use crate::train::dataset::{DatasetError, SelectionSample, sound_batches};
 use crate::train::partition::CALIBRATION_ROWS_MAX;
 use crate::train::{DataFingerprint, Fingerprinter};
 use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
@@ -160,7 +160,9 @@ impl TuneSources<'_> {
         let mut fingerprinter = Fingerprinter::default();
         let mut counts = LabelCounts::default();
         for batch in sound_batches(self.labelled, self.schema) {
-            let batch = batch?.canonical;
+            let batch = batch?;
+            check_moments(encoder, self.schema, self.labelled, &batch)?;
+            let batch = batch.canonical;
             fingerprinter.observe(&batch);
             (0..batch.num_rows()).for_each(|row| match label(self.schema, &batch, row) {
                 Some(true) => counts.frauds += 1,
@@ -298,7 +300,9 @@ impl TuneSources<'_> {
         let mut sample = SelectionSample::new(rows, CALIBRATION_ROWS_MAX, self.seed);
         let mut records = Records::absent(&encoder.shapes(), 0);
         for batch in sound_batches(self.calibration, self.schema) {
-            let batch = batch?.canonical;
+            let batch = batch?;
+            check_moments(encoder, self.schema, self.calibration, &batch)?;
+            let batch = batch.canonical;
             let keeps =
                 |&row: &usize| label(self.schema, &batch, row) != Some(true) && sample.take();
             let kept: Vec<usize> = (0..batch.num_rows()).filter(keeps).collect();
@@ -319,6 +323,25 @@ impl TuneSources<'_> {
             shared,
             told_by,
         }
+    }
+}
+
+/// What is learned from must be clean: a moment that scoring would refuse is an error here.
+fn check_moments(
+    encoder: &Encoder,
+    schema: &Schema,
+    source: &ParquetSource,
+    batch: &SourceBatch,
+) -> Result<(), DatasetError> {
+    let faults = encoder.moment_faults(&batch.canonical, schema);
+    match faults.into_iter().next() {
+        None => Ok(()),
+        Some(fault) => Err(DatasetError::BadRow {
+            file: source.files()[batch.file].path().display().to_string(),
+            row: batch.first_row + fault.row as u64,
+            reason: fault.reason,
+            detail: fault.detail,
+        }),
     }
 }
 

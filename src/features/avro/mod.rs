@@ -29,7 +29,7 @@ use super::decode::{
 };
 use super::fault::FaultReason;
 use super::paths::PathTree;
-use crate::schema::{Role, Schema};
+use crate::schema::Schema;
 
 /// Bytes before the record: the magic byte and the schema id.
 const FRAMING_BYTES: usize = 5;
@@ -58,10 +58,6 @@ impl AvroDecoder {
     pub fn new(schema: &Schema, limits: DecodeLimits, writers: Box<dyn WriterSchemas>) -> Self {
         let plans = Plans {
             tree: PathTree::new(schema.read_fields()),
-            required: schema
-                .read_fields()
-                .map(|field| field.role == Role::Feature)
-                .collect(),
             writers,
             known: HashMap::new(),
             unknown: Vec::new(),
@@ -76,7 +72,8 @@ impl AvroDecoder {
 
     /// Decodes each payload into a row or a fault; `None` is a tombstone.
     ///
-    /// A writer whose schema cannot fit ours makes every one of its messages a fault that says why. May block while a
+    /// A writer with a field of a type that ours cannot be makes every one of its messages a fault that says why; a field
+    /// that it does not have is null. May block while a
     /// registry is asked for a schema that was not seen before.
     ///
     /// # Errors
@@ -132,8 +129,6 @@ fn writer_id(bytes: &[u8]) -> Result<u32, Fault> {
 /// How the messages of each writer are read.
 struct Plans {
     tree: PathTree,
-    /// Whether a column is a feature field, which must be in the writer's schema.
-    required: Vec<bool>,
     writers: Box<dyn WriterSchemas>,
     /// Plans and faults by schema id, [`PLANS_MAX`] at most; an id is never given to another schema.
     known: HashMap<u32, Result<Plan, Fault>>,
@@ -159,7 +154,7 @@ impl Plans {
             Entry::Vacant(entry) => entry,
         };
         let plan = match self.writers.writer_schema(id) {
-            Ok(Some(text)) => Plan::new(&text, &self.tree, columns, &self.required)
+            Ok(Some(text)) => Plan::new(&text, &self.tree, columns)
                 .map_err(|(reason, why)| (reason, format!("schema {id}: {why}"))),
             Ok(None) => Err((
                 FaultReason::UnknownSchema,

@@ -1,8 +1,9 @@
 //! How to read the messages of one writer: its types laid over the paths of our schema.
 //!
 //! A writer's schema and the path tree flow in, a [`Plan`] flows out, which walks a message once, puts what our fields
-//! want and skips the rest. Invariants: a plan exists only for a writer whose every feature field can be found and may
-//! fit its kind; reading checks every byte of a message, also of what is skipped.
+//! want and skips the rest. A field that the writer's schema does not have is null, as one that is absent from a JSON
+//! object. Invariants: a plan exists only for a writer whose every value of a field may fit its kind; reading checks
+//! every byte of a message, also of what is skipped.
 
 use super::cursor::{Cursor, ReadError};
 use super::types::{Type, TypeId, Types};
@@ -10,14 +11,11 @@ use crate::features::columns::{Columns, Target, Value};
 use crate::features::decode::Fault;
 use crate::features::fault::FaultReason;
 use crate::features::paths::{PathTree, ROOT};
-use crate::features::value::microseconds;
+use crate::features::value::{Unscaled, microseconds};
 use crate::schema::TimeUnit;
 
 /// Records within records a message may have, as in JSON: what recursive types could otherwise do to the stack.
 const DEPTH_MAX: usize = 128;
-
-/// What the count of a date is in seconds.
-const DAY_SECONDS: i128 = 86_400;
 
 /// Mismatches between a writer's schema and ours that a fault's detail lists.
 const MISMATCHES_SHOWN_MAX: usize = 8;
@@ -46,21 +44,15 @@ pub(super) struct Plan {
 #[derive(Debug, Clone)]
 struct Mismatch {
     column: usize,
-    reason: FaultReason,
     why: String,
 }
 
 impl Plan {
-    /// Lays the writer's schema (JSON text) over the paths of ours. `required` tells which columns must be there.
+    /// Lays the writer's schema (JSON text) over the paths of ours.
     ///
     /// # Errors
     /// The fault that every message of this writer then is: all mismatches in one detail.
-    pub fn new(
-        text: &str,
-        tree: &PathTree,
-        columns: &Columns,
-        required: &[bool],
-    ) -> Result<Self, Fault> {
+    pub fn new(text: &str, tree: &PathTree, columns: &Columns) -> Result<Self, Fault> {
         let types = Types::parse(text).map_err(|why| {
             (
                 FaultReason::UnknownSchema,
@@ -71,7 +63,6 @@ impl Plan {
             types: &types,
             tree,
             columns,
-            required,
             mismatches: Vec::new(),
         };
         if !matches!(types.get(types.root), Type::Record(_)) {
@@ -114,10 +105,6 @@ impl Plan {
 
 /// All mismatches of a writer in one fault.
 fn describe(mismatches: &[Mismatch], columns: &Columns) -> Fault {
-    let wrong = mismatches
-        .iter()
-        .find(|mismatch| mismatch.reason == FaultReason::WrongType);
-    let reason = wrong.map_or(FaultReason::MissingField, |mismatch| mismatch.reason);
     let mut lines: Vec<String> = mismatches
         .iter()
         .take(MISMATCHES_SHOWN_MAX)
@@ -130,7 +117,7 @@ fn describe(mismatches: &[Mismatch], columns: &Columns) -> Fault {
         ));
     }
     (
-        reason,
+        FaultReason::WrongType,
         format!("the writer's schema does not fit: {}", lines.join("; ")),
     )
 }
@@ -140,7 +127,6 @@ struct Layout<'a> {
     types: &'a Types,
     tree: &'a PathTree,
     columns: &'a Columns,
-    required: &'a [bool],
     mismatches: Vec<Mismatch>,
 }
 
@@ -150,7 +136,7 @@ impl Layout<'_> {
         let node = self.tree.place(place);
         match self.types.get(id) {
             Type::Record(fields) if !node.children.is_empty() => {
-                self.mismatch(&node.columns, FaultReason::WrongType, "is a record");
+                self.mismatch(&node.columns, "is a record");
                 self.record(fields, place)
             }
             Type::Union(branches) if !node.children.is_empty() => self.union(branches, place),
@@ -158,11 +144,7 @@ impl Layout<'_> {
             found => {
                 for (_, child) in &node.children {
                     let why = format!("lies below {}, expected a record", words(found));
-                    self.mismatch(
-                        &self.tree.columns_below(*child),
-                        FaultReason::WrongType,
-                        &why,
-                    );
+                    self.mismatch(&self.tree.columns_below(*child), &why);
                 }
                 for &column in &node.columns {
                     self.check(id, column);
@@ -172,10 +154,9 @@ impl Layout<'_> {
         }
     }
 
-    fn mismatch(&mut self, columns: &[usize], reason: FaultReason, why: &str) {
+    fn mismatch(&mut self, columns: &[usize], why: &str) {
         let mismatches = columns.iter().map(|&column| Mismatch {
             column,
-            reason,
             why: why.to_owned(),
         });
         self.mismatches.extend(mismatches);
@@ -183,16 +164,6 @@ impl Layout<'_> {
 
     fn record(&mut self, fields: &[(String, TypeId)], place: usize) -> Step {
         let node = self.tree.place(place);
-        for (name, child) in &node.children {
-            if !fields.iter().any(|(field, _)| **field == **name) {
-                let missing: Vec<usize> = self.tree.columns_below(*child);
-                let missing: Vec<usize> = missing
-                    .into_iter()
-                    .filter(|&column| self.required[column])
-                    .collect();
-                self.mismatch(&missing, FaultReason::MissingField, "is not in it");
-            }
-        }
         let steps = fields
             .iter()
             .enumerate()
@@ -232,7 +203,7 @@ impl Layout<'_> {
         let target = self.columns.target(column);
         if !self.fits(id, target) {
             let why = format!("is {}, expected {}", self.all_words(id), target.expected());
-            self.mismatch(&[column], FaultReason::WrongType, &why);
+            self.mismatch(&[column], &why);
         }
     }
 
@@ -267,21 +238,31 @@ impl Layout<'_> {
 /// Whether some value of this type, which is neither null nor a union, is taken.
 fn fits(found: &Type, target: Target) -> bool {
     match target {
-        Target::Number { parse } => match found {
+        Target::Number {
+            parse,
+            decimal_scale,
+        } => match found {
             Type::Int | Type::Long | Type::Float | Type::Double | Type::Decimal { .. } => true,
-            Type::String | Type::Enum(_) => parse,
+            Type::String => parse || decimal_scale.is_some(),
+            Type::Enum(_) => parse,
+            Type::Bytes | Type::Fixed(_) => decimal_scale.is_some(),
             _ => false,
         },
         Target::Category | Target::Key => match found {
-            Type::Boolean | Type::Int | Type::Long | Type::String | Type::Enum(_) | Type::Uuid => {
-                true
-            }
+            Type::Boolean
+            | Type::Int
+            | Type::Long
+            | Type::Float
+            | Type::Double
+            | Type::String
+            | Type::Enum(_)
+            | Type::Uuid => true,
             Type::Decimal { scale, .. } => *scale == 0,
             Type::Date | Type::Timestamp(_) => target == Target::Key,
             _ => false,
         },
-        Target::Flag => *found == Type::Boolean,
-        Target::Label => matches!(
+        Target::Flag { parse: false } => *found == Type::Boolean,
+        Target::Flag { parse: true } | Target::Label => matches!(
             found,
             Type::Boolean
                 | Type::Int
@@ -294,7 +275,7 @@ fn fits(found: &Type, target: Target) -> bool {
         ),
         Target::Moment { unit } => match found {
             Type::Date | Type::Timestamp(_) | Type::String => true,
-            Type::Int | Type::Long => unit.is_some(),
+            Type::Int | Type::Long | Type::Float | Type::Double => unit.is_some(),
             _ => false,
         },
     }
@@ -364,7 +345,7 @@ impl<'a> Row<'a, '_> {
             Type::Null => Value::Null,
             Type::Boolean => Value::Boolean(self.cursor.boolean()?),
             Type::Int => Value::Integer(self.cursor.int()?.into()),
-            Type::Date => moment(i128::from(self.cursor.int()?) * DAY_SECONDS, TimeUnit::S),
+            Type::Date => moment(self.cursor.int()?.into(), TimeUnit::Days),
             Type::Long => Value::Integer(self.cursor.long()?),
             Type::Timestamp(unit) => moment(self.cursor.long()?.into(), *unit),
             Type::Float => Value::Float(f32::from_le_bytes(self.cursor.array()?).into()),
@@ -377,6 +358,8 @@ impl<'a> Row<'a, '_> {
                 };
                 decimal(bytes, *scale)
             }
+            Type::Bytes => Value::Bytes(self.cursor.bytes()?),
+            Type::Fixed(size) => Value::Bytes(self.cursor.take(*size)?),
             Type::Uuid => Value::Uuid(self.cursor.array()?),
             Type::Enum(symbols) => {
                 Value::Text(&symbols[self.cursor.index(symbols.len(), "symbol")?])
@@ -399,8 +382,6 @@ impl<'a> Row<'a, '_> {
             return Err(self.cursor.error(format!("nested deeper than {DEPTH_MAX}")));
         }
         match self.types.get(id) {
-            Type::Bytes => self.cursor.bytes().map(drop),
-            Type::Fixed(size) => self.cursor.take(*size).map(drop),
             Type::Record(fields) => fields
                 .iter()
                 .try_for_each(|(_, field)| self.skip(*field, depth + 1)),
@@ -455,23 +436,10 @@ fn moment(count: i128, unit: TimeUnit) -> Value<'static> {
     )
 }
 
-/// A big-endian two's complement integer divided by 10^scale; what exceeds 16 bytes is summed in f64.
+/// The decimal whose unscaled number is `bytes`; an integer where the scale is 0, for categories and keys.
 fn decimal(bytes: &[u8], scale: i32) -> Value<'static> {
-    let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
-    if bytes.len() > 16 {
-        // The value of the complement is -(x + 1).
-        let sum = bytes.iter().fold(0.0, |sum, &byte| {
-            sum * 256.0 + f64::from(if negative { !byte } else { byte })
-        });
-        let unscaled = if negative { -(sum + 1.0) } else { sum };
-        return Value::Float(unscaled / 10_f64.powi(scale));
-    }
-    let mut wide = [if negative { 0xff } else { 0 }; 16];
-    wide[16 - bytes.len()..].copy_from_slice(bytes);
-    let unscaled = i128::from_be_bytes(wide);
-    if scale == 0 {
-        Value::whole(unscaled)
-    } else {
-        Value::Float(unscaled as f64 / 10_f64.powi(scale))
+    match Unscaled::from_bytes(bytes) {
+        Unscaled::Exact(unscaled) if scale == 0 => Value::whole(unscaled),
+        unscaled => Value::Float(unscaled.scaled(scale)),
     }
 }

@@ -252,12 +252,37 @@ fn list<'j>(object: &'j Map<String, Value>, key: &str) -> Result<&'j Vec<Value>,
         .ok_or_else(|| format!("\"{key}\" is no list"))
 }
 
-/// The logical type over a plain one; one that does not fit is ignored, as the specification demands.
+/// The logical type over a plain one: Avro's own, else the semantic type that Kafka Connect's converter or Debezium
+/// names. One that does not fit is ignored, as the specification demands.
 fn logical(plain: Type, object: &Map<String, Value>) -> Type {
-    let name = object
-        .get("logicalType")
-        .and_then(Value::as_str)
-        .unwrap_or("");
+    let text = |key| object.get(key).and_then(Value::as_str).unwrap_or("");
+    match avro_logical(plain, text("logicalType"), object) {
+        plain @ (Type::Int | Type::Long) => connect_logical(plain, text("connect.name")),
+        Type::Bytes if text("connect.name") == "org.apache.kafka.connect.data.Decimal" => {
+            let parameters = object.get("connect.parameters");
+            let scale = parameters.and_then(|of| of.get("scale")?.as_str()?.parse().ok());
+            scale.map_or(Type::Bytes, |scale| Type::Decimal { fixed: None, scale })
+        }
+        logical => logical,
+    }
+}
+
+/// `org.apache.kafka.connect.data.*` and `io.debezium.time.*`, which count since 1970.
+fn connect_logical(plain: Type, name: &str) -> Type {
+    let name = name
+        .strip_prefix("org.apache.kafka.connect.data.")
+        .or_else(|| name.strip_prefix("io.debezium.time."));
+    match (plain, name.unwrap_or("")) {
+        (Type::Int, "Date") => Type::Date,
+        (Type::Long, "Timestamp") => Type::Timestamp(TimeUnit::Ms),
+        (Type::Long, "MicroTimestamp") => Type::Timestamp(TimeUnit::Us),
+        (Type::Long, "NanoTimestamp") => Type::Timestamp(TimeUnit::Ns),
+        (plain, _) => plain,
+    }
+}
+
+/// The logical types of the Avro specification.
+fn avro_logical(plain: Type, name: &str, object: &Map<String, Value>) -> Type {
     match (plain, name) {
         (Type::Int, "date") => Type::Date,
         (Type::Long, "timestamp-millis" | "local-timestamp-millis") => {

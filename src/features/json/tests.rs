@@ -316,6 +316,111 @@ const BAD_TEXTS: &[(&str, FaultReason, &str)] = &[
     ("{}", FaultReason::EmptyRecord, "no feature"),
 ];
 
+/// Column 0 of one message read by a schema of one field `v`, or the fault.
+fn one(keys: &str, value: &str) -> Result<RecordBatch, RowFault> {
+    let schema = Schema::parse(&format!("[[field]]\nname = \"v\"\n{keys}\n"), "test").unwrap();
+    let message = format!("{{\"v\": {value}}}");
+    let decoded = JsonDecoder::new(&schema, DecodeLimits::default())
+        .decode(&[Some(message.as_bytes())])
+        .unwrap();
+    match decoded.faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok(decoded.batch),
+    }
+}
+
+#[test]
+fn a_moment_may_be_a_whole_float_of_any_unit() {
+    // 2026-01-05T08:00:00Z, or its day.
+    let moment_of = |unit: &str, value: &str| {
+        let keys = format!("kind = \"timestamp\"\nunit = \"{unit}\"");
+        one(&keys, value).map(|batch| moment(&batch, "v"))
+    };
+    let micros = 1_767_600_000_000_000;
+    let day = micros - 8 * 3_600_000_000;
+    for (unit, value, expected) in [
+        ("ms", "1767600000000", micros),
+        ("ms", "1767600000000.0", micros),
+        ("ms", "1.7676e12", micros),
+        ("s", "1767600000.0", micros),
+        ("us", "1767600000000000", micros),
+        ("ns", "1767600000000000000", micros),
+        ("days", "20458", day),
+        ("days", "20458.0", day),
+    ] {
+        assert_eq!(
+            moment_of(unit, value),
+            Ok(Some(expected)),
+            "{unit} of {value}"
+        );
+    }
+    let fault = moment_of("ms", "1767600000000.5").unwrap_err();
+    assert_eq!(fault.reason, FaultReason::WrongType);
+    assert!(
+        fault.detail.ends_with("found 1767600000000.5"),
+        "{}",
+        fault.detail
+    );
+    let fault = one("kind = \"timestamp\"", "1767600000000.0").unwrap_err();
+    assert!(
+        fault.detail.ends_with("found 1767600000000.0"),
+        "what is shown is what came: {}",
+        fault.detail
+    );
+}
+
+#[test]
+fn a_boolean_takes_0_and_1_and_words_under_parse_and_only_then() {
+    let parse = "kind = \"boolean\"\nparse = true";
+    for (value, expected) in [
+        ("0", false),
+        ("1", true),
+        ("1.0", true),
+        ("\"0\"", false),
+        ("\"1\"", true),
+        ("\"true\"", true),
+        ("\"False\"", false),
+        ("true", true),
+    ] {
+        let batch = one(parse, value).unwrap();
+        assert_eq!(boolean(&batch, "v"), Some(expected), "{value}");
+        if value != "true" {
+            let fault = one("kind = \"boolean\"", value).unwrap_err();
+            assert_eq!(fault.reason, FaultReason::WrongType, "{value}");
+        }
+    }
+    for value in ["2", "-1", "0.5", "\"yes\"", "\"\"", "[]"] {
+        let fault = one(parse, value).unwrap_err();
+        assert_eq!(fault.reason, FaultReason::WrongType, "{value}");
+    }
+}
+
+#[test]
+fn a_base64_decimal_is_never_taken_for_digits() {
+    let keys = "kind = \"numeric\"\ndecimal_scale = 2";
+    let of = |value: &str| one(keys, value).map(|batch| number(&batch, "v"));
+    assert_eq!(of("\"BNI=\""), Ok(Some(12.34)));
+    assert_eq!(of("\"1234\""), Ok(Some(-26_588.24)));
+    // A number says its own value (Debezium's decimal.handling.mode = double).
+    assert_eq!(of("12.34"), Ok(Some(12.34)));
+    let fault = of("\"12.34\"").unwrap_err();
+    assert_eq!(fault.reason, FaultReason::WrongType);
+    assert_eq!(
+        fault.detail,
+        "field `v`: expected a number or an unscaled decimal in base64, found text \"12.34\""
+    );
+}
+
+#[test]
+fn a_whole_float_is_a_category_and_any_other_is_none() {
+    let batch = one("kind = \"categorical\"", "5411.0").unwrap();
+    assert_eq!(text(&batch, "v").as_deref(), Some("5411"));
+    for value in ["1.5", "1e300", "9007199254740994.0"] {
+        let fault = one("kind = \"categorical\"", value).unwrap_err();
+        assert_eq!(fault.reason, FaultReason::WrongType, "{value}");
+    }
+}
+
 #[test]
 fn bad_texts_have_their_reason() {
     for &(text, reason, detail) in BAD_TEXTS {

@@ -70,8 +70,12 @@ pub(super) fn match_fields(parent: &Encoder, child: &Encoder) -> Vec<Option<Fiel
             (ValueEncoder::Categorical(_), ValueEncoder::Categorical(_))
             | (ValueEncoder::Boolean, ValueEncoder::Boolean) => Rescale::NONE,
             (
-                ValueEncoder::Timestamp { time_zone: parent },
-                ValueEncoder::Timestamp { time_zone: child },
+                ValueEncoder::Timestamp {
+                    time_zone: parent, ..
+                },
+                ValueEncoder::Timestamp {
+                    time_zone: child, ..
+                },
             ) if parent == child => Rescale::NONE,
             (ValueEncoder::Binary(parent), ValueEncoder::Binary(child))
                 if parent.has_values_of(child) =>

@@ -18,7 +18,7 @@ const HEAD: &str = "\
 # `kind`: numeric, categorical, boolean, timestamp (seen as hour of the day and day of the week).
 # `role`: feature (the default), key (names the record in outputs), time (the record's own time),
 #         label (1 or true for fraud, for evaluation only), ignore (not read).
-# Other keys: nullable, transform (none, log1p, asinh), unit (s, ms, us, ns), time_zone, parse,
+# Other keys: nullable, transform (none, log1p, asinh), unit (days, s, ms, us, ns), time_zone, parse,
 #         max_cardinality, redact, path.
 ";
 
@@ -121,6 +121,7 @@ fn write_place(text: &mut String, name: &str, leaf: &Leaf) {
 fn write_unit(text: &mut String, unit: Option<TimeUnit>) {
     let word = match unit {
         None => return,
+        Some(TimeUnit::Days) => "days",
         Some(TimeUnit::S) => "s",
         Some(TimeUnit::Ms) => "ms",
         Some(TimeUnit::Us) => "us",
