@@ -62,7 +62,7 @@ pub fn record<'a>(
         Form::Stub => Vec::new(),
     };
     let mut tell = |name: &'static str, value: Vec<u8>| {
-        headers.push((Cow::Borrowed(name), Some(Cow::Owned(value))));
+        headers.push((Cow::Borrowed(name.as_bytes()), Some(Cow::Owned(value))));
     };
     tell(REASON, reason.as_str().into());
     tell(DETAIL, cut(detail).into());
@@ -107,12 +107,14 @@ mod tests {
             key: Some(key),
             payload,
         });
-        batch.push_header("trace", Some(b"abc"));
+        batch.push_header(b"trace", Some(b"abc"));
+        batch.push_header(b"\xFF\xFE", Some(b"\x80"));
         batch
     }
 
     fn header<'a>(record: &'a OutputRecord<'_>, name: &str) -> Option<&'a str> {
-        let (_, value) = record.headers.iter().find(|(header, _)| header == name)?;
+        let named = |header: &&HeaderRef<'_>| *header.0 == *name.as_bytes();
+        let (_, value) = record.headers.iter().find(named)?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
@@ -142,6 +144,8 @@ mod tests {
             assert_eq!(header(&record, name), Some(value), "{name}");
         }
         assert_eq!(header(&record, TRUNCATED), None);
+        let foreign = (Cow::from(&b"\xFF\xFE"[..]), Some(Cow::from(&b"\x80"[..])));
+        assert_eq!(record.headers[1], foreign, "a name of any bytes is kept");
     }
 
     #[test]

@@ -45,12 +45,15 @@ pub struct Written {
     pub topic: String,
     pub key: Option<Vec<u8>>,
     pub payload: Vec<u8>,
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Written {
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
+        let (_, value) = self
+            .headers
+            .iter()
+            .find(|(header, _)| header == name.as_bytes())?;
         std::str::from_utf8(value).ok()
     }
 
@@ -290,12 +293,10 @@ fn interrupted(operation: &'static str) -> DeliveryFault {
 impl Sink for MemorySink {
     fn send(&mut self, record: &OutputRecord<'_>, ticket: usize) -> Result<Sent, DeliveryFault> {
         let mut cluster = self.cluster.lock();
-        let headers = record.headers.iter().map(|(name, value)| {
-            (
-                name.to_string(),
-                value.as_deref().unwrap_or_default().to_vec(),
-            )
-        });
+        let headers = record
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_vec(), value.as_deref().unwrap_or_default().to_vec()));
         let written = Written {
             topic: record.topic.to_string(),
             key: record.key.map(<[u8]>::to_vec),

@@ -98,11 +98,11 @@ impl MessageBatch {
     }
 
     /// Gives the message pushed last one more header; without effect on an empty batch.
-    pub fn push_header(&mut self, name: &str, value: Option<&[u8]>) {
+    pub fn push_header(&mut self, name: &[u8], value: Option<&[u8]>) {
         if self.rows.is_empty() {
             return;
         }
-        let name = self.store(name.as_bytes());
+        let name = self.store(name);
         let value = value.map(|value| self.store(value));
         self.headers.push((name, value));
         if let Some(row) = self.rows.last_mut() {
@@ -230,17 +230,16 @@ impl<'a> MessageRef<'a> {
             .is_some_and(|span| span.len < self.row.payload_bytes)
     }
 
-    /// Names and values of the headers, in order.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
+    /// Names and values of the headers, in order; a name may be any bytes.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let batch = self.batch;
         let spans = batch
             .headers
             .get(self.row.headers.clone())
             .unwrap_or_default();
-        spans.iter().map(move |(name, value)| {
-            let name = std::str::from_utf8(batch.slice(*name)).unwrap_or_default();
-            (name, value.map(|value| batch.slice(value)))
-        })
+        spans
+            .iter()
+            .map(move |(name, value)| (batch.slice(*name), value.map(|value| batch.slice(value))))
     }
 }
 
@@ -264,14 +263,15 @@ mod tests {
     fn a_message_comes_out_as_it_went_in() {
         let mut batch = MessageBatch::new(100);
         batch.push(&incoming(0, 1, Some(b"first")));
-        batch.push_header("trace", Some(b"abc"));
-        batch.push_header("none", None);
+        batch.push_header(b"trace", Some(b"abc"));
+        batch.push_header(b"\xFFnone", None);
         batch.push(&incoming(0, 2, None));
         let first = batch.get(0).unwrap();
         assert_eq!(first.payload(), Some(&b"first"[..]));
         assert_eq!(first.key(), Some(&b"k"[..]));
         let headers: Vec<_> = first.headers().collect();
-        assert_eq!(headers, [("trace", Some(&b"abc"[..])), ("none", None)]);
+        let expected = [(&b"trace"[..], Some(&b"abc"[..])), (b"\xFFnone", None)];
+        assert_eq!(headers, expected);
         let second = batch.get(1).unwrap();
         assert_eq!(second.payload(), None);
         assert_eq!(second.headers().count(), 0);

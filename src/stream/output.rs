@@ -10,8 +10,8 @@ use super::message::MessageBatch;
 use super::types::Topic;
 use crate::features::FaultReason;
 
-/// Name and value of a header.
-pub type HeaderRef<'a> = (Cow<'a, str>, Option<Cow<'a, [u8]>>);
+/// Name and value of a header, both of any bytes.
+pub type HeaderRef<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
 
 /// A record to be produced.
 #[derive(Debug, Clone)]

@@ -19,16 +19,16 @@ use crate::support::stream_instance::{Commit, StreamInstance};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Topics and group of one test.
-struct Setting {
-    broker: &'static Broker,
-    input: String,
-    scores: String,
-    dead: String,
-    group: String,
+pub struct Setting {
+    pub broker: &'static Broker,
+    pub input: String,
+    pub scores: String,
+    pub dead: String,
+    pub group: String,
 }
 
 impl Setting {
-    fn new(stem: &str, partitions: i32) -> Self {
+    pub fn new(stem: &str, partitions: i32) -> Self {
         Self::with_topics(
             stem,
             |name| TopicSpec::new(name, partitions),
@@ -36,7 +36,7 @@ impl Setting {
         )
     }
 
-    fn with_topics(
+    pub fn with_topics(
         stem: &str,
         input_spec: impl Fn(&str) -> TopicSpec,
         scores_spec: impl Fn(&str) -> TopicSpec,
@@ -60,7 +60,7 @@ impl Setting {
     }
 
     /// The configuration of the instance called `id`; `more` is appended.
-    fn config(&self, id: &str, more: &str) -> String {
+    pub fn config(&self, id: &str, more: &str) -> String {
         format!(
             r#"
             [kafka]
@@ -82,7 +82,7 @@ impl Setting {
     }
 
     /// Produces records `from..to` to each of `partitions`.
-    fn produce(&self, partitions: i32, from: usize, to: usize) {
+    pub fn produce(&self, partitions: i32, from: usize, to: usize) {
         let records: Vec<_> = (0..partitions)
             .flat_map(|partition| {
                 (from..to).map(move |n| {
@@ -96,7 +96,7 @@ impl Setting {
         self.broker.produce(&self.input, &records);
     }
 
-    fn wait_for_offsets(&self, expected: &BTreeMap<i32, i64>) {
+    pub fn wait_for_offsets(&self, expected: &BTreeMap<i32, i64>) {
         let committed = || self.broker.committed_offsets(&self.group, &self.input);
         let reached = poll_until(PATIENCE, || (committed() == *expected).then_some(()));
         assert!(
@@ -106,13 +106,13 @@ impl Setting {
         );
     }
 
-    fn read(&self, topic: &str) -> Vec<OutputRecord> {
+    pub fn read(&self, topic: &str) -> Vec<OutputRecord> {
         self.broker
             .read_to_end(topic, Isolation::ReadCommitted, PATIENCE)
     }
 
     /// Each of `count` records of each of `partitions` partitions has one score, in order.
-    fn assert_scored_exactly_once(&self, partitions: i32, count: i64) {
+    pub fn assert_scored_exactly_once(&self, partitions: i32, count: i64) {
         let mut found: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for output in self.read(&self.scores) {
             let envelope: Value = serde_json::from_str(output.text()).unwrap();
@@ -140,7 +140,7 @@ impl Setting {
     }
 }
 
-fn everywhere(partitions: i32, next: i64) -> BTreeMap<i32, i64> {
+pub fn everywhere(partitions: i32, next: i64) -> BTreeMap<i32, i64> {
     (0..partitions).map(|partition| (partition, next)).collect()
 }
 

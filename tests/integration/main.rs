@@ -12,6 +12,9 @@ mod kafka_rig;
 // Delivery: every record once, whatever happens to transactions, instances and single records.
 mod exactly_once;
 
+// Records of any bytes, and outputs that their topics refuse: neither stops the stream.
+mod outputs;
+
 // The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
 mod verbs;
 

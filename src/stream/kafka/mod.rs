@@ -6,6 +6,7 @@
 mod client;
 pub mod embedded;
 mod faults;
+mod headers;
 mod registry;
 mod sink;
 mod source;

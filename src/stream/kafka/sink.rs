@@ -12,13 +12,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use super::client;
 use super::faults::{Faults, Severity, code_of};
+use super::headers;
 use super::source::{GroupConsumer, log};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
@@ -370,10 +371,7 @@ fn kafka_headers(record: &OutputRecord<'_>) -> Option<OwnedHeaders> {
     }
     let empty = OwnedHeaders::new_with_capacity(record.headers.len());
     Some(record.headers.iter().fold(empty, |headers, (name, value)| {
-        headers.insert(Header {
-            key: name,
-            value: value.as_deref(),
-        })
+        headers::with(headers, name, value.as_deref())
     }))
 }
 

@@ -15,13 +15,14 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{error, warn};
 
 use super::client;
 use super::faults::{Faults, code_of};
+use super::headers;
 use super::statistics::partition_ends;
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
@@ -283,8 +284,8 @@ fn push(message: &BorrowedMessage<'_>, batch: &mut MessageBatch) {
         key: message.key(),
         payload: message.payload(),
     });
-    for header in message.headers().into_iter().flat_map(Headers::iter) {
-        batch.push_header(header.key, header.value);
+    if let Some(headers) = message.headers() {
+        headers::each(headers, |name, value| batch.push_header(name, value));
     }
 }
 

@@ -5,6 +5,7 @@
 //! partition: by offset). Invariant: a read returns only when every partition was seen at its end,
 //! so that a record too many shows as clearly as one too few.
 
+use super::header_bytes;
 use super::kafka_broker::Broker;
 use super::poll_until;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -12,7 +13,7 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,9 @@ impl TopicSpec {
     }
 }
 
+/// Name and value of a header; a value may be null.
+pub type HeaderBytes = (Vec<u8>, Option<Vec<u8>>);
+
 /// A record to be produced. A payload of `None` is a tombstone; `Some` of nothing is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InputRecord {
@@ -68,7 +72,7 @@ pub struct InputRecord {
     /// The payload's bytes.
     pub payload: Option<Vec<u8>>,
     /// Header names and values, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Vec<HeaderBytes>,
 }
 
 impl InputRecord {
@@ -98,8 +102,13 @@ impl InputRecord {
     }
 
     /// The same record with one header more.
-    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
+    pub fn header(self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.header_bytes(name, Some(value.into()))
+    }
+
+    /// The same record with one header more, whose name may be any bytes and whose value may be null.
+    pub fn header_bytes(mut self, name: impl Into<Vec<u8>>, value: Option<Vec<u8>>) -> Self {
+        self.headers.push((name.into(), value));
         self
     }
 }
@@ -118,7 +127,7 @@ pub struct OutputRecord {
     /// The payload's bytes; `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
     /// Header names and values, in order.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Vec<HeaderBytes>,
 }
 
 impl OutputRecord {
@@ -129,12 +138,10 @@ impl OutputRecord {
         std::str::from_utf8(payload).expect("a payload that is no UTF-8")
     }
 
-    /// The first header of that name.
+    /// The first header of that name, if its value is not null.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_slice())
+        let named = |header: &&HeaderBytes| header.0 == name.as_bytes();
+        self.headers.iter().find(named)?.1.as_deref()
     }
 }
 
@@ -445,30 +452,13 @@ pub fn base_record<'a>(topic: &'a str, record: &'a InputRecord) -> BaseRecord<'a
     base.key = record.key.as_deref();
     base.payload = record.payload.as_deref();
     if !record.headers.is_empty() {
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |headers, (name, value)| {
-                headers.insert(Header {
-                    key: name,
-                    value: Some(value),
-                })
-            });
-        base.headers = Some(headers);
+        base.headers = Some(header_bytes::written(&record.headers));
     }
     base
 }
 
 fn output_record(message: &BorrowedMessage<'_>) -> OutputRecord {
-    let headers = message.headers().map(|headers| {
-        let named = headers.iter().map(|header| {
-            (
-                header.key.to_owned(),
-                header.value.map(<[u8]>::to_vec).unwrap_or_default(),
-            )
-        });
-        named.collect()
-    });
+    let headers = message.headers().map(header_bytes::read);
     OutputRecord {
         partition: message.partition(),
         offset: message.offset(),

@@ -16,6 +16,9 @@ pub mod kafka_topics;
 /// The two requests of Kafka's protocol that librdkafka's binding has no call for.
 pub mod kafka_wire;
 
+/// Headers of any bytes.
+mod header_bytes;
+
 /// The daemon, or any other program, as a child process, and its HTTP endpoints.
 pub mod daemon;
 
