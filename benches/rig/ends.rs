@@ -5,6 +5,7 @@
 
 use super::support::stream_instance::check;
 use super::{PARTITIONS, PATIENCE, Topics};
+use maskwatch::stream::calls::BoundedCalls;
 use maskwatch::stream::kafka::KafkaConnector;
 use maskwatch::stream::message::MessageBatch;
 use maskwatch::stream::output::OutputRecord;
@@ -41,7 +42,7 @@ impl Ends {
             alone: false,
             batch_bytes_max: None,
         };
-        let mut connector = KafkaConnector::new(&config).unwrap();
+        let mut connector = KafkaConnector::new(&config, BoundedCalls::default()).unwrap();
         let (source, sink) = connector.open(options).unwrap();
         let mut ends = Self {
             sink,

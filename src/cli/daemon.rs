@@ -15,15 +15,17 @@ use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
 use crate::schema::Schema;
-use crate::stream::config::StreamConfig;
+use crate::stream::calls::BoundedCalls;
+use crate::stream::config::{DeliveryConfig, StreamConfig};
 use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
 use crate::stream::kafka::KafkaConnector;
 use crate::stream::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
 use crate::stream::shutdown::Shutdown;
+use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::stream::worker::{Worker, WorkerOptions};
-use crate::telemetry::{Metrics, Readiness, TrainingGauges};
+use crate::telemetry::{Heartbeat, Metrics, Readiness, TrainingGauges};
 use anyhow::{Context, anyhow};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,6 +40,9 @@ use tokio::sync::{oneshot, watch};
 /// Threads of the HTTP server: it parses and waits; scoring has threads of its own.
 const HTTP_THREADS: usize = 2;
 
+/// What ends HTTP and the scoring threads may take of a drain, at most; the watchdog ends the process where they take longer.
+const ENDS_WITHIN_SHARE: u32 = 10;
+
 /// How long the scoring threads may take to end after a drain, when only batches that nobody waits for are left with them.
 const SCORING_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -49,6 +54,7 @@ pub struct Daemon {
     scoring: ScoringThreads,
     readiness: Arc<Readiness>,
     shutdown: Shutdown,
+    drain_timeout: Duration,
     bootstrap_servers: String,
 }
 
@@ -58,6 +64,15 @@ struct HttpServer {
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
     address: SocketAddr,
+}
+
+fn http_runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .context("cannot start the threads of HTTP")
 }
 
 impl HttpServer {
@@ -105,12 +120,7 @@ impl Daemon {
         let metrics = Arc::new(Metrics::new()?);
         let readiness = Arc::new(Readiness::default());
         let shutdown = Shutdown::new();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(HTTP_THREADS)
-            .thread_name("http")
-            .enable_all()
-            .build()
-            .context("cannot start the threads of HTTP")?;
+        let runtime = http_runtime()?;
 
         let scorer = Arc::new(LateScorer::default());
         let state = HttpState::new(
@@ -122,6 +132,16 @@ impl Daemon {
         let http = HttpServer::start(&runtime, config.listen, state)?;
         let training = Arc::new(AtomicBool::new(false));
         drain_on_signals(&runtime, &shutdown, &training)?;
+        let heartbeat = Arc::new(Heartbeat::default());
+        metrics.watch(Arc::clone(&heartbeat));
+        let delivery = config.stream.delivery;
+        let watched = Watched {
+            heartbeat: Arc::clone(&heartbeat),
+            shutdown: shutdown.clone(),
+            readiness: Arc::clone(&readiness),
+            metrics: Arc::clone(&metrics),
+        };
+        watch(watched, &delivery)?;
 
         let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
         metrics.set_model(
@@ -139,13 +159,15 @@ impl Daemon {
         readiness.model_loaded(detector.model_id());
         tracing::info!(model_id = detector.model_id(), "model loaded");
 
-        let mut connector = KafkaConnector::new(&config.stream)?;
+        let calls = BoundedCalls::new(shutdown.clone(), delivery.drain_timeout, heartbeat);
+        let mut connector = KafkaConnector::new(&config.stream, calls.clone())?;
         let bootstrap_servers = connector.bootstrap_servers().to_owned();
         let shared = Shared {
             config: config.stream,
             metrics,
             readiness: Arc::clone(&readiness),
             shutdown: shutdown.clone(),
+            calls,
         };
         let stream = std::thread::Builder::new()
             .name("stream".to_owned())
@@ -158,6 +180,7 @@ impl Daemon {
             scoring,
             readiness,
             shutdown,
+            drain_timeout: delivery.drain_timeout,
             bootstrap_servers,
         })
     }
@@ -193,16 +216,23 @@ impl Daemon {
     /// Why the stream ended, if nobody asked it to.
     pub fn join(self) -> anyhow::Result<()> {
         let ended = self.stream.join();
+        // Whatever follows has to end in time too, also where nobody asked the stream to stop.
+        self.shutdown.request();
         self.readiness.stopping();
+        let limit = self.drain_timeout / ENDS_WITHIN_SHARE;
         // Nobody is left to receive only if HTTP has ended already.
         let _ = self.http.stop.send(true);
-        let http = self.runtime.block_on(self.http.task);
+        let http = self
+            .runtime
+            .block_on(async { tokio::time::timeout(limit, self.http.task).await });
+        // Connections that are still open are cut off.
+        self.runtime.shutdown_background();
         let stream = ended.map_err(|_| anyhow!("the stream's thread panicked"))?;
         // A stream that failed may have left a scoring thread that never ends, which is not waited for.
         stream?;
-        http.context("the HTTP server failed")?;
+        http.unwrap_or(Ok(())).context("the HTTP server failed")?;
         // The last client went with HTTP's state.
-        let left = self.scoring.join(SCORING_ENDS_WITHIN);
+        let left = self.scoring.join(SCORING_ENDS_WITHIN.min(limit));
         let left = left.map_err(|_| anyhow!("a scoring thread panicked"))?;
         if left > 0 {
             tracing::warn!(threads = left, "left scoring threads that do not end");
@@ -274,6 +304,19 @@ fn train(section: &TrainSection, out: &Path, metrics: &Arc<Metrics>) -> anyhow::
         "trained"
     );
     Ok(())
+}
+
+/// Ends the process where the stream stands still or a drain takes too long.
+fn watch(watched: Watched, delivery: &DeliveryConfig) -> anyhow::Result<()> {
+    let limits = WatchLimits {
+        stall: delivery.stall_timeout,
+        drain: delivery.drain_timeout,
+    };
+    let end = |verdict| {
+        eprintln!("maskwatch: {verdict}");
+        std::process::exit(1)
+    };
+    watchdog::start(watched, limits, end).context("cannot start the watchdog's thread")
 }
 
 /// One for each scoring thread.

@@ -60,13 +60,22 @@ impl HttpState {
 pub fn router(state: HttpState) -> Router {
     Router::new()
         .route("/metrics", get(export_metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/v1/score", post(score))
         .with_state(state)
 }
 
+/// Alive: 503 only where nothing but a restart helps.
+async fn healthz(State(state): State<HttpState>) -> (StatusCode, String) {
+    match state.readiness.health() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")),
+    }
+}
+
 async fn export_metrics(State(state): State<HttpState>) -> Response {
+    state.metrics.set_ready(state.readiness.report().ready);
     match state.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => {
@@ -289,6 +298,30 @@ mod tests {
             (status, serde_json::from_str::<Value>(&body).unwrap()),
             (200, expected)
         );
+    }
+
+    #[test]
+    fn a_stream_that_stands_still_is_not_alive_and_says_where() {
+        let server = Server::start(echo, Limits::default());
+        let what = "the stream has been in \"commit the transaction\" for over 120 s";
+        server.readiness.stalled(Some(what.to_owned()));
+        assert_eq!(
+            (server.get("/healthz").0, server.get("/healthz").2),
+            (503, format!("{what}\n"))
+        );
+        assert!(server.get("/readyz").2.contains("stall: the stream"));
+        server.readiness.stalled(None);
+        assert_eq!(server.get("/healthz").0, 200);
+    }
+
+    #[test]
+    fn readiness_is_exported_as_a_metric_from_the_first_scrape() {
+        let server = Server::start(echo, Limits::default());
+        assert!(server.get("/metrics").2.contains("maskwatch_ready 0"));
+        server.readiness.model_loaded("0123");
+        server.readiness.partitions_assigned(4);
+        server.readiness.progress(3, 10);
+        assert!(server.get("/metrics").2.contains("maskwatch_ready 1"));
     }
 
     #[test]

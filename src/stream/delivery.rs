@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::calls::BoundedCalls;
 use super::config::{KafkaConfig, StreamConfig};
 use super::fault::{DeliveryFault, StreamError, chain};
 use super::refusal::Refusals;
@@ -17,6 +18,7 @@ use super::scoring::ScoringLink;
 use super::session::{End, Session};
 use super::shutdown::Shutdown;
 use super::sink::Connector;
+use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Metrics, Readiness};
 
 /// Sessions in a row that may end without a commit. With the pauses between (some 30 s) and the time-outs of a cluster
@@ -37,6 +39,8 @@ pub struct Shared {
     pub readiness: Arc<Readiness>,
     /// Asks to drain.
     pub shutdown: Shutdown,
+    /// The sign of life of the stream, and the bound of a drain.
+    pub calls: BoundedCalls,
 }
 
 /// What is known across sessions.
@@ -57,6 +61,16 @@ pub fn run<C: Connector>(
     link: &mut ScoringLink,
     shared: &Shared,
 ) -> Result<(), StreamError> {
+    let ended = sessions(connector, link, shared);
+    shared.calls.enter(Operation::End);
+    ended
+}
+
+fn sessions<C: Connector>(
+    connector: &mut C,
+    link: &mut ScoringLink,
+    shared: &Shared,
+) -> Result<(), StreamError> {
     let mut carried = Carried::default();
     let mut attempts = 0;
     while !shared.shutdown.is_requested() {
@@ -64,16 +78,23 @@ pub fn run<C: Connector>(
         let fault = match one_session(connector, link, shared, &mut carried) {
             Ok(End::Drained) => return Ok(()),
             Ok(End::Regroup) => continue,
+            Err(DeliveryFault::Stopped { operation }) => {
+                info!(operation, "drained, nothing was in hand");
+                return Ok(());
+            }
             Err(fault) => fault,
         };
         if carried.records > committed_before {
             attempts = 0;
         }
         attempts += 1;
+        shared.metrics.session_failed(fault.failure());
+        shared.readiness.session_failed(&chain(&fault));
         if let Some(last) = last_word(fault, attempts, &shared.config.kafka) {
             error!(error = %chain(&last), "stream ended");
             return Err(last);
         }
+        shared.calls.enter(Operation::Pause);
         shared.shutdown.wait(pause(attempts));
     }
     Ok(())

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::worker::WorkerError;
+use crate::telemetry::metrics::SessionFailure;
 
 /// Why a session ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,12 @@ pub enum DeliveryFault {
         /// The client's words.
         detail: String,
     },
+    /// Asked to stop while nothing was in hand: no fault, but the end.
+    #[error("{operation}: asked to stop")]
+    Stopped {
+        /// What was being done.
+        operation: &'static str,
+    },
     /// A batch could not be scored.
     #[error("a batch could not be scored")]
     Scoring(#[from] WorkerError),
@@ -68,10 +75,27 @@ impl DeliveryFault {
             Self::Interrupted { .. } | Self::Refused { .. } => true,
             Self::Scoring(error) => error.is_retriable(),
             Self::Fenced { .. }
+            | Self::Stopped { .. }
             | Self::Impossible { .. }
             | Self::ScorerGone
             | Self::ScorerStalled { .. }
             | Self::DrainTimedOut { .. } => false,
+        }
+    }
+}
+
+impl DeliveryFault {
+    /// The fault as the metrics count it.
+    pub fn failure(&self) -> SessionFailure {
+        match self {
+            Self::Fenced { .. } => SessionFailure::Fenced,
+            Self::Interrupted { .. } => SessionFailure::Interrupted,
+            Self::Refused { .. } => SessionFailure::Refused,
+            Self::Impossible { .. } => SessionFailure::Impossible,
+            Self::Scoring(_) | Self::ScorerGone | Self::ScorerStalled { .. } => {
+                SessionFailure::Scoring
+            }
+            Self::Stopped { .. } | Self::DrainTimedOut { .. } => SessionFailure::Drain,
         }
     }
 }

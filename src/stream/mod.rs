@@ -9,6 +9,7 @@
 //! together. `kafka` implements both ends; an in-process twin of them, which fails on demand, tests the promises.
 
 pub mod batcher;
+pub mod calls;
 pub mod config;
 pub mod dead_letter;
 pub mod decoder;
@@ -32,4 +33,5 @@ pub mod shutdown;
 pub mod sink;
 pub mod source;
 pub mod types;
+pub mod watchdog;
 pub mod worker;

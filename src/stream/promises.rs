@@ -13,6 +13,7 @@ use arrow::datatypes::Float64Type;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::calls::BoundedCalls;
 use super::config::{RawStream, StreamConfig};
 use super::dead_letter::{DETAIL, OFFSET, PARTITION, REASON, TRUNCATED};
 use super::delivery::{self, SESSIONS_MAX, Shared};
@@ -196,6 +197,7 @@ pub(super) fn stream_of(
         metrics: Arc::clone(metrics),
         readiness: Arc::new(Readiness::default()),
         shutdown: shutdown.clone(),
+        calls: calls(config, &shutdown),
     };
     let mut connector = memory.clone();
     let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
@@ -213,6 +215,11 @@ pub(super) fn stream_of(
     drop(client);
     assert_eq!(scorer.join(Duration::MAX).unwrap(), 0);
     ended
+}
+
+fn calls(config: &StreamConfig, shutdown: &Shutdown) -> BoundedCalls {
+    let drain = config.delivery.drain_timeout;
+    BoundedCalls::new(shutdown.clone(), drain, Arc::default())
 }
 
 fn record(partition: usize, offset: usize, amount: f64) -> Option<Vec<u8>> {
@@ -396,11 +403,13 @@ fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhil
     let (mut link, _client, _scorer) = scoring::start(workers(&config, &metrics)).unwrap();
     let shutdown = Shutdown::new();
     let readiness = Arc::new(Readiness::default());
+    let calls = calls(&config, &shutdown);
     let shared = Shared {
         config,
         metrics,
         readiness,
         shutdown: shutdown.clone(),
+        calls,
     };
     let mut connector = memory.clone();
     let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));

@@ -21,6 +21,7 @@ use super::sink::{Sent, Sink};
 use super::source::{PartitionEnd, Polled, Source};
 use super::types::{Offset, Positions, TopicPartition};
 use crate::features::FaultReason;
+use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::metrics::TransactionOutcome;
 
 /// A poll with nothing else to do: how soon a request to stop is noticed.
@@ -35,6 +36,9 @@ const SCORER_WAIT: Duration = Duration::from_millis(50);
 const SCORER_STALLED: Duration = Duration::from_secs(60);
 /// What may be in hand when partitions are revoked is a few batches; the group waits for this instance meanwhile.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A commit that takes longer than this makes the instance unready: it takes some milliseconds, and some hundred where a
+/// broker has just gone.
+const COMMIT_LATE: Duration = Duration::from_secs(5);
 /// Outputs of a transaction at which it is committed before its time, so that its bookkeeping has a bound.
 const TRANSACTION_OUTPUTS_MAX: usize = 1 << 15;
 
@@ -150,6 +154,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     fn read(&mut self) -> Result<Waiting, DeliveryFault> {
         let mut timeout = self.poll_timeout(Instant::now());
         for _ in 0..MESSAGES_PER_TURN {
+            self.shared.calls.enter(Operation::Consume);
             match self.source.poll(timeout, self.batcher.batch_mut())? {
                 Polled::Message => self.batcher.note(Instant::now()),
                 Polled::Nothing => return Ok(Waiting::Nothing),
@@ -197,6 +202,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     /// Produces what the scoring threads have done; waits up to `timeout` for the first.
     fn take_scored(&mut self, timeout: Duration) -> Result<(), DeliveryFault> {
         let mut timeout = timeout;
+        self.shared.calls.enter(Operation::Score);
         while let Some(scored) = self
             .link
             .collect(timeout)
@@ -318,6 +324,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         record: &OutputRecord<'_>,
         message: &MessageRef<'_>,
     ) -> Result<Sent, DeliveryFault> {
+        self.shared.calls.enter(Operation::Produce);
         let ticket = self.open().tickets.len();
         let sent = self.sink.send(record, ticket)?;
         if sent == Sent::Accepted {
@@ -328,12 +335,18 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     }
 
     fn open(&mut self) -> &mut Open {
-        self.open.get_or_insert_with(|| Open {
-            begun: Instant::now(),
-            positions: Positions::default(),
-            tickets: Vec::new(),
-            timestamps_ms: Vec::new(),
-            records: 0,
+        self.open.get_or_insert_with(|| {
+            let interval = self.shared.config.delivery.transaction_interval;
+            self.shared
+                .readiness
+                .outputs_in_hand(interval + COMMIT_LATE);
+            Open {
+                begun: Instant::now(),
+                positions: Positions::default(),
+                tickets: Vec::new(),
+                timestamps_ms: Vec::new(),
+                records: 0,
+            }
         })
     }
 
@@ -355,6 +368,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             return Ok(());
         };
         self.count_transaction(TransactionOutcome::Committed, open.begun);
+        self.shared.readiness.committed();
         self.shared
             .metrics
             .delivered(&seconds_since(&open.timestamps_ms));
@@ -387,7 +401,10 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     fn give_back(&mut self) -> Result<(), DeliveryFault> {
         info!("partitions revoked");
         self.batcher.take();
-        let deadline = Instant::now() + REVOKE_TIMEOUT;
+        let deadline = self
+            .shared
+            .calls
+            .not_beyond_drain(Instant::now() + REVOKE_TIMEOUT);
         if !self.finish_in_flight(deadline)? {
             return Err(DeliveryFault::Interrupted {
                 operation: "drain before a revocation",
@@ -419,7 +436,8 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     /// Finishes the batch in hand and commits.
     fn drain(&mut self) -> Result<(), DeliveryFault> {
         let limit = self.shared.config.delivery.drain_timeout;
-        let deadline = Instant::now() + limit;
+        // Counted from the request, however long this thread took to hear it.
+        let deadline = self.shared.calls.not_beyond_drain(Instant::now() + limit);
         let late = DeliveryFault::DrainTimedOut { limit };
         self.shared.readiness.stopping();
         info!("draining");

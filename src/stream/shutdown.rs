@@ -1,15 +1,14 @@
 //! The request to stop: set once by a signal or a fatal error elsewhere, read by every loop of the stream.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long a wait may sleep before it looks at the flag again.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A flag that goes up once and never down; clones share it.
+/// A flag that goes up once and never down; clones share it. It knows when it went up: a drain is counted from there.
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown(Arc<AtomicBool>);
+pub struct Shutdown(Arc<OnceLock<Instant>>);
 
 impl Shutdown {
     /// A flag that is down.
@@ -19,12 +18,18 @@ impl Shutdown {
 
     /// Asks everything that shares this flag to drain and leave.
     pub fn request(&self) {
-        self.0.store(true, Ordering::Release);
+        // A second request changes nothing.
+        let _ = self.0.set(Instant::now());
     }
 
     /// Whether somebody asked.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.get().is_some()
+    }
+
+    /// When somebody asked.
+    pub fn requested_at(&self) -> Option<Instant> {
+        self.0.get().copied()
     }
 
     /// Sleeps for `duration`, less if the flag goes up; says whether it is up.
@@ -53,5 +58,16 @@ mod tests {
         let begin = Instant::now();
         assert!(shutdown.wait(Duration::from_secs(60)));
         assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn the_first_request_counts() {
+        let shutdown = Shutdown::new();
+        assert_eq!(shutdown.requested_at(), None);
+        shutdown.request();
+        let first = shutdown.requested_at();
+        std::thread::sleep(Duration::from_millis(2));
+        shutdown.request();
+        assert_eq!(shutdown.requested_at(), first);
     }
 }

@@ -5,12 +5,13 @@
 //! in `table.rs`.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
+use super::heartbeat::Heartbeat;
 use super::table::{MetricsError, Table, add, observe, set};
 use super::window::{Sums, Window};
 use crate::features::{FaultReason, RowFault};
@@ -61,6 +62,47 @@ impl TransactionOutcome {
             Self::Committed => "committed",
             Self::Aborted => "aborted",
             Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// Why a session ended before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionFailure {
+    /// Another process serves as this instance.
+    Fenced,
+    /// Aborted, timed out, or partitions were lost.
+    Interrupted,
+    /// Outputs were refused.
+    Refused,
+    /// Cluster or configuration make it impossible.
+    Impossible,
+    /// A batch could not be scored, or not in time.
+    Scoring,
+    /// The drain took too long.
+    Drain,
+}
+
+impl SessionFailure {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Fenced,
+        Self::Interrupted,
+        Self::Refused,
+        Self::Impossible,
+        Self::Scoring,
+        Self::Drain,
+    ];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Interrupted => "interrupted",
+            Self::Refused => "refused",
+            Self::Impossible => "impossible",
+            Self::Scoring => "scoring",
+            Self::Drain => "drain",
         }
     }
 }
@@ -127,6 +169,8 @@ pub struct Metrics {
     /// Start of the window's clock.
     started: Instant,
     live: Mutex<Live>,
+    /// Of the stream's thread, once there is one.
+    heartbeat: OnceLock<Arc<Heartbeat>>,
 }
 
 impl Metrics {
@@ -154,7 +198,10 @@ impl Metrics {
         for outcome in TransactionOutcome::ALL {
             add(&table.transactions, &[outcome.as_str()], 0);
         }
-        for counter in [&table.alerts, &table.rebalances] {
+        for failure in SessionFailure::ALL {
+            add(&table.sessions_failed, &[failure.as_str()], 0);
+        }
+        for counter in [&table.alerts, &table.rebalances, &table.stream_stalls] {
             add(counter, &[], 0);
         }
         for histogram in [
@@ -172,6 +219,7 @@ impl Metrics {
             table,
             started: Instant::now(),
             live: Mutex::default(),
+            heartbeat: OnceLock::new(),
         })
     }
 
@@ -228,6 +276,27 @@ impl Metrics {
             &self.table.transaction_seconds,
             [duration.as_secs_f64()].into_iter(),
         );
+    }
+
+    /// Records a session that ended before its time.
+    pub fn session_failed(&self, failure: SessionFailure) {
+        add(&self.table.sessions_failed, &[failure.as_str()], 1);
+    }
+
+    /// Records that the stream's thread stood still for longer than it may.
+    pub fn stream_stalled(&self) {
+        add(&self.table.stream_stalls, &[], 1);
+    }
+
+    /// Has `stream_silent_seconds` tell how long ago `heartbeat` was written last; to be called once.
+    pub fn watch(&self, heartbeat: Arc<Heartbeat>) {
+        // Whoever comes second changes nothing.
+        let _ = self.heartbeat.set(heartbeat);
+    }
+
+    /// Sets whether `/readyz` answers that all is well.
+    pub fn set_ready(&self, ready: bool) {
+        set(&self.table.ready, &[], f64::from(u8::from(ready)));
     }
 
     /// Records a rebalance: from now on exactly `assigned` are this instance's partitions. The lag
@@ -345,6 +414,10 @@ impl Metrics {
     /// Sets the gauges that follow from the clock.
     fn refresh(&self, live: &mut Live) {
         let table = &self.table;
+        if let Some(heartbeat) = self.heartbeat.get() {
+            let silent = heartbeat.silent_seconds();
+            set(&table.stream_silent_seconds, &[], silent);
+        }
         let recent = live.window.total(self.started.elapsed());
         table.alert_ratio.reset();
         if let Some(ratio) = recent.alert_ratio() {
@@ -375,344 +448,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-
-    use super::*;
-
-    /// Every metric that the design names, with its labels.
-    const DESIGNED: &[(&str, &[&str])] = &[
-        ("maskwatch_records_total", &["source", "outcome"]),
-        ("maskwatch_alerts_total", &[]),
-        ("maskwatch_dead_letters_total", &["reason"]),
-        ("maskwatch_nulls_total", &["field"]),
-        ("maskwatch_scoring_seconds", &[]),
-        ("maskwatch_end_to_end_seconds", &[]),
-        ("maskwatch_batch_records", &[]),
-        ("maskwatch_consumer_lag_records", &["topic", "partition"]),
-        ("maskwatch_anomaly_score", &[]),
-        ("maskwatch_p_value", &[]),
-        ("maskwatch_alert_ratio", &[]),
-        ("maskwatch_field_surprise", &["field"]),
-        ("maskwatch_model_info", &["model_id"]),
-        ("maskwatch_model_age_seconds", &[]),
-        ("maskwatch_transactions_total", &["outcome"]),
-        ("maskwatch_transaction_seconds", &[]),
-        ("maskwatch_rebalances_total", &[]),
-        ("maskwatch_train_step", &[]),
-        ("maskwatch_train_steps", &[]),
-        ("maskwatch_train_loss", &[]),
-        ("maskwatch_train_held_out_loss", &[]),
-        ("maskwatch_train_rows_per_second", &[]),
-        ("process_cpu_seconds_total", &[]),
-        ("process_resident_memory_bytes", &[]),
-        ("process_open_fds", &[]),
-        ("process_start_time_seconds", &[]),
-    ];
-
-    fn fault(reason: FaultReason) -> RowFault {
-        RowFault {
-            row: 0,
-            reason,
-            detail: String::new(),
-        }
-    }
-
-    fn batch(source: Source) -> BatchReport<'static> {
-        BatchReport {
-            source,
-            scoring: Duration::from_millis(3),
-            anomaly_score: &[0.9, 6.0],
-            p_value: &[0.4, 1e-5],
-            field_surprise: &[1.0, f32::NAN, 3.0, f32::NAN],
-            nulls: &[0, 2],
-            alerts: 1,
-            faults: &[],
-        }
-    }
-
-    /// Metrics in which everything has happened once.
-    fn busy() -> Metrics {
-        let metrics = Metrics::new().unwrap();
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
-        metrics.set_model("0123456789abcdef", now - 100, ["amount", "country"]);
-        metrics.set_alert_budget(0.001);
-        metrics.rebalanced([("payments", 0), ("payments", 1)]);
-        metrics.set_lag("payments", 0, 7);
-        metrics.set_lag("payments", 1, 9);
-        let faults = [fault(FaultReason::Malformed), fault(FaultReason::Empty)];
-        metrics.record_batch(&BatchReport {
-            faults: &faults,
-            ..batch(Source::Kafka)
-        });
-        metrics.delivered(&[0.004, -1.0]);
-        metrics.transaction(TransactionOutcome::Committed, Duration::from_millis(100));
-        metrics.train_progress(&TrainProgress {
-            step: 10,
-            steps: 100,
-            loss: 0.5,
-            held_out_loss: Some(0.6),
-            rows_per_second: 1e5,
-        });
-        metrics
-    }
-
-    /// Samples of the text format: name with labels -> value.
-    fn samples(text: &str) -> std::collections::BTreeMap<&str, f64> {
-        text.lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.rsplit_once(' '))
-            .map(|(series, value)| (series, value.parse().unwrap()))
-            .collect()
-    }
-
-    /// Families of the text format: (name, type).
-    fn families(text: &str) -> Vec<(&str, &str)> {
-        text.lines()
-            .filter_map(|line| line.strip_prefix("# TYPE "))
-            .map(|line| line.split_once(' ').unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn every_metric_of_the_design_is_exported_with_its_labels() {
-        let text = busy().encode().unwrap();
-        for (name, labels) in DESIGNED {
-            let sample = text
-                .lines()
-                .find(|line| {
-                    line.strip_prefix(name)
-                        .is_some_and(|rest| !rest.starts_with("_total"))
-                })
-                .unwrap_or_else(|| panic!("{name} is not exported"));
-            for label in *labels {
-                assert!(
-                    sample.contains(&format!("{label}=\"")),
-                    "{sample} has no {label}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn names_follow_the_conventions_and_each_has_a_help_text() {
-        let text = busy().encode().unwrap();
-        for (name, kind) in families(&text) {
-            assert!(
-                name.starts_with("maskwatch_") || name.starts_with("process_"),
-                "{name}"
-            );
-            assert!(
-                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-                "{name}"
-            );
-            assert_eq!(
-                kind == "counter",
-                name.ends_with("_total"),
-                "{name} is a {kind}"
-            );
-            let help = text
-                .lines()
-                .find_map(|line| line.strip_prefix(&format!("# HELP {name} ")))
-                .unwrap_or_default();
-            assert!(help.len() > 10, "{name}: {help}");
-        }
-    }
-
-    #[test]
-    fn a_revoked_partition_loses_its_series_and_a_late_report_does_not_bring_it_back() {
-        let metrics = busy();
-        metrics.rebalanced([("payments", 1), ("payments", 2)]);
-        metrics.set_lag("payments", 0, 99);
-        let text = metrics.encode().unwrap();
-        let lag: Vec<(&str, f64)> = samples(&text)
-            .into_iter()
-            .filter(|(series, _)| series.starts_with("maskwatch_consumer_lag_records"))
-            .collect();
-        let kept = "maskwatch_consumer_lag_records{partition=\"1\",topic=\"payments\"}";
-        assert_eq!(lag, [(kept, 9.0)]);
-        metrics.revoked();
-        metrics.set_lag("payments", 1, 9);
-        let text = metrics.encode().unwrap();
-        assert!(!text.contains("consumer_lag_records"), "{text}");
-        assert_eq!(samples(&text)["maskwatch_rebalances_total"], 2.0);
-    }
-
-    #[test]
-    fn a_batch_counts_its_records_alerts_nulls_and_faults() {
-        let text = busy().encode().unwrap();
-        let found = samples(&text);
-        for (series, value) in [
-            (
-                "maskwatch_records_total{outcome=\"scored\",source=\"kafka\"}",
-                2.0,
-            ),
-            (
-                "maskwatch_records_total{outcome=\"dead_letter\",source=\"kafka\"}",
-                2.0,
-            ),
-            ("maskwatch_dead_letters_total{reason=\"malformed\"}", 1.0),
-            ("maskwatch_dead_letters_total{reason=\"tombstone\"}", 0.0),
-            ("maskwatch_alerts_total", 1.0),
-            ("maskwatch_alert_ratio", 0.5),
-            ("maskwatch_nulls_total{field=\"country\"}", 2.0),
-            ("maskwatch_field_surprise{field=\"amount\"}", 2.0),
-            ("maskwatch_batch_records_sum", 4.0),
-            ("maskwatch_p_value_bucket{le=\"0.00001\"}", 1.0),
-            ("maskwatch_anomaly_score_count", 2.0),
-            ("maskwatch_end_to_end_seconds_sum", 0.004),
-        ] {
-            assert_eq!(found.get(series), Some(&value), "{series}");
-        }
-        assert!(
-            !text.contains("field_surprise{field=\"country\"}"),
-            "was never predicted"
-        );
-    }
-
-    #[test]
-    fn records_over_http_do_not_move_what_is_known_of_the_stream() {
-        let metrics = Metrics::new().unwrap();
-        metrics.set_model("m", 0, ["amount", "country"]);
-        let faults = [fault(FaultReason::WrongType)];
-        metrics.record_batch(&BatchReport {
-            faults: &faults,
-            ..batch(Source::Http)
-        });
-        let text = metrics.encode().unwrap();
-        let found = samples(&text);
-        assert_eq!(
-            found["maskwatch_records_total{outcome=\"scored\",source=\"http\"}"],
-            2.0
-        );
-        assert_eq!(found["maskwatch_scoring_seconds_count"], 1.0);
-        assert_eq!(found["maskwatch_alerts_total"], 0.0);
-        assert_eq!(
-            found["maskwatch_dead_letters_total{reason=\"wrong_type\"}"],
-            0.0
-        );
-        assert_eq!(found["maskwatch_p_value_count"], 0.0);
-        assert!(!found.contains_key("maskwatch_alert_ratio"));
-    }
-
-    #[test]
-    fn counters_of_closed_lists_start_at_zero_and_what_was_never_measured_is_absent() {
-        let text = Metrics::new().unwrap().encode().unwrap();
-        let found = samples(&text);
-        for reason in FaultReason::ALL {
-            let series = format!("maskwatch_dead_letters_total{{reason=\"{reason}\"}}");
-            assert_eq!(found.get(series.as_str()), Some(&0.0), "{series}");
-        }
-        assert_eq!(
-            found["maskwatch_transactions_total{outcome=\"fenced\"}"],
-            0.0
-        );
-        for absent in [
-            "alert_ratio",
-            "alert_budget",
-            "model_",
-            "train_",
-            "consumer_lag",
-            "nulls",
-        ] {
-            assert!(!text.contains(&format!("maskwatch_{absent}")), "{absent}");
-        }
-    }
-
-    #[test]
-    fn another_model_replaces_the_series_of_the_first() {
-        let metrics = busy();
-        metrics.set_model("fedcba9876543210", 0, ["amount", "channel"]);
-        let text = metrics.encode().unwrap();
-        assert!(text.contains("maskwatch_model_info{model_id=\"fedcba9876543210\"} 1"));
-        assert!(!text.contains("0123456789abcdef"));
-        assert!(!text.contains("field=\"country\""));
-        assert!(text.contains("maskwatch_nulls_total{field=\"channel\"} 0"));
-        assert!(
-            !text.contains("maskwatch_alert_ratio"),
-            "the past was another model's"
-        );
-    }
-
-    #[test]
-    fn the_age_of_the_model_is_the_time_since_it_was_trained() {
-        let text = busy().encode().unwrap();
-        let age = samples(&text)["maskwatch_model_age_seconds"];
-        assert!((100.0..110.0).contains(&age), "{age}");
-    }
-
-    #[test]
-    fn training_gauges_are_there_only_while_training() {
-        let metrics = busy();
-        metrics.train_finished();
-        assert!(!metrics.encode().unwrap().contains("maskwatch_train_"));
-    }
-
-    #[test]
-    fn a_value_that_is_not_finite_does_not_spoil_the_sum() {
-        let metrics = Metrics::new().unwrap();
-        metrics.record_batch(&BatchReport {
-            anomaly_score: &[f32::NAN, 2.0, f32::INFINITY],
-            ..batch(Source::Kafka)
-        });
-        let text = metrics.encode().unwrap();
-        assert_eq!(samples(&text)["maskwatch_anomaly_score_sum"], 2.0);
-    }
-
-    /// Metric names in a Prometheus file, without the suffixes of histogram series.
-    fn names_used(file: &str) -> BTreeSet<&str> {
-        file.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-            .filter(|word| word.starts_with("maskwatch_") || word.starts_with("process_"))
-            .collect()
-    }
-
-    #[test]
-    fn every_name_in_the_alert_rules_is_exported() {
-        let text = busy().encode().unwrap();
-        let exported: BTreeSet<&str> = families(&text).into_iter().map(|(name, _)| name).collect();
-        for (file, minimum) in [
-            (include_str!("../../config/prometheus/alerts.yml"), 8),
-            (include_str!("../../config/prometheus/tests.yml"), 8),
-        ] {
-            let used = names_used(file);
-            assert!(used.len() >= minimum, "only {used:?} were found");
-            for name in used {
-                let family = ["_bucket", "_sum", "_count"]
-                    .iter()
-                    .find_map(|suffix| name.strip_suffix(suffix))
-                    .filter(|family| exported.contains(family))
-                    .unwrap_or(name);
-                assert!(exported.contains(family), "{name} is not exported");
-            }
-        }
-    }
-
-    #[test]
-    fn every_alert_rule_has_a_test_that_it_fires_and_one_that_it_does_not() {
-        let rules = include_str!("../../config/prometheus/alerts.yml");
-        let tests = include_str!("../../config/prometheus/tests.yml");
-        let named = rules
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("- alert: "));
-        let mut rules = 0;
-        for alert in named {
-            let cases: Vec<&str> = tests
-                .split("alertname: ")
-                .filter(|case| case.starts_with(&format!("{alert}\n")))
-                .collect();
-            assert!(
-                cases.iter().any(|case| case.contains("exp_labels")),
-                "{alert} never fires"
-            );
-            assert!(
-                cases.iter().any(|case| case.contains("exp_alerts: []")),
-                "{alert} always fires"
-            );
-            rules += 1;
-        }
-        assert!(rules >= 7);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! or slow the work that it describes: recording is infallible, a batch at a time, and every label
 //! comes from a closed list.
 
+pub mod heartbeat;
 pub mod logging;
 pub mod metrics;
 pub mod readiness;
@@ -10,6 +11,7 @@ mod table;
 mod training;
 mod window;
 
+pub use heartbeat::Heartbeat;
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 pub use table::MetricsError;

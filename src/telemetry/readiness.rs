@@ -89,6 +89,12 @@ struct State {
     /// None before the first assignment and the first report.
     progress: Option<Progress>,
     stopping: bool,
+    /// By when the outputs in hand are to be committed; none while nothing is in hand.
+    commit_due: Option<Instant>,
+    /// Sessions in a row that ended without a commit, and why the last one did.
+    failed: Option<(u32, String)>,
+    /// What the stream's thread does not come back from.
+    stalled: Option<String>,
 }
 
 /// The verdict, as `/readyz` answers it.
@@ -96,8 +102,8 @@ struct State {
 pub struct Report {
     /// Nothing is missing.
     pub ready: bool,
-    /// What is missing, for a person; each begins with `model`, `partitions`, `progress` or
-    /// `stopping`.
+    /// What is missing, for a person; each begins with `model`, `partitions`, `progress`,
+    /// `delivery`, `stall` or `stopping`.
     pub missing: Vec<String>,
     /// The loaded model.
     pub model_id: Option<String>,
@@ -124,6 +130,24 @@ impl State {
                     .to_owned(),
             ),
             Some(_) => missing.extend(self.progress.and_then(|p| p.fault(now, stall_after))),
+        }
+        if let Some((sessions, why)) = &self.failed {
+            missing.push(format!(
+                "delivery: {sessions} sessions in a row ended without a commit, the last one: {why}"
+            ));
+        }
+        if let Some(late) = self
+            .commit_due
+            .map(|due| now.saturating_duration_since(due))
+            && !late.is_zero()
+        {
+            missing.push(format!(
+                "delivery: outputs are not committed {} s after their time",
+                late.as_secs()
+            ));
+        }
+        if let Some(stalled) = &self.stalled {
+            missing.push(format!("stall: {stalled}"));
         }
         Report {
             ready: missing.is_empty(),
@@ -189,6 +213,43 @@ impl Readiness {
         match &mut self.state().progress {
             Some(progress) => progress.report(now, lag_records, records_total),
             empty => *empty = Some(Progress::new(now, lag_records, records_total)),
+        }
+    }
+
+    /// Outputs are in hand, to be committed within `due_in`.
+    pub fn outputs_in_hand(&self, due_in: Duration) {
+        self.state().commit_due = Some(Instant::now() + due_in);
+    }
+
+    /// What was in hand is committed: delivery works.
+    pub fn committed(&self) {
+        let mut state = self.state();
+        state.commit_due = None;
+        state.failed = None;
+    }
+
+    /// A session has ended without having committed anything, for the reason `why`; what it had in hand is done again by
+    /// the next. Unready until something is committed, or nothing is left to commit.
+    pub fn session_failed(&self, why: &str) {
+        let mut state = self.state();
+        let before = state.failed.take().map_or(0, |(sessions, _)| sessions);
+        state.commit_due = None;
+        state.failed = Some((before.saturating_add(1), why.to_owned()));
+    }
+
+    /// The stream's thread stands still, as told; `None` once it goes on again.
+    pub fn stalled(&self, what: Option<String>) {
+        self.state().stalled = what;
+    }
+
+    /// Whether the process works at all; what `/healthz` answers.
+    ///
+    /// # Errors
+    /// What stands still: only a restart helps.
+    pub fn health(&self) -> Result<(), String> {
+        match &self.state().stalled {
+            Some(what) => Err(what.clone()),
+            None => Ok(()),
         }
     }
 

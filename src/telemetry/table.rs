@@ -84,6 +84,17 @@ table! {
         "Time from the begin of a Kafka transaction to its end.";
     rebalances: IntCounterVec, "rebalances_total", [], NONE,
         "Times that the consumer group gave this instance another share of the partitions.";
+    sessions_failed: IntCounterVec, "sessions_failed_total", ["reason"], NONE,
+        "Sessions with the cluster that ended before their time; a new one starts from the \
+         committed offsets unless the daemon ends.";
+    stream_silent_seconds: GaugeVec, "stream_silent_seconds", [], NONE,
+        "Time since the stream's thread last went on to another operation; 0 where there is no \
+         stream yet. Far below 1 unless a call of the Kafka client blocks.";
+    stream_stalls: IntCounterVec, "stream_stalls_total", [], NONE,
+        "Times that the stream's thread stood still for longer than delivery.stall_timeout_ms; \
+         the process then ends.";
+    ready: GaugeVec, "ready", [], NONE,
+        "1 while /readyz answers that all is well, else 0.";
     train_step: GaugeVec, "train_step", [], NONE,
         "Optimiser steps done; train_* are there only while training.";
     train_steps: GaugeVec, "train_steps", [], NONE,

@@ -20,5 +20,8 @@ mod bad_records;
 // What the running daemon answers over HTTP.
 mod endpoints;
 
+// A drain ends in time, whatever it has to wait for.
+mod liveness;
+
 // Training first, and what is refused with which exit code.
 mod refusals;

@@ -32,6 +32,13 @@ pub const DEFAULT_GROUP_ID: &str = "maskwatch";
 pub const DEFAULT_TRANSACTION_INTERVAL_MS: u64 = 100;
 /// Orchestrators kill 30 s after they asked to stop; a batch and a commit need well under a second.
 pub const DEFAULT_DRAIN_TIMEOUT_MS: u64 = 10_000;
+/// The stream's thread goes on to its next operation many times a second; its longest calls last as long as a transaction may
+/// (15 s) or as the first answer of a coordinator (30 s). Four times the longest is no slow cluster any more.
+pub const DEFAULT_STALL_TIMEOUT_MS: u64 = 120_000;
+/// The longest call that does not depend on the configuration: the producer's introduction to its coordinator.
+const LONGEST_CALL_MS: u64 = 30_000;
+/// What a call may take beyond its time-out, and a slow machine beyond that.
+const STALL_MARGIN_MS: u64 = 15_000;
 /// A broker takes 1,048,588 bytes a record by default; this leaves room for key and headers.
 pub const DEFAULT_DEAD_LETTER_BYTES_MAX: usize = 900_000;
 /// Large enough that a batch keeps a core busy with few calls, small enough to be scored in some milliseconds.
@@ -150,6 +157,8 @@ pub struct DeliveryConfig {
     pub transaction_interval: Duration,
     /// For a drain.
     pub drain_timeout: Duration,
+    /// For the stream's thread without going on to another operation; longer than any call that is in order.
+    pub stall_timeout: Duration,
     /// Bytes of a bad payload that are kept.
     pub dead_letter_bytes_max: usize,
     /// What becomes of a null payload.
@@ -421,6 +430,7 @@ fn check_delivery(
     );
     let drain_ms = raw.drain_timeout_ms.unwrap_or(DEFAULT_DRAIN_TIMEOUT_MS);
     within("delivery.drain_timeout_ms", drain_ms, 1, 3_600_000, faults);
+    let stall_timeout_ms = check_stall(raw.stall_timeout_ms, transaction_timeout, faults);
     let bytes_max = raw
         .dead_letter_bytes_max
         .unwrap_or(DEFAULT_DEAD_LETTER_BYTES_MAX);
@@ -436,9 +446,31 @@ fn check_delivery(
         emit: raw.emit,
         transaction_interval: Duration::from_millis(interval_ms),
         drain_timeout: Duration::from_millis(drain_ms),
+        stall_timeout: Duration::from_millis(stall_timeout_ms),
         dead_letter_bytes_max: bytes_max,
         tombstones: raw.tombstones,
     }
+}
+
+/// Milliseconds that the stream may stand still: longer than the longest call may take.
+fn check_stall(
+    raw: Option<u64>,
+    transaction_timeout: Duration,
+    faults: &mut Vec<ConfigFault>,
+) -> u64 {
+    let transaction_ms = u64::try_from(transaction_timeout.as_millis()).unwrap_or(u64::MAX);
+    let low = LONGEST_CALL_MS
+        .max(transaction_ms)
+        .saturating_add(STALL_MARGIN_MS);
+    let stall_ms = raw.unwrap_or_else(|| DEFAULT_STALL_TIMEOUT_MS.max(low));
+    within(
+        "delivery.stall_timeout_ms",
+        stall_ms,
+        low,
+        3_600_000,
+        faults,
+    );
+    stall_ms
 }
 
 fn check_batch(

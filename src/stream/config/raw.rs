@@ -64,6 +64,8 @@ pub struct RawDelivery {
     pub transaction_interval_ms: Option<u64>,
     /// Milliseconds that a drain may take.
     pub drain_timeout_ms: Option<u64>,
+    /// Milliseconds that the stream may stand still.
+    pub stall_timeout_ms: Option<u64>,
     /// Bytes of a bad payload that are kept.
     pub dead_letter_bytes_max: Option<usize>,
     /// What becomes of a null payload.

@@ -56,6 +56,22 @@ fn what_is_not_written_has_its_default() {
 }
 
 #[test]
+fn a_stall_is_longer_than_any_call_that_is_in_order() {
+    let delivery = |timeout: &str, stall: &str| {
+        let properties = format!("[kafka.properties]\n\"transaction.timeout.ms\" = {timeout}\n");
+        check(&format!("{KAFKA}{properties}[delivery]\n{stall}"))
+    };
+    let stall_of = |timeout: &str| delivery(timeout, "").unwrap().delivery.stall_timeout;
+    assert_eq!(stall_of("15000"), Duration::from_secs(120));
+    assert_eq!(stall_of("600000"), Duration::from_secs(615));
+    assert!(delivery("15000", "stall_timeout_ms = 45000").is_ok());
+    let faults = delivery("15000", "stall_timeout_ms = 44999").unwrap_err();
+    assert!(faults[0].contains("expected 45000 to"), "{faults:?}");
+    let faults = delivery("600000", "stall_timeout_ms = 120000").unwrap_err();
+    assert!(faults[0].contains("expected 615000 to"), "{faults:?}");
+}
+
+#[test]
 fn an_unknown_key_is_refused() {
     for section in ["kafka", "input", "delivery", "batch", "alerts"] {
         let text = match section {

@@ -22,10 +22,12 @@ use tracing::{info, warn};
 use self::embedded::EmbeddedBroker;
 use self::sink::KafkaSink;
 use self::source::KafkaSource;
+use super::calls::BoundedCalls;
 use super::config::{Mode, StreamConfig};
 use super::fault::DeliveryFault;
 use super::refusal::SendOptions;
 use super::sink::Connector;
+use crate::telemetry::heartbeat::Operation;
 
 /// Partitions that the in-process broker gives an input topic: enough to see several at work.
 const EMBEDDED_PARTITIONS: i32 = 4;
@@ -34,6 +36,7 @@ const EMBEDDED_PARTITIONS: i32 = 4;
 #[derive(Debug)]
 pub struct KafkaConnector {
     config: StreamConfig,
+    calls: BoundedCalls,
     /// The cluster's own address, where it is the in-process one.
     bootstrap_servers: String,
     /// Lives as long as the connector.
@@ -42,10 +45,11 @@ pub struct KafkaConnector {
 
 impl KafkaConnector {
     /// A connector to the configured cluster; starts the in-process broker if that is the one. Connects to nothing yet.
+    /// Calls of its clients that may block are made through `calls`.
     ///
     /// # Errors
     /// [`DeliveryFault::Impossible`] if the in-process broker cannot be started.
-    pub fn new(config: &StreamConfig) -> Result<Self, DeliveryFault> {
+    pub fn new(config: &StreamConfig, calls: BoundedCalls) -> Result<Self, DeliveryFault> {
         let embedded = if config.kafka.is_embedded() {
             warn!(
                 "embedded broker: records live in this process only, and delivery is at_least_once, because transactions \
@@ -68,6 +72,7 @@ impl KafkaConnector {
             .to_owned();
         Ok(Self {
             config: config.clone(),
+            calls,
             bootstrap_servers,
             _embedded: embedded,
         })
@@ -84,11 +89,16 @@ impl Connector for KafkaConnector {
     type Sink = KafkaSink;
 
     fn open(&mut self, options: SendOptions) -> Result<(KafkaSource, KafkaSink), DeliveryFault> {
+        self.calls.enter(Operation::MakeClients);
         let consumer = source::consumer(&self.config.kafka, &self.bootstrap_servers)?;
         let consumer = Arc::new(consumer);
         // The producer comes first: it completes or aborts what an earlier one left, so that the offsets from which the
         // consumer starts are final.
-        let source = KafkaSource::new(Arc::clone(&consumer), &self.config.kafka);
+        let source = KafkaSource::new(
+            Arc::clone(&consumer),
+            &self.config.kafka,
+            self.calls.clone(),
+        );
         let sink = match self.config.delivery.mode {
             Mode::ExactlyOnce => {
                 let id = self.config.kafka.transactional_id();
@@ -98,6 +108,7 @@ impl Connector for KafkaConnector {
                     &self.bootstrap_servers,
                     options,
                     consumer,
+                    self.calls.clone(),
                 )?
             }
             Mode::AtLeastOnce => KafkaSink::acknowledged(
@@ -105,6 +116,7 @@ impl Connector for KafkaConnector {
                 &self.bootstrap_servers,
                 options,
                 consumer,
+                self.calls.clone(),
             )?,
         };
         source.subscribe()?;

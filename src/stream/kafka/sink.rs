@@ -21,6 +21,7 @@ use super::client;
 use super::faults::{Faults, Severity, code_of};
 use super::headers;
 use super::source::{GroupConsumer, log};
+use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::output::OutputRecord;
@@ -28,11 +29,14 @@ use crate::stream::properties::Properties;
 use crate::stream::refusal::{MARKS_MAX, SendOptions};
 use crate::stream::sink::{Sent, Sink};
 use crate::stream::types::Positions;
+use crate::telemetry::heartbeat::Operation;
 
 /// A coordinator that has to finish an earlier transaction first needs some seconds; one that has to be found, more.
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// An abort is a courtesy to those who read the topic: the next session does it too.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same where the process is about to end.
+const ABORT_TIMEOUT_DRAINING: Duration = Duration::from_millis(200);
 /// How long the reports of outputs that failed together may take to come.
 const REPORTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a full queue may take to make room.
@@ -113,8 +117,10 @@ enum State {
 
 /// The stream's end of the producer.
 pub struct KafkaSink {
-    producer: BaseProducer<OutputContext>,
+    /// Shared with calls in progress, one at a time; one that was left behind keeps it.
+    producer: Arc<BaseProducer<OutputContext>>,
     consumer: Arc<GroupConsumer>,
+    calls: BoundedCalls,
     state: State,
     transaction_timeout: Duration,
     sends: usize,
@@ -132,25 +138,30 @@ impl KafkaSink {
         servers: &str,
         options: SendOptions,
         consumer: Arc<GroupConsumer>,
+        calls: BoundedCalls,
     ) -> Result<Self, DeliveryFault> {
         let id = kafka.transactional_id();
-        let sink = Self::new(kafka, servers, options, Some(&id), consumer)?;
-        let operation = "init transactions";
+        let sink = Self::new(kafka, servers, options, Some(&id), consumer, calls)?;
+        let operation = Operation::InitTransactions;
         let deadline = Instant::now() + INIT_TIMEOUT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(sink.faults.timed_out(operation, INIT_TIMEOUT));
+        let producer = Arc::clone(&sink.producer);
+        let call = move || {
+            again_while_retriable(deadline, u32::MAX, |left| producer.init_transactions(left))
+        };
+        let meanwhile = || {
+            // Errors of the connection are reported here and nowhere else.
+            sink.producer.poll(Duration::ZERO);
+            Ok(())
+        };
+        let initialised =
+            sink.calls
+                .run(operation, INIT_TIMEOUT, OnStop::EndAtOnce, call, meanwhile)?;
+        match initialised {
+            Ok(()) => Ok(sink),
+            Err(error) if is_retriable(&error) => {
+                Err(sink.faults.timed_out(operation.as_str(), INIT_TIMEOUT))
             }
-            match sink.producer.init_transactions(left) {
-                Ok(()) => return Ok(sink),
-                Err(KafkaError::Transaction(error))
-                    if Severity::of(&error) == Severity::Retriable =>
-                {
-                    debug!(%error, operation, "again");
-                }
-                Err(error) => return Err(sink.fault(operation, &error)),
-            }
+            Err(error) => Err(sink.fault(operation.as_str(), &error)),
         }
     }
 
@@ -163,8 +174,9 @@ impl KafkaSink {
         servers: &str,
         options: SendOptions,
         consumer: Arc<GroupConsumer>,
+        calls: BoundedCalls,
     ) -> Result<Self, DeliveryFault> {
-        Self::new(kafka, servers, options, None, consumer)
+        Self::new(kafka, servers, options, None, consumer, calls)
     }
 
     fn new(
@@ -173,6 +185,7 @@ impl KafkaSink {
         options: SendOptions,
         transactional_id: Option<&str>,
         consumer: Arc<GroupConsumer>,
+        calls: BoundedCalls,
     ) -> Result<Self, DeliveryFault> {
         let faults = Faults::new(&kafka.properties);
         let context = OutputContext {
@@ -184,8 +197,9 @@ impl KafkaSink {
             .create_with_context(context)
             .map_err(|error| faults.creation("make the producer", &error))?;
         Ok(Self {
-            producer,
+            producer: Arc::new(producer),
             consumer,
+            calls,
             state: if transactional_id.is_some() {
                 State::Idle
             } else {
@@ -263,6 +277,7 @@ impl KafkaSink {
 
     fn begin(&mut self) -> Result<(), DeliveryFault> {
         if self.state == State::Idle {
+            self.calls.enter(Operation::BeginTransaction);
             self.producer
                 .begin_transaction()
                 .map_err(|error| self.fault("begin a transaction", &error))?;
@@ -274,32 +289,48 @@ impl KafkaSink {
     }
 
     fn send_offsets(
-        &self,
+        &mut self,
         offsets: &TopicPartitionList,
         deadline: Instant,
     ) -> Result<(), DeliveryFault> {
-        let operation = "send offsets to the transaction";
+        let operation = Operation::SendOffsets;
         let Some(metadata) = self.consumer.context().metadata() else {
-            let detail = "this instance has no partitions any more".to_owned();
-            return Err(DeliveryFault::Interrupted { operation, detail });
+            return Err(DeliveryFault::Interrupted {
+                operation: operation.as_str(),
+                detail: "this instance has no partitions any more".to_owned(),
+            });
         };
-        let mut attempts = 0;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let sent = self
-                .producer
-                .send_offsets_to_transaction(offsets, &metadata, left);
-            attempts += 1;
-            match sent {
-                Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error))
-                    if Severity::of(&error) == Severity::Retriable
-                        && attempts < OFFSETS_ATTEMPTS_MAX
-                        && !left.is_zero() =>
-                {
-                    debug!(%error, operation, "again");
+        let (producer, offsets) = (Arc::clone(&self.producer), offsets.clone());
+        let send = move || {
+            again_while_retriable(deadline, OFFSETS_ATTEMPTS_MAX, |left| {
+                producer.send_offsets_to_transaction(&offsets, &metadata, left)
+            })
+        };
+        self.bounded(operation, deadline, send)
+    }
+
+    /// Makes a call that is to return by `deadline`. One that does not keeps the producer, and what becomes of the
+    /// transaction is not known then.
+    fn bounded(
+        &mut self,
+        operation: Operation,
+        deadline: Instant,
+        call: impl FnOnce() -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), DeliveryFault> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let finish = OnStop::FinishFirst;
+        match self.calls.run(operation, left, finish, call, || Ok(())) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let fault = self.fault(operation.as_str(), &error);
+                if operation == Operation::CommitTransaction && !is_known_open(&error) {
+                    self.state = State::Unknown;
                 }
-                Err(error) => return Err(self.fault(operation, &error)),
+                Err(fault)
+            }
+            Err(unfinished) => {
+                self.state = State::Unknown;
+                Err(unfinished)
             }
         }
     }
@@ -311,29 +342,18 @@ impl KafkaSink {
     ) -> Result<(), DeliveryFault> {
         self.begin()?;
         self.send_offsets(offsets, deadline)?;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        let ended = self
-            .flush(left())
-            .and_then(|()| self.producer.commit_transaction(left()));
-        let Err(error) = ended else {
-            self.state = State::Idle;
-            return Ok(());
-        };
-        let fault = self.fault("commit the transaction", &error);
-        let known_open = match &error {
-            KafkaError::Transaction(error) => match Severity::of(error) {
-                Severity::Abort => true,
-                // The answer may be on its way: the transaction may be committed, now or later.
-                Severity::Fatal | Severity::Retriable | Severity::Other => false,
-            },
-            // Not everything was acknowledged, so that the end was not asked for.
-            KafkaError::Flush(_) => true,
-            _ => false,
-        };
-        if !known_open {
-            self.state = State::Unknown;
-        }
-        Err(fault)
+        let operation = Operation::CommitTransaction;
+        self.calls.enter(operation);
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Where not everything is acknowledged, the end is not asked for.
+        self.flush(left)
+            .map_err(|error| self.fault(operation.as_str(), &error))?;
+        let producer = Arc::clone(&self.producer);
+        self.bounded(operation, deadline, move || {
+            producer.commit_transaction(deadline.saturating_duration_since(Instant::now()))
+        })?;
+        self.state = State::Idle;
+        Ok(())
     }
 
     fn commit_acknowledged(
@@ -341,16 +361,52 @@ impl KafkaSink {
         offsets: &TopicPartitionList,
         deadline: Instant,
     ) -> Result<(), DeliveryFault> {
+        let operation = Operation::CommitOffsets;
+        self.calls.enter(operation);
         let left = deadline.saturating_duration_since(Instant::now());
         self.flush(left)
             .map_err(|error| self.fault("flush", &error))?;
         if let Some(fault) = self.failed_outputs() {
             return Err(fault);
         }
-        self.consumer
-            .commit(offsets, CommitMode::Sync)
-            .map_err(|error| self.faults.call("commit offsets", &error, false))
+        let (consumer, offsets) = (Arc::clone(&self.consumer), offsets.clone());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let commit = move || consumer.commit(&offsets, CommitMode::Sync);
+        self.calls
+            .run(operation, left, OnStop::FinishFirst, commit, || Ok(()))?
+            .map_err(|error| self.faults.call(operation.as_str(), &error, false))
     }
+}
+
+/// Makes a transactional call until it succeeds, until `deadline`, at most `attempts_max` times, as long as the client says
+/// that this may help.
+fn again_while_retriable(
+    deadline: Instant,
+    attempts_max: u32,
+    call: impl Fn(Duration) -> Result<(), KafkaError>,
+) -> Result<(), KafkaError> {
+    let mut attempts = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let result = call(left);
+        attempts += 1;
+        match result {
+            Err(error) if is_retriable(&error) && attempts < attempts_max && !left.is_zero() => {
+                debug!(%error, "again");
+            }
+            result => return result,
+        }
+    }
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if Severity::of(error) == Severity::Retriable)
+}
+
+/// Whether a commit that failed has certainly left the transaction open. Otherwise the answer may be on its way: the
+/// transaction may be committed, now or later.
+fn is_known_open(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if Severity::of(error) == Severity::Abort)
 }
 
 fn kafka_offsets(positions: &Positions) -> Result<TopicPartitionList, KafkaError> {
@@ -386,7 +442,9 @@ impl Sink for KafkaSink {
             BaseRecord::with_opaque_to(record.topic.as_str(), ticket).payload(record.payload);
         message.key = record.key;
         message.headers = kafka_headers(record);
-        let deadline = Instant::now() + QUEUE_FULL_TIMEOUT;
+        let deadline = self
+            .calls
+            .not_beyond_drain(Instant::now() + QUEUE_FULL_TIMEOUT);
         loop {
             let error = match self.producer.send(message) {
                 Ok(()) => return Ok(Sent::Accepted),
@@ -410,7 +468,7 @@ impl Sink for KafkaSink {
     }
 
     fn commit(&mut self, positions: &Positions, timeout: Duration) -> Result<(), DeliveryFault> {
-        let deadline = Instant::now() + timeout;
+        let deadline = self.calls.not_beyond_drain(Instant::now() + timeout);
         let offsets = kafka_offsets(positions)
             .map_err(|error| self.faults.call("name the offsets", &error, false))?;
         match self.state {
@@ -424,22 +482,57 @@ impl Sink for KafkaSink {
     }
 
     fn abandon(&mut self) {
-        if let State::Open { .. } = self.state
-            && self.producer.client().fatal_error().is_none()
-        {
-            // Outputs not sent yet need not be, and the abort itself waits until every report has been read.
-            self.producer.purge(PurgeConfig::default().queue());
-            let aborted = self
-                .flush(ABORT_TIMEOUT)
-                .and_then(|()| self.producer.abort_transaction(ABORT_TIMEOUT));
-            match aborted {
-                Ok(()) => self.state = State::Idle,
-                Err(error) => {
-                    debug!(%error, "the transaction is left for the next session to abort");
-                    self.state = State::Unknown;
-                }
+        let State::Open { .. } = self.state else {
+            return;
+        };
+        if self.producer.client().fatal_error().is_some() {
+            return;
+        }
+        let operation = Operation::AbortTransaction;
+        self.calls.enter(operation);
+        let timeout = match self.calls.drain_deadline() {
+            Some(_) => ABORT_TIMEOUT_DRAINING,
+            None => ABORT_TIMEOUT,
+        };
+        // Outputs not sent yet need not be, and the abort itself waits until every report has been read.
+        self.producer.purge(PurgeConfig::default().queue());
+        let producer = Arc::clone(&self.producer);
+        let abort = move || producer.abort_transaction(timeout);
+        let finish = OnStop::FinishFirst;
+        let aborted = self
+            .flush(timeout)
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                let ended = self.calls.run(operation, timeout, finish, abort, || Ok(()));
+                ended.map_err(|fault| fault.to_string())
+            })
+            .and_then(|ended| ended.map_err(|error| error.to_string()));
+        match aborted {
+            Ok(()) => self.state = State::Idle,
+            Err(why) => {
+                debug!(why, "the transaction is left for the next session to abort");
+                self.state = State::Unknown;
             }
         }
+    }
+}
+
+impl Drop for KafkaSink {
+    /// Closing takes a moment, and more where brokers do not answer; the next session fences whatever is left, so that
+    /// nobody waits for it.
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.producer) > 1 {
+            // A call that was left behind closes it, should it ever return.
+            return;
+        }
+        let producer = Arc::clone(&self.producer);
+        self.calls.detach(Operation::CloseClients, move || {
+            // The stream's own handle goes at once, so that this is the last.
+            while Arc::strong_count(&producer) > 1 {
+                std::thread::sleep(FLUSH_LOOK);
+            }
+            drop(producer);
+        });
     }
 }
 
@@ -471,7 +564,9 @@ mod tests {
             batch_bytes_max: None,
         };
         let servers = broker.bootstrap_servers();
-        let mut sink = KafkaSink::acknowledged(&kafka, servers, together, consumer).unwrap();
+        let mut sink =
+            KafkaSink::acknowledged(&kafka, servers, together, consumer, BoundedCalls::default())
+                .unwrap();
         let topic = Topic::new("out");
         for ticket in 0..9 {
             let record = OutputRecord {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
@@ -24,12 +23,14 @@ use super::client;
 use super::faults::{Faults, code_of};
 use super::headers;
 use super::statistics::partition_ends;
+use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::message::{Incoming, MessageBatch};
 use crate::stream::properties::Properties;
 use crate::stream::source::{PartitionEnd, Polled, Source};
 use crate::stream::types::{Offset, Partition, TopicPartition};
+use crate::telemetry::heartbeat::Operation;
 
 /// A static member leaves without telling the group, so that closing takes milliseconds; more than this, and the process
 /// goes on without it.
@@ -201,15 +202,17 @@ pub struct KafkaSource {
     /// Taken when dropped.
     consumer: Option<Arc<GroupConsumer>>,
     topics: Vec<String>,
+    calls: BoundedCalls,
     faults: Faults,
 }
 
 impl KafkaSource {
     /// The stream's end of `consumer`.
-    pub fn new(consumer: Arc<GroupConsumer>, kafka: &KafkaConfig) -> Self {
+    pub fn new(consumer: Arc<GroupConsumer>, kafka: &KafkaConfig, calls: BoundedCalls) -> Self {
         Self {
             consumer: Some(consumer),
             topics: kafka.input_topics.clone(),
+            calls,
             faults: Faults::new(&kafka.properties),
         }
     }
@@ -311,6 +314,7 @@ impl Source for KafkaSource {
     }
 
     fn release(&mut self) -> Result<(), DeliveryFault> {
+        self.calls.enter(Operation::GiveBack);
         let consumer = self.consumer()?;
         consumer.context().forget();
         consumer
@@ -326,25 +330,19 @@ impl Drop for KafkaSource {
         let Some(consumer) = self.consumer.take() else {
             return;
         };
+        self.calls.enter(Operation::CloseClients);
         consumer.context().closing.store(true, Ordering::Release);
         if let Err(error) = consumer.unassign() {
             warn!(%error, "partitions cannot be given back");
         }
-        let (tell, told) = bounded::<()>(0);
-        let closer = std::thread::Builder::new()
-            .name("close-consumer".to_owned())
-            .spawn(move || {
-                drop(consumer);
-                drop(tell);
-            });
-        // Disconnected is what is waited for: the consumer is closed then.
-        if closer.is_ok()
-            && told.recv_timeout(CLOSE_TIMEOUT) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
+        let operation = Operation::CloseClients;
+        let close = move || drop(consumer);
+        let finish = OnStop::FinishFirst;
+        if let Err(fault) = self
+            .calls
+            .run(operation, CLOSE_TIMEOUT, finish, close, || Ok(()))
         {
-            error!(
-                timeout_s = CLOSE_TIMEOUT.as_secs(),
-                "the consumer does not close, the process goes on without it"
-            );
+            error!(%fault, "the consumer does not close, the process goes on without it");
         }
     }
 }

@@ -15,6 +15,7 @@ use arrow::datatypes::Float64Type;
 use maskwatch::features::{DecodeLimits, JsonDecoder};
 use maskwatch::schema::Schema;
 use maskwatch::score::{Expected, Reason, Scores};
+use maskwatch::stream::calls::BoundedCalls;
 use maskwatch::stream::config::{
     RawAlerts, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
 };
@@ -185,16 +186,19 @@ impl StreamInstance {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let readiness = Arc::new(Readiness::default());
         let shutdown = Shutdown::new();
+        let drain = config.delivery.drain_timeout;
+        let calls = BoundedCalls::new(shutdown.clone(), drain, Arc::default());
         let shared = Shared {
             config: config.clone(),
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),
             shutdown: shutdown.clone(),
+            calls: calls.clone(),
         };
         let workers = (0..SCORING_THREADS).map(|_| worker(&config, &metrics));
         let started = scoring::start(workers.collect());
         let (mut link, client, _) = started.expect("scoring threads");
-        let kafka = KafkaConnector::new(&config).expect("a connector");
+        let kafka = KafkaConnector::new(&config, calls).expect("a connector");
         let bootstrap_servers = kafka.bootstrap_servers().to_owned();
         let commits = Arc::new(std::sync::Mutex::new(commits.iter().copied().collect()));
         let mut connector = FaultyConnector { kafka, commits };

@@ -1,0 +1,93 @@
+//! The daemon ends when it is asked to, whatever it is waiting for.
+//!
+//! Brokers that are not there, brokers that have stopped answering, a registry that accepts and says nothing flow in; an
+//! exit code, and how long it took to come, flow out. The limit is that of the configuration; a test adds only what starting
+//! and ending a process may take on a loaded machine.
+
+use super::material::{Records, model};
+use super::setting::{PATIENCE, Served, Setting};
+use crate::support::daemon::{Daemon, http_get, metric};
+use crate::support::free_ports;
+use crate::support::kafka_topics::InputRecord;
+use crate::support::poll_until;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What the tests configure: half of the default.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// For what is no part of the drain: the signal, the end of the process, and a machine with other work.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Starts a daemon for brokers at `servers`, with further `[delivery]` keys.
+fn start(folder: &Path, bundle: &Path, servers: &str, delivery: &str) -> Served {
+    let text = format!(
+        "[kafka]\nbootstrap_servers = \"{servers}\"\ngroup_id = \"g\"\ninstance_id = \"a\"\n\
+         input_topics = [\"in\"]\nscores_topic = \"out\"\n[model]\ndir = {bundle:?}\n\
+         [alerts]\nbudget = 0.05\n[http]\nlisten = \"127.0.0.1:0\"\n\
+         [delivery]\ndrain_timeout_ms = {}\n{delivery}\n",
+        DRAIN.as_millis()
+    );
+    let path = folder.join("maskwatch.toml");
+    std::fs::write(&path, text).unwrap();
+    let arguments = ["serve".as_ref(), "--config".as_ref(), path.as_os_str()];
+    Served(Daemon::start(&arguments, &[]))
+}
+
+/// Asks for a drain; gives back the exit code, which comes in time.
+#[track_caller]
+fn terminate(served: &mut Served) -> Option<i32> {
+    let asked = Instant::now();
+    served.0.terminate();
+    let status = served.0.wait(PATIENCE);
+    let took = asked.elapsed();
+    assert!(took < DRAIN + SLACK, "{took:?}; {}", served.0.log());
+    status.code()
+}
+
+#[test]
+fn with_no_broker_there_a_drain_has_nothing_to_wait_for() {
+    let folder = TempDir::new().unwrap();
+    let [port] = free_ports();
+    let servers = format!("127.0.0.1:{port}");
+    for mode in ["exactly_once", "at_least_once"] {
+        let delivery = format!("mode = \"{mode}\"");
+        let mut served = start(folder.path(), &model().bundle, &servers, &delivery);
+        served.0.wait_for_log("\"model loaded\"", PATIENCE);
+        let url = served.url("/metrics");
+        let (_, metrics) = http_get(&url).unwrap();
+        assert_eq!(metric(&metrics, "maskwatch_ready"), Some(0.0));
+        // Well inside the producer's first call, where there is one.
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(terminate(&mut served), Some(0), "{mode}");
+    }
+}
+
+#[test]
+fn a_registry_that_never_answers_does_not_hold_a_drain() {
+    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", registry.local_addr().unwrap());
+    // Connections are accepted by the system, and nobody ever answers.
+    let setting = Setting::new("mute-registry", 1, &Records::payments(1).bundle);
+    let framed = [0, 0, 0, 0, 7, 1, 2, 3];
+    let record = InputRecord::of(framed.to_vec()).key("k").partition(0);
+    setting.broker.produce(&setting.input, &[record]);
+    let more = format!(
+        "[input]\nformat = \"avro\"\nschema_registry_url = \"{url}\"\n\
+         [delivery]\ndrain_timeout_ms = {}\n",
+        DRAIN.as_millis()
+    );
+    let mut served = setting.start(&more);
+    let url = served.url("/metrics");
+    let asked = "maskwatch_consumer_lag_records";
+    let reading = poll_until(PATIENCE, || {
+        let (_, metrics) = http_get(&url).ok()?;
+        metrics.contains(asked).then_some(())
+    });
+    assert!(reading.is_some(), "{}", served.0.log());
+    let _ = terminate(&mut served);
+    assert_eq!(setting.committed(), 0, "nothing was decided of the record");
+    drop(registry);
+}
