@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench roofline -- [--rounds N]`, on records of 29 numbers, the default model and fast scoring. A round takes
 //! the largest rate that products of several shapes reach (`gemm`, f32) and each batch size once; the table has medians over
-//! the rounds, and the share is the median of each round's own ratio, so that it holds on a machine that does other work.
+//! the rounds, a line for each set of vector instructions that the processor has, and the share is the median of each round's own ratio, so that it holds on a machine that does other work.
 //! Scoring is everything from canonical columns to scores: encoding, all views, p-values.
 
 #![allow(
@@ -19,6 +19,7 @@ use arrow::array::RecordBatch;
 use maskwatch::artifact::Detector;
 use maskwatch::features::Canonicaliser;
 use maskwatch::model::ops::product::{Matrix, product};
+use maskwatch::model::ops::simd::Instructions;
 use records::Kind;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ const SLICE: Duration = Duration::from_millis(60);
 
 struct Case {
     name: &'static str,
+    instructions: &'static str,
     batch: RecordBatch,
     /// Million useful operations a record.
     megaflop: f64,
@@ -68,6 +70,30 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
+/// What scoring can run with on this processor; one number at a time only where there is nothing else.
+fn instruction_sets() -> Vec<Instructions> {
+    let mut sets = Instructions::available();
+    let vectors = sets.iter().any(|set| set.lanes() > 1);
+    sets.retain(|set| set.lanes() > 1 || !vectors);
+    sets
+}
+
+/// The processor's name and family as Linux tells them: on another one the ratios are others.
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of = |key: &str| {
+        let line = text.lines().find(|line| line.starts_with(key));
+        let value = line.and_then(|line| line.split_once(": "));
+        value.map_or("unknown", |(_, value)| value).to_owned()
+    };
+    format!(
+        "{}, family {}, model {}",
+        of("model name"),
+        of("cpu family"),
+        of("model\t")
+    )
+}
+
 fn rounds() -> usize {
     let mut arguments = std::env::args();
     match arguments.by_ref().find(|argument| argument == "--rounds") {
@@ -86,13 +112,18 @@ fn measure() {
     for (name, config) in MODELS {
         let out = folder.path().join(name);
         Kind::Numbers.train(&format!("{config}[training]\nsteps = 20\n"), &out);
-        detectors.push(Detector::load(&out).unwrap());
+        for instructions in instruction_sets() {
+            let detector = Detector::load(&out).unwrap();
+            let detector = detector.with_instructions(instructions).unwrap();
+            detectors.push((name, instructions.name(), detector));
+        }
     }
     let mut cases = Vec::new();
-    for (detector, (name, _)) in detectors.iter().zip(MODELS) {
+    for (name, instructions, detector) in &detectors {
         let operations = detector.scorer().model().operations().unwrap();
         cases.push(BATCH_ROWS.map(|rows| Case {
             name,
+            instructions,
             batch: canonical.slice(0, rows),
             megaflop: operations.total() as f64 / 1e6,
             seconds: Vec::new(),
@@ -103,7 +134,7 @@ fn measure() {
     for _ in 0..rounds() {
         let peak = peak();
         peaks.push(peak);
-        for (detector, cases) in detectors.iter().zip(&mut cases) {
+        for ((_, _, detector), cases) in detectors.iter().zip(&mut cases) {
             for case in cases {
                 let once = seconds(|| {
                     black_box(detector.score(&case.batch).unwrap());
@@ -115,18 +146,24 @@ fn measure() {
         }
     }
     println!(
+        "processor: {}; scoring takes {}",
+        processor(),
+        Instructions::best().name()
+    );
+    println!(
         "matrix product, the best of {SHAPES:?}: {:.1} GFLOP/s\n",
         median(&mut peaks)
     );
     println!(
-        "| scoring | million operations a record | batch | µs a record | records/s | share of the peak |"
+        "| scoring | instructions | million operations a record | batch | µs a record | records/s | share of the peak |"
     );
-    println!("|---|---:|---:|---:|---:|---:|");
+    println!("|---|---|---:|---:|---:|---:|---:|");
     for case in cases.iter_mut().flatten() {
         let record = median(&mut case.seconds);
         println!(
-            "| {} | {:.2} | {} | {:.1} | {:.0} | {:.0} % |",
+            "| {} | {} | {:.2} | {} | {:.1} | {:.0} | {:.0} % |",
             case.name,
+            case.instructions,
             case.megaflop,
             case.batch.num_rows(),
             record * 1e6,

@@ -29,8 +29,8 @@ pub enum Purpose {
     HeldOutMasks = 8,
     /// Customers, terminals and payments of `generate`.
     Generation = 9,
-    /// Samples of rows that do not fit into memory.
-    Sampling = 10,
+    /// Which fit rows are kept where not all fit into memory.
+    FitSample = 10,
     /// What training draws at the bottleneck of a variational autoencoder.
     BottleneckNoise = 13,
     /// What training judges of the rows that it may leave out, under which views, and which unusual ones stay.
@@ -43,9 +43,25 @@ pub enum Purpose {
     Baselines = 11,
     /// Which rows a quality benchmark trains and tests on.
     BenchmarkSplit = 12,
+    /// Which rows a quality benchmark takes of a set that is too large for its protocol.
+    BenchmarkSample = 14,
+    /// The times by which the latest rows are found.
+    TimeSample = 16,
+    /// Which labelled frauds a tuning takes of too many.
+    TuningFrauds = 18,
+    /// Which normal rows a tuning takes of too many.
+    TuningNormals = 19,
+    /// Which calibration rows a tuning takes of too many.
+    TuningCalibration = 20,
+    /// Which rows the baselines are fitted to where there are too many.
+    BaselineSample = 22,
+    /// What unit tests draw.
+    #[cfg(test)]
+    Tests = 23,
 }
 
-/// The random stream of `purpose` under `seed`.
+/// The random stream of `purpose` under `seed`. Two draws of one program never share a purpose: they would be the same numbers,
+/// so that what one leaves to chance would be known to the other (`tests/tidy.rs` looks for it).
 pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(purpose as u64);

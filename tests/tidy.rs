@@ -7,6 +7,7 @@
 //! Invariant: blanking keeps every line break and every byte position.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
@@ -70,6 +71,51 @@ fn the_house_is_tidy() {
         list.len(),
         list.join("\n")
     );
+}
+
+/// Files below `src` that only tests use, beside those named `tests.rs`.
+const TEST_FILES: [&str; 3] = ["src/features/agreement.rs", "comparison.rs", "testing.rs"];
+
+/// Two draws from one stream are the same numbers, so that what one leaves to chance is known to the other.
+#[test]
+fn no_two_draws_of_the_product_share_a_random_stream() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    rust_files(&root.join("src"), &mut files);
+    let mut draws: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in &files {
+        let path = file.strip_prefix(root).expect("a file below the root");
+        let path = path.to_str().expect("a UTF-8 path");
+        let only_tests =
+            path.ends_with("tests.rs") || TEST_FILES.iter().any(|of| path.ends_with(of));
+        if only_tests || path == "src/rng.rs" {
+            continue;
+        }
+        let code = blank_comments_and_literals(&fs::read_to_string(file).expect("a source file"));
+        for (at, purpose) in draws_of(&code) {
+            let place = format!("{path}:{}", line_of(&code, at));
+            draws.entry(purpose.to_owned()).or_default().push(place);
+        }
+    }
+    assert!(draws.len() > 15, "only {} purposes found", draws.len());
+    draws.retain(|_, places| places.len() > 1);
+    assert!(draws.is_empty(), "{draws:#?}");
+}
+
+/// Position and purpose of every draw of a file, without those of the tests at its end.
+fn draws_of(code: &str) -> Vec<(usize, &str)> {
+    let product = code.split("\nmod tests {").next().unwrap_or(code);
+    let named = words(product, "Purpose").filter(|&at| product[at..].starts_with("Purpose::"));
+    named
+        .map(|at| (at, name_at(product, at + "Purpose::".len())))
+        .collect()
+}
+
+#[test]
+fn draws_are_found_outside_tests_only() {
+    let code = "fn f() { stream(1, Purpose::Masks); }\nmod tests {\n Purpose::Views }";
+    let found: Vec<&str> = draws_of(code).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(found, ["Masks"]);
 }
 
 /// One departure from the plan.

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+use tempfile::TempDir;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -52,10 +54,7 @@ pub fn save(
     let run_json = pretty(run).map_err(|e| malformed(RUN, &e))?;
 
     fs::create_dir_all(parent).map_err(ArtifactError::io(parent, "create the folder"))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".maskwatch-bundle-")
-        .tempdir_in(parent)
-        .map_err(ArtifactError::io(parent, "create a temporary folder"))?;
+    let temporary = temporary_folder(parent)?;
     let files = [
         (WEIGHTS, weights),
         (CALIBRATION, calibration),
@@ -72,19 +71,32 @@ pub fn save(
     Ok(manifest)
 }
 
-/// Whether `dir` may be written: absent, empty, or a bundle and nothing besides.
+/// Whether `dir` may and can be written: absent, empty, or a bundle and nothing besides, in a folder that takes new ones.
 ///
 /// Replacing a folder removes what is in it, so every entry must be a file of a bundle, and the manifest one of ours.
+/// Training asks this first: hours of work must not end at a folder that takes nothing.
 ///
 /// # Errors
-/// [`ArtifactError::NotABundle`].
+/// [`ArtifactError::NotABundle`]; [`ArtifactError::Io`] with the nearest folder that is there if it takes no new one.
 pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
-    if !dir.exists() || is_bundle_or_empty(dir) {
-        return Ok(());
+    if dir.exists() && !is_bundle_or_empty(dir) {
+        return Err(ArtifactError::NotABundle {
+            path: dir.to_owned(),
+        });
     }
-    Err(ArtifactError::NotABundle {
-        path: dir.to_owned(),
-    })
+    let mut folder = durable::folder_of(dir);
+    while !folder.exists() && folder != durable::folder_of(folder) {
+        folder = durable::folder_of(folder);
+    }
+    temporary_folder(folder).map(drop)
+}
+
+/// A folder in `parent`, removed when dropped.
+fn temporary_folder(parent: &Path) -> Result<TempDir, ArtifactError> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".maskwatch-bundle-");
+    let made = builder.tempdir_in(parent);
+    made.map_err(ArtifactError::io(parent, "create a temporary folder"))
 }
 
 fn is_bundle_or_empty(dir: &Path) -> bool {
@@ -296,7 +308,65 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
     fs::read(path).map_err(ArtifactError::io(path, "read the file"))
 }
 
+/// When the bundle was made, seconds since 1970: what `run.json` says, which a copy keeps; else the time of the manifest's
+/// file; 0 if the file system does not say.
+pub fn created_at_unix_s(dir: &Path) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct CreatedAt {
+        created_at_unix_s: u64,
+    }
+    let run = read_file(&dir.join(RUN)).ok();
+    let stated = run.and_then(|bytes| serde_json::from_slice::<CreatedAt>(&bytes).ok());
+    if let Some(CreatedAt { created_at_unix_s }) = stated {
+        return created_at_unix_s;
+    }
+    let written = fs::metadata(dir.join(MANIFEST)).and_then(|file| file.modified());
+    let since = written
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |age| age.as_secs())
+}
+
 /// The path of `run.json` in a bundle.
 pub fn run_path(dir: &Path) -> PathBuf {
     dir.join(RUN)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copied_bundle_is_as_old_as_the_one_it_was_copied_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        assert_eq!(created_at_unix_s(dir), 0);
+        fs::write(dir.join(MANIFEST), "{}").unwrap();
+        let written = created_at_unix_s(dir);
+        assert!(written > 1_700_000_000, "{written}");
+        for damaged in ["", "{", "{\"created_at_unix_s\": -1}"] {
+            fs::write(dir.join(RUN), damaged).unwrap();
+            assert!(created_at_unix_s(dir) >= written, "{damaged}");
+        }
+        let run = "{\"created_at_unix_s\": 1600000000, \"seconds\": 1.5}";
+        fs::write(dir.join(RUN), run).unwrap();
+        assert_eq!(created_at_unix_s(dir), 1_600_000_000);
+    }
+
+    #[test]
+    fn an_output_folder_that_takes_nothing_is_refused_before_any_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        for dir in [&file.join("bundle"), &file.join("deep/bundle")] {
+            let error = check_target(dir).unwrap_err().to_string();
+            assert!(error.contains(&file.display().to_string()), "{error}");
+        }
+        // Nothing is left behind where the folder does take new ones, and none is made that may not be needed.
+        for dir in ["bundle", "deep/down/bundle"] {
+            check_target(&folder.path().join(dir)).unwrap();
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use super::bundle;
 use super::error::ArtifactError;
 use super::manifest::Manifest;
 use crate::features::{Records, RowFault, SourceBatch, ValueEncoder};
+use crate::model::ops::simd::Instructions;
 use crate::schema::{Field, Schema};
 use crate::score::{
     AlertBudget, NO_SEGMENT, REDACTED, Reason, SEGMENT_VALUES_MAX, ScoreError, Scorer, Scores,
@@ -12,7 +13,6 @@ use crate::score::{
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 /// A budget that is to be held by a field whose segments the bundle does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,17 +43,22 @@ impl Detector {
     /// [`ArtifactError`]: what is off, exactly.
     pub fn load(dir: &Path) -> Result<Self, ArtifactError> {
         let (manifest, scorer) = bundle::load(dir)?;
-        // The file's own time: run.json is outside the digests and may have been edited.
-        let written = std::fs::metadata(dir.join(bundle::MANIFEST)).and_then(|m| m.modified());
-        let since = written
-            .ok()
-            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let created_at_unix_s = since.map_or(0, |age| age.as_secs());
         Ok(Self {
             manifest,
             scorer,
-            created_at_unix_s,
+            created_at_unix_s: bundle::created_at_unix_s(dir),
         })
+    }
+
+    /// The same detector scoring with the given instructions: for measurements of one set beside another. Scores differ by
+    /// rounding only.
+    ///
+    /// # Errors
+    /// If the tensor library fails.
+    pub fn with_instructions(self, instructions: Instructions) -> Result<Self, ScoreError> {
+        let views = &self.manifest.description.views;
+        let scorer = self.scorer.with_instructions(views, instructions)?;
+        Ok(Self { scorer, ..self })
     }
 
     /// The bundle's manifest.
@@ -71,7 +76,7 @@ impl Detector {
         &self.manifest.model_id
     }
 
-    /// When the bundle was written, seconds since 1970; 0 if the file system does not say.
+    /// When the bundle was made, seconds since 1970: a copy is as old as what it was copied from. 0 if nothing says.
     pub fn created_at_unix_s(&self) -> u64 {
         self.created_at_unix_s
     }

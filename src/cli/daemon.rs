@@ -14,6 +14,7 @@ use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
+use crate::model::ops::simd::Instructions;
 use crate::schema::Schema;
 use crate::stream::calls::BoundedCalls;
 use crate::stream::config::{DeliveryConfig, StreamConfig};
@@ -157,7 +158,9 @@ impl Daemon {
         let (mut link, client, scoring) = scoring::start(workers)?;
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
-        tracing::info!(model_id = detector.model_id(), "model loaded");
+        let instructions = detector.scorer().model().instructions();
+        let kernel = instructions.map_or("none", Instructions::name);
+        tracing::info!(model_id = detector.model_id(), kernel, "model loaded");
 
         let calls = BoundedCalls::new(shutdown.clone(), delivery.drain_timeout, heartbeat);
         let mut connector = KafkaConnector::new(&config.stream, calls.clone())?;

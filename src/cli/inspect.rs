@@ -49,10 +49,9 @@ fn page(detector: &Detector, budget: f64, run: Option<&Value>) -> Result<String,
     let description = &detector.manifest().description;
     let mut text = String::new();
     let out = &mut text;
-    let stated = run.and_then(|run| run.get("created_at_unix_s")?.as_u64());
-    let created = stated.unwrap_or_else(|| detector.created_at_unix_s());
+    let created = moment(detector.created_at_unix_s());
     writeln!(out, "model_id     {}", detector.model_id())?;
-    writeln!(out, "created      {}", moment(created))?;
+    writeln!(out, "created      {created}")?;
     if let Some(parent) = &description.from {
         writeln!(
             out,
@@ -272,6 +271,14 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         description.views.len(),
         strata.join(", ")
     )?;
+    let kernel = detector.scorer().model().instructions();
+    if let Some(instructions) = kernel {
+        writeln!(
+            out,
+            "kernel       {} on this processor",
+            instructions.name()
+        )?;
+    }
     match detector.scorer().model().operations() {
         Some(operations) => writeln!(
             out,

@@ -97,7 +97,7 @@ mod tests {
     fn a_kept_promise_is_rejected_no_more_often_than_the_level_says() {
         // 300 records against 200 calibration rows, exchangeable. Taken for independent uniform numbers, they would be
         // rejected in a quarter of all draws at the level 0.05.
-        let mut rng = stream(21, Purpose::Sampling);
+        let mut rng = stream(21, Purpose::Tests);
         let draws = 4_000;
         let mut rejected = 0;
         for _ in 0..draws {

@@ -590,7 +590,7 @@ mod tests {
         let (_guard, folder) = folder();
         let input = write(&folder.join("a.parquet"), &table(0, 60), 20);
         let sound = std::fs::read(&input).unwrap();
-        let mut rng = crate::rng::stream(7, crate::rng::Purpose::Sampling);
+        let mut rng = crate::rng::stream(7, crate::rng::Purpose::Tests);
         let mut panics = 0;
         for _ in 0..300 {
             let mut bytes = sound.clone();

@@ -206,7 +206,7 @@ mod tests {
 
     /// Counts p <= a over `draws` fresh calibration samples of n scores with one fresh record each.
     fn rejections(draws: u64, n: usize, a: f64, score: impl Fn(f64) -> f32) -> u32 {
-        let mut rng = stream(11, Purpose::Sampling);
+        let mut rng = stream(11, Purpose::Tests);
         (0..draws)
             .filter(|_| {
                 let mut draw = || score(rng.random::<f64>());

@@ -10,6 +10,8 @@ use super::segmented::SegmentedScores;
 use super::surprise::{SurpriseModel, Surprises};
 use super::types::Scores;
 use crate::features::Records;
+use crate::model::Views;
+use crate::model::ops::simd::Instructions;
 
 /// Records whose surprises are held at once while tables or many scores are made: bounds memory to tens of megabytes.
 const CHUNK_ROWS: usize = 4096;
@@ -99,6 +101,19 @@ impl Scorer {
             conformal: self.conformal.without_largest(contamination),
             ..self
         }
+    }
+
+    /// The same scorer with the kernel of the given instructions, for measurements; `views` are the model's own.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn with_instructions(
+        self,
+        views: &Views,
+        instructions: Instructions,
+    ) -> Result<Self, ScoreError> {
+        let model = self.model.with_instructions(views, instructions)?;
+        Ok(Self { model, ..self })
     }
 
     /// The scorer of stored parts; they must belong together.

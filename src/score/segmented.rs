@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn within_every_large_segment_fresh_records_are_rejected_no_more_than_promised() {
         // One fresh record a calibration draw makes the rejections independent.
-        let mut rng = stream(19, Purpose::Sampling);
+        let mut rng = stream(19, Purpose::Tests);
         let levels = [0.05, 0.1, 0.3];
         let (mut drawn, mut hits, mut hits_of_all) = ([0; 4], [[0; 3]; 4], [[0; 3]; 4]);
         for _ in 0..20_000 {
@@ -310,7 +310,7 @@ mod tests {
         // 19 rows of segment 1, all more abnormal than the 180 of ten smaller segments; one of the 199 is fresh. With
         // the fresh record from segment 1, 18 of its rows are left, one too few for a budget of 0.05. A pool of the
         // small segments alone would flag nearly twice the budget.
-        let mut rng = stream(20, Purpose::Sampling);
+        let mut rng = stream(20, Purpose::Tests);
         let mut rows: Vec<(f32, u8)> = rising(1, 19)
             .map(|(score, code)| (1_000.0 + score, code))
             .chain(rising(0, 180).map(|(score, _)| (score, 2 + (score as u8) % 10)))

@@ -166,13 +166,12 @@ impl SurpriseModel {
         Ok(Self { pass, ..self })
     }
 
-    /// The same model scored by the kernel with the given instructions, if it has the architecture.
-    #[cfg(test)]
-    pub(super) fn with_instructions(
-        self,
-        views: &Views,
-        instructions: Instructions,
-    ) -> Result<Self> {
+    /// The same model in the same views, scored by the kernel with the given instructions if its architecture has a kernel:
+    /// for measurements of one set of instructions beside another.
+    ///
+    /// # Errors
+    /// If candle cannot cut the output layer.
+    pub fn with_instructions(self, views: &Views, instructions: Instructions) -> Result<Self> {
         let kernel = Kernel::new(&self.model, views, instructions)?;
         let pass = kernel.map(|kernel| Pass::Kernel(Arc::new(kernel)));
         let pass = pass.unwrap_or_else(|| self.pass.clone());
@@ -192,6 +191,14 @@ impl SurpriseModel {
     /// F, S and R.
     pub fn axes(&self) -> Axes {
         self.axes
+    }
+
+    /// The instructions that score; `None` for an architecture that is scored through the tensor library.
+    pub fn instructions(&self) -> Option<Instructions> {
+        match &self.pass {
+            Pass::Kernel(kernel) => Some(kernel.instructions()),
+            Pass::Tensors(_) => None,
+        }
     }
 
     /// What a record costs; not known of an architecture that is scored through the tensor library.

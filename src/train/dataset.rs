@@ -283,7 +283,8 @@ impl Reader<'_> {
         };
         let none = Records::absent(&encoder.shapes(), 0);
         let kept = (self.options.fit_bytes_max / none.bytes_per_row().max(1)) as u64;
-        let mut sample = SelectionSample::new(fit_rows, kept, self.options.seed);
+        let mut sample =
+            SelectionSample::new(fit_rows, kept, self.options.seed, Purpose::FitSample);
         let (mut fit, mut reference, mut calibration) = (none.clone(), none.clone(), none);
         let mut unused_rows = 0;
         self.each_part(census, |batch, parts| {
@@ -367,9 +368,9 @@ pub struct SelectionSample {
 }
 
 impl SelectionSample {
-    /// Of `total` items that are to come.
-    pub fn new(total: u64, keep: u64, seed: u64) -> Self {
-        let rng = stream(seed, Purpose::Sampling);
+    /// Of `total` items that are to come, drawn from the stream of `purpose`.
+    pub fn new(total: u64, keep: u64, seed: u64, purpose: Purpose) -> Self {
+        let rng = stream(seed, purpose);
         Self {
             rng,
             remaining: total,
@@ -399,7 +400,7 @@ struct TimeSample {
 impl TimeSample {
     fn new(seed: u64) -> Self {
         Self {
-            rng: stream(seed, Purpose::Sampling),
+            rng: stream(seed, Purpose::TimeSample),
             seen: 0,
             times: Vec::new(),
         }
@@ -558,7 +559,7 @@ mod tests {
     #[test]
     fn a_selection_sample_keeps_exactly_as_many_as_it_should() {
         for keep in [0, 1, 300, 999, 1000, 5000] {
-            let mut sample = SelectionSample::new(1000, keep, 1);
+            let mut sample = SelectionSample::new(1000, keep, 1, Purpose::Tests);
             let taken = (0..1000).filter(|_| sample.take()).count() as u64;
             assert_eq!(taken, keep.min(1000));
         }

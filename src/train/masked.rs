@@ -321,6 +321,11 @@ impl Objective for MaskedObjective<'_> {
         self.trimmed_now
     }
 
+    fn may_end_early(&self) -> bool {
+        let mut to_come = self.steps..self.config.steps;
+        self.config.trim <= 0.0 || !to_come.any(|step| trimming::is_due(step, self.config.steps))
+    }
+
     fn held_out_loss(&mut self) -> candle_core::Result<f64> {
         let fields = self.held_out.fields();
         let rows = self.held_out_rows.par_chunks(self.config.batch_rows);

@@ -51,6 +51,12 @@ pub trait Objective: Sync {
         false
     }
 
+    /// Whether training may end before its last step. Not while something that was declared is still to come: rows that are
+    /// to be left out would otherwise be learned after all, and nobody would be told.
+    fn may_end_early(&self) -> bool {
+        true
+    }
+
     /// The loss on rows that are never trained on, always under the same masks.
     ///
     /// # Errors
@@ -145,7 +151,7 @@ pub fn fit(
             let kept = average.weights(&flat);
             set(objective, kept, step)?;
             let held_out = objective.held_out_loss().map_err(tensor(step))?;
-            stop = stopping.look(step, held_out, || kept.to_vec());
+            stop = stopping.look(step, held_out, || kept.to_vec()) && objective.may_end_early();
             held_out_loss = Some(held_out);
         }
         set(objective, &flat, step)?;

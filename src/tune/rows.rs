@@ -7,6 +7,7 @@
 use super::error::TuneError;
 use super::identity::{Identities, Place, holds};
 use crate::features::{Encoder, ParquetSource, Records, SourceBatch};
+use crate::rng::Purpose;
 use crate::schema::{Role, Schema};
 use crate::train::dataset::{DatasetError, SelectionSample, sound_batches};
 use crate::train::partition::CALIBRATION_ROWS_MAX;
@@ -175,8 +176,14 @@ impl TuneSources<'_> {
         let rows_max = LABELLED_ROWS_MAX.min(values_max);
         let rows_max = rows_max.max(FRAUDS_MIN + NORMALS_MIN);
         let frauds = counts.frauds.min(rows_max / 2);
-        let mut keep_fraud = SelectionSample::new(counts.frauds, frauds, self.seed);
-        let mut keep_normal = SelectionSample::new(counts.normals, rows_max - frauds, self.seed);
+        let mut keep_fraud =
+            SelectionSample::new(counts.frauds, frauds, self.seed, Purpose::TuningFrauds);
+        let mut keep_normal = SelectionSample::new(
+            counts.normals,
+            rows_max - frauds,
+            self.seed,
+            Purpose::TuningNormals,
+        );
         let mut kept = LabelledRows {
             records: Records::absent(&encoder.shapes(), 0),
             labels: Vec::new(),
@@ -297,7 +304,12 @@ impl TuneSources<'_> {
     }
 
     fn encode_calibration(&self, encoder: &Encoder, rows: u64) -> Result<Records, TuneError> {
-        let mut sample = SelectionSample::new(rows, CALIBRATION_ROWS_MAX, self.seed);
+        let mut sample = SelectionSample::new(
+            rows,
+            CALIBRATION_ROWS_MAX,
+            self.seed,
+            Purpose::TuningCalibration,
+        );
         let mut records = Records::absent(&encoder.shapes(), 0);
         for batch in sound_batches(self.calibration, self.schema) {
             let batch = batch?;

@@ -308,14 +308,14 @@ mod tests {
     }
 
     fn examples(frauds: usize, normals: usize, by: f32, timed: bool) -> Examples {
-        let (values, labels) = draw(&mut stream(1, Purpose::Sampling), frauds, normals, by);
+        let (values, labels) = draw(&mut stream(1, Purpose::Tests), frauds, normals, by);
         let times = (0..labels.len() as i64).map(|row| timed.then_some(row));
         Examples::new(COMPONENTS, &values, labels, times.collect())
     }
 
     /// Average precision of a combination on rows that no fit has seen.
     fn precision_later(combination: &Combination, by: f32) -> f64 {
-        let (values, labels) = draw(&mut stream(2, Purpose::Sampling), 100, 9_900, by);
+        let (values, labels) = draw(&mut stream(2, Purpose::Tests), 100, 9_900, by);
         let components = components();
         let score = |row: &[f32]| {
             combination.score(|c| row[components.iter().position(|&other| other == c).unwrap()])

@@ -6,7 +6,7 @@ use maskwatch::rng::{Purpose, stream};
 pub fn sampled(rows: usize, rows_max: Option<usize>, seed: u64) -> Vec<u32> {
     match rows_max {
         Some(max) if max < rows => {
-            let mut rng = stream(seed, Purpose::Sampling);
+            let mut rng = stream(seed, Purpose::BenchmarkSample);
             let sample = rand::seq::index::sample(&mut rng, rows, max);
             let mut sample: Vec<u32> = sample.into_iter().map(|row| row as u32).collect();
             sample.sort_unstable();

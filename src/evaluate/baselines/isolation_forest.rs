@@ -4,8 +4,8 @@
 //! a random value, until a record is alone or the tree is as deep as log2 of the sample. Trees are stored flat; growing and
 //! scoring are shared among Rayon's threads, by tree and by record.
 
-use crate::rng::{ChaCha8Rng, Purpose, stream};
-use rand::{Rng, RngExt};
+use crate::rng::{ChaCha8Rng, Purpose, fork, stream};
+use rand::RngExt;
 use rayon::prelude::*;
 
 /// Trees; path lengths converge well before that (section 5 of the paper).
@@ -46,11 +46,10 @@ impl IsolationForest {
         let rows = numbers.len() / width;
         let tree_rows = rows.min(DEFAULT_TREE_ROWS);
         let depth_max = (tree_rows.max(2) as f64).log2().ceil() as usize;
-        // A stream a tree, so that trees can be grown in any order.
+        // A generator a tree, so that trees can be grown in any order.
         let mut rng = stream(seed, Purpose::Baselines);
-        let seeds: Vec<u64> = (0..DEFAULT_TREES).map(|_| rng.next_u64()).collect();
-        let grow = |&seed: &u64| {
-            let mut rng = stream(seed, Purpose::Baselines);
+        let generators: Vec<ChaCha8Rng> = (0..DEFAULT_TREES).map(|_| fork(&mut rng)).collect();
+        let grow = |mut rng: ChaCha8Rng| {
             let sample = rand::seq::index::sample(&mut rng, rows, tree_rows);
             let mut grower = Grower {
                 numbers,
@@ -63,7 +62,7 @@ impl IsolationForest {
             grower.nodes
         };
         Self {
-            trees: seeds.par_iter().map(grow).collect(),
+            trees: generators.into_par_iter().map(grow).collect(),
             width,
             typical_path: typical_path(tree_rows),
         }

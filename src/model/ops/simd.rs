@@ -79,6 +79,21 @@ impl Instructions {
         }
     }
 
+    /// The name that people know them by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable(_) => "portable",
+            #[cfg(all(test, target_arch = "x86_64"))]
+            Self::Avx2Pairs(_) => "AVX2 in pairs",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "AVX-512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "NEON",
+        }
+    }
+
     /// f32 numbers of one vector.
     pub fn lanes(self) -> usize {
         self.run(Lanes)

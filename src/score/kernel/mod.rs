@@ -169,6 +169,11 @@ impl Operations {
 }
 
 impl Kernel {
+    /// What it runs with.
+    pub fn instructions(&self) -> Instructions {
+        self.instructions
+    }
+
     /// T at most.
     pub fn records(&self) -> usize {
         self.records

@@ -410,6 +410,35 @@ fn a_training_that_makes_nothing_better_keeps_what_it_started_from() {
 }
 
 #[test]
+fn early_stopping_waits_for_a_declared_trimming() {
+    let batch = batch(400);
+    let encoder = encoder(&batch);
+    let records = encoder.encode(&batch).unwrap();
+    let steps_of = |trim: f32| {
+        let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 5).unwrap();
+        // So large a rate makes every look worse than the start, so that patience is used up at once.
+        let config = TrainingConfig {
+            steps: 40,
+            warmup_steps: 1,
+            evaluate_every_steps: 2,
+            patience: 1,
+            learning_rate: 3.0,
+            trim,
+            ..TrainingConfig::default()
+        };
+        let objective = MaskedObjective::new(&model, &encoder, &records, &records, &config, 5);
+        let mut objective = objective.unwrap();
+        let report = fit(&mut objective, &config, &mut Unobserved).unwrap();
+        (report.steps, objective.order.len())
+    };
+    assert_eq!(steps_of(0.0), (2, 400));
+    let (steps, left) = steps_of(0.1);
+    // The rows are judged for the last time before step 25.
+    assert!(steps >= 25, "{steps}");
+    assert_eq!(left, 364);
+}
+
+#[test]
 fn training_learns_the_dependence_and_is_the_same_at_any_thread_count() {
     let batch = batch(2000);
     let encoder = encoder(&batch);
