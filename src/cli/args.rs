@@ -8,7 +8,7 @@ use crate::generate::{DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_TERMINALS}
 use crate::schema::moment_from_text;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Learns from Parquet what normal transactions look like, and flags those in Kafka that do not fit.
 #[derive(Debug, Parser)]
@@ -185,16 +185,38 @@ pub struct TuneArguments {
 /// `maskwatch serve`
 #[derive(Debug, Args)]
 pub struct ServeArguments {
-    /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
-    #[arg(long)]
-    pub config: PathBuf,
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
 }
 
 /// `maskwatch check`
 #[derive(Debug, Args)]
 pub struct CheckArguments {
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+/// The daemon's configuration file, with or without its flag.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ConfigFile {
     /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
-    pub config: PathBuf,
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, as a flag.
+    #[arg(long = "config", value_name = "FILE")]
+    flag: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        // The group lets exactly one through.
+        let given = self.file.as_deref().or(self.flag.as_deref());
+        given.unwrap_or(Path::new(""))
+    }
 }
 
 /// `maskwatch demo`
@@ -300,8 +322,7 @@ fn property(text: &str) -> Result<(String, String), String> {
 }
 
 fn budget_share(text: &str) -> Result<f64, String> {
-    let share = text.parse().map_err(|_| "not a number".to_owned())?;
-    AlertBudget::new(share).map(AlertBudget::share)
+    AlertBudget::from_text(text).map(AlertBudget::share)
 }
 
 fn unix_seconds(text: &str) -> Result<i64, String> {
@@ -342,6 +363,28 @@ mod tests {
         assert!(message("1.5").contains("above 0 and below 1"));
         assert!(message("NaN").contains("above 0 and below 1"));
         assert!(message("much").contains("not a number"));
+    }
+
+    #[test]
+    fn a_configuration_is_given_with_or_without_its_flag() {
+        let path = |words: &[&str]| {
+            let words = std::iter::once(&"maskwatch").chain(words);
+            Arguments::try_parse_from(words).map(|arguments| match arguments.verb {
+                Verb::Serve(arguments) => arguments.config.path().to_owned(),
+                Verb::Check(arguments) => arguments.config.path().to_owned(),
+                other => unreachable!("{other:?}"),
+            })
+        };
+        for verb in ["serve", "check"] {
+            for words in [&[verb, "c.toml"][..], &[verb, "--config", "c.toml"]] {
+                assert_eq!(path(words).unwrap(), Path::new("c.toml"));
+            }
+            for words in [&[verb][..], &[verb, "a.toml", "--config", "b.toml"]] {
+                let error = path(words).unwrap_err();
+                assert_eq!(error.exit_code(), 2, "{error}");
+                assert!(error.to_string().contains("FILE"), "{error}");
+            }
+        }
     }
 
     #[test]

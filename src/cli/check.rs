@@ -19,13 +19,14 @@ use std::process::ExitCode;
 /// # Errors
 /// Bad configuration or schema (64), a bad bundle or bad training files (65).
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&arguments.config)?;
+    let path = arguments.config.path();
+    let config = Config::load(path)?;
     let kafka = &config.stream.kafka;
     let mut text = format!(
         "{}: ok\n\
          kafka: {} as {} ({:?})\n\
          input: {} ({})\n",
-        arguments.config.display(),
+        path.display(),
         kafka.bootstrap_servers,
         kafka.transactional_id(),
         config.stream.delivery.mode,

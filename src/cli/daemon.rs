@@ -9,6 +9,7 @@
 
 use super::budget_by;
 use super::exit::ConfigFaults;
+use super::exit_service::Panicked;
 use super::train_config::load_config;
 use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
 use crate::config::{Config, TrainSection};
@@ -27,7 +28,7 @@ use crate::stream::shutdown::Shutdown;
 use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::stream::worker::{Worker, WorkerOptions};
 use crate::telemetry::{Heartbeat, Metrics, Readiness, TrainingGauges};
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -230,13 +231,13 @@ impl Daemon {
             .block_on(async { tokio::time::timeout(limit, self.http.task).await });
         // Connections that are still open are cut off.
         self.runtime.shutdown_background();
-        let stream = ended.map_err(|_| anyhow!("the stream's thread panicked"))?;
+        let stream = ended.map_err(|_| Panicked("the stream"))?;
         // A stream that failed may have left a scoring thread that never ends, which is not waited for.
         stream?;
         http.unwrap_or(Ok(())).context("the HTTP server failed")?;
         // The last client went with HTTP's state.
         let left = self.scoring.join(SCORING_ENDS_WITHIN.min(limit));
-        let left = left.map_err(|_| anyhow!("a scoring thread panicked"))?;
+        let left = left.map_err(|_| Panicked("scoring"))?;
         if left > 0 {
             tracing::warn!(threads = left, "left scoring threads that do not end");
         }

@@ -6,6 +6,7 @@
 
 use super::daemon::Daemon;
 use super::demo_tally::{InFlight, Tally};
+use super::exit_service::Panicked;
 use super::report::print;
 use crate::artifact::{Recipe, TrainConfig, learn};
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::stream::kafka::topics::{TopicReader, TopicWriter};
 use crate::stream::properties::Properties;
 use crate::stream::shutdown::Shutdown;
 use crate::telemetry::logging::{self, LogFormat};
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use arrow::array::{Array, AsArray, RecordBatch};
 use std::path::Path;
 use std::process::ExitCode;
@@ -89,7 +90,7 @@ pub fn run(arguments: &super::args::DemoArguments) -> anyhow::Result<ExitCode> {
     let tally = collect(&daemon, &in_flight);
     let shutdown = daemon.shutdown();
     shutdown.request();
-    let sent = sender.join().map_err(|_| anyhow!("the sender panicked"))?;
+    let sent = sender.join().map_err(|_| Panicked("the sender"))?;
     daemon.join()?;
     sent?;
     print(&tally?.to_string())?;

@@ -3,6 +3,7 @@
 //!
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
+use super::exit_service::service_code;
 use crate::artifact::{ArtifactError, BudgetByError, LearnError, TuneFailure};
 use crate::config::ConfigError;
 use crate::evaluate::{BaselineError, MetricError};
@@ -12,7 +13,6 @@ use crate::model::transfer::TransferError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
 use crate::stream::decoder::DecoderError;
-use crate::stream::kafka::topics::TopicError;
 use crate::train::{DatasetError, TrainError};
 use crate::tune::TuneError;
 use std::path::{Path, PathBuf};
@@ -94,8 +94,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         || cause.is::<Refused>()
         || cause.is::<BudgetByError>()
         || cause.is::<ConfigError>()
-        || cause.is::<DecoderError>()
-        || matches!(cause.downcast_ref(), Some(TopicError::Properties { .. }));
+        || cause.is::<DecoderError>();
     if configuration {
         return Some(BAD_CONFIGURATION);
     }
@@ -124,7 +123,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<ArtifactError>() {
         return artifact_code(error);
     }
-    cause.downcast_ref::<ScoreError>().map(|_| INTERNAL)
+    if cause.is::<ScoreError>() {
+        return Some(INTERNAL);
+    }
+    service_code(cause)
 }
 
 fn baseline_code(error: &BaselineError) -> u8 {

@@ -15,6 +15,7 @@ mod demo_tally;
 mod embed;
 mod evaluate;
 mod exit;
+mod exit_service;
 mod generate;
 mod generate_topic;
 mod group_column;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// # Errors
 /// Bad configuration (64), a bundle that is refused (65), a stream that ended by itself (1).
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&arguments.config)?;
+    let config = Config::load(arguments.config.path())?;
     logging::init(LogFormat::Auto)?;
     Daemon::start(config)?.join()?;
     tracing::info!("drained");

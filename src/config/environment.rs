@@ -11,8 +11,10 @@ const PREFIX: &str = "MASKWATCH__";
 /// A variable that sets a key: section, key, value.
 #[derive(Debug, PartialEq)]
 pub struct Override {
-    name: String,
-    path: Vec<String>,
+    /// Of the variable.
+    pub name: String,
+    /// Section and key.
+    pub path: Vec<String>,
     value: Value,
 }
 
@@ -65,11 +67,8 @@ pub fn overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<Overr
     overrides
 }
 
-/// Lays overrides over a table.
-///
-/// # Errors
-/// Each variable that does not name a section and a key.
-pub fn apply(table: &mut Table, overrides: Vec<Override>) -> Result<(), Vec<String>> {
+/// Lays overrides over a table. A sentence for each variable that does not name a section and a key.
+pub fn apply(table: &mut Table, overrides: &[Override]) -> Vec<String> {
     let mut faults = Vec::new();
     for Override { name, path, value } in overrides {
         let [section, key] = path.as_slice() else {
@@ -81,18 +80,14 @@ pub fn apply(table: &mut Table, overrides: Vec<Override>) -> Result<(), Vec<Stri
             .or_insert_with(|| Value::Table(Table::new()));
         match section.as_table_mut() {
             Some(section) => {
-                section.insert(key.clone(), value);
+                section.insert(key.clone(), value.clone());
             }
             None => faults.push(format!(
                 "variable {name}: its section is no table in the file"
             )),
         }
     }
-    if faults.is_empty() {
-        Ok(())
-    } else {
-        Err(faults)
-    }
+    faults
 }
 
 fn value_of(text: &str) -> Value {
@@ -138,8 +133,8 @@ mod tests {
     fn a_variable_without_section_or_key_is_a_fault() {
         for name in ["MASKWATCH__KAFKA", "MASKWATCH__A__B__C"] {
             let overrides = overrides([(name.to_owned(), "1".to_owned())].into_iter());
-            let faults = apply(&mut Table::new(), overrides);
-            assert!(faults.is_err_and(|faults| faults[0].contains(name)));
+            let faults = apply(&mut Table::new(), &overrides);
+            assert!(faults[0].contains(name), "{faults:?}");
         }
     }
 }

@@ -4,12 +4,15 @@
 //! checked part. Nothing is bound, connected to or created here.
 
 mod environment;
+mod sections;
 
 use crate::http::DEFAULT_LISTEN;
 use crate::stream::config::{
     ConfigFault, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
 };
+use sections::Sound;
 use serde::Deserialize;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -29,12 +32,10 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is longer than any configuration.
-    #[error("{}: {bytes} bytes, the limit is {CONFIG_BYTES_MAX}", path.display())]
+    #[error("{}: longer than {CONFIG_BYTES_MAX} bytes, which is the limit", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
-        /// Its length.
-        bytes: u64,
     },
     /// Not TOML, or not the keys and types of a configuration.
     #[error("{}: {detail}", path.display())]
@@ -57,6 +58,7 @@ pub enum ConfigError {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
+    #[serde(default)]
     kafka: RawKafka,
     #[serde(default)]
     input: RawInput,
@@ -66,14 +68,15 @@ struct RawConfig {
     batch: RawBatch,
     #[serde(default)]
     alerts: RawAlerts,
+    #[serde(default)]
     model: RawModel,
     #[serde(default)]
     http: RawHttp,
     train: Option<TrainSection>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawModel {
     dir: PathBuf,
 }
@@ -89,8 +92,10 @@ struct RawHttp {
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
     /// Parquet files, folders or glob patterns, at least one.
+    #[serde(default)]
     pub data: Vec<String>,
     /// The schema file.
+    #[serde(default)]
     pub schema: PathBuf,
     /// A training configuration file.
     pub config: Option<PathBuf>,
@@ -124,14 +129,19 @@ impl Config {
             path: path.to_owned(),
             source,
         };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > CONFIG_BYTES_MAX {
+        // It may be a pipe that is filled from a template: what counts is what comes out.
+        let mut text = String::new();
+        let bytes = std::fs::File::open(path)
+            .and_then(|file| {
+                let mut file = file.take(CONFIG_BYTES_MAX + 1);
+                file.read_to_string(&mut text)
+            })
+            .map_err(read)?;
+        if bytes as u64 > CONFIG_BYTES_MAX {
             return Err(ConfigError::TooLong {
                 path: path.to_owned(),
-                bytes,
             });
         }
-        let text = std::fs::read_to_string(path).map_err(read)?;
         let variables =
             environment::variables(std::env::vars_os()).map_err(|faults| ConfigError::Faults {
                 path: path.to_owned(),
@@ -149,47 +159,29 @@ impl Config {
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let syntax = |error: toml::de::Error| ConfigError::Syntax {
+        let syntax = |faults: Vec<String>| ConfigError::Syntax {
             path: path.to_owned(),
-            detail: describe(text, &error),
+            detail: faults.join("; "),
         };
-        let overrides = environment::overrides(variables);
-        let raw: RawConfig = if overrides.is_empty() {
-            // Straight from the text, so that an error names its line.
-            toml::from_str(text).map_err(syntax)?
-        } else {
-            let mut table: toml::Table = toml::from_str(text).map_err(syntax)?;
-            environment::apply(&mut table, overrides).map_err(|faults| ConfigError::Faults {
-                path: path.to_owned(),
-                faults,
-            })?;
-            table.try_into().map_err(syntax)?
-        };
-        raw.check().map_err(|faults| ConfigError::Faults {
+        let told = |faults| ConfigError::Faults {
             path: path.to_owned(),
             faults,
-        })
-    }
-}
-
-/// Line and message of an error without any value of the file: it may be a password.
-fn describe(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map(|span| {
-        let before = text.get(..span.start).unwrap_or(text);
-        format!("line {}: ", 1 + before.matches('\n').count())
-    });
-    let message = error.message();
-    let shown = match message.split_once(": ") {
-        // "invalid type: integer `7`, expected a string": the value goes, what was expected stays.
-        Some((what @ ("invalid type" | "invalid value"), rest)) => {
-            let expected = rest
-                .rsplit_once(", expected ")
-                .map_or("", |(_, expected)| expected);
-            format!("{what}, expected {expected}")
+        };
+        let overrides = environment::overrides(variables);
+        let Sound { table, mut faults } = sections::sound(text, overrides).map_err(syntax)?;
+        // Every key can be read by now; what is told here is a defect, and no value either.
+        let raw: RawConfig = table
+            .try_into()
+            .map_err(|_| syntax(vec!["sections do not fit together".to_owned()]))?;
+        match raw.check() {
+            Ok(config) if faults.is_empty() => Ok(config),
+            Ok(_) => Err(told(faults)),
+            Err(further) => {
+                faults.extend(further);
+                Err(told(faults))
+            }
         }
-        _ => message.to_owned(),
-    };
-    line.unwrap_or_default() + &shown
+    }
 }
 
 impl RawConfig {
@@ -217,7 +209,7 @@ impl RawConfig {
             Err(faults) => faults.iter().map(ConfigFault::to_string).collect(),
         };
         if model.dir.as_os_str().is_empty() {
-            faults.push("model.dir: is empty, expected the bundle's folder".to_owned());
+            faults.push("model.dir: is missing or empty, expected the bundle's folder".to_owned());
         }
         let listen = http.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_string());
         let address = listen.parse::<SocketAddr>();
@@ -228,7 +220,15 @@ impl RawConfig {
         }
         if train.as_ref().is_some_and(|train| train.data.is_empty()) {
             faults.push(
-                "train.data: is empty, expected at least one file, folder or pattern".to_owned(),
+                "train.data: is missing or empty, expected at least one file, folder or pattern"
+                    .to_owned(),
+            );
+        }
+        let lacks_schema = |train: &TrainSection| train.schema.as_os_str().is_empty();
+        if train.as_ref().is_some_and(lacks_schema) {
+            faults.push(
+                "train.schema: is missing or empty, expected a schema file (`maskwatch init` makes one)"
+                    .to_owned(),
             );
         }
         match (stream, address) {
@@ -315,6 +315,48 @@ mod tests {
         if let Err(error) = parse(SMALLEST, &variables) {
             assert!(!error.to_string().contains("12345678"), "{error}");
         }
+    }
+
+    #[test]
+    fn faults_of_keys_and_of_values_come_together_with_their_lines() {
+        let text = "[kafka]\nbootstrap_server = \"b:1\"\ninput_topics = \"in\"\n[kafka.properties]\n\
+                    \"sasl.password\" = [2]\n\"linger.ms\" = 5\n[delivery]\nmode = \"once\"\n\
+                    [modell]\ndir = \"m\"\n[alerts]\nbudget = \"a few\"\nreasons_max = 0\n";
+        let variables = [("MASKWATCH__BATCH__ROWS_MAX", "many")];
+        let error = parse(text, &variables).unwrap_err().to_string();
+        for part in [
+            "line 2: kafka.bootstrap_server: unknown key, did you mean `bootstrap_servers`?",
+            "line 3: kafka.input_topics: invalid type, expected a sequence",
+            "line 5: kafka.properties.sasl.password: ",
+            "line 8: delivery.mode: unknown value, expected `exactly_once` or `at_least_once`",
+            "line 9: modell: unknown section, did you mean `model`?",
+            "variable MASKWATCH__BATCH__ROWS_MAX: batch.rows_max: invalid type",
+            "kafka.bootstrap_servers: is missing or empty",
+            "kafka.input_topics: is missing or empty",
+            "model.dir: is missing or empty",
+            "alerts.budget: \"a few\" is not a number",
+            "alerts.reasons_max: 0",
+        ] {
+            assert!(error.contains(part), "{part} is missing in: {error}");
+        }
+        assert!(!error.contains("linger"), "{error}");
+    }
+
+    #[test]
+    fn every_line_that_is_no_toml_is_told() {
+        let text = format!("{SMALLEST}[alerts]\nbudget = 0.1%\nreasons = \n[http]\nlisten = x:1\n");
+        let error = parse(&text, &[]).unwrap_err().to_string();
+        for part in ["line 7: ", "\"0.1%\"", "line 8: ", "line 10: "] {
+            assert!(error.contains(part), "{part} is missing in: {error}");
+        }
+        let text = format!("{SMALLEST}[alerts]\nbudget = \"0.1%\"\n");
+        assert_eq!(
+            parse(&text, &[]).unwrap().stream.alerts.budget.share(),
+            0.001
+        );
+        let variables = [("MASKWATCH__ALERTS__BUDGET", "0.5%")];
+        let budget = parse(SMALLEST, &variables).unwrap().stream.alerts.budget;
+        assert_eq!(budget.share(), 0.005);
     }
 
     #[test]

@@ -94,8 +94,12 @@ pub enum WriterSchemaError {
         /// What went wrong the last time.
         why: String,
     },
-    /// The answer was a clear no (credentials, address): asking again does not help.
-    #[error("schema {id}: {origin} refuses with status {status}: {why}")]
+    /// The answer is neither a schema nor that there is none: credentials, an address or a proxy are wrong. Retriable, once
+    /// somebody has put that right.
+    #[error(
+        "schema {id}: {origin} answers with status {status}, which is no answer of a schema registry about a schema \
+         (credentials, address or a proxy may be wrong): {why}"
+    )]
     Refused {
         /// The schema id asked for.
         id: u32,
@@ -120,8 +124,8 @@ impl WriterSchemaError {
     /// Whether asking again later may help.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
-            Self::Refused { .. } | Self::Unusable { .. } => false,
+            Self::Unavailable { .. } | Self::Refused { .. } => true,
+            Self::Unusable { .. } => false,
         }
     }
 }

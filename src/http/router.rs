@@ -21,6 +21,13 @@ use crate::telemetry::{Metrics, Readiness, metrics};
 /// Seconds after which a client that was refused for load may come back: a batch is done by then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// What a person sees who opens the port in a browser.
+const INDEX: &str = "maskwatch\n\n\
+    GET  /healthz   200 while the process works\n\
+    GET  /readyz    200 when it is ready, else 503 with what is missing\n\
+    GET  /metrics   for Prometheus\n\
+    POST /v1/score  one JSON record, or an array of them: scores, p-values and reasons\n";
+
 /// What the handlers share; cheap to clone.
 #[derive(Clone)]
 pub struct HttpState {
@@ -59,10 +66,12 @@ impl HttpState {
 /// All addresses.
 pub fn router(state: HttpState) -> Router {
     Router::new()
+        .route("/", get(|| async { INDEX }))
         .route("/metrics", get(export_metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/v1/score", post(score))
+        .fallback(not_found)
         .with_state(state)
 }
 
@@ -72,6 +81,14 @@ async fn healthz(State(state): State<HttpState>) -> (StatusCode, String) {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")),
     }
+}
+
+async fn not_found() -> Response {
+    let body = error_json(
+        "not_found",
+        "no such address; GET / names those that there are",
+    );
+    json(StatusCode::NOT_FOUND, body)
 }
 
 async fn export_metrics(State(state): State<HttpState>) -> Response {
@@ -218,7 +235,7 @@ impl Refusal {
             }
             Self::Body(BodyError::Slow { .. }) => (StatusCode::REQUEST_TIMEOUT, "slow"),
             Self::Body(BodyError::Broken) => (StatusCode::BAD_REQUEST, "malformed"),
-            Self::Split(SplitError::Malformed { .. }) => {
+            Self::Split(SplitError::Malformed { .. } | SplitError::NoRecord { .. }) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "malformed")
             }
             Self::Overloaded(_) => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
@@ -481,6 +498,31 @@ mod tests {
     fn other_methods_and_addresses_are_refused() {
         let server = Server::start(echo, Limits::default());
         assert_eq!(server.get("/v1/score").0, 405);
-        assert_eq!(server.get("/v1/reload").0, 404);
+        let (status, _, body) = server.get("/v1/reload");
+        assert_eq!(status, 404);
+        assert!(body.contains("GET /"), "{body}");
+    }
+
+    #[test]
+    fn the_root_points_to_every_address() {
+        let (status, _, body) = Server::start(echo, Limits::default()).get("/");
+        assert_eq!(status, 200);
+        for path in ["/healthz", "/readyz", "/metrics", "/v1/score"] {
+            assert!(body.contains(path), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_told_what_is_expected() {
+        let server = Server::start(echo, Limits::default());
+        for body in [&b"not json"[..], b"", b"42", b"\"text\"", b"\xff\xfe"] {
+            let (status, _, answer) = server.score(body);
+            assert_eq!(status, 422, "{answer}");
+            assert!(
+                answer.contains("malformed") && answer.contains("one JSON object"),
+                "{answer}"
+            );
+        }
+        assert_eq!(server.score(b" {\"amount\": 1}").0, 200);
     }
 }

@@ -2,6 +2,7 @@
 //! connection has a time for the head of a request, an age and, at the end, a time to finish the
 //! request in hand; their number is bounded, and an error on one is never an error of another.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,13 +29,28 @@ const ACCEPT_RETRY_MS: u64 = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {listen}")]
+    #[error("http.listen: cannot listen on {listen}: {}", why_not(source))]
     Bind {
         /// The configured address.
         listen: SocketAddr,
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// The system's words, and what to do.
+fn why_not(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there, perhaps another instance; set another port, or 0 for a free one"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; 0.0.0.0 stands for all that it has"
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 are for root; set a higher one",
+        _ => return error.to_string(),
+    };
+    format!("{error}: {remedy}")
 }
 
 /// Listens on an address; port 0 takes a free one. Warns if others than this machine can reach it.
@@ -331,7 +347,9 @@ mod tests {
             .block_on(bind(server.address))
             .unwrap_err()
             .to_string();
-        assert!(error.contains(&server.address.to_string()), "{error}");
+        for part in [&server.address.to_string(), "http.listen", "another port"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]

@@ -4,9 +4,17 @@
 //! and its neighbours are untouched. What the decoder is given is exactly what the client sent
 //! between the commas.
 
-/// Why a body is not an array of records.
+/// Why a body holds no records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SplitError {
+    /// Neither an object nor an array.
+    #[error(
+        "the body {found}: expected one JSON object (a record), or a JSON array of such objects"
+    )]
+    NoRecord {
+        /// How the body begins.
+        found: &'static str,
+    },
     /// The body cannot be taken apart.
     #[error("the array is malformed at byte {offset}: {problem}")]
     Malformed {
@@ -26,7 +34,7 @@ pub(super) enum SplitError {
 /// The records of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Records<'a> {
-    /// The body is one record (or is no array, which is for the decoder to say).
+    /// The body begins like one record; whether it is one is for the decoder to say.
     One(&'a [u8]),
     /// The elements of an array.
     Many(Vec<&'a [u8]>),
@@ -38,7 +46,11 @@ pub(super) fn split(body: &[u8], records_max: usize) -> Result<Records<'_>, Spli
         Some(start) if body[start] == b'[' => {
             Ok(Records::Many(elements(body, start, records_max)?))
         }
-        _ => Ok(Records::One(body)),
+        Some(start) if body[start] == b'{' => Ok(Records::One(body)),
+        Some(_) => Err(SplitError::NoRecord {
+            found: "is no JSON object",
+        }),
+        None => Err(SplitError::NoRecord { found: "is empty" }),
     }
 }
 
@@ -143,7 +155,7 @@ mod tests {
     fn refused(body: &str) -> usize {
         match split(body.as_bytes(), 100).unwrap_err() {
             SplitError::Malformed { offset, .. } => offset,
-            SplitError::TooMany { .. } => panic!("{body} is not too long"),
+            other => panic!("{body}: {other}"),
         }
     }
 
@@ -173,9 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_array_is_one_record_as_it_is() {
-        for body in ["{\"a\": [1, 2]}", "", "  ", "NaN", "\u{feff}[1]"] {
+    fn what_begins_like_an_object_is_one_record_as_it_is() {
+        for body in ["{\"a\": [1, 2]}", " {", "{} {}"] {
             assert_eq!(split(body.as_bytes(), 1), Ok(Records::One(body.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn what_begins_like_neither_is_refused() {
+        for body in ["", "  ", "NaN", "\u{feff}[1]", "7", "\"a\""] {
+            let error = split(body.as_bytes(), 1).unwrap_err();
+            assert!(matches!(error, SplitError::NoRecord { .. }), "{body}");
         }
     }
 

@@ -22,6 +22,27 @@ impl AlertBudget {
         }
     }
 
+    /// A budget from text: a share such as `0.001`, or a percentage such as `0.1%`.
+    ///
+    /// # Errors
+    /// The text and what was expected.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim();
+        let share = match trimmed.strip_suffix('%').map(str::trim_end) {
+            // Two decimal places further left before it is rounded: 0.7 / 100 is not the double nearest to 0.007.
+            Some(percent) => format!("{percent}e-2")
+                .parse::<f64>()
+                .or_else(|_| percent.parse::<f64>().map(|percent| percent / 100.0)),
+            None => trimmed.parse(),
+        };
+        let share = share.map_err(|_| {
+            format!(
+                "\"{text}\" is not a number, expected a share such as 0.001, or a percentage such as \"0.1%\""
+            )
+        })?;
+        Self::new(share)
+    }
+
     /// The share.
     pub fn share(self) -> f64 {
         self.0
@@ -87,6 +108,33 @@ mod tests {
                     .contains("above 0 and below 1")
             );
         }
+    }
+
+    #[test]
+    fn a_percentage_is_the_share_that_it_says() {
+        for (text, share) in [
+            ("0.1%", 0.001),
+            ("0.7 %", 0.007),
+            (" 5%", 0.05),
+            ("1e-1%", 0.001),
+            ("0.01", 0.01),
+        ] {
+            assert_eq!(
+                AlertBudget::from_text(text).unwrap().share(),
+                share,
+                "{text}"
+            );
+        }
+        for text in ["", "%", "much", "0.1%%", "NaN%"] {
+            assert!(AlertBudget::from_text(text).is_err(), "{text}");
+        }
+        let why = AlertBudget::from_text("a few").unwrap_err();
+        assert!(why.contains("a few") && why.contains("0.1%"), "{why}");
+        assert!(
+            AlertBudget::from_text("100%")
+                .unwrap_err()
+                .contains("below 1")
+        );
     }
 
     #[test]

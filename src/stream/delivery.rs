@@ -3,7 +3,7 @@
 //! A session is a consumer and a producer that belong together. Whatever goes wrong ends the session, and the next one does
 //! what a restarted process would do: fence what was left, read the committed offsets, go on from there. So there is one
 //! path of recovery, and `kill -9` takes the same one. Sessions without a commit between are bounded in number, and the
-//! pause between them doubles.
+//! pause between them doubles. A schema registry that does not answer is waited for without that bound, as brokers are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +90,10 @@ fn sessions<C: Connector>(
         attempts += 1;
         shared.metrics.session_failed(fault.failure());
         shared.readiness.session_failed(&chain(&fault));
+        if fault.is_outage() {
+            // It is waited for without end; a fault of another kind still has a session left after it.
+            attempts = attempts.min(SESSIONS_MAX - 2);
+        }
         if let Some(last) = last_word(fault, attempts, &shared.config.kafka) {
             error!(error = %chain(&last), "stream ended");
             return Err(last);
@@ -124,7 +128,7 @@ fn last_word(fault: DeliveryFault, attempts: u32, kafka: &KafkaConfig) -> Option
     if !fault.is_curable() {
         return Some(StreamError::Fatal(fault));
     }
-    if attempts >= SESSIONS_MAX {
+    if attempts >= SESSIONS_MAX && !fault.is_outage() {
         return Some(StreamError::GaveUp {
             attempts,
             last: fault,
@@ -143,6 +147,7 @@ fn pause(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::{DecodeError, WriterSchemaError};
     use crate::stream::config::OutputTopics;
     use crate::stream::properties::Properties;
 
@@ -177,6 +182,19 @@ mod tests {
             last_word(fenced, 1, &kafka),
             Some(StreamError::Fenced { .. })
         ));
+        let outage = || {
+            let error = WriterSchemaError::Unavailable {
+                id: 7,
+                origin: "http://registry".to_owned(),
+                attempts: 3,
+                why: "timeout".to_owned(),
+            };
+            DeliveryFault::Scoring(DecodeError::WriterSchema(error).into())
+        };
+        assert!(
+            last_word(outage(), 1_000, &kafka).is_none(),
+            "it is waited for"
+        );
         let gone = last_word(DeliveryFault::ScorerGone, 1, &kafka);
         assert!(matches!(gone, Some(StreamError::Fatal(_))));
     }

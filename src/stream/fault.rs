@@ -69,6 +69,11 @@ pub enum DeliveryFault {
 }
 
 impl DeliveryFault {
+    /// Whether something outside of the cluster does not answer: it is waited for, as a restart would have to wait too.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Scoring(error) if error.is_retriable())
+    }
+
     /// Whether a new session may do better.
     pub fn is_curable(&self) -> bool {
         match self {

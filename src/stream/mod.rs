@@ -32,6 +32,7 @@ pub mod session;
 pub mod shutdown;
 pub mod sink;
 pub mod source;
+mod turns;
 pub mod types;
 pub mod watchdog;
 pub mod worker;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 
 use serde::Deserialize;
 
@@ -161,14 +162,20 @@ impl Properties {
 
     /// `text` with every value that may be secret blotted out: for messages of the client, which quote what they refuse.
     pub fn blot(&self, text: &str) -> String {
-        let mut blotted = text.to_owned();
-        for (key, value) in &self.0 {
-            if is_secret(key) && !value.is_empty() {
-                blotted = blotted.replace(value.as_str(), MASK);
-            }
-        }
-        blotted
+        let secrets = self.0.iter().filter(|(key, _)| is_secret(key));
+        blot(text, secrets.map(|(_, value)| value.as_str()))
     }
+}
+
+/// `text` with every one of `secrets` blotted out. The longest goes first: one that begins with another is hidden whole.
+pub fn blot<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
+    let mut secrets: Vec<&str> = secrets.filter(|secret| !secret.is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let mut blotted = text.to_owned();
+    for secret in secrets {
+        blotted = blotted.replace(secret, MASK);
+    }
+    blotted
 }
 
 impl fmt::Debug for Properties {
@@ -205,6 +212,13 @@ fn is_secret(key: &str) -> bool {
             || words.iter().any(|word| key.contains(word)))
 }
 
+/// The one of `known` that `given` was probably meant to be: at most a third of its letters are wrong.
+pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |name: &&str| strsim::damerau_levenshtein(given, name);
+    let near = known.min_by_key(distance)?;
+    (distance(&near) <= given.len().max(3) / 3).then_some(near)
+}
+
 /// The text that a value stands for.
 ///
 /// # Errors
@@ -224,16 +238,31 @@ pub fn resolve(value: &str) -> Result<String, String> {
     }
 }
 
+/// The text of a regular file. What `path` is, is asked before it is opened and again of what was opened: a pipe would be
+/// waited for without end, and a device may give bytes without end.
 fn read_secret(path: &str) -> Result<String, String> {
-    let bytes = std::fs::metadata(path)
-        .map_err(|error| format!("file {path}: {error}"))?
-        .len();
-    if bytes > SECRET_FILE_BYTES_MAX {
-        return Err(format!(
+    let told = |error: std::io::Error| format!("file {path}: {error}");
+    let check = |metadata: std::fs::Metadata| match (metadata.is_file(), metadata.len()) {
+        (false, _) => Err(format!("file {path}: expected a regular file")),
+        (true, bytes) if bytes > SECRET_FILE_BYTES_MAX => Err(format!(
             "file {path}: {bytes} bytes, the limit is {SECRET_FILE_BYTES_MAX}"
+        )),
+        (true, _) => Ok(()),
+    };
+    check(std::fs::metadata(path).map_err(told)?)?;
+    let file = std::fs::File::open(path).map_err(told)?;
+    check(file.metadata().map_err(told)?)?;
+    let mut text = String::new();
+    // A file that grows meanwhile, or one of /proc that tells no length, is bounded too.
+    let read = file
+        .take(SECRET_FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(told)?;
+    if read as u64 > SECRET_FILE_BYTES_MAX {
+        return Err(format!(
+            "file {path}: longer than {SECRET_FILE_BYTES_MAX} bytes, which is the limit"
         ));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("file {path}: {error}"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
@@ -307,6 +336,53 @@ mod tests {
             resolve("${file:/does/not/exist}")
                 .unwrap_err()
                 .contains("/does/not/exist")
+        );
+    }
+
+    #[test]
+    fn a_secret_that_begins_with_another_is_hidden_whole() {
+        let (properties, _) = check(&[
+            ("sasl.password", "tiger"),
+            ("ssl.key.password", "tiger-and-lion"),
+            ("sasl.username", "tig"),
+        ]);
+        assert_eq!(
+            properties.blot("tiger-and-lion, tiger, tig"),
+            "***, ***, ***"
+        );
+    }
+
+    #[test]
+    fn a_secret_file_is_regular_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &std::path::Path| {
+            let reference = format!("${{file:{}}}", path.display());
+            let why = resolve(&reference).unwrap_err();
+            assert!(why.contains(&path.display().to_string()), "{why}");
+            why
+        };
+        // Nobody writes to it: whoever opens it waits.
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        for path in [fifo.as_path(), folder.path(), "/dev/zero".as_ref()] {
+            assert!(refused(path).contains("expected a regular file"));
+        }
+        let long = folder.path().join("long");
+        std::fs::write(&long, vec![b'x'; SECRET_FILE_BYTES_MAX as usize + 1]).unwrap();
+        assert!(refused(&long).contains("the limit is 1048576"));
+        let fits = folder.path().join("fits");
+        std::fs::write(&fits, vec![b'x'; SECRET_FILE_BYTES_MAX as usize]).unwrap();
+        let reference = format!("${{file:{}}}", fits.display());
+        assert_eq!(
+            resolve(&reference).unwrap().len(),
+            SECRET_FILE_BYTES_MAX as usize
         );
     }
 

@@ -6,7 +6,7 @@
 mod raw;
 
 pub use raw::{
-    Emit, Format, Mode, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, ReasonsFor,
+    Emit, Format, Mode, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawShare, ReasonsFor,
     Tombstones,
 };
 
@@ -243,7 +243,7 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
     if raw.bootstrap_servers.trim().is_empty() {
         faults.push(ConfigFault::new(
             "kafka.bootstrap_servers",
-            "is empty, expected host:port,... or \"embedded\"",
+            "is missing or empty, expected host:port,... or \"embedded\"",
         ));
     }
     let instance_id = match raw.instance_id.map_or_else(host_name, |id| resolve(&id)) {
@@ -318,7 +318,7 @@ fn check_topics(topics: &[String], faults: &mut Vec<ConfigFault>) {
     if topics.is_empty() {
         faults.push(ConfigFault::new(
             "kafka.input_topics",
-            "is empty, expected at least one",
+            "is missing or empty, expected at least one",
         ));
     }
     let mut seen = BTreeSet::new();
@@ -498,8 +498,12 @@ fn check_batch(
 
 /// `None` stands for a budget that cannot be; its fault is told.
 fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<AlertsConfig> {
-    let share = raw.budget.unwrap_or(DEFAULT_ALERT_BUDGET);
-    let budget = AlertBudget::new(share).map_err(|why| {
+    let budget = match &raw.budget {
+        None => AlertBudget::new(DEFAULT_ALERT_BUDGET),
+        Some(RawShare::Number(share)) => AlertBudget::new(*share),
+        Some(RawShare::Text(text)) => AlertBudget::from_text(text),
+    };
+    let budget = budget.map_err(|why| {
         faults.push(ConfigFault::new("alerts.budget", why));
     });
     if raw.budget_by.as_deref() == Some("") {

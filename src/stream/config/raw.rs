@@ -9,30 +9,24 @@ use crate::stream::kafka::Secret;
 use crate::stream::properties::RawProperty;
 
 /// `[kafka]` as written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawKafka {
     /// `host:port,...`, or `"embedded"`.
     pub bootstrap_servers: String,
     /// Consumer group.
-    #[serde(default)]
     pub group_id: Option<String>,
     /// Unique per live instance; default the host name.
-    #[serde(default)]
     pub instance_id: Option<String>,
     /// At least one.
     pub input_topics: Vec<String>,
     /// Gets an envelope a record.
-    #[serde(default)]
     pub scores_topic: Option<String>,
     /// Gets an envelope an alert.
-    #[serde(default)]
     pub alerts_topic: Option<String>,
     /// Gets the bad records.
-    #[serde(default)]
     pub dead_letter_topic: Option<String>,
     /// Passed through to librdkafka.
-    #[serde(default)]
     pub properties: BTreeMap<String, RawProperty>,
 }
 
@@ -87,7 +81,7 @@ pub struct RawBatch {
 #[serde(deny_unknown_fields, default)]
 pub struct RawAlerts {
     /// Share of normal records that may be flagged.
-    pub budget: Option<f64>,
+    pub budget: Option<RawShare>,
     /// The field in whose segments the budget is held.
     pub budget_by: Option<String>,
     /// Which records get reasons.
@@ -96,6 +90,19 @@ pub struct RawAlerts {
     pub reasons_max: Option<usize>,
     /// Accept a budget below the smallest p-value of the model.
     pub allow_unattainable_budget: bool,
+}
+
+/// A share as TOML or a variable may write it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a share such as 0.001, or a percentage as text such as \"0.1%\""
+)]
+pub enum RawShare {
+    /// As in `0.001`.
+    Number(f64),
+    /// As in `"0.1%"`.
+    Text(String),
 }
 
 /// How messages are written.

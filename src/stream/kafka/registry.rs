@@ -2,8 +2,9 @@
 //!
 //! Schema ids flow in, schema texts flow out. A schema never changes under its id, so what was found is kept; that an id
 //! is not known is kept for a while only, as it may be registered next. Every question has timeouts, every answer a
-//! size, every cache a length and every trouble a number of attempts. The invariant: no error, log line or `Debug` form
-//! holds the credentials.
+//! size, every cache a length and every trouble a number of attempts. The invariants: no error, log line or `Debug` form
+//! holds the credentials; only the registry's own word (error code 40403) makes an id unknown, and so a record a dead
+//! letter. Everything else, as a proxy's page or a refusal, is no answer, and is asked for again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,6 +38,9 @@ pub const DEFAULT_CACHED_MAX: usize = 1_024;
 
 /// Bytes an answer may have: the text of a large schema is some hundred kilobytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// The registry's code for an id that it does not have; the status beside it, 404, is a proxy's word too.
+const SCHEMA_NOT_FOUND: u32 = 40_403;
 
 /// Bytes of an answer that an error quotes.
 const QUOTED_BYTES_MAX: usize = 200;
@@ -164,9 +168,9 @@ struct Reference {
 
 /// How one attempt ended, unless with an answer.
 enum Attempt {
-    /// Asking again may help.
+    /// Asking again at once may help.
     Trouble(String),
-    /// Asking again will not.
+    /// Asking again helps once somebody has changed something: credentials, an address, a proxy.
     Refused { status: u16, why: String },
 }
 
@@ -262,9 +266,7 @@ impl Registry {
             .read_to_string();
         match status {
             200 => read_schema(&body.map_err(trouble)?).map_err(Attempt::Trouble),
-            404 => Ok(Answer::Unknown {
-                until: Instant::now() + self.config.unknown_kept,
-            }),
+            404 if body.as_deref().is_ok_and(says_unknown) => Ok(self.unknown()),
             408 | 429 | 500.. => Err(Attempt::Trouble(format!(
                 "status {status}: {}",
                 quoted(body.as_deref())
@@ -273,6 +275,12 @@ impl Registry {
                 status,
                 why: quoted(body.as_deref()),
             }),
+        }
+    }
+
+    fn unknown(&self) -> Answer {
+        Answer::Unknown {
+            until: Instant::now() + self.config.unknown_kept,
         }
     }
 
@@ -312,7 +320,12 @@ impl WriterSchemas for Registry {
         if let Some(answer) = kept {
             return answer.clone().give(id);
         }
-        let answer = self.ask(id)?;
+        // Ids are positive integers of 32 bits: about any other a registry answers with an error of its own, without end.
+        let answer = if i32::try_from(id).is_ok() {
+            self.ask(id)?
+        } else {
+            self.unknown()
+        };
         self.keep(id, answer.clone());
         answer.give(id)
     }
@@ -335,6 +348,15 @@ fn check_url(url: &str) -> Result<(), RegistryConfigError> {
         (Some("http" | "https"), Some(_), Some(_)) => wrong("a query"),
         _ => wrong("no http(s) scheme"),
     }
+}
+
+/// Whether this is the registry's own word that it does not have the schema.
+fn says_unknown(body: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Error {
+        error_code: u32,
+    }
+    serde_json::from_str(body).is_ok_and(|error: Error| error.error_code == SCHEMA_NOT_FOUND)
 }
 
 /// A good answer's schema, or why it cannot be used; an error if the body is no answer of a registry.

@@ -100,7 +100,7 @@ fn no_error_and_no_debug_form_shows_the_credentials() {
     };
     let mut client = Registry::new(config).unwrap();
     let error = client.writer_schema(1).unwrap_err();
-    assert!(!error.is_retriable());
+    assert!(error.is_retriable(), "credentials may be put right");
     for text in [
         error.to_string(),
         format!("{error:?}"),
@@ -138,6 +138,56 @@ fn an_unknown_id_is_kept_for_a_while_and_then_asked_for_again() {
     std::thread::sleep(kept + Duration::from_millis(50));
     assert!(client.writer_schema(7).unwrap().is_some());
     assert_eq!(registry.asked().len(), 2);
+}
+
+#[test]
+fn only_the_registrys_own_word_makes_an_id_unknown() {
+    let html = "<html><body>404 page not found</body></html>";
+    for (status, body) in [
+        (404, html),
+        (404, ""),
+        (
+            404,
+            r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#,
+        ),
+        (
+            404,
+            r#"{"error_code": 40401, "message": "Subject not found."}"#,
+        ),
+        (404, r#"{"detail": "40403"}"#),
+        (403, r#"{"error_code": 40301}"#),
+        (401, "who are you?"),
+        (400, "what?"),
+        (302, ""),
+        (204, ""),
+    ] {
+        let registry = FakeRegistry::start(vec![(status, body.to_owned()), schema_answer()]);
+        let mut client = registry.client();
+        let error = client.writer_schema(7).unwrap_err();
+        assert!(error.is_retriable(), "{status} {body}: {error}");
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+        assert!(
+            client.writer_schema(7).unwrap().is_some(),
+            "it is asked again"
+        );
+        assert_eq!(registry.asked().len(), 2);
+    }
+    for status in [200, 502] {
+        let registry = FakeRegistry::start(vec![(status, html.to_owned()); 3]);
+        let error = registry.client().writer_schema(7).unwrap_err();
+        assert!(error.is_retriable(), "{status}: {error}");
+        assert_eq!(registry.asked().len(), 3);
+    }
+}
+
+#[test]
+fn an_id_that_no_registry_can_have_is_unknown_and_not_asked_for() {
+    let registry = FakeRegistry::start(vec![schema_answer()]);
+    let mut client = registry.client();
+    assert_eq!(client.writer_schema(u32::MAX), Ok(None));
+    assert_eq!(client.writer_schema(1 << 31), Ok(None));
+    assert!(client.writer_schema((1 << 31) - 1).unwrap().is_some());
+    assert_eq!(registry.asked().len(), 1);
 }
 
 #[test]
