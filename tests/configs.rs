@@ -76,6 +76,8 @@ fn known_keys(section: &str) -> Vec<String> {
     };
     let error = parse(&text).unwrap_err().to_string();
     let (_, expected) = error.split_once("expected").expect(&error);
+    // What else is wrong with so short a section is told behind it.
+    let expected = expected.split(';').next().unwrap();
     let quoted = expected.split('`').skip(1).step_by(2);
     quoted.map(str::to_owned).collect()
 }
