@@ -18,6 +18,7 @@ use super::scoring::ScoringLink;
 use super::session::{End, Session};
 use super::shutdown::Shutdown;
 use super::sink::Connector;
+use super::types::Positions;
 use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Metrics, Readiness};
 
@@ -50,6 +51,8 @@ pub struct Carried {
     pub refusals: Refusals,
     /// Records whose outputs and offsets are committed.
     pub records: u64,
+    /// Up to where records that retention deleted unread are counted; as many as partitions were ever assigned.
+    pub skipped: Positions,
 }
 
 /// Runs the stream on the calling thread until it is asked to stop.
@@ -148,7 +151,7 @@ fn pause(attempts: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::features::{DecodeError, WriterSchemaError};
-    use crate::stream::config::OutputTopics;
+    use crate::stream::config::{OffsetPolicy, OutputTopics};
     use crate::stream::properties::Properties;
 
     #[test]
@@ -159,6 +162,8 @@ mod tests {
             instance_id: "i".into(),
             input_topics: vec!["in".into()],
             outputs: OutputTopics::default(),
+            offset_absent: OffsetPolicy::Earliest,
+            offset_lost: OffsetPolicy::Earliest,
             properties: Properties::default(),
         };
         let interrupted = || DeliveryFault::Interrupted {

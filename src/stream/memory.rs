@@ -15,7 +15,7 @@ use super::message::{Incoming, MessageBatch};
 use super::output::OutputRecord;
 use super::refusal::SendOptions;
 use super::sink::{Connector, Sent, Sink};
-use super::source::{PartitionEnd, Polled, Source};
+use super::source::{Assigned, PartitionEnd, Polled, Source};
 use super::types::{Offset, Partition, Positions, TopicPartition};
 
 /// The twin's only input topic.
@@ -190,14 +190,23 @@ pub struct MemorySource {
 impl MemorySource {
     fn join(&mut self, cluster: &Cluster) -> Polled {
         let partitions: Vec<_> = (0..cluster.input.len()).map(partition).collect();
-        let at = |of| {
+        let at = |of: &TopicPartition| {
             cluster
                 .committed
                 .get(of)
                 .map_or(0, |next: &Offset| next.0 as usize)
         };
         self.state = Membership::Assigned(partitions.iter().map(at).collect());
-        Polled::Assigned(partitions)
+        let assigned = partitions
+            .into_iter()
+            .enumerate()
+            .map(|(number, partition)| Assigned {
+                next: Offset(at(&partition) as i64),
+                end: Offset(cluster.input[number].len() as i64),
+                lost_from: None,
+                partition,
+            });
+        Polled::Assigned(assigned.collect())
     }
 }
 
@@ -230,10 +239,9 @@ impl Source for MemorySource {
             let ends = positions
                 .iter()
                 .enumerate()
-                .map(|(number, next)| PartitionEnd {
+                .map(|(number, _)| PartitionEnd {
                     partition: partition(number),
                     end: Offset(cluster.input[number].len() as i64),
-                    next: Offset(*next as i64),
                 });
             return Ok(Polled::Ends(ends.collect()));
         }

@@ -18,7 +18,7 @@ use super::output::{OutputRecord, Planned, ScoredBatch, Target};
 use super::refusal::Substitute;
 use super::scoring::{Gone, ScoringLink};
 use super::sink::{Sent, Sink};
-use super::source::{PartitionEnd, Polled, Source};
+use super::source::{Assigned, PartitionEnd, Polled, Source};
 use super::types::{Offset, Positions, TopicPartition};
 use crate::features::FaultReason;
 use crate::telemetry::heartbeat::Operation;
@@ -83,6 +83,8 @@ pub struct Session<'a, S, K> {
     batcher: Batcher,
     /// None while nothing was handed to the sink since the last commit.
     open: Option<Open>,
+    /// Where the assigned partitions began: their committed offsets then.
+    begun: Positions,
     /// Positions committed by this session.
     committed: Positions,
     /// Set by a commit after which outputs are to be sent in another way.
@@ -107,6 +109,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             carried,
             batcher: Batcher::new(shared.config.batch),
             open: None,
+            begun: Positions::default(),
             committed: Positions::default(),
             regroup: false,
         }
@@ -386,14 +389,44 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         }
     }
 
-    fn assigned(&mut self, partitions: &[TopicPartition]) {
-        info!(partitions = partitions.len(), "partitions assigned");
+    fn assigned(&mut self, assigned: &[Assigned]) {
+        info!(partitions = assigned.len(), "partitions assigned");
         self.shared.metrics.rebalanced(
-            partitions
+            assigned
                 .iter()
-                .map(|of| (of.topic.as_str(), of.partition.0)),
+                .map(|of| (of.partition.topic.as_str(), of.partition.partition.0)),
         );
-        self.shared.readiness.partitions_assigned(partitions.len());
+        self.shared.readiness.partitions_assigned(assigned.len());
+        self.begun.clear();
+        for of in assigned {
+            self.begun.advance(&of.partition, of.next);
+            if let Some(from) = of.lost_from {
+                self.count_skipped(of, from);
+            }
+        }
+        let ends = assigned.iter().map(|of| PartitionEnd {
+            partition: of.partition.clone(),
+            end: of.end,
+        });
+        self.report_lag(&ends.collect::<Vec<_>>());
+    }
+
+    /// Counts the records from the committed offset `from` up to where the log starts, each once.
+    fn count_skipped(&mut self, of: &Assigned, from: Offset) {
+        let counted = self.carried.skipped.get(&of.partition).unwrap_or(from);
+        let records = of.next.0.saturating_sub(from.max(counted).0);
+        let Ok(records @ 1..) = u64::try_from(records) else {
+            return;
+        };
+        error!(
+            at = %of.partition, committed = from.0, log_start = of.next.0, records,
+            "records were deleted by retention before they were read; the stream goes on with what is left"
+        );
+        self.carried.skipped.advance(&of.partition, of.next);
+        let (topic, partition) = (of.partition.topic.as_str(), of.partition.partition.0);
+        self.shared
+            .metrics
+            .records_skipped(topic, partition, records);
     }
 
     /// Finishes what is in hand, commits it, and gives all partitions back. What was read and not yet handed to the scoring
@@ -416,6 +449,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         self.link.forget();
         // Another instance may move them on from here.
         self.committed.clear();
+        self.begun.clear();
         self.shared.metrics.revoked();
         self.shared.readiness.partitions_assigned(0);
         Ok(())
@@ -480,13 +514,12 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
 
     fn report_lag(&self, ends: &[PartitionEnd]) {
         let mut total = 0;
-        for PartitionEnd {
-            partition,
-            end,
-            next,
-        } in ends
-        {
-            let position = self.committed.get(partition).unwrap_or(*next);
+        for PartitionEnd { partition, end } in ends {
+            // Never from where the client has read to: what is read and not committed is not done.
+            let done = self.committed.get(partition);
+            let Some(position) = done.or_else(|| self.begun.get(partition)) else {
+                continue;
+            };
             let lag = u64::try_from(end.0.saturating_sub(position.0)).unwrap_or(0);
             self.shared
                 .metrics

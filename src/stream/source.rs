@@ -13,12 +13,25 @@ pub enum Polled {
     Message,
     /// Nothing came in time.
     Nothing,
-    /// These are this instance's partitions from now on, from their committed offsets.
-    Assigned(Vec<TopicPartition>),
+    /// These are this instance's partitions from now on.
+    Assigned(Vec<Assigned>),
     /// All partitions are to be given back: finish what is in hand, then call [`Source::release`].
     Revoked,
     /// The ends of assigned partitions, for the lag.
     Ends(Vec<PartitionEnd>),
+}
+
+/// A partition of this instance, and where it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The first record that is read: the committed offset, where there is one and the log still has it.
+    pub next: Offset,
+    /// One beyond the last record that may be read at present.
+    pub end: Offset,
+    /// The committed offset, where the log has lost it: the records from there up to `next` are gone.
+    pub lost_from: Option<Offset>,
 }
 
 /// The end of a partition.
@@ -28,8 +41,6 @@ pub struct PartitionEnd {
     pub partition: TopicPartition,
     /// One beyond the last record that may be read.
     pub end: Offset,
-    /// The next record that the client hands over; where a partition stands before its first commit.
-    pub next: Offset,
 }
 
 /// A consumer of the group.

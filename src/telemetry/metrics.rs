@@ -322,8 +322,28 @@ impl Metrics {
             let labels = [topic.as_str(), &partition.to_string()];
             // The series is not there if the lag was never set.
             let _ = self.table.consumer_lag_records.remove_label_values(&labels);
+            let _ = self.table.skipped_records.remove_label_values(&labels);
+        }
+        for (topic, partition) in &assigned {
+            add(
+                &self.table.skipped_records,
+                &[topic, &partition.to_string()],
+                0,
+            );
         }
         live.assigned = assigned;
+    }
+
+    /// Counts records of an assigned partition that were deleted before they were read.
+    pub fn records_skipped(&self, topic: &str, partition: i32, records: u64) {
+        if self
+            .live()
+            .assigned
+            .contains(&(topic.to_owned(), partition))
+        {
+            let labels = [topic, &partition.to_string()];
+            add(&self.table.skipped_records, &labels, records);
+        }
     }
 
     /// Sets the lag of a partition in records; one that is not assigned is left out, so that a late
@@ -419,10 +439,7 @@ impl Metrics {
             set(&table.stream_silent_seconds, &[], silent);
         }
         let recent = live.window.total(self.started.elapsed());
-        table.alert_ratio.reset();
-        if let Some(ratio) = recent.alert_ratio() {
-            set(&table.alert_ratio, &[], ratio);
-        }
+        set(&table.alert_ratio, &[], recent.alert_ratio().unwrap_or(0.0));
         table.field_surprise.reset();
         let Some((fields, created_at_unix_s)) = &live.model else {
             return;

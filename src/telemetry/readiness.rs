@@ -210,7 +210,13 @@ impl Readiness {
     /// stall.
     pub fn progress(&self, lag_records: u64, records_total: u64) {
         let now = Instant::now();
-        match &mut self.state().progress {
+        let mut state = self.state();
+        let partitions = state.partitions.unwrap_or(0) as u64;
+        if state.failed.is_some() && partitions > 0 && lag_records <= partitions {
+            // Nothing is left to commit: a marker of a transaction a partition is no record.
+            state.failed = None;
+        }
+        match &mut state.progress {
             Some(progress) => progress.report(now, lag_records, records_total),
             empty => *empty = Some(Progress::new(now, lag_records, records_total)),
         }
@@ -412,6 +418,52 @@ mod tests {
         daemon.progress(10, 0, 100);
         assert!(daemon.ready(39));
         assert!(daemon.missing(40)[0].contains("reported nothing for 30 s"));
+    }
+
+    #[test]
+    fn sessions_that_end_without_a_commit_make_it_unready_until_one_commits() {
+        let readiness = Readiness::default();
+        readiness.model_loaded("0123");
+        readiness.partitions_assigned(2);
+        readiness.progress(500, 0);
+        assert!(readiness.report().ready);
+        for _ in 0..2 {
+            readiness.session_failed("produce: unknown topic");
+        }
+        readiness.partitions_assigned(2);
+        readiness.progress(500, 0);
+        let missing = readiness.report().missing;
+        assert!(
+            missing[0].starts_with("delivery: 2 sessions"),
+            "{missing:?}"
+        );
+        assert!(missing[0].contains("unknown topic"), "{missing:?}");
+        readiness.committed();
+        assert!(readiness.report().ready);
+    }
+
+    #[test]
+    fn a_failed_session_with_nothing_left_to_commit_is_forgotten() {
+        let readiness = Readiness::default();
+        readiness.model_loaded("0123");
+        readiness.session_failed("consume: lost");
+        readiness.partitions_assigned(2);
+        readiness.progress(2, 0);
+        assert!(readiness.report().ready, "two markers of transactions");
+    }
+
+    #[test]
+    fn outputs_that_are_not_committed_in_time_make_it_unready() {
+        let readiness = Readiness::default();
+        readiness.model_loaded("0123");
+        readiness.partitions_assigned(2);
+        readiness.outputs_in_hand(Duration::from_secs(60));
+        assert!(readiness.report().ready);
+        readiness.outputs_in_hand(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(readiness.report().missing[0].starts_with("delivery: outputs"));
+        readiness.committed();
+        assert!(readiness.report().ready);
     }
 
     #[test]

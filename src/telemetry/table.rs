@@ -61,14 +61,17 @@ table! {
     batch_records: HistogramVec, "batch_records", [], RECORDS,
         "Records in one batch, bad ones included.";
     consumer_lag_records: GaugeVec, "consumer_lag_records", ["topic", "partition"], NONE,
-        "Records of an assigned partition that are not yet taken in.";
+        "Records of an assigned partition beyond the group's committed offset.";
+    skipped_records: IntCounterVec, "skipped_records_total", ["topic", "partition"], NONE,
+        "Offsets of an assigned partition that the log had lost before they were read, most often \
+         to retention.";
     anomaly_score: HistogramVec, "anomaly_score", [], SCORES,
         "Anomaly scores of the stream; higher is more abnormal.";
     p_value: HistogramVec, "p_value", [], P_VALUES,
         "p-values of the stream; uniform if the records are like the calibration rows.";
     alert_ratio: GaugeVec, "alert_ratio", [], NONE,
-        "Share of the records of the stream in the last 5 minutes that were flagged; absent \
-         if there were none.";
+        "Share of the records of the stream in the last 5 minutes that were flagged; 0 if there \
+         were none.";
     alert_budget_ratio: GaugeVec, "alert_budget_ratio", [], NONE,
         "Share of normal records that may be flagged: the configured alert budget.";
     field_surprise: GaugeVec, "field_surprise", ["field"], NONE,

@@ -15,6 +15,15 @@ mod exactly_once;
 // Records of any bytes, and outputs that their topics refuse: neither stops the stream.
 mod outputs;
 
+// The stream goes on where a broker goes away.
+mod coordinator;
+
+// Who is not let in says so and ends.
+mod credentials;
+
+// What the group owes: lag, readiness and the way on are told from the committed offset.
+mod retention;
+
 // The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
 mod verbs;
 

@@ -6,8 +6,8 @@
 mod raw;
 
 pub use raw::{
-    Emit, Format, Mode, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawShare, ReasonsFor,
-    Tombstones,
+    Emit, Format, Mode, OffsetPolicy, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka,
+    RawShare, ReasonsFor, Tombstones,
 };
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +94,10 @@ pub struct KafkaConfig {
     pub input_topics: Vec<String>,
     /// Where outputs go.
     pub outputs: OutputTopics,
+    /// Where a group without a committed offset begins: `auto.offset.reset`.
+    pub offset_absent: OffsetPolicy,
+    /// Where it goes on when the committed offset is gone.
+    pub offset_lost: OffsetPolicy,
     /// For librdkafka.
     pub properties: Properties,
 }
@@ -295,12 +299,15 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
     }
     let properties = Properties::check(raw.properties, faults);
     check_timeout(&properties, faults);
+    let offset_absent = check_offset_reset(&properties, faults);
     KafkaConfig {
         bootstrap_servers: raw.bootstrap_servers,
         group_id,
         instance_id,
         input_topics: raw.input_topics,
         outputs,
+        offset_absent,
+        offset_lost: raw.offset_lost.unwrap_or(offset_absent),
         properties,
     }
 }
@@ -344,6 +351,21 @@ fn check_timeout(properties: &Properties, faults: &mut Vec<ConfigFault>) {
     }) {
         let why = format!("\"{}\": expected 1000 to 900000", set.unwrap_or_default());
         faults.push(ConfigFault::new(format!("kafka.properties.\"{key}\""), why));
+    }
+}
+
+/// Where a group without offsets begins, by the client's own property.
+fn check_offset_reset(properties: &Properties, faults: &mut Vec<ConfigFault>) -> OffsetPolicy {
+    let key = "auto.offset.reset";
+    match properties.get(key) {
+        None | Some("earliest" | "smallest" | "beginning") => OffsetPolicy::Earliest,
+        Some("latest" | "largest" | "end") => OffsetPolicy::Latest,
+        Some("error") => OffsetPolicy::Fail,
+        Some(other) => {
+            let why = format!("\"{other}\": expected \"earliest\", \"latest\" or \"error\"");
+            faults.push(ConfigFault::new(format!("kafka.properties.\"{key}\""), why));
+            OffsetPolicy::Earliest
+        }
     }
 }
 

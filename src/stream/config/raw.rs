@@ -26,6 +26,9 @@ pub struct RawKafka {
     pub alerts_topic: Option<String>,
     /// Gets the bad records.
     pub dead_letter_topic: Option<String>,
+    /// Where to go on when a committed offset is gone; default as `auto.offset.reset`, else the earliest.
+    #[serde(default)]
+    pub offset_lost: Option<OffsetPolicy>,
     /// Passed through to librdkafka.
     pub properties: BTreeMap<String, RawProperty>,
 }
@@ -114,6 +117,18 @@ pub enum Format {
     Json,
     /// Avro in Confluent framing.
     Avro,
+}
+
+/// Where a partition goes on that has no offset to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OffsetPolicy {
+    /// With the first record that is there.
+    Earliest,
+    /// With what comes next; records that nobody has read are not skipped where retention has passed the committed offset.
+    Latest,
+    /// Nowhere: the daemon ends.
+    Fail,
 }
 
 /// What a crash may do to outputs.

@@ -56,6 +56,30 @@ fn what_is_not_written_has_its_default() {
 }
 
 #[test]
+fn a_lost_offset_is_treated_as_an_absent_one_unless_it_is_said() {
+    let policies = |kafka: &str, properties: &str| {
+        let text = format!("{KAFKA}{kafka}\n[kafka.properties]\n{properties}\n");
+        let kafka = check(&text).unwrap().kafka;
+        (kafka.offset_absent, kafka.offset_lost)
+    };
+    let (earliest, latest) = (OffsetPolicy::Earliest, OffsetPolicy::Latest);
+    let reset_latest = "\"auto.offset.reset\" = \"latest\"";
+    assert_eq!(policies("", ""), (earliest, earliest));
+    assert_eq!(policies("", reset_latest), (latest, latest));
+    let fail = "offset_lost = \"fail\"";
+    assert_eq!(policies(fail, reset_latest), (latest, OffsetPolicy::Fail));
+    let faults = check(&format!(
+        "{KAFKA}[kafka.properties]\n\"auto.offset.reset\" = \"newest\"\n"
+    ));
+    let faults = faults.unwrap_err();
+    assert!(
+        faults[0].contains("newest") && faults[0].contains("latest"),
+        "{faults:?}"
+    );
+    assert!(check(&format!("{KAFKA}offset_lost = \"newest\"\n")).is_err());
+}
+
+#[test]
 fn a_stall_is_longer_than_any_call_that_is_in_order() {
     let delivery = |timeout: &str, stall: &str| {
         let properties = format!("[kafka.properties]\n\"transaction.timeout.ms\" = {timeout}\n");

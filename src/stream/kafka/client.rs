@@ -119,6 +119,9 @@ pub fn consumer(kafka: &KafkaConfig, servers: &str) -> ClientConfig {
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
+        // Where partitions begin is found out by us, as configured; an offset that is lost later ends the session, and the
+        // next one finds out again.
+        .set("auto.offset.reset", "error")
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
     client
 }
@@ -182,7 +185,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::stream::config::OutputTopics;
+    use crate::stream::config::{OffsetPolicy, OutputTopics};
     use crate::stream::properties::RawProperty;
 
     fn kafka(pairs: &[(&str, &str)]) -> KafkaConfig {
@@ -199,6 +202,8 @@ mod tests {
             instance_id: "i".into(),
             input_topics: vec!["in".into()],
             outputs: OutputTopics::default(),
+            offset_absent: OffsetPolicy::Earliest,
+            offset_lost: OffsetPolicy::Earliest,
             properties,
         }
     }

@@ -104,9 +104,18 @@ impl Faults {
         }
     }
 
-    /// The fault of something that took too long.
-    pub fn timed_out(&self, operation: &'static str, limit: Duration) -> DeliveryFault {
-        let detail = format!("no answer within {} ms", limit.as_millis());
+    /// The fault of something that took too long, and what the client said last of its connections.
+    pub fn timed_out(
+        &self,
+        operation: &'static str,
+        limit: Duration,
+        cause: Option<String>,
+    ) -> DeliveryFault {
+        let mut detail = format!("no answer within {} ms", limit.as_millis());
+        if let Some(cause) = cause {
+            detail.push_str(": ");
+            detail.push_str(&cause);
+        }
         DeliveryFault::Interrupted { operation, detail }
     }
 }

@@ -10,8 +10,10 @@ mod headers;
 mod registry;
 mod sink;
 mod source;
+mod starts;
 mod statistics;
 pub mod topics;
+mod troubles;
 
 pub use registry::{Registry, RegistryConfig, RegistryConfigError, Secret};
 
@@ -22,6 +24,7 @@ use tracing::{info, warn};
 use self::embedded::EmbeddedBroker;
 use self::sink::KafkaSink;
 use self::source::KafkaSource;
+use self::troubles::Troubles;
 use super::calls::BoundedCalls;
 use super::config::{Mode, StreamConfig};
 use super::fault::DeliveryFault;
@@ -37,6 +40,8 @@ const EMBEDDED_PARTITIONS: i32 = 4;
 pub struct KafkaConnector {
     config: StreamConfig,
     calls: BoundedCalls,
+    /// What the clients of all sessions said.
+    troubles: Arc<Troubles>,
     /// The cluster's own address, where it is the in-process one.
     bootstrap_servers: String,
     /// Lives as long as the connector.
@@ -70,9 +75,11 @@ impl KafkaConnector {
                 EmbeddedBroker::bootstrap_servers,
             )
             .to_owned();
+        let troubles = Troubles::new(&bootstrap_servers, &config.kafka.properties);
         Ok(Self {
             config: config.clone(),
             calls,
+            troubles: Arc::new(troubles),
             bootstrap_servers,
             _embedded: embedded,
         })
@@ -90,7 +97,11 @@ impl Connector for KafkaConnector {
 
     fn open(&mut self, options: SendOptions) -> Result<(KafkaSource, KafkaSink), DeliveryFault> {
         self.calls.enter(Operation::MakeClients);
-        let consumer = source::consumer(&self.config.kafka, &self.bootstrap_servers)?;
+        let consumer = source::consumer(
+            &self.config.kafka,
+            &self.bootstrap_servers,
+            Arc::clone(&self.troubles),
+        )?;
         let consumer = Arc::new(consumer);
         // The producer comes first: it completes or aborts what an earlier one left, so that the offsets from which the
         // consumer starts are final.

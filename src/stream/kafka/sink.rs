@@ -15,17 +15,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::client;
 use super::faults::{Faults, Severity, code_of};
 use super::headers;
-use super::source::{GroupConsumer, log};
+use super::source::GroupConsumer;
+use super::troubles::Troubles;
 use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::output::OutputRecord;
-use crate::stream::properties::Properties;
 use crate::stream::refusal::{MARKS_MAX, SendOptions};
 use crate::stream::sink::{Sent, Sink};
 use crate::stream::types::Positions;
@@ -60,7 +60,7 @@ struct Failures {
 
 /// The callbacks of the producer.
 pub struct OutputContext {
-    properties: Properties,
+    troubles: Arc<Troubles>,
     failures: Mutex<Failures>,
     failed: AtomicBool,
 }
@@ -73,11 +73,11 @@ impl OutputContext {
 
 impl ClientContext for OutputContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(&self.properties, level, facility, text);
+        self.troubles.log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(target: "librdkafka", client = "producer", %error, "{}", self.properties.blot(reason));
+        self.troubles.error("producer", &error, reason);
     }
 }
 
@@ -148,18 +148,26 @@ impl KafkaSink {
         let call = move || {
             again_while_retriable(deadline, u32::MAX, |left| producer.init_transactions(left))
         };
+        let begin = Instant::now();
+        let troubles = Arc::clone(sink.consumer.context().troubles());
         let meanwhile = || {
             // Errors of the connection are reported here and nowhere else.
             sink.producer.poll(Duration::ZERO);
-            Ok(())
+            troubles.wait(operation, begin)
         };
         let initialised =
             sink.calls
                 .run(operation, INIT_TIMEOUT, OnStop::EndAtOnce, call, meanwhile)?;
         match initialised {
-            Ok(()) => Ok(sink),
+            Ok(()) => {
+                troubles.let_in();
+                Ok(sink)
+            }
             Err(error) if is_retriable(&error) => {
-                Err(sink.faults.timed_out(operation.as_str(), INIT_TIMEOUT))
+                let cause = troubles.cause();
+                Err(sink
+                    .faults
+                    .timed_out(operation.as_str(), INIT_TIMEOUT, cause))
             }
             Err(error) => Err(sink.fault(operation.as_str(), &error)),
         }
@@ -189,7 +197,7 @@ impl KafkaSink {
     ) -> Result<Self, DeliveryFault> {
         let faults = Faults::new(&kafka.properties);
         let context = OutputContext {
-            properties: kafka.properties.clone(),
+            troubles: Arc::clone(consumer.context().troubles()),
             failures: Mutex::default(),
             failed: AtomicBool::new(false),
         };
@@ -542,9 +550,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::stream::config::OutputTopics;
+    use crate::stream::config::{OffsetPolicy, OutputTopics};
     use crate::stream::kafka::embedded::EmbeddedBroker;
     use crate::stream::kafka::source;
+    use crate::stream::properties::Properties;
     use crate::stream::types::Topic;
 
     #[test]
@@ -556,9 +565,12 @@ mod tests {
             instance_id: "i".into(),
             input_topics: vec!["in".into()],
             outputs: OutputTopics::default(),
+            offset_absent: OffsetPolicy::Earliest,
+            offset_lost: OffsetPolicy::Earliest,
             properties: Properties::check(BTreeMap::new(), &mut Vec::new()),
         };
-        let consumer = Arc::new(source::consumer(&kafka, broker.bootstrap_servers()).unwrap());
+        let consumer =
+            Arc::new(source::consumer(&kafka, broker.bootstrap_servers(), Arc::default()).unwrap());
         let together = SendOptions {
             alone: false,
             batch_bytes_max: None,

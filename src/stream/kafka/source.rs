@@ -8,27 +8,29 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{error, warn};
 
 use super::client;
 use super::faults::{Faults, code_of};
 use super::headers;
+use super::starts::{self, OFFSETS_TIMEOUT, Policies};
 use super::statistics::partition_ends;
+use super::troubles::Troubles;
 use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::message::{Incoming, MessageBatch};
 use crate::stream::properties::Properties;
-use crate::stream::source::{PartitionEnd, Polled, Source};
+use crate::stream::source::{Assigned, PartitionEnd, Polled, Source};
 use crate::stream::types::{Offset, Partition, TopicPartition};
 use crate::telemetry::heartbeat::Operation;
 
@@ -39,7 +41,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What callbacks tell the session.
 #[derive(Debug)]
 enum GroupEvent {
-    Assigned(Vec<TopicPartition>),
+    /// These partitions are this instance's, once it has taken them.
+    Offered(Vec<TopicPartition>),
     Revoked,
     Lost,
     Failed(String),
@@ -56,16 +59,16 @@ struct Group {
 
 /// The callbacks of the consumer.
 pub struct GroupContext {
-    properties: Properties,
+    troubles: Arc<Troubles>,
     group: Mutex<Group>,
     /// Set when the consumer is being closed: a revocation is then answered at once.
     closing: AtomicBool,
 }
 
 impl GroupContext {
-    fn new(properties: &Properties) -> Self {
+    fn new(troubles: Arc<Troubles>) -> Self {
         Self {
-            properties: properties.clone(),
+            troubles,
             group: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -80,26 +83,29 @@ impl GroupContext {
         self.group().events.push_back(event);
     }
 
+    /// What was said of connections; shared with the producer of the session.
+    pub fn troubles(&self) -> &Arc<Troubles> {
+        &self.troubles
+    }
+
     /// The metadata under which offsets of the present assignment are committed.
     pub fn metadata(&self) -> Option<Arc<ConsumerGroupMetadata>> {
         self.group().metadata.clone()
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        if let Err(error) = consumer.assign(list) {
-            self.tell(GroupEvent::Failed(format!("assign: {error}")));
-            return;
-        }
-        let partitions: Vec<_> = list
+    fn offer(&self, list: &TopicPartitionList) {
+        let partitions = list
             .elements()
             .iter()
             .map(|element| TopicPartition::new(element.topic(), Partition(element.partition())))
             .collect();
-        let metadata = consumer.group_metadata().map(Arc::new);
+        self.tell(GroupEvent::Offered(partitions));
+    }
+
+    fn taken(&self, partitions: &[TopicPartition], metadata: Option<ConsumerGroupMetadata>) {
         let mut group = self.group();
         group.assigned = partitions.iter().cloned().collect();
-        group.metadata = metadata;
-        group.events.push_back(GroupEvent::Assigned(partitions));
+        group.metadata = metadata.map(Arc::new);
     }
 
     fn forget(&self) {
@@ -125,11 +131,11 @@ pub fn log(properties: &Properties, level: RDKafkaLogLevel, facility: &str, text
 
 impl ClientContext for GroupContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(&self.properties, level, facility, text);
+        self.troubles.log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(target: "librdkafka", client = "consumer", %error, "{}", self.properties.blot(reason));
+        self.troubles.error("consumer", &error, reason);
     }
 
     fn stats_raw(&self, report: &[u8]) {
@@ -157,7 +163,7 @@ impl ConsumerContext for GroupContext {
         let closing = self.closing.load(Ordering::Acquire);
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS if !closing => {
-                self.assign(consumer, list);
+                self.offer(list);
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if !closing => {
                 let lost = consumer.assignment_lost();
@@ -191,9 +197,13 @@ pub type GroupConsumer = BaseConsumer<GroupContext>;
 ///
 /// # Errors
 /// [`DeliveryFault::Impossible`]: a property that librdkafka refuses.
-pub fn consumer(kafka: &KafkaConfig, servers: &str) -> Result<GroupConsumer, DeliveryFault> {
+pub fn consumer(
+    kafka: &KafkaConfig,
+    servers: &str,
+    troubles: Arc<Troubles>,
+) -> Result<GroupConsumer, DeliveryFault> {
     client::consumer(kafka, servers)
-        .create_with_context(GroupContext::new(&kafka.properties))
+        .create_with_context(GroupContext::new(troubles))
         .map_err(|error| Faults::new(&kafka.properties).creation("make the consumer", &error))
 }
 
@@ -202,6 +212,9 @@ pub struct KafkaSource {
     /// Taken when dropped.
     consumer: Option<Arc<GroupConsumer>>,
     topics: Vec<String>,
+    /// Since when the group's first offer is waited for; none once it has come.
+    joining: Option<Instant>,
+    policies: Policies,
     calls: BoundedCalls,
     faults: Faults,
 }
@@ -212,6 +225,8 @@ impl KafkaSource {
         Self {
             consumer: Some(consumer),
             topics: kafka.input_topics.clone(),
+            joining: Some(Instant::now()),
+            policies: Policies::of(kafka),
             calls,
             faults: Faults::new(&kafka.properties),
         }
@@ -234,9 +249,52 @@ impl KafkaSource {
             .ok_or_else(|| interrupted("closed".to_owned()))
     }
 
-    fn event(&self, event: GroupEvent) -> Result<Polled, DeliveryFault> {
+    /// Takes partitions that the group offers, each from where the group left it.
+    fn take(&mut self, partitions: Vec<TopicPartition>) -> Result<Polled, DeliveryFault> {
+        let operation = Operation::FindOffsets;
+        self.joining = None;
+        let consumer = self.consumer()?;
+        consumer.context().troubles().let_in();
+        let (asking, asked) = (Arc::clone(consumer), partitions.clone());
+        let ask = move || starts::ask(&asking, &asked);
+        let known = self
+            .calls
+            .run(
+                operation,
+                OFFSETS_TIMEOUT,
+                OnStop::EndAtOnce,
+                ask,
+                || Ok(()),
+            )?
+            .map_err(|error| self.faults.call(operation.as_str(), &error, false))?;
+        let assigned = known
+            .iter()
+            .map(|known| self.policies.start_of(known))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|detail| DeliveryFault::Impossible {
+                operation: operation.as_str(),
+                detail,
+            })?;
+        let failed = |error| self.faults.call("take partitions", &error, false);
+        let mut list = TopicPartitionList::with_capacity(assigned.len());
+        for Assigned {
+            partition, next, ..
+        } in &assigned
+        {
+            let (topic, number) = (partition.topic.as_str(), partition.partition.0);
+            list.add_partition_offset(topic, number, KafkaOffset::Offset(next.0))
+                .map_err(failed)?;
+        }
+        consumer.assign(&list).map_err(failed)?;
+        consumer
+            .context()
+            .taken(&partitions, consumer.group_metadata());
+        Ok(Polled::Assigned(assigned))
+    }
+
+    fn event(&mut self, event: GroupEvent) -> Result<Polled, DeliveryFault> {
         match event {
-            GroupEvent::Assigned(partitions) => Ok(Polled::Assigned(partitions)),
+            GroupEvent::Offered(partitions) => self.take(partitions),
             GroupEvent::Revoked => Ok(Polled::Revoked),
             GroupEvent::Ends(ends) => Ok(Polled::Ends(ends)),
             GroupEvent::Lost => Err(interrupted(
@@ -253,6 +311,11 @@ impl KafkaSource {
         }
         use RDKafkaErrorCode as Code;
         match code_of(error) {
+            // A broker that starts again may not know its users for a moment.
+            Some(Code::SaslAuthenticationFailed) if consumer.context().troubles().was_let_in() => {
+                consumer.context().troubles().note("consumer", error);
+                Ok(Polled::Nothing)
+            }
             Some(
                 Code::TopicAuthorizationFailed
                 | Code::GroupAuthorizationFailed
@@ -264,7 +327,7 @@ impl KafkaSource {
                 | Code::BadMessage,
             ) => Err(self.faults.call("consume", error, false)),
             _ => {
-                warn!(%error, "consumer");
+                consumer.context().troubles().note("consumer", error);
                 Ok(Polled::Nothing)
             }
         }
@@ -298,18 +361,27 @@ impl Source for KafkaSource {
         timeout: Duration,
         batch: &mut MessageBatch,
     ) -> Result<Polled, DeliveryFault> {
-        let consumer = self.consumer()?;
+        let consumer = Arc::clone(self.consumer()?);
         let next = || consumer.context().group().events.pop_front();
         if let Some(event) = next() {
             return self.event(event);
         }
+        if let Some(since) = self.joining {
+            consumer
+                .context()
+                .troubles()
+                .wait(Operation::Consume, since)?;
+        }
         match consumer.poll(timeout) {
-            None => next().map_or(Ok(Polled::Nothing), |event| self.event(event)),
+            None => match next() {
+                Some(event) => self.event(event),
+                None => Ok(Polled::Nothing),
+            },
             Some(Ok(message)) => {
                 push(&message, batch);
                 Ok(Polled::Message)
             }
-            Some(Err(error)) => self.error(consumer, &error),
+            Some(Err(error)) => self.error(&consumer, &error),
         }
     }
 

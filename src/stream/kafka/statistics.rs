@@ -1,6 +1,6 @@
 //! Where partitions end, from librdkafka's periodic report.
 //!
-//! JSON flows in, partition ends flow out; of the report's hundreds of numbers only four a partition are read. Only assigned
+//! JSON flows in, partition ends flow out; of the report's hundreds of numbers only two a partition are read. Only assigned
 //! partitions are told, so that the number of series has the bound of the assignment.
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +25,6 @@ struct TopicReport {
 /// Negative numbers stand for "not known".
 #[derive(Deserialize)]
 struct PartitionReport {
-    next_offset: i64,
     hi_offset: i64,
     ls_offset: i64,
 }
@@ -52,10 +51,9 @@ pub fn partition_ends(
         } else {
             found.hi_offset
         };
-        (end >= 0 && found.next_offset >= 0).then(|| PartitionEnd {
+        (end >= 0).then(|| PartitionEnd {
             partition: of.clone(),
             end: Offset(end),
-            next: Offset(found.next_offset),
         })
     });
     Ok(ends.collect())
@@ -80,9 +78,9 @@ mod tests {
         let ends = partition_ends(report, &assigned).unwrap();
         let ends: Vec<_> = ends
             .iter()
-            .map(|end| (end.partition.partition.0, end.end.0, end.next.0))
+            .map(|end| (end.partition.partition.0, end.end.0))
             .collect();
-        assert_eq!(ends, [(0, 9, 5), (1, 12, 5)]);
+        assert_eq!(ends, [(0, 9), (1, 12)]);
         assert!(partition_ends(b"{}", &assigned).unwrap().is_empty());
         assert!(partition_ends(b"nonsense", &assigned).is_err());
     }

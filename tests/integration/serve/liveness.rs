@@ -21,6 +21,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// For what is no part of the drain: the signal, the end of the process, and a machine with other work.
 const SLACK: Duration = Duration::from_secs(5);
 
+/// What a user is promised, and what a loaded machine needs.
+const TOLD_WITHIN: Duration = Duration::from_secs(5 + 10);
+
+/// Different lines of two clients about one broker that is away; each comes several times a second.
+const CLIENT_LINES_MAX: usize = 12;
+
 /// Starts a daemon for brokers at `servers`, with further `[delivery]` keys.
 fn start(folder: &Path, bundle: &Path, servers: &str, delivery: &str) -> Served {
     let text = format!(
@@ -48,7 +54,7 @@ fn terminate(served: &mut Served) -> Option<i32> {
 }
 
 #[test]
-fn with_no_broker_there_a_drain_has_nothing_to_wait_for() {
+fn with_no_broker_there_address_and_cause_are_told_and_a_drain_has_nothing_to_wait_for() {
     let folder = TempDir::new().unwrap();
     let [port] = free_ports();
     let servers = format!("127.0.0.1:{port}");
@@ -59,8 +65,19 @@ fn with_no_broker_there_a_drain_has_nothing_to_wait_for() {
         let url = served.url("/metrics");
         let (_, metrics) = http_get(&url).unwrap();
         assert_eq!(metric(&metrics, "maskwatch_ready"), Some(0.0));
+        assert_eq!(metric(&metrics, "maskwatch_alert_ratio"), Some(0.0));
         // Well inside the producer's first call, where there is one.
-        std::thread::sleep(Duration::from_secs(1));
+        served.0.wait_for_log("no broker answers yet", TOLD_WITHIN);
+        let log = served.0.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("no broker answers yet"));
+        let line = line.unwrap();
+        for part in [&servers[..], "Connection refused"] {
+            assert!(line.contains(part), "{part} is missing in: {line}");
+        }
+        let told = log.lines().filter(|line| line.contains("librdkafka"));
+        assert!(told.count() <= CLIENT_LINES_MAX, "{mode}: {log}");
         assert_eq!(terminate(&mut served), Some(0), "{mode}");
     }
 }

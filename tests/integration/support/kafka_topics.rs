@@ -164,6 +164,30 @@ impl Isolation {
 }
 
 impl Broker {
+    /// Deletes the records of a partition before `offset`, as retention does.
+    #[track_caller]
+    pub fn delete_records_before(&self, topic: &str, partition: i32, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = self
+            .client_config()
+            .create()
+            .expect("a client that administers");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))
+            .expect("an offset");
+        let options = AdminOptions::new().operation_timeout(Some(REQUEST_PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let deleted = runtime
+            .block_on(admin.delete_records(&list, &options))
+            .expect("records are deleted");
+        for element in deleted.elements() {
+            element
+                .error()
+                .expect("records of the partition are deleted");
+        }
+    }
+
     /// Creates topics and returns once clients can see them.
     #[track_caller]
     pub fn create_topics(&self, specs: &[TopicSpec]) {

@@ -236,6 +236,11 @@ impl StreamInstance {
         self.readiness.report().partitions
     }
 
+    /// What `/readyz` would say is missing.
+    pub fn missing(&self) -> Vec<String> {
+        self.readiness.report().missing
+    }
+
     /// The way in for requests.
     pub fn client(&self) -> &ScoringClient {
         &self.client

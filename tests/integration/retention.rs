@@ -1,0 +1,201 @@
+//! What the group owes: lag, readiness and the way on are told from the committed offset.
+//!
+//! Records, a log whose start is moved past the committed offset, and an output topic that does not exist flow in. The
+//! scores that come out, the lag, the counts and the verdict of readiness are looked at. All on real Apache Kafka.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use maskwatch::stream::fault::StreamError;
+use serde_json::Value;
+
+use crate::support::daemon::metric;
+use crate::support::kafka_broker::Broker;
+use crate::support::kafka_topics::{InputRecord, Isolation, TopicSpec};
+use crate::support::poll_until;
+use crate::support::stream_instance::StreamInstance;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Setting {
+    broker: &'static Broker,
+    input: String,
+    scores: String,
+    group: String,
+}
+
+impl Setting {
+    fn new(stem: &str) -> Self {
+        let broker = Broker::shared();
+        let name = |part: &str| broker.unique_name(&format!("{stem}-{part}"));
+        let [input, scores, group] = ["in", "scores", "group"].map(name);
+        broker.create_topics(&[TopicSpec::new(&input, 1)]);
+        Self {
+            broker,
+            input,
+            scores,
+            group,
+        }
+    }
+
+    fn with_scores(stem: &str) -> Self {
+        let setting = Self::new(stem);
+        let spec = TopicSpec::new(&setting.scores, 1);
+        setting.broker.create_topics(&[spec]);
+        setting
+    }
+
+    /// `kafka` and `properties` are keys of those sections.
+    fn start(&self, kafka: &str, properties: &str) -> StreamInstance {
+        StreamInstance::start(&format!(
+            "[kafka]\nbootstrap_servers = \"{}\"\ngroup_id = \"{}\"\ninstance_id = \"a\"\n\
+             input_topics = [\"{}\"]\nscores_topic = \"{}\"\n{kafka}\n\
+             [kafka.properties]\n\"session.timeout.ms\" = 6000\n{properties}\n",
+            self.broker.bootstrap_servers(),
+            self.group,
+            self.input,
+            self.scores,
+        ))
+    }
+
+    fn produce(&self, from: i64, to: i64) {
+        let records: Vec<_> = (from..to)
+            .map(|n| InputRecord::of(format!("{{\"amount\": 2.5, \"id\": \"{n}\"}}")).partition(0))
+            .collect();
+        self.broker.produce(&self.input, &records);
+    }
+
+    fn wait_for_offset(&self, next: i64) {
+        let committed = || self.broker.committed_offsets(&self.group, &self.input);
+        let expected = BTreeMap::from([(0, next)]);
+        let reached = poll_until(PATIENCE, || (committed() == expected).then_some(()));
+        assert!(reached.is_some(), "committed {:?}", committed());
+    }
+
+    /// The offsets that have a score, in the order of the scores.
+    fn scored(&self) -> Vec<i64> {
+        let outputs = self
+            .broker
+            .read_to_end(&self.scores, Isolation::ReadCommitted, PATIENCE);
+        let offset = |text: &str| {
+            let envelope: Value = serde_json::from_str(text).unwrap();
+            envelope["offset"].as_i64().unwrap()
+        };
+        outputs.iter().map(|output| offset(output.text())).collect()
+    }
+
+    fn skipped(&self, instance: &StreamInstance) -> Option<f64> {
+        self.of_partition(instance, "maskwatch_skipped_records_total")
+    }
+
+    fn lag(&self, instance: &StreamInstance) -> Option<f64> {
+        self.of_partition(instance, "maskwatch_consumer_lag_records")
+    }
+
+    fn of_partition(&self, instance: &StreamInstance, name: &str) -> Option<f64> {
+        let series = format!("{name}{{partition=\"0\",topic=\"{}\"}}", self.input);
+        metric(&instance.metrics(), &series)
+    }
+}
+
+#[test]
+fn records_that_retention_left_are_all_scored_whatever_the_policy_and_the_others_are_counted() {
+    for kafka in ["", "offset_lost = \"earliest\"", "offset_lost = \"latest\""] {
+        let setting = Setting::with_scores("retention");
+        setting.produce(0, 20);
+        let first = setting.start(kafka, "");
+        setting.wait_for_offset(20);
+        assert_eq!(setting.skipped(&first), Some(0.0));
+        first.stop().unwrap();
+
+        setting.produce(20, 70);
+        setting.broker.delete_records_before(&setting.input, 0, 50);
+        let second = setting.start(kafka, "");
+        setting.wait_for_offset(70);
+        assert_eq!(setting.skipped(&second), Some(30.0), "{kafka}");
+        second.stop().unwrap();
+        let expected: Vec<i64> = (0..20).chain(50..70).collect();
+        assert_eq!(setting.scored(), expected, "{kafka}");
+    }
+}
+
+#[test]
+fn with_fail_a_lost_offset_ends_the_stream_and_is_named() {
+    let setting = Setting::with_scores("retention-fail");
+    setting.produce(0, 20);
+    let first = setting.start("", "");
+    setting.wait_for_offset(20);
+    first.stop().unwrap();
+    setting.produce(20, 70);
+    setting.broker.delete_records_before(&setting.input, 0, 50);
+    let mut second = setting.start("offset_lost = \"fail\"", "");
+    let StreamError::Fatal(fault) = second.join().unwrap_err() else {
+        panic!("no new session helps");
+    };
+    let text = fault.to_string();
+    for part in ["committed offset 20", "starts at 50", "30 records"] {
+        assert!(text.contains(part), "{part} is missing in: {text}");
+    }
+    assert_eq!(setting.scored(), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_group_without_offsets_begins_at_the_end_where_it_is_told_to() {
+    let setting = Setting::with_scores("latest");
+    setting.produce(0, 10);
+    let instance = setting.start("", "\"auto.offset.reset\" = \"latest\"");
+    let assigned = poll_until(PATIENCE, || (instance.partitions() == 1).then_some(()));
+    assert!(assigned.is_some());
+    assert_eq!(setting.lag(&instance), Some(0.0), "nothing is owed");
+    setting.produce(10, 15);
+    setting.wait_for_offset(15);
+    instance.stop().unwrap();
+    assert_eq!(setting.scored(), [10, 11, 12, 13, 14]);
+}
+
+#[test]
+fn a_missing_scores_topic_makes_the_instance_unready_and_its_lag_is_what_is_not_committed() {
+    let setting = Setting::new("no-scores");
+    setting.produce(0, 40);
+    let instance = setting.start("", "");
+    let unready = poll_until(Duration::from_secs(30), || {
+        let missing = instance.missing();
+        missing
+            .into_iter()
+            .find(|missing| missing.starts_with("delivery"))
+    });
+    assert!(unready.is_some(), "{:?}", instance.missing());
+    assert_eq!(setting.lag(&instance), Some(40.0));
+    let failed = "maskwatch_sessions_failed_total{reason=\"interrupted\"}";
+    let counted = poll_until(PATIENCE, || {
+        metric(&instance.metrics(), failed).filter(|count| *count >= 1.0)
+    });
+    assert!(counted.is_some(), "{}", instance.metrics());
+    assert_eq!(
+        setting.lag(&instance),
+        Some(40.0),
+        "between two sessions too"
+    );
+    assert!(
+        !instance
+            .missing()
+            .iter()
+            .all(|missing| missing.starts_with("model"))
+    );
+
+    // The topic comes; nothing was lost.
+    setting
+        .broker
+        .create_topics(&[TopicSpec::new(&setting.scores, 1)]);
+    setting.wait_for_offset(40);
+    let ready = poll_until(PATIENCE, || {
+        let missing = instance.missing();
+        (!missing
+            .iter()
+            .any(|missing| missing.starts_with("delivery")))
+        .then_some(())
+    });
+    assert!(ready.is_some(), "{:?}", instance.missing());
+    instance.stop().unwrap();
+    assert_eq!(setting.scored(), (0..40).collect::<Vec<_>>());
+}
