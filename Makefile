@@ -3,7 +3,11 @@
 #   make demo [ARGS="--seconds 60"]   builds the release binary and runs the whole loop
 #   make test                         formatting, lints, alert rules, and every test
 #
-# and two that measure detection quality over a folder of labelled Parquet files (docs/quality.md):
+# one that takes brokers and instances away for as long as you like, and counts at the end (CONTRIBUTING.md):
+#
+#   make chaos [SEED=1] [SECONDS=300]     on three Kafka brokers of its own; fails if any count is not 0
+#
+# two that measure detection quality over a folder of labelled Parquet files (docs/quality.md):
 #
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
@@ -31,7 +35,7 @@ BUNDLE ?=
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test setup-test format-check lint rules quality quality-quick need-data need-bundle \
+.PHONY: build demo test chaos setup-test format-check lint rules quality quality-quick need-data need-bundle \
         bench-peers bench-peers-scoring bench-peers-training bench-peers-pyod bench-stream bench-latency clean
 
 build:
@@ -47,6 +51,14 @@ test: setup-test
 	$(MAKE) --no-print-directory rules
 	$(MAKE) --no-print-directory lint
 	$(CARGO) test --locked
+
+# Without a seed it is one that nobody has tried; the run prints it.
+SEED ?= $(shell date +%s)
+SECONDS ?= 300
+
+chaos: setup-test
+	MASKWATCH_CHAOS_SEED=$(SEED) MASKWATCH_CHAOS_SECONDS=$(SECONDS) \
+	  $(CARGO) test --locked --test integration chaos:: -- --nocapture --test-threads 1
 
 setup-test:
 	tests/setup.sh test

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Requests to a broker on this machine are answered in milliseconds; a loaded one has its reasons.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
 
+/// One of several looks; the coordinator may be away.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// 200,000 records take a few seconds to be acknowledged.
 const PRODUCE_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -405,12 +408,14 @@ impl GroupCommits {
     #[track_caller]
     pub fn offsets(&self) -> BTreeMap<i32, i64> {
         // The first group of a new cluster finds its coordinator still loading.
-        let committed = poll_until(REQUEST_PATIENCE, || {
-            self.consumer
-                .committed_offsets(self.asked.clone(), REQUEST_PATIENCE)
-                .ok()
-        });
-        let committed = committed.expect("the group's coordinator to answer");
+        let committed = poll_until(REQUEST_PATIENCE, || self.try_offsets());
+        committed.expect("the group's coordinator to answer")
+    }
+
+    /// As [`offsets`](Self::offsets); nothing while the group's coordinator does not answer.
+    pub fn try_offsets(&self) -> Option<BTreeMap<i32, i64>> {
+        let asked = self.asked.clone();
+        let committed = self.consumer.committed_offsets(asked, LOOK_PATIENCE).ok()?;
         let offsets =
             committed
                 .elements()
@@ -419,7 +424,7 @@ impl GroupCommits {
                     Offset::Offset(offset) => Some((element.partition(), offset)),
                     _ => None,
                 });
-        offsets.collect()
+        Some(offsets.collect())
     }
 }
 

@@ -1,0 +1,97 @@
+//! How the daemon comes in: over SCRAM, over TLS, with a client certificate.
+
+use super::arena::{Arena, PARTITIONS, PATIENCE, Setup};
+use crate::serve::material::Records;
+use crate::serve::setting::score_of;
+use crate::support::kafka_cluster::{Listener, SCRAM_PASSWORD, SCRAM_USER};
+use crate::support::kafka_topics::InputRecord;
+use serde_json::Value;
+use std::path::PathBuf;
+
+const RECORDS: usize = 120;
+
+type Properties = Vec<(&'static str, String)>;
+
+fn scram(mechanism: &str, password: &str) -> Properties {
+    vec![
+        ("sasl.mechanism", mechanism.to_owned()),
+        ("sasl.username", SCRAM_USER.to_owned()),
+        ("sasl.password", password.to_owned()),
+    ]
+}
+
+fn trusting(authority: PathBuf) -> Properties {
+    vec![("ssl.ca.location", authority.display().to_string())]
+}
+
+fn certified(files: [PathBuf; 2]) -> Properties {
+    let [certificate, key] = files.map(|file| file.display().to_string());
+    vec![
+        ("ssl.certificate.location", certificate),
+        ("ssl.key.location", key),
+    ]
+}
+
+fn setup(listener: Listener, properties: impl IntoIterator<Item = Properties>) -> Setup {
+    Setup {
+        listener,
+        properties: properties.into_iter().flatten().collect(),
+        ..Setup::default()
+    }
+}
+
+#[test]
+fn with_the_right_credentials_every_record_is_scored_over_scram_tls_and_client_certificates() {
+    let records = Records::payments(RECORDS);
+    let arena = Arena::new("credentials");
+    let certificates = arena.cluster.certificates();
+    let authority = || trusting(certificates.authority_file());
+    let ways = [
+        setup(
+            Listener::ScramPlain,
+            [scram("SCRAM-SHA-256", SCRAM_PASSWORD)],
+        ),
+        setup(
+            Listener::ScramTls,
+            [scram("SCRAM-SHA-512", SCRAM_PASSWORD), authority()],
+        ),
+        setup(
+            Listener::MutualTls,
+            [certified(certificates.client_files()), authority()],
+        ),
+    ];
+    let portion = RECORDS / ways.len();
+    for (number, way) in ways.iter().enumerate() {
+        let (from, to) = (number * portion, (number + 1) * portion);
+        produce(&arena, &records, from, to);
+        let mut daemon = arena.start("a", way);
+        arena.wait_for(&mut daemon, to);
+        daemon.terminate();
+        assert_eq!(daemon.wait(PATIENCE).code(), Some(0), "{}", daemon.log());
+    }
+    let outputs = arena.read(&arena.scores);
+    let mut numbers: Vec<usize> = outputs
+        .iter()
+        .map(|output| {
+            let envelope: Value = serde_json::from_str(output.text()).unwrap();
+            let [partition, offset] =
+                ["partition", "offset"].map(|key| envelope[key].as_u64().unwrap() as usize);
+            let number = offset * PARTITIONS as usize + partition;
+            assert_eq!(score_of(&envelope), records.records[number].anomaly_score);
+            number
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..RECORDS).collect::<Vec<_>>());
+}
+
+fn produce(arena: &Arena, records: &Records, from: usize, to: usize) {
+    let partitions = PARTITIONS as usize;
+    let inputs: Vec<_> = (from..to)
+        .map(|number| {
+            InputRecord::of(records.records[number].json.clone())
+                .partition((number % partitions) as i32)
+        })
+        .collect();
+    arena.clients.produce(&arena.input, &inputs);
+}
