@@ -9,7 +9,7 @@
 use maskwatch::artifact::TrainConfig;
 use maskwatch::config::{Config, ConfigError};
 use maskwatch::schema::Schema;
-use maskwatch::stream::config::InputConfig;
+use maskwatch::stream::config::InputFormat;
 use std::path::{Path, PathBuf};
 
 /// The training configuration, if the folder has one; the others are of `serve`.
@@ -162,17 +162,17 @@ fn both_sources_of_avro_schemas_that_are_shown_as_comments_are_accepted() {
     let avro = complete().replace("format = \"json\"", "format = \"avro\"");
     let input = |beginning: &str| {
         let text = with_commented(&avro, |key| key.starts_with(beginning));
-        parse(&text).unwrap().stream.input
+        parse(&text).unwrap().stream.input.format
     };
     let registry = input("schema_registry_");
     assert!(matches!(
         registry,
-        InputConfig::AvroRegistry {
+        InputFormat::AvroRegistry {
             basic_auth: Some(_),
             ..
         }
     ));
-    assert!(matches!(input("schema_files"), InputConfig::AvroFiles(_)));
+    assert!(matches!(input("schema_files"), InputFormat::AvroFiles(_)));
 }
 
 #[test]

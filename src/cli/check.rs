@@ -8,7 +8,7 @@ use crate::artifact::{Detector, MANIFEST, TrainConfig, check_start, check_target
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::schema::Schema;
-use crate::stream::config::InputConfig;
+use crate::stream::config::{InputConfig, InputFormat};
 use crate::stream::decoder::decoders;
 use crate::train::dataset::check_roles;
 use anyhow::Context;
@@ -66,11 +66,15 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn format_name(input: &InputConfig) -> &'static str {
-    match input {
-        InputConfig::Json => "JSON",
-        InputConfig::AvroRegistry { .. } => "Avro, schemas from a registry",
-        InputConfig::AvroFiles(_) => "Avro, schemas from files",
+fn format_name(input: &InputConfig) -> String {
+    let format = match &input.format {
+        InputFormat::Json => "JSON",
+        InputFormat::AvroRegistry { .. } => "Avro, schemas from a registry",
+        InputFormat::AvroFiles(_) => "Avro, schemas from files",
+    };
+    match input.root.is_top() {
+        true => format.to_owned(),
+        false => format!("{format}, records at {}", input.root),
     }
 }
 

@@ -334,6 +334,7 @@ fn workers(
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         tombstones: config.delivery.tombstones,
+        root: config.input.root.clone(),
         outputs: config.kafka.outputs.clone(),
     };
     let scorer = Arc::clone(detector) as Arc<dyn crate::stream::worker::RecordScorer>;

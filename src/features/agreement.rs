@@ -324,7 +324,15 @@ proptest! {
         for decoded in both(&schema, &texts, &batch) {
             prop_assert_eq!(&decoded.batch, &expected);
             prop_assert_eq!(&decoded.payloads, &rows);
-            prop_assert_eq!(&decoded.faults, &faults);
+            // Of an empty record a message has more to say than a row: its keys.
+            let mut decoded_faults = decoded.faults;
+            for fault in &mut decoded_faults {
+                if fault.reason == FaultReason::EmptyRecord {
+                    prop_assert!(fault.detail.starts_with("no feature field is present; "));
+                    fault.detail.truncate("no feature field is present".len());
+                }
+            }
+            prop_assert_eq!(&decoded_faults, &faults);
         }
     }
 }

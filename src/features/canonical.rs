@@ -139,12 +139,12 @@ impl Canonicaliser {
     }
 }
 
-/// The rows of a canonical batch that no source may let through: `missing_field` where a feature with
-/// `nullable = false` is null, `empty_record` where every feature is. Ascending, at most one a row.
+/// The rows of a canonical batch that no source may let through: `empty_record` where every feature is null,
+/// else `missing_field` where one with `nullable = false` is. Ascending, at most one a row.
 ///
 /// Every source of records calls this, so that the rule stands once.
 pub fn row_faults(batch: &RecordBatch, schema: &Schema) -> Vec<RowFault> {
-    let mut faults = Vec::new();
+    let mut incomplete = Vec::new();
     let mut present = Some(vec![false; batch.num_rows()]);
     for (field, column) in schema.read_fields().zip(batch.columns()) {
         if field.role != Role::Feature {
@@ -156,22 +156,21 @@ pub fn row_faults(batch: &RecordBatch, schema: &Schema) -> Vec<RowFault> {
             continue;
         };
         if !field.nullable {
-            faults.extend(missing(field, nulls));
+            incomplete.extend(missing(field, nulls));
         }
         if let Some(present) = &mut present {
             nulls.valid_indices().for_each(|row| present[row] = true);
         }
     }
     let rows = present.unwrap_or_default().into_iter().enumerate();
-    faults.extend(
-        rows.filter(|(_, present)| !present)
-            .map(|(row, _)| RowFault {
-                row,
-                reason: FaultReason::EmptyRecord,
-                detail: "no feature field is present".to_owned(),
-            }),
-    );
-    first_of_each_row(faults)
+    let empty = rows.filter(|(_, present)| !present);
+    let empty = empty.map(|(row, _)| RowFault {
+        row,
+        reason: FaultReason::EmptyRecord,
+        detail: "no feature field is present".to_owned(),
+    });
+    // Where nothing is there, the one field that may not be null says least of why.
+    first_of_each_row(empty.chain(incomplete).collect())
 }
 
 fn missing<'a>(field: &'a Field, nulls: &'a NullBuffer) -> impl Iterator<Item = RowFault> + 'a {
@@ -319,7 +318,7 @@ mod tests {
         let keys = "kind = 'numeric'\nparse = true\nnullable = false";
         let canonical = one(keys, Arc::new(column));
         assert_eq!(numbers(&canonical), [Some(1.0), None, None, None]);
-        let expected = [(1, "wrong_type"), (2, "missing_field"), (3, "wrong_type")];
+        let expected = [(1, "wrong_type"), (2, "empty_record"), (3, "wrong_type")];
         assert_eq!(faults(&canonical), expected);
         assert_eq!(
             canonical.faults[0].detail,

@@ -161,6 +161,28 @@ pub(crate) fn screen(payload: Option<&[u8]>, limits: DecodeLimits) -> Result<&[u
     }
 }
 
+/// The bytes before the message in the framing of Confluent's serialisers: a zero byte and the schema id.
+pub(crate) const FRAMING_BYTES: usize = 5;
+
+/// The schema id in the framing of a message that begins with a zero byte.
+///
+/// # Errors
+/// `malformed` if there are fewer bytes than the framing takes, or another byte comes first.
+pub(crate) fn framed_id(bytes: &[u8]) -> Result<u32, Fault> {
+    let malformed = |why| Err((FaultReason::Malformed, why));
+    match bytes {
+        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        [0, ..] => malformed(format!(
+            "{} bytes, magic byte and schema id take {FRAMING_BYTES}",
+            bytes.len()
+        )),
+        [first, ..] => malformed(format!(
+            "magic byte {first:#04x}, expected 0x00 (the framing of Confluent's serialisers)"
+        )),
+        [] => malformed("no bytes".to_owned()),
+    }
+}
+
 /// Reads every payload with `read`, keeping the rows that it accepts, and applies the rules of whole rows.
 ///
 /// `read` puts values into the columns; where it fails, what it put is taken back before the next payload is read.
@@ -209,6 +231,16 @@ pub(crate) fn decode_rows<'a>(
 }
 
 impl Decoded {
+    /// Says of every `empty_record` what `detail` says of the payload with its index.
+    pub(crate) fn explain_empty(&mut self, mut detail: impl FnMut(usize) -> Option<String>) {
+        let empty = |fault: &&mut RowFault| fault.reason == FaultReason::EmptyRecord;
+        for fault in self.faults.iter_mut().filter(empty) {
+            if let Some(detail) = detail(fault.row) {
+                fault.detail = detail;
+            }
+        }
+    }
+
     /// Takes rows with a fault out of the batch; `refused` has one fault a row at most, and its rows are those of `batch`.
     ///
     /// # Errors

@@ -1,10 +1,15 @@
 //! JSON messages become canonical rows: one object a message, read strictly.
 //!
+//! The object may lie inside of an envelope (`envelope.rs`), and the message may have the framing of a schema registry's
+//! serialiser, which is stripped: no JSON begins with its zero byte.
+//!
 //! Payload bytes flow in, [`Decoded`] flows out. One pass of `serde_json` drives a visitor that knows the paths of the
 //! schema; values go straight into columns that can take a row back, and what no field wants is checked but not kept.
 //! Malformed are: bytes that are not UTF-8, anything but one object, bytes after it, a key twice in any object, bare
 //! `NaN` and `Infinity`, numbers beyond f64, nesting deeper than `serde_json`'s 128. A message that is both malformed
 //! and of wrong types is malformed. The invariant: a row depends on its own payload only.
+
+mod envelope;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,9 +17,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::columns::{Columns, Value, wrong_type};
-use super::decode::{DecodeError, DecodeLimits, Decoded, Fault, decode_rows, shown};
+use super::decode::{
+    DecodeError, DecodeLimits, Decoded, FRAMING_BYTES, Fault, decode_rows, framed_id, shown,
+};
+use super::empty::{Names, detail};
 use super::fault::FaultReason;
 use super::paths::{PathTree, ROOT};
+use super::root::{RecordRoot, Roots};
 use crate::schema::Schema;
 
 /// Reads JSON messages of one schema; keeps its buffers between batches.
@@ -33,6 +42,7 @@ impl JsonDecoder {
         let reader = Reader {
             seen: vec![0; tree.len()],
             tree,
+            roots: None,
             message: 0,
             unknown_keys: Vec::new(),
         };
@@ -44,19 +54,45 @@ impl JsonDecoder {
         }
     }
 
+    /// The same decoder for records at `root` of a message.
+    #[must_use]
+    pub fn with_root(mut self, root: &RecordRoot) -> Self {
+        self.reader.roots = Roots::new(root);
+        self
+    }
+
     /// Decodes each payload into a row or a fault; `None` is a tombstone.
     ///
     /// # Errors
     /// [`DecodeError::BatchTooLarge`] if one text column of the batch exceeds 2 GiB; never for a bad payload.
     pub fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
         let reader = &mut self.reader;
-        decode_rows(
+        let mut decoded = decode_rows(
             payloads,
             self.limits,
             &self.schema,
             &mut self.columns,
-            |bytes, columns| Ok(reader.read(bytes, columns)),
-        )
+            |bytes, columns| {
+                Ok(unframed(bytes).and_then(|(at, bytes)| reader.read(at, bytes, columns)))
+            },
+        )?;
+        decoded.explain_empty(|row| {
+            let (_, bytes) = unframed((*payloads.get(row)?)?).ok()?;
+            let json = serde_json::from_slice(bytes).ok()?;
+            Some(detail(&Names::of_json(&json), &self.schema))
+        });
+        Ok(decoded)
+    }
+}
+
+/// The message behind the framing of a schema registry's JSON serialiser, if it has one, and where it begins.
+fn unframed(bytes: &[u8]) -> Result<(usize, &[u8]), Fault> {
+    match bytes {
+        [0, ..] => {
+            framed_id(bytes)?;
+            Ok((FRAMING_BYTES, &bytes[FRAMING_BYTES..]))
+        }
+        _ => Ok((0, bytes)),
     }
 }
 
@@ -64,6 +100,8 @@ impl JsonDecoder {
 #[derive(Debug)]
 struct Reader {
     tree: PathTree,
+    /// Where the record lies; `None` if it is the message itself.
+    roots: Option<Roots>,
     /// For every place, the number of the message that last named it; tells a key that comes twice.
     seen: Vec<u64>,
     /// The number of the message in hand, from 1.
@@ -73,12 +111,20 @@ struct Reader {
 }
 
 impl Reader {
-    /// Puts the values of one message into `columns`.
-    fn read(&mut self, bytes: &[u8], columns: &mut Columns) -> Result<(), Fault> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|error| malformed(format!("invalid utf-8 at byte {}", error.valid_up_to())))?;
+    /// Puts the values of one message into `columns`; it begins at byte `at` of its payload.
+    fn read(&mut self, at: usize, bytes: &[u8], columns: &mut Columns) -> Result<(), Fault> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            malformed(format!(
+                "invalid utf-8 at byte {}",
+                at + error.valid_up_to()
+            ))
+        })?;
         self.message += 1;
         self.unknown_keys.clear();
+        let text = match &self.roots {
+            Some(roots) => envelope::record_of(text, roots, &mut self.unknown_keys)?,
+            None => text,
+        };
         let mut row = Row {
             reader: self,
             columns,

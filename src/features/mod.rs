@@ -9,7 +9,10 @@ pub mod categorical;
 mod columns;
 mod convert;
 mod decode;
+mod empty;
 pub mod encoder;
+#[cfg(test)]
+mod envelopes;
 mod error;
 mod fault;
 mod guard;
@@ -22,6 +25,7 @@ mod parquet;
 mod parquet_file;
 mod paths;
 mod records;
+mod root;
 pub mod temporal;
 
 pub use avro::{AvroDecoder, FileSchemas, FileSchemasError};
@@ -42,6 +46,7 @@ pub use parquet::{
 };
 pub use parquet_file::SourceFile;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
+pub use root::{ROOTS_MAX, RecordRoot};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
     moment_to_text, number_from_text, number_to_json,

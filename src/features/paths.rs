@@ -29,11 +29,16 @@ pub(crate) struct PathTree {
 impl PathTree {
     /// The tree of `fields`, numbered from 0 in the order given.
     pub fn new<'a>(fields: impl Iterator<Item = &'a Field>) -> Self {
+        Self::of_paths(fields.map(|field| &field.path))
+    }
+
+    /// The tree of `paths`, numbered from 0 in the order given.
+    pub fn of_paths<'a>(paths: impl Iterator<Item = &'a FieldPath>) -> Self {
         let mut tree = Self {
             places: vec![Place::default()],
         };
-        for (column, field) in fields.enumerate() {
-            let place = tree.insert(&field.path);
+        for (column, path) in paths.enumerate() {
+            let place = tree.insert(path);
             tree.places[place].columns.push(column);
         }
         tree

@@ -127,8 +127,41 @@ pub fn column_at(batch: &RecordBatch, indices: &[usize]) -> Result<ArrayRef, Arr
     }
 }
 
+/// Levels of structs that are searched for a column that is not where it should be.
+const SEARCH_DEPTH_MAX: usize = 8;
+
+/// The dotted path of the first struct below `fields` in which `path` leads to a column.
+fn deeper(path: &[String], fields: &Fields, depth: usize) -> Option<String> {
+    let depth = depth.checked_sub(1)?;
+    fields.iter().find_map(|field| {
+        let DataType::Struct(children) = field.data_type() else {
+            return None;
+        };
+        if leads_to_column(path, children) {
+            return Some(field.name().clone());
+        }
+        let below = deeper(path, children, depth)?;
+        Some(format!("{}.{below}", field.name()))
+    })
+}
+
+fn leads_to_column(path: &[String], fields: &Fields) -> bool {
+    let Some((name, rest)) = path.split_first() else {
+        return false;
+    };
+    match fields.find(name) {
+        Some(_) if rest.is_empty() => true,
+        Some((_, field)) => match field.data_type() {
+            DataType::Struct(children) => leads_to_column(rest, children),
+            _ => false,
+        },
+        None => false,
+    }
+}
+
 /// The indices that lead to the column of `field`, or what was found instead.
 fn locate(field: &Field, mut fields: &Fields) -> Result<Option<Vec<usize>>, String> {
+    let top = fields;
     let mut indices = Vec::new();
     let (last, parents) = match field.path.segments().split_last() {
         Some(split) => split,
@@ -136,7 +169,7 @@ fn locate(field: &Field, mut fields: &Fields) -> Result<Option<Vec<usize>>, Stri
     };
     for name in parents {
         let Some(index) = position(name, fields)? else {
-            return absent(field, name, fields);
+            return absent(field, name, fields, top);
         };
         indices.push(index);
         match fields[index].data_type() {
@@ -145,7 +178,7 @@ fn locate(field: &Field, mut fields: &Fields) -> Result<Option<Vec<usize>>, Stri
         }
     }
     let Some(index) = position(last, fields)? else {
-        return absent(field, last, fields);
+        return absent(field, last, fields, top);
     };
     indices.push(index);
     let found = fields[index].data_type();
@@ -164,7 +197,12 @@ fn position(name: &str, fields: &Fields) -> Result<Option<usize>, String> {
     }
 }
 
-fn absent(field: &Field, name: &str, fields: &Fields) -> Result<Option<Vec<usize>>, String> {
+fn absent(
+    field: &Field,
+    name: &str,
+    fields: &Fields,
+    top: &Fields,
+) -> Result<Option<Vec<usize>>, String> {
     if field.role != Role::Feature {
         return Ok(None);
     }
@@ -173,7 +211,13 @@ fn absent(field: &Field, name: &str, fields: &Fields) -> Result<Option<Vec<usize
         .find(|other| other.name().eq_ignore_ascii_case(name));
     Err(match similar {
         Some(other) => format!("no `{name}` (but `{}`)", other.name()),
-        None => format!("no `{name}`"),
+        None => match deeper(field.path.segments(), top, SEARCH_DEPTH_MAX) {
+            Some(root) => {
+                let path = format!("{root}.{}", field.path);
+                format!("no `{name}` (but `{path}`: set path = \"{path}\")")
+            }
+            None => format!("no `{name}`"),
+        },
     })
 }
 
@@ -312,6 +356,21 @@ mod tests {
         let nested = DataType::Struct(twice.into_iter().collect());
         let file = columns(&[("c", DataType::Int8), ("n", nested), ("c", DataType::Utf8)]);
         assert_eq!(duplicate_columns(&file), ["n.c", "c"]);
+    }
+
+    #[test]
+    fn a_column_that_lies_in_a_struct_is_named_with_its_path() {
+        let schema = schema("[[field]]\nname = 'amount'\nkind = 'numeric'\n");
+        let amount = ArrowField::new("amount", DataType::Float64, true);
+        let after = DataType::Struct(vec![amount].into());
+        let payload = DataType::Struct(vec![ArrowField::new("after", after, true)].into());
+        let found = fit(
+            &schema,
+            &columns(&[("op", DataType::Utf8), ("payload", payload)]),
+        );
+        let expected =
+            "no `amount` (but `payload.after.amount`: set path = \"payload.after.amount\")";
+        assert_eq!(found.unwrap_err()[0].found, expected);
     }
 
     #[test]

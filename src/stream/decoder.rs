@@ -8,7 +8,7 @@ use crate::features::{
 };
 use crate::schema::Schema;
 
-use super::config::InputConfig;
+use super::config::{InputConfig, InputFormat};
 use super::kafka::{Registry, RegistryConfig, RegistryConfigError};
 use super::worker::RecordDecoder;
 
@@ -46,20 +46,23 @@ pub fn decoders(
     count: usize,
 ) -> Result<Vec<Box<dyn RecordDecoder>>, DecoderError> {
     let limits = DecodeLimits::default();
-    let writers: Option<Arc<Mutex<dyn WriterSchemas>>> = match input {
-        InputConfig::Json => None,
-        InputConfig::AvroRegistry { url, basic_auth } => {
+    let writers: Option<Arc<Mutex<dyn WriterSchemas>>> = match &input.format {
+        InputFormat::Json => None,
+        InputFormat::AvroRegistry { url, basic_auth } => {
             let mut registry = RegistryConfig::new(url);
             registry.basic_auth.clone_from(basic_auth);
             Some(Arc::new(Mutex::new(Registry::new(registry)?)))
         }
-        InputConfig::AvroFiles(files) => Some(Arc::new(Mutex::new(FileSchemas::load(files)?))),
+        InputFormat::AvroFiles(files) => Some(Arc::new(Mutex::new(FileSchemas::load(files)?))),
     };
     let writers = writers.map(SharedWriters);
     let decoder = || -> Box<dyn RecordDecoder> {
         match &writers {
-            None => Box::new(JsonDecoder::new(schema, limits)),
-            Some(writers) => Box::new(AvroDecoder::new(schema, limits, Box::new(writers.clone()))),
+            None => Box::new(JsonDecoder::new(schema, limits).with_root(&input.root)),
+            Some(writers) => {
+                let decoder = AvroDecoder::new(schema, limits, Box::new(writers.clone()));
+                Box::new(decoder.with_root(&input.root))
+            }
         }
     };
     Ok((0..count).map(|_| decoder()).collect())
@@ -71,14 +74,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::features::FaultReason;
+    use crate::features::{FaultReason, RecordRoot};
 
     const SCHEMA: &str = "[[field]]\nname = \"amount\"\nkind = \"numeric\"\n";
+
+    fn at_the_top(format: InputFormat) -> InputConfig {
+        InputConfig {
+            format,
+            root: RecordRoot::default(),
+        }
+    }
 
     #[test]
     fn the_configured_format_is_read() {
         let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
-        let mut json = decoders(&InputConfig::Json, &schema, 1).unwrap();
+        let mut json = decoders(&at_the_top(InputFormat::Json), &schema, 1).unwrap();
         assert_eq!(
             json[0]
                 .decode(&[Some(b"{\"amount\": 1}")])
@@ -92,7 +102,7 @@ mod tests {
         let text =
             r#"{"type": "record", "name": "R", "fields": [{"name": "amount", "type": "int"}]}"#;
         std::fs::write(&file, text).unwrap();
-        let input = InputConfig::AvroFiles(BTreeMap::from([(7, file)]));
+        let input = at_the_top(InputFormat::AvroFiles(BTreeMap::from([(7, file)])));
         let mut avro = decoders(&input, &schema, 2).unwrap();
         // Magic byte, schema id, then 1 as a zigzag integer.
         for decoder in &mut avro {
@@ -107,16 +117,16 @@ mod tests {
     #[test]
     fn a_source_of_schemas_that_cannot_be_is_told() {
         let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
-        let input = InputConfig::AvroRegistry {
+        let input = at_the_top(InputFormat::AvroRegistry {
             url: "ftp://r".to_owned(),
             basic_auth: None,
-        };
+        });
         assert!(matches!(
             decoders(&input, &schema, 1),
             Err(DecoderError::Registry(_))
         ));
         let missing = BTreeMap::from([(7, "/does/not/exist".into())]);
-        let input = InputConfig::AvroFiles(missing);
+        let input = at_the_top(InputFormat::AvroFiles(missing));
         assert!(matches!(
             decoders(&input, &schema, 1),
             Err(DecoderError::Files(_))

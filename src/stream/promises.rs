@@ -22,7 +22,7 @@ use super::memory::{Accident, Cluster, Shared as Memory, Written};
 use super::scoring::{self, SCORING_THREADS};
 use super::shutdown::Shutdown;
 use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
-use crate::features::{DecodeLimits, FaultReason, JsonDecoder};
+use crate::features::{DecodeLimits, FaultReason, JsonDecoder, RecordRoot};
 use crate::schema::Schema;
 use crate::score::{Expected, Reason, Scores};
 use crate::telemetry::{Metrics, Readiness};
@@ -164,6 +164,7 @@ pub(super) fn worker(
     let options = WorkerOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
+        root: RecordRoot::default(),
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
     };
@@ -428,7 +429,7 @@ fn bad_records_become_dead_letters_and_leave_their_neighbours_alone() {
     let bad: [(usize, Option<&[u8]>, &str); 6] = [
         (2, Some(b"{\"amount\": "), "malformed"),
         (3, Some(b"{\"amount\": \"x\"}"), "wrong_type"),
-        (7, Some(b"{}"), "missing_field"),
+        (7, Some(b"{}"), "empty_record"),
         (9, Some(b""), "empty"),
         (11, None, "tombstone"),
         (12, Some(b"{\"amount\": 1e999}"), "malformed"),
@@ -461,7 +462,7 @@ fn bad_records_become_dead_letters_and_leave_their_neighbours_alone() {
     let expected = [
         ("2", "malformed"),
         ("3", "wrong_type"),
-        ("7", "missing_field"),
+        ("7", "empty_record"),
         ("9", "empty"),
         ("11", "tombstone"),
         ("12", "malformed"),

@@ -14,7 +14,7 @@ use super::memory::{Cluster, Shared as Memory};
 use super::promises::{config, stream_of};
 use super::worker::{Worker, WorkerOptions};
 use crate::artifact::{Detector, Recipe, TrainConfig, learn};
-use crate::features::{Canonicaliser, DecodeLimits, JsonDecoder, ParquetSource};
+use crate::features::{Canonicaliser, DecodeLimits, JsonDecoder, ParquetSource, RecordRoot};
 use crate::generate::{Generator, GeneratorConfig, JsonRows, write_parquet};
 use crate::schema::Schema;
 use crate::score::AlertBudget;
@@ -91,6 +91,7 @@ fn the_stream_takes_p_values_and_alerts_from_the_segment_of_each_record() {
     let options = WorkerOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
+        root: RecordRoot::default(),
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
     };

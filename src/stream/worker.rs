@@ -18,7 +18,7 @@ use super::output::{Planned, ScoredBatch, Target};
 use crate::artifact::Detector;
 use crate::features::{
     AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
-    JsonDecoder, RowFault,
+    JsonDecoder, RecordRoot, RowFault,
 };
 use crate::schema::{Field, Schema};
 use crate::score::{Reason, Scores};
@@ -146,6 +146,8 @@ pub struct WorkerOptions {
     pub emit: Emit,
     /// What becomes of a null payload.
     pub tombstones: Tombstones,
+    /// Where the record lies in what is asked over HTTP, as in the stream's messages.
+    pub root: RecordRoot,
     /// Which outputs there are.
     pub outputs: OutputTopics,
 }
@@ -218,7 +220,8 @@ impl Worker {
             time: schema.time().map(name),
             features: schema.features().map(name).collect(),
         };
-        let request_decoder = JsonDecoder::new(schema, DecodeLimits::default());
+        let request_decoder =
+            JsonDecoder::new(schema, DecodeLimits::default()).with_root(&options.root);
         Self {
             scorer,
             decoder,

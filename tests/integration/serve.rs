@@ -17,6 +17,9 @@ mod delivery;
 // One bad record never touches its neighbours, whatever the format.
 mod bad_records;
 
+// What lies in an envelope is scored as it is alone; deletes are tombstones.
+mod envelopes;
+
 // What the running daemon answers over HTTP.
 mod endpoints;
 

@@ -49,6 +49,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The offset in the message of what is read next.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// Bytes that are left.
     pub fn left(&self) -> usize {
         self.bytes.len() - self.at

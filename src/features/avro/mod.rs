@@ -25,14 +25,14 @@ pub use files::{FileSchemas, FileSchemasError};
 use self::plan::Plan;
 use super::columns::Columns;
 use super::decode::{
-    DecodeError, DecodeLimits, Decoded, Fault, WriterSchemaError, WriterSchemas, decode_rows,
+    DecodeError, DecodeLimits, Decoded, FRAMING_BYTES, Fault, WriterSchemaError, WriterSchemas,
+    decode_rows, framed_id,
 };
+use super::empty::detail;
 use super::fault::FaultReason;
 use super::paths::PathTree;
+use super::root::{RecordRoot, Roots};
 use crate::schema::Schema;
-
-/// Bytes before the record: the magic byte and the schema id.
-const FRAMING_BYTES: usize = 5;
 
 /// Writers whose plans are kept; a topic has a handful, and beyond this all are forgotten and laid out anew.
 const PLANS_MAX: usize = 1_024;
@@ -58,6 +58,7 @@ impl AvroDecoder {
     pub fn new(schema: &Schema, limits: DecodeLimits, writers: Box<dyn WriterSchemas>) -> Self {
         let plans = Plans {
             tree: PathTree::new(schema.read_fields()),
+            roots: None,
             writers,
             known: HashMap::new(),
             unknown: Vec::new(),
@@ -68,6 +69,13 @@ impl AvroDecoder {
             columns: Columns::new(schema),
             plans,
         }
+    }
+
+    /// The same decoder for records at `root` of a message.
+    #[must_use]
+    pub fn with_root(mut self, root: &RecordRoot) -> Self {
+        self.plans.roots = Roots::new(root);
+        self
     }
 
     /// Decodes each payload into a row or a fault; `None` is a tombstone.
@@ -82,22 +90,28 @@ impl AvroDecoder {
     pub fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
         let plans = &mut self.plans;
         plans.forget_unknown();
-        decode_rows(
+        let mut decoded = decode_rows(
             payloads,
             self.limits,
             &self.schema,
             &mut self.columns,
             |bytes, columns| {
-                let id = match writer_id(bytes) {
+                let id = match framed_id(bytes) {
                     Ok(id) => id,
                     Err(fault) => return Ok(Err(fault)),
                 };
                 Ok(match plans.plan(id, columns)? {
-                    Ok(plan) => plan.read(bytes, FRAMING_BYTES, columns),
+                    Ok((plan, roots)) => plan.read(bytes, FRAMING_BYTES, columns, roots),
                     Err(fault) => Err(fault.clone()),
                 })
             },
-        )
+        )?;
+        decoded.explain_empty(|row| {
+            let id = framed_id((*payloads.get(row)?)?).ok()?;
+            let plan = plans.known.get(&id)?.as_ref().ok()?;
+            Some(detail(&plan.names(), &self.schema))
+        });
+        Ok(decoded)
     }
 }
 
@@ -110,25 +124,14 @@ impl std::fmt::Debug for AvroDecoder {
     }
 }
 
-/// The schema id in the framing of a message.
-fn writer_id(bytes: &[u8]) -> Result<u32, Fault> {
-    let malformed = |why| Err((FaultReason::Malformed, why));
-    match bytes {
-        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-        [0, ..] => malformed(format!(
-            "{} bytes, magic byte and schema id take {FRAMING_BYTES}",
-            bytes.len()
-        )),
-        [first, ..] => malformed(format!(
-            "magic byte {first:#04x}, expected 0x00 (the framing of Confluent's serialisers)"
-        )),
-        [] => malformed("no bytes".to_owned()),
-    }
-}
+/// A plan with where its records lie, or the fault that each message of its writer is.
+type Known<'p> = Result<(&'p Plan, Option<&'p Roots>), &'p Fault>;
 
 /// How the messages of each writer are read.
 struct Plans {
     tree: PathTree,
+    /// Where the record lies; `None` if it is the message itself.
+    roots: Option<Roots>,
     writers: Box<dyn WriterSchemas>,
     /// Plans and faults by schema id, [`PLANS_MAX`] at most; an id is never given to another schema.
     known: HashMap<u32, Result<Plan, Fault>>,
@@ -144,17 +147,20 @@ impl Plans {
     }
 
     /// The plan for messages with schema id `id`, or the fault that each of them is.
-    fn plan(&mut self, id: u32, columns: &Columns) -> Result<Result<&Plan, &Fault>, DecodeError> {
+    fn plan(&mut self, id: u32, columns: &Columns) -> Result<Known<'_>, DecodeError> {
+        let roots = self.roots.as_ref();
         if self.known.len() >= PLANS_MAX && !self.known.contains_key(&id) {
             self.known.clear();
             self.unknown.clear();
         }
         let entry = match self.known.entry(id) {
-            Entry::Occupied(entry) => return Ok(entry.into_mut().as_ref()),
+            Entry::Occupied(entry) => {
+                return Ok(entry.into_mut().as_ref().map(|plan| (plan, roots)));
+            }
             Entry::Vacant(entry) => entry,
         };
         let plan = match self.writers.writer_schema(id) {
-            Ok(Some(text)) => Plan::new(&text, &self.tree, columns)
+            Ok(Some(text)) => Plan::new(&text, &self.tree, columns, roots)
                 .map_err(|(reason, why)| (reason, format!("schema {id}: {why}"))),
             Ok(None) => Err((
                 FaultReason::UnknownSchema,
@@ -168,6 +174,6 @@ impl Plans {
         if matches!(plan, Err((FaultReason::UnknownSchema, _))) {
             self.unknown.push(id);
         }
-        Ok(entry.insert(plan).as_ref())
+        Ok(entry.insert(plan).as_ref().map(|plan| (plan, roots)))
     }
 }

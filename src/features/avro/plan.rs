@@ -9,13 +9,18 @@ use super::cursor::{Cursor, ReadError};
 use super::types::{Type, TypeId, Types};
 use crate::features::columns::{Columns, Target, Value};
 use crate::features::decode::Fault;
+use crate::features::empty::{NAMES_DEPTH_MAX, Names};
 use crate::features::fault::FaultReason;
 use crate::features::paths::{PathTree, ROOT};
+use crate::features::root::{Found, Roots};
 use crate::features::value::{Unscaled, microseconds};
 use crate::schema::TimeUnit;
 
 /// Records within records a message may have, as in JSON: what recursive types could otherwise do to the stack.
 const DEPTH_MAX: usize = 128;
+
+/// Names of a writer's schema that are looked at when its messages turn out to be empty.
+const NAMES_MAX: usize = 2_048;
 
 /// Mismatches between a writer's schema and ours that a fault's detail lists.
 const MISMATCHES_SHOWN_MAX: usize = 8;
@@ -37,7 +42,8 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Plan {
     types: Types,
-    step: Step,
+    /// How each record type is read that may be a message's record: the whole message first.
+    records: Vec<(TypeId, Result<Step, Fault>)>,
 }
 
 /// Why a field cannot be read from a writer's messages.
@@ -48,23 +54,23 @@ struct Mismatch {
 }
 
 impl Plan {
-    /// Lays the writer's schema (JSON text) over the paths of ours.
+    /// Lays the writer's schema (JSON text) over the paths of ours, from every place in it where `roots` may find the
+    /// record.
     ///
     /// # Errors
     /// The fault that every message of this writer then is: all mismatches in one detail.
-    pub fn new(text: &str, tree: &PathTree, columns: &Columns) -> Result<Self, Fault> {
+    pub fn new(
+        text: &str,
+        tree: &PathTree,
+        columns: &Columns,
+        roots: Option<&Roots>,
+    ) -> Result<Self, Fault> {
         let types = Types::parse(text).map_err(|why| {
             (
                 FaultReason::UnknownSchema,
                 format!("the writer's schema is not valid avro: {why}"),
             )
         })?;
-        let mut layout = Layout {
-            types: &types,
-            tree,
-            columns,
-            mismatches: Vec::new(),
-        };
         if !matches!(types.get(types.root), Type::Record(_)) {
             let why = format!(
                 "the writer's schema is {}, not a record",
@@ -72,34 +78,129 @@ impl Plan {
             );
             return Err((FaultReason::WrongType, why));
         }
-        let step = layout.step(types.root, ROOT);
-        match layout.mismatches.as_slice() {
-            [] => Ok(Self { types, step }),
-            mismatches => Err(describe(mismatches, columns)),
+        let mut places = vec![types.root];
+        if let Some(roots) = roots {
+            candidates(&types, types.root, ROOT, roots.tree(), &mut places);
         }
+        let steps = places.into_iter().map(|id| {
+            let mut layout = Layout {
+                types: &types,
+                tree,
+                columns,
+                mismatches: Vec::new(),
+            };
+            let step = layout.step(id, ROOT);
+            match layout.mismatches.as_slice() {
+                [] => (id, Ok(step)),
+                mismatches => (id, Err(describe(mismatches, columns))),
+            }
+        });
+        let records: Vec<_> = steps.collect();
+        match records.as_slice() {
+            [(_, Err(fault))] => Err(fault.clone()),
+            _ => Ok(Self { types, records }),
+        }
+    }
+
+    /// The names of the writer's fields.
+    pub fn names(&self) -> Names {
+        names_of(
+            &self.types,
+            self.types.root,
+            NAMES_DEPTH_MAX,
+            &mut NAMES_MAX.clone(),
+        )
     }
 
     /// Puts the values of one message, which begin at byte `at`, into `columns`.
     ///
     /// # Errors
-    /// `malformed` if the bytes are not exactly one record of the writer's schema, else the first `wrong_type`.
-    pub fn read(&self, bytes: &[u8], at: usize, columns: &mut Columns) -> Result<(), Fault> {
-        let cursor = Cursor::new(bytes, at);
+    /// `malformed` if the bytes are not exactly one message of the writer's schema, the `tombstone` of a delete, else the
+    /// first `wrong_type`.
+    pub fn read(
+        &self,
+        bytes: &[u8],
+        at: usize,
+        columns: &mut Columns,
+        roots: Option<&Roots>,
+    ) -> Result<(), Fault> {
+        let malformed = |error: ReadError| (FaultReason::Malformed, error.to_string());
         let mut row = Row {
             types: &self.types,
-            cursor,
+            cursor: Cursor::new(bytes, at),
             columns,
             fault: None,
         };
-        row.step(&self.step)
-            .and_then(|()| match row.cursor.left() {
-                0 => Ok(()),
-                left => Err(row
-                    .cursor
-                    .error(format!("{left} bytes left after the record"))),
-            })
-            .map_err(|error| (FaultReason::Malformed, error.to_string()))?;
+        let Some(roots) = roots else {
+            row.step(self.step(self.types.root)?)
+                .and_then(|()| row.end())
+                .map_err(malformed)?;
+            return row.fault.map_or(Ok(()), Err);
+        };
+        // All of the message is read past before any of it is taken, so that every byte of it is checked.
+        let mut found = roots.nothing();
+        row.locate(self.types.root, ROOT, roots.tree(), &mut found)
+            .and_then(|()| row.end())
+            .map_err(malformed)?;
+        let (id, at) = roots.choose(&found)?.unwrap_or((self.types.root, at));
+        row.cursor = Cursor::new(bytes, at);
+        row.step(self.step(id)?).map_err(malformed)?;
         row.fault.map_or(Ok(()), Err)
+    }
+
+    /// How records of type `id` are read.
+    fn step(&self, id: TypeId) -> Result<&Step, Fault> {
+        let known = self.records.iter().find(|(record, _)| *record == id);
+        // `candidates` goes where `locate` does.
+        let unknown = || (FaultReason::WrongType, "no record is there".to_owned());
+        let (_, step) = known.ok_or_else(unknown)?;
+        step.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// Adds the record types that messages may have at a place of `tree`, and below it. As deep as the paths are.
+fn candidates(types: &Types, id: TypeId, place: usize, tree: &PathTree, found: &mut Vec<TypeId>) {
+    let node = tree.place(place);
+    match types.get(id) {
+        Type::Union(branches) => branches
+            .iter()
+            .for_each(|&branch| candidates(types, branch, place, tree, found)),
+        Type::Record(fields) => {
+            if !node.columns.is_empty() && !found.contains(&id) {
+                found.push(id);
+            }
+            for (i, (name, field)) in fields.iter().enumerate() {
+                if let Some(position) = node.position(name, i) {
+                    candidates(types, *field, node.children[position].1, tree, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The names of a record's fields, and of those below them, through unions; recursive types end with the depth.
+fn names_of(types: &Types, id: TypeId, depth: usize, left: &mut usize) -> Names {
+    let Some(deeper) = depth.checked_sub(1) else {
+        return Names::default();
+    };
+    match types.get(id) {
+        Type::Union(branches) => {
+            let branches = branches.iter().map(|&id| names_of(types, id, depth, left));
+            Names(branches.flat_map(|names| names.0).collect())
+        }
+        Type::Record(fields) => {
+            let mut names = Vec::new();
+            for (name, field) in fields {
+                let Some(fewer) = left.checked_sub(1) else {
+                    break;
+                };
+                *left = fewer;
+                names.push((name.clone(), names_of(types, *field, deeper, left)));
+            }
+            Names(names)
+        }
+        _ => Names::default(),
     }
 }
 
@@ -315,6 +416,54 @@ struct Row<'a, 'c> {
 }
 
 impl<'a> Row<'a, '_> {
+    /// Checks that nothing is left.
+    fn end(&self) -> Result<(), ReadError> {
+        match self.cursor.left() {
+            0 => Ok(()),
+            left => {
+                let why = format!("{left} bytes left after the record");
+                Err(self.cursor.error(why))
+            }
+        }
+    }
+
+    /// Reads past a value and notes what stands at the places of `tree`: of a record its type and offset. As deep as the
+    /// paths are.
+    fn locate(
+        &mut self,
+        id: TypeId,
+        place: usize,
+        tree: &PathTree,
+        found: &mut [Found<(TypeId, usize)>],
+    ) -> Result<(), ReadError> {
+        let node = tree.place(place);
+        let here = match self.types.get(id) {
+            Type::Union(branches) => {
+                let branch = branches[self.cursor.index(branches.len(), "branch")?];
+                return self.locate(branch, place, tree, found);
+            }
+            Type::Record(fields) => {
+                let here = Found::Record((id, self.cursor.at()));
+                for (i, (name, field)) in fields.iter().enumerate() {
+                    match node.position(name, i) {
+                        Some(position) => {
+                            self.locate(*field, node.children[position].1, tree, found)?;
+                        }
+                        None => self.skip(*field, 0)?,
+                    }
+                }
+                here
+            }
+            _ => match self.value(id)? {
+                Value::Null => Found::Null,
+                Value::Text(text) => Found::text(text),
+                _ => Found::Other,
+            },
+        };
+        node.columns.iter().for_each(|&slot| found[slot] = here);
+        Ok(())
+    }
+
     /// Plans are as deep as our paths, so this recursion needs no bound of its own.
     fn step(&mut self, step: &Step) -> Result<(), ReadError> {
         match step {

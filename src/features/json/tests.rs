@@ -526,7 +526,7 @@ fn a_field_that_may_not_be_null_is_missing_when_it_is() {
         rows,
         [
             (0, FaultReason::MissingField),
-            (2, FaultReason::MissingField)
+            (2, FaultReason::EmptyRecord)
         ]
     );
 }

@@ -20,6 +20,8 @@ use super::kafka::Secret;
 use super::properties::{Properties, resolve};
 use super::types::Topic;
 use super::worker::RECORD_BYTES_MAX;
+use crate::features::{ROOTS_MAX, RecordRoot};
+use crate::schema::FieldPath;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 
 /// Value of `bootstrap_servers` that starts librdkafka's in-process broker.
@@ -134,9 +136,18 @@ pub struct OutputTopics {
     pub dead_letters: Option<Topic>,
 }
 
-/// Checked `[input]`: how messages are written, and where the schemas of their writers are.
+/// Checked `[input]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InputConfig {
+pub struct InputConfig {
+    /// How messages are written.
+    pub format: InputFormat,
+    /// Where the record lies in a message, over HTTP too.
+    pub root: RecordRoot,
+}
+
+/// How messages are written, and where the schemas of their writers are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputFormat {
     /// One JSON object a message.
     Json,
     /// Avro in Confluent framing, schemas from a registry.
@@ -371,6 +382,34 @@ fn check_offset_reset(properties: &Properties, faults: &mut Vec<ConfigFault>) ->
 
 /// `None` stands for an input that cannot be; its faults are told.
 fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputConfig> {
+    let root = check_root(&raw.root, faults);
+    let format = check_format(raw, faults)?;
+    Some(InputConfig { format, root })
+}
+
+/// Every path must be one of names, and there may be no more than an envelope has places.
+fn check_root(paths: &[String], faults: &mut Vec<ConfigFault>) -> RecordRoot {
+    let mut fault = |why: String| faults.push(ConfigFault::new("input.root", why));
+    if paths.len() > ROOTS_MAX {
+        fault(format!(
+            "{} paths: expected at most {ROOTS_MAX}",
+            paths.len()
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    for path in paths {
+        if path.split('.').any(str::is_empty) {
+            let expected = "expected names with a dot between levels, such as \"payload.after\"";
+            fault(format!("\"{path}\": {expected}"));
+        } else if !seen.insert(path) {
+            fault(format!("\"{path}\" is named twice"));
+        }
+    }
+    let paths = paths.iter().map(|path| FieldPath::parse(path));
+    RecordRoot::new(paths.collect())
+}
+
+fn check_format(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputFormat> {
     let mut resolved = |key: &str, value: Option<String>| {
         let resolved = value.map(|value| resolve(&value)).transpose();
         resolved.unwrap_or_else(|why| {
@@ -394,7 +433,7 @@ fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputConf
             let why = "\"json\", but sources of Avro schemas are given: expected \"avro\"";
             return refuse("format", why);
         }
-        return Some(InputConfig::Json);
+        return Some(InputFormat::Json);
     }
     let basic_auth = match (user, password) {
         (Some(user), Some(password)) => Some((user, Secret::new(password))),
@@ -407,8 +446,8 @@ fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputConf
         }
     };
     match (url, files.is_empty()) {
-        (Some(url), true) => Some(InputConfig::AvroRegistry { url, basic_auth }),
-        (None, false) => Some(InputConfig::AvroFiles(files)),
+        (Some(url), true) => Some(InputFormat::AvroRegistry { url, basic_auth }),
+        (None, false) => Some(InputFormat::AvroFiles(files)),
         (Some(_), false) | (None, true) => refuse(
             "format",
             "\"avro\": expected either schema_registry_url or schema_files",

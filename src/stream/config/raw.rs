@@ -39,6 +39,8 @@ pub struct RawKafka {
 pub struct RawInput {
     /// `"json"` or `"avro"`.
     pub format: Format,
+    /// Where the record lies in a message, dots between levels; the first that is an object.
+    pub root: Vec<String>,
     /// The registry of Avro writer schemas, without credentials.
     pub schema_registry_url: Option<String>,
     /// User of its basic authentication; a text or a reference.

@@ -169,11 +169,12 @@ fn properties_take_numbers_and_set_the_transaction_timeout() {
 
 #[test]
 fn avro_needs_one_source_of_schemas() {
-    let input = |keys: &str| check(&format!("{KAFKA}[input]\n{keys}")).map(|config| config.input);
+    let input =
+        |keys: &str| check(&format!("{KAFKA}[input]\n{keys}")).map(|config| config.input.format);
     let files = input("format = \"avro\"\nschema_files = { 7 = \"a.avsc\" }").unwrap();
     assert_eq!(
         files,
-        InputConfig::AvroFiles(BTreeMap::from([(7, PathBuf::from("a.avsc"))]))
+        InputFormat::AvroFiles(BTreeMap::from([(7, PathBuf::from("a.avsc"))]))
     );
     for (keys, part) in [
         (
@@ -199,6 +200,33 @@ fn avro_needs_one_source_of_schemas() {
 }
 
 #[test]
+fn the_root_of_records_is_a_list_of_paths_and_each_bad_one_is_told() {
+    let root = |list: &str| check(&format!("{KAFKA}[input]\nroot = {list}\n"));
+    assert!(check(KAFKA).unwrap().input.root.is_top());
+    let config = root(r#"["payload.after", "after", "payload"]"#).unwrap();
+    assert_eq!(
+        config.input.root.to_string(),
+        "payload.after, after, payload"
+    );
+    let faults = root(r#"["", "a..b", "after", "after", ".x"]"#).unwrap_err();
+    for part in [
+        "input.root: \"\": expected names",
+        "\"a..b\"",
+        "\"after\" is named twice",
+        "\".x\"",
+    ] {
+        assert!(
+            faults.iter().any(|fault| fault.contains(part)),
+            "{part}: {faults:?}"
+        );
+    }
+    assert_eq!(faults.len(), 4, "{faults:?}");
+    let many: Vec<String> = (0..17).map(|i| format!("\"p{i}\"")).collect();
+    let faults = root(&format!("[{}]", many.join(", "))).unwrap_err();
+    assert_eq!(faults, ["input.root: 17 paths: expected at most 16"]);
+}
+
+#[test]
 fn credentials_of_the_registry_are_not_printed() {
     let text = format!(
         "{KAFKA}[input]\nformat = \"avro\"\nschema_registry_url = \"http://r\"\n\
@@ -206,10 +234,10 @@ fn credentials_of_the_registry_are_not_printed() {
     );
     let config = check(&text).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
-    let InputConfig::AvroRegistry {
+    let InputFormat::AvroRegistry {
         basic_auth: Some((user, password)),
         ..
-    } = config.input
+    } = config.input.format
     else {
         panic!("{:?}", config.input);
     };

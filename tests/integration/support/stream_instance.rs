@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
-use maskwatch::features::{DecodeLimits, JsonDecoder};
+use maskwatch::features::{DecodeLimits, JsonDecoder, RecordRoot};
 use maskwatch::schema::Schema;
 use maskwatch::score::{Expected, Reason, Scores};
 use maskwatch::stream::calls::BoundedCalls;
@@ -302,6 +302,7 @@ fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
     let options = WorkerOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
+        root: RecordRoot::default(),
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
     };

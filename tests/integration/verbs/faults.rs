@@ -1,8 +1,10 @@
 //! What must be refused: with which exit code, with which words, and with nothing left behind.
 
 use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
-use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
-use arrow::datatypes::DataType;
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, new_null_array,
+};
+use arrow::datatypes::{DataType, Float32Type, TimestampMillisecondType};
 use std::fs;
 use std::sync::Arc;
 
@@ -216,6 +218,54 @@ fn a_column_with_the_name_of_an_output_is_refused() {
         .failed(65);
     rig.run("score --model bundle --data told.parquet --out z.parquet")
         .succeeded();
+}
+
+#[test]
+fn moments_in_another_unit_than_the_trainings_are_bad_rows_and_stop_nothing() {
+    let rig = Rig::trained();
+    let payments = read(&rig.path("payments.parquet"));
+    let millis = payments["time"].as_primitive::<TimestampMillisecondType>();
+    // Seconds that a writer put into a column of milliseconds, in every tenth row.
+    let mixed = (0..PAYMENTS).map(|row| match row % 10 {
+        0 => millis.value(row) / 1_000,
+        _ => millis.value(row),
+    });
+    let mixed: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(mixed));
+    write(
+        &rig.path("mixed.parquet"),
+        &with_column(&payments, "time", mixed),
+    );
+    let sound = rig.score("payments.parquet");
+    let scored = rig.score("mixed.parquet");
+    let scores = |of: &RecordBatch| of["anomaly_score"].as_primitive::<Float32Type>().clone();
+    let (sound, found) = (scores(&sound), scores(&scored));
+    let errors = scored["error"].as_string::<i32>();
+    for row in 0..PAYMENTS {
+        if row % 10 > 0 {
+            assert_eq!(found.value(row).to_bits(), sound.value(row).to_bits());
+            assert!(errors.is_null(row));
+            continue;
+        }
+        assert!(found.is_null(row));
+        let error = errors.value(row);
+        for part in [
+            "wrong_type: field `time`",
+            "20 years",
+            "1970-01-",
+            "the unit",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    let line = "evaluate --model bundle --data mixed.parquet --label is_fraud";
+    rig.run(line).succeeded();
+    rig.run("embed --model bundle --data mixed.parquet --out e.parquet")
+        .succeeded();
+    let strict = "score --model bundle --data mixed.parquet --out z.parquet --strict";
+    let message = rig.run(strict).failed(65);
+    assert!(message.contains("600 of 6000 rows"), "{message}");
+    let text = rig.run("inspect bundle").succeeded();
+    assert!(text.contains("moments from "), "{text}");
 }
 
 #[test]
