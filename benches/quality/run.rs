@@ -48,7 +48,7 @@ impl Prepared {
         let path = folder.path().join("train.parquet");
         write(&path, &data.features(&split.train)?)?;
         let source = ParquetSource::open(&[path.display().to_string()])?;
-        let schema = Schema::parse(&infer_schema(&source, None)?, "the inferred schema")?;
+        let schema = Schema::parse(&infer_schema(&source, None)?.text, "the inferred schema")?;
         let raw = data.features(&split.test)?;
         let canonicaliser = Canonicaliser::new(&schema, &raw.schema(), "the test rows")?;
         let canonical = canonicaliser.canonicalise(&raw)?;

@@ -336,3 +336,70 @@ proptest! {
         }
     }
 }
+
+const SPELLED: &str = r#"
+field = [
+    { name = "id", role = "key", null_values = ["unknown", "5"] },
+    { name = "price", kind = "numeric", parse = true, null_values = ["", "N/A", "-999"],
+      decimal_separator = ",", thousands_separator = ".", strip = ["€"] },
+    { name = "age", kind = "numeric", null_values = ["-1", "2.5"] },
+    { name = "count", kind = "numeric", nullable = false, null_values = ["-1"] },
+    { name = "code", kind = "categorical", null_values = ["0", "none"] },
+    { name = "country", kind = "categorical", null_values = ["none"] },
+    { name = "fraud", role = "label", null_values = ["9"] },
+]
+"#;
+
+prop_compose! {
+    /// Texts and numbers of which many are null values, and some are no values at all.
+    fn spelled()(
+        id in prop::option::of(0..9_i64),
+        price in prop::option::of(prop::sample::select(vec![
+            "", "N/A", "n/a", "-999", "-999,0", "€ -999", "1.234,50 €", "12", "1,234,5", "1.5", "(3,5)", "x",
+        ])),
+        age in prop::option::of(prop::sample::select(vec![-1.0, 2.5, 3.0, f64::NAN])),
+        count in prop::option::of(-1..2_i64),
+        code in prop::option::of(-1..2_i32),
+        country in prop::option::of(prop::sample::select(vec!["none", "None", "CH"])),
+        fraud in prop::option::of(prop::sample::select(vec![0_i32, 1, 9])),
+    ) -> (Vec<Option<i64>>, [Option<&'static str>; 2], Option<f64>, [Option<i32>; 2]) {
+        (vec![id, count], [price, country], age, [code, fraud])
+    }
+}
+
+proptest! {
+    #[test]
+    fn null_values_and_numbers_in_text_mean_the_same_in_parquet_json_and_avro(
+        records in prop::collection::vec(spelled(), 1..40)
+    ) {
+        let schema = Schema::parse(SPELLED, "test").unwrap();
+        let longs = |at: usize| -> ArrayRef { Arc::new(records.iter().map(|r| r.0[at]).collect::<Int64Array>()) };
+        let texts = |at: usize| -> ArrayRef { Arc::new(records.iter().map(|r| r.1[at]).collect::<StringArray>()) };
+        let ints = |at: usize| -> ArrayRef { Arc::new(records.iter().map(|r| r.3[at]).collect::<Int32Array>()) };
+        let ages: ArrayRef = Arc::new(records.iter().map(|r| r.2).collect::<Float64Array>());
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("id", longs(0), true), ("price", texts(0), true), ("age", ages, true), ("count", longs(1), true),
+            ("code", ints(0), true), ("country", texts(1), true), ("fraud", ints(1), true),
+        ]).unwrap();
+        let (expected, rows, faults) = canonical(&schema, &batch);
+        let json: Vec<Vec<u8>> = records.iter().map(|(longs, texts, age, ints)| json!({
+            "id": longs[0], "price": texts[0], "age": age, "count": longs[1],
+            "code": ints[0], "country": texts[1], "fraud": ints[1],
+        }).to_string().into_bytes()).collect();
+        let payloads: Vec<Option<&[u8]>> = json.iter().map(|text| Some(&text[..])).collect();
+        let json = JsonDecoder::new(&schema, DecodeLimits::default()).decode(&payloads).unwrap();
+        let avro_schema = AvroSchema::try_from(batch.schema().as_ref()).unwrap().json_string;
+        let writer = Box::new(OneWriter(HashMap::from([(7, Arc::from(avro_schema))])));
+        let messages = avro_of(&batch);
+        let payloads: Vec<Option<&[u8]>> = messages.iter().map(|bytes| Some(&bytes[..])).collect();
+        let avro = AvroDecoder::new(&schema, DecodeLimits::default(), writer).decode(&payloads).unwrap();
+        let places = |faults: &[RowFault]| -> Vec<(usize, FaultReason)> {
+            faults.iter().map(|fault| (fault.row, fault.reason)).collect()
+        };
+        for decoded in [json, avro] {
+            prop_assert_eq!(&decoded.batch, &expected);
+            prop_assert_eq!(&decoded.payloads, &rows);
+            prop_assert_eq!(places(&decoded.faults), places(&faults));
+        }
+    }
+}

@@ -20,9 +20,9 @@ use super::decode::{DecodeError, Fault, shown};
 use super::fault::FaultReason;
 use super::value::{
     decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, label_from_text,
-    microseconds, moment_from_text, moment_to_text, number_from_text, whole,
+    microseconds, moment_from_text, moment_to_text, whole,
 };
-use crate::schema::{Field, Kind, Role, Schema, TimeUnit};
+use crate::schema::{Field, Kind, Role, Schema, Spelling, TimeUnit};
 
 /// Bytes of text one column of a batch may have: Arrow's 32-bit offsets end there.
 const TEXT_BYTES_MAX: usize = i32::MAX as usize;
@@ -213,6 +213,7 @@ impl Values {
 struct Column {
     name: String,
     target: Target,
+    spelling: Spelling,
     redact: bool,
     rows: usize,
     valid: NullBufferBuilder,
@@ -225,6 +226,7 @@ impl Column {
         Self {
             name: field.name.clone(),
             target,
+            spelling: Spelling::of(field),
             redact: field.redact,
             rows: 0,
             valid: NullBufferBuilder::new(0),
@@ -247,15 +249,18 @@ impl Column {
     fn push(&mut self, value: Value<'_>) -> Result<(), ()> {
         let null = match value {
             Value::Null => true,
-            Value::Float(value) => !value.is_finite() && self.target.takes_floats(),
-            _ => false,
+            Value::Float(value) if !value.is_finite() => self.target.takes_floats(),
+            _ => self.spelling.has_nulls() && self.means_null(value),
         };
         if null {
             self.push_null();
             return Ok(());
         }
         match &mut self.values {
-            Values::Number(values) => values.push(number(value, self.target).ok_or(())?),
+            Values::Number(values) => {
+                let number = number(value, self.target, &self.spelling);
+                values.push(number.ok_or(())?);
+            }
             Values::Flag(values) => values.append(flag(value, self.target).ok_or(())?),
             Values::Moment(values) => values.push(moment(value, self.target).ok_or(())?),
             Values::Text { bytes, .. } => {
@@ -265,6 +270,23 @@ impl Column {
         }
         self.push_valid();
         Ok(())
+    }
+
+    /// Whether the field declares `value` as null, by its text or by its number.
+    fn means_null(&self, value: Value<'_>) -> bool {
+        match value {
+            Value::Text(text) if self.spelling.is_null_text(text) => true,
+            Value::Text(_) | Value::Integer(_) | Value::Whole(_) | Value::Float(_)
+                if matches!(self.target, Target::Number { .. }) =>
+            {
+                let number = number(value, self.target, &self.spelling);
+                number.is_some_and(|number| self.spelling.is_null_number(number))
+            }
+            Value::Integer(value) => self.spelling.is_null_integer(value.into()),
+            Value::Whole(value) => self.spelling.is_null_integer(value),
+            Value::Float(value) => self.spelling.is_null_number(value),
+            _ => false,
+        }
     }
 
     fn finish(&mut self) -> Result<ArrayRef, DecodeError> {
@@ -301,12 +323,12 @@ impl Column {
 }
 
 /// `value` as f64: integers beyond 2^53 are rounded to the nearest.
-fn number(value: Value<'_>, target: Target) -> Option<f64> {
+fn number(value: Value<'_>, target: Target, spelling: &Spelling) -> Option<f64> {
     match value {
         Value::Integer(value) => Some(value as f64),
         Value::Whole(value) => Some(value as f64),
         Value::Float(value) => Some(value),
-        Value::Text(text) => text_number(text, target),
+        Value::Text(text) => text_number(text, target, spelling),
         Value::Bytes(bytes) => match target {
             Target::Number { decimal_scale, .. } => decimal_from_bytes(bytes, decimal_scale?),
             _ => None,
@@ -316,13 +338,13 @@ fn number(value: Value<'_>, target: Target) -> Option<f64> {
 }
 
 /// `text` as f64: with a scale it is base64 and never digits, whatever it looks like.
-fn text_number(text: &str, target: Target) -> Option<f64> {
+fn text_number(text: &str, target: Target, spelling: &Spelling) -> Option<f64> {
     match target {
         Target::Number {
             decimal_scale: Some(scale),
             ..
         } => decimal_from_base64(text, scale),
-        Target::Number { parse: true, .. } => number_from_text(text),
+        Target::Number { parse: true, .. } => spelling.number(text),
         _ => None,
     }
 }

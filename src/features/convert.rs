@@ -10,7 +10,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray,
     new_null_array,
 };
-use arrow::compute::cast;
+use arrow::compute::{cast, nullif};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit as ArrowUnit, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
@@ -21,8 +21,8 @@ use super::value::{
     decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, whole,
 };
 use crate::schema::{
-    Field, Kind, Role, TimeUnit, is_binary, is_text, label_from_text, microseconds,
-    moment_from_text, moment_to_text, number_from_text,
+    Field, Kind, Role, Spelling, TimeUnit, is_binary, is_text, label_from_text, microseconds,
+    moment_from_text, moment_to_text,
 };
 
 /// Characters of a bad value that a message shows.
@@ -68,18 +68,67 @@ pub(super) fn convert(
     } else {
         plain
     };
+    let spelling = Spelling::of(field);
+    let plain = without_nulls(field, &spelling, plain)?;
     match (field.role, field.kind) {
         (Role::Label, _) => labels(&plain),
         (Role::Key, _) | (_, Kind::Categorical) => texts(field, &plain, faults),
         (_, Kind::Boolean) => flags(field, &plain, faults),
-        (_, Kind::Numeric) => numbers(field, &plain, faults),
+        (_, Kind::Numeric) => numbers(field, &spelling, &plain, faults),
         (_, Kind::Timestamp) => moments(field, &plain, faults),
     }
+}
+
+/// The column with the values that its field declares as null taken out; moments, which are no text and no
+/// number, stay.
+fn without_nulls(
+    field: &Field,
+    spelling: &Spelling,
+    column: ArrayRef,
+) -> Result<ArrayRef, ArrowError> {
+    if !spelling.has_nulls() {
+        return Ok(column);
+    }
+    let is_number = canonical_type(field) == DataType::Float64;
+    let nulls: BooleanArray = match column.data_type() {
+        DataType::Utf8 => {
+            let is_null = |text: &str| {
+                let number = || match field.decimal_scale {
+                    Some(scale) => decimal_from_base64(text, scale),
+                    None => spelling.number(text),
+                };
+                let is_null = |number| spelling.is_null_number(number);
+                spelling.is_null_text(text) || (is_number && number().is_some_and(is_null))
+            };
+            let texts = column.as_string::<i32>();
+            texts.iter().map(|text| text.map(is_null)).collect()
+        }
+        DataType::UInt64 if !is_number => {
+            let values = column.as_primitive::<UInt64Type>().iter();
+            let is_null = |value: u64| spelling.is_null_integer(value.into());
+            values.map(|value| value.map(is_null)).collect()
+        }
+        integer if integer.is_integer() && !is_number => {
+            let values = cast(&column, &DataType::Int64)?;
+            let is_null = |value: i64| spelling.is_null_integer(value.into());
+            let values = values.as_primitive::<Int64Type>().iter();
+            values.map(|value| value.map(is_null)).collect()
+        }
+        number if number.is_numeric() => {
+            let values = cast(&column, &DataType::Float64)?;
+            let is_null = |value: f64| spelling.is_null_number(value);
+            let values = values.as_primitive::<Float64Type>().iter();
+            values.map(|value| value.map(is_null)).collect()
+        }
+        _ => return Ok(column),
+    };
+    nullif(&column, &nulls)
 }
 
 /// Float64, every value finite: NaN and the infinities are null.
 fn numbers(
     field: &Field,
+    spelling: &Spelling,
     column: &ArrayRef,
     faults: &mut Vec<RowFault>,
 ) -> Result<ArrayRef, ConvertError> {
@@ -88,7 +137,7 @@ fn numbers(
         // With a scale text is base64 and never digits, whatever it looks like.
         let number = |text: &str| match field.decimal_scale {
             Some(scale) => decimal_from_base64(text, scale),
-            None => number_from_text(text),
+            None => spelling.number(text),
         };
         let numbers = texts
             .iter()

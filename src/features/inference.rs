@@ -5,15 +5,15 @@
 
 use super::error::{DataError, columns_text, same_columns};
 use super::parquet::{DEFAULT_BATCH_ROWS, ParquetSource};
-use crate::schema::Inference;
+use crate::schema::{Inference, Inferred};
 
-/// The commented TOML of a schema that fits every file of `source`, with the column `label` (dots
+/// The schema file, and what a person should know of it, that fits every file of `source`, with the column `label` (dots
 /// between levels), if given, as the label.
 ///
 /// # Errors
 /// When the files differ in their columns, a page is damaged, the label's column is absent, or no
 /// column can be a feature.
-pub fn infer_schema(source: &ParquetSource, label: Option<&str>) -> Result<String, DataError> {
+pub fn infer_schema(source: &ParquetSource, label: Option<&str>) -> Result<Inferred, DataError> {
     let Some((first, others)) = source.files().split_first() else {
         return Err(DataError::NoFiles {
             input: "an empty list".to_owned(),
@@ -63,9 +63,9 @@ mod tests {
 
     /// Reads a whole source by the schema inferred from it; the rows and the bad rows.
     fn read_by_inferred(source: &ParquetSource, label: Option<&str>) -> (u64, usize) {
-        let text = infer_schema(source, label).unwrap();
+        let text = infer_schema(source, label).unwrap().text;
         let schema = Schema::parse(&text, "inferred").unwrap();
-        assert_eq!(infer_schema(source, label).unwrap(), text);
+        assert_eq!(infer_schema(source, label).unwrap().text, text);
         let (mut rows, mut faults) = (0, 0);
         for batch in source.batches(&schema, ReadOptions::default()) {
             let batch = batch.unwrap();

@@ -120,11 +120,7 @@ impl NumericEncoder {
 
 /// The transform of a finite value.
 pub fn apply(transform: Transform, x: f64) -> f64 {
-    match transform {
-        Transform::None => x,
-        Transform::Log1p => x.abs().ln_1p().copysign(x),
-        Transform::Asinh => x.asinh(),
-    }
+    transform.apply(x)
 }
 
 fn invert(transform: Transform, y: f64) -> f64 {

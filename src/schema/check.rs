@@ -8,7 +8,15 @@ use chrono_tz::Tz;
 
 use super::definition::FIELDS_MAX;
 use super::error::SchemaFault;
-use super::field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform};
+use super::field::{
+    DEFAULT_DECIMAL_SEPARATOR, DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform,
+};
+
+/// Null values, and texts to strip, that a field may have at most: each is compared with every value.
+const SPELLINGS_MAX: usize = 64;
+
+/// Bytes that each of them may have at most.
+const SPELLING_BYTES_MAX: usize = 256;
 
 /// Digits behind (or, negative, before) the point that a decimal may have: databases go to 127, an f64 to 308.
 const DECIMAL_SCALE_MAX: u16 = 127;
@@ -40,6 +48,7 @@ pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {
         check_name_and_path(field, &mut fault);
         check_role(field, &mut fault);
         check_kind(field, &mut fault);
+        check_spelling(field, &mut fault);
     }
 }
 
@@ -159,4 +168,63 @@ fn check_kind(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
             &field.max_cardinality.to_string(),
         );
     }
+}
+
+/// The keys that say how values are spelled. An ignored field may keep any.
+fn check_spelling(field: &Field, fault: &mut impl FnMut(&str, &str, &str)) {
+    if field.role == Role::Ignore {
+        return;
+    }
+    for (key, texts) in [("null_values", &field.null_values), ("strip", &field.strip)] {
+        if texts.len() > SPELLINGS_MAX {
+            let expected = format!("at most {SPELLINGS_MAX} texts");
+            fault(key, &expected, &texts.len().to_string());
+        }
+        if let Some(long) = texts.iter().find(|text| text.len() > SPELLING_BYTES_MAX) {
+            let expected = format!("texts of at most {SPELLING_BYTES_MAX} bytes");
+            fault(key, &expected, &format!("{} bytes", long.len()));
+        }
+    }
+    let (decimal, thousands) = (field.decimal_separator, field.thousands_separator);
+    let reads_text = field.kind == Kind::Numeric && field.parse;
+    for (key, is_set) in [
+        ("decimal_separator", decimal != DEFAULT_DECIMAL_SEPARATOR),
+        ("thousands_separator", thousands.is_some()),
+        ("strip", !field.strip.is_empty()),
+    ] {
+        if is_set && !reads_text {
+            fault(
+                key,
+                "kind `numeric` with `parse = true`",
+                field.kind.as_str(),
+            );
+        }
+    }
+    let in_numbers = |c: char| c.is_ascii_alphanumeric() || "+-()".contains(c) || c.is_control();
+    if in_numbers(decimal) || decimal.is_whitespace() {
+        fault(
+            "decimal_separator",
+            "a mark such as `.` or `,`",
+            &format!("{decimal:?}"),
+        );
+    }
+    if let Some(thousands) = thousands.filter(|&c| in_numbers(c) || c == decimal) {
+        let expected = "a mark or blank other than `decimal_separator`";
+        fault("thousands_separator", expected, &format!("{thousands:?}"));
+    }
+    if let Some(strip) = field.strip.iter().find(|text| is_part_of_number(text)) {
+        fault(
+            "strip",
+            "texts that are no part of a number",
+            &format!("{strip:?}"),
+        );
+    }
+}
+
+/// Whether stripping `text` could change a number's value.
+fn is_part_of_number(text: &str) -> bool {
+    text.trim().is_empty()
+        || text
+            .chars()
+            .all(|c| c.is_ascii_digit() || "+-.,".contains(c))
 }

@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_example_shows_every_key() {
         let schema = Schema::parse(EXAMPLE, "example.toml").unwrap();
-        let json = serde_json::to_value(&schema.fields()[0]).unwrap();
+        let json = serde_json::to_value(&schema.fields()[1]).unwrap();
         for key in json.as_object().unwrap().keys() {
             assert!(EXAMPLE.contains(&format!("\n{key} = ")), "{key}");
         }
@@ -341,6 +341,28 @@ mod tests {
             "schema: `role`: expected at most one field with the role `key`, found a, b",
         ];
         assert_eq!(faults_of(text), expected);
+    }
+
+    #[test]
+    fn spellings_that_contradict_themselves_are_refused() {
+        let text = "[[field]]\nname='a'\nkind='numeric'\nparse=true\ndecimal_separator=','\n\
+                    thousands_separator=','\nstrip=['1,']\n\
+                    [[field]]\nname='b'\nkind='categorical'\nstrip=['$']\ndecimal_separator='5'\n\
+                    [[field]]\nname='c'\nkind='numeric'\nnull_values=[-1]\nthousands_separator='ab'\n";
+        let expected = [
+            "field 3 `c`: `null_values`: expected a list of texts, such as `[\"\", \"N/A\"]`, found [-1]",
+            "field 3 `c`: `thousands_separator`: expected one character in quotes, found \"ab\"",
+            "field `a`: `thousands_separator`: expected a mark or blank other than `decimal_separator`, found ','",
+            "field `a`: `strip`: expected texts that are no part of a number, found \"1,\"",
+            "field `b`: `decimal_separator`: expected kind `numeric` with `parse = true`, found categorical",
+            "field `b`: `strip`: expected kind `numeric` with `parse = true`, found categorical",
+            "field `b`: `decimal_separator`: expected a mark such as `.` or `,`, found '5'",
+        ];
+        assert_eq!(faults_of(text), expected);
+        let many = vec!["''"; 65].join(",");
+        let text = format!("[[field]]\nname='a'\nkind='boolean'\nnull_values=[{many}]\n");
+        let expected = "field `a`: `null_values`: expected at most 64 texts, found 65";
+        assert_eq!(faults_of(&text), [expected]);
     }
 
     #[test]

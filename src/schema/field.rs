@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// 100,000 rows of 16 numbers are 6 MB; a field with more values than that is an identifier.
 pub const DEFAULT_MAX_CARDINALITY: usize = 100_000;
 
+/// Between whole and fraction of a number in text, unless the schema says otherwise.
+pub const DEFAULT_DECIMAL_SEPARATOR: char = '.';
+
 /// How the values of a field are to be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +65,26 @@ pub enum Transform {
     Log1p,
     /// asinh(x).
     Asinh,
+}
+
+impl Transform {
+    /// The word that schema files use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Log1p => "log1p",
+            Self::Asinh => "asinh",
+        }
+    }
+
+    /// The transform of a finite value.
+    pub fn apply(self, x: f64) -> f64 {
+        match self {
+            Self::None => x,
+            Self::Log1p => x.abs().ln_1p().copysign(x),
+            Self::Asinh => x.asinh(),
+        }
+    }
 }
 
 /// The unit of an integer timestamp (since 1970-01-01T00:00:00Z). The unit of Arrow or of an Avro writer wins over it.
@@ -158,6 +181,21 @@ pub struct Field {
     /// Digits behind the point of a decimal that is written as its unscaled bytes, or as those in base64; only for the
     /// kind numeric. An Avro decimal's own scale wins.
     pub decimal_scale: Option<i16>,
+    /// Values that mean null, as text; one that writes a number also stands for that number. Empty by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub null_values: Vec<String>,
+    /// Between whole and fraction of a number in text.
+    #[serde(
+        default = "default_decimal_separator",
+        skip_serializing_if = "is_default_decimal_separator"
+    )]
+    pub decimal_separator: char,
+    /// Between groups of digits of a number in text, if at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thousands_separator: Option<char>,
+    /// Texts that may stand before or behind a number in text, such as a currency sign.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strip: Vec<String>,
     /// Input embeddings at most, 1..=100,000.
     pub max_cardinality: usize,
     /// Whether outputs show `"***"` instead of the value and what was expected.
@@ -193,8 +231,25 @@ impl Field {
             time_zone: Tz::UTC,
             parse: false,
             decimal_scale: None,
+            null_values: Vec::new(),
+            decimal_separator: DEFAULT_DECIMAL_SEPARATOR,
+            thousands_separator: None,
+            strip: Vec::new(),
             max_cardinality: DEFAULT_MAX_CARDINALITY,
             redact: false,
         }
     }
+}
+
+// A key at its default is not written, so that bundles and digests made without it stay valid.
+fn default_decimal_separator() -> char {
+    DEFAULT_DECIMAL_SEPARATOR
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_default_decimal_separator(separator: &char) -> bool {
+    *separator == DEFAULT_DECIMAL_SEPARATOR
 }

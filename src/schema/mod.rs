@@ -11,12 +11,18 @@ mod field;
 mod fit;
 mod infer;
 mod raw;
+mod spelling;
+mod spread;
+mod tails;
 pub mod value;
 
 pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
 pub use error::{SchemaError, SchemaFault};
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
-pub use infer::{Inference, InferenceError};
+pub use infer::{Inference, InferenceError, Inferred};
+pub use spelling::Spelling;
+pub use spread::{Points, Spread};
+pub use tails::{FewValues, Findings, StandIn, blinding, examine};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
     moment_to_text, number_from_text, number_to_json,

@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::error::SchemaFault;
-use super::field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
+use super::field::{
+    DEFAULT_DECIMAL_SEPARATOR, DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit,
+    Transform,
+};
 
 /// Characters of a bad value that a fault shows.
 const FOUND_CHARS_MAX: usize = 80;
@@ -84,6 +87,11 @@ impl TableReader<'_> {
         let time_zone = self.take("time_zone", "an IANA time zone such as `Europe/Zurich`");
         let parse = self.take("parse", "true or false").unwrap_or(false);
         let decimal_scale = self.take("decimal_scale", "a whole number");
+        let null_values = self.take("null_values", "a list of texts, such as `[\"\", \"N/A\"]`");
+        let separator = "one character in quotes";
+        let decimal_separator = self.take("decimal_separator", separator);
+        let thousands_separator = self.take("thousands_separator", separator);
+        let strip = self.take("strip", "a list of texts, such as `[\"$\"]`");
         let max_cardinality = self.take("max_cardinality", "a whole number");
         let redact = self.take("redact", "true or false").unwrap_or(false);
         let name = name?;
@@ -98,6 +106,10 @@ impl TableReader<'_> {
             time_zone: time_zone.unwrap_or(Tz::UTC),
             parse,
             decimal_scale,
+            null_values: null_values.unwrap_or_default(),
+            decimal_separator: decimal_separator.unwrap_or(DEFAULT_DECIMAL_SEPARATOR),
+            thousands_separator,
+            strip: strip.unwrap_or_default(),
             max_cardinality: max_cardinality.unwrap_or(DEFAULT_MAX_CARDINALITY),
             redact,
         })

@@ -157,14 +157,68 @@ pub fn moment_to_text(microseconds: i64) -> Option<String> {
     Some(moment.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
-/// The label that `text` writes: `0`, `1`, `false` or `true`, the words in any case (Python writes `True`).
+/// Words that a label says "no" with, in lower case.
+const NO_WORDS: [&str; 21] = [
+    "0",
+    "false",
+    "f",
+    "no",
+    "n",
+    "0.0",
+    "normal",
+    "legit",
+    "legitimate",
+    "genuine",
+    "benign",
+    "good",
+    "ok",
+    "clean",
+    "valid",
+    "negative",
+    "inlier",
+    "nonfraud",
+    "non-fraud",
+    "not fraud",
+    "not_fraud",
+];
+
+/// Words that a label says "yes" with, in lower case.
+const YES_WORDS: [&str; 21] = [
+    "1",
+    "true",
+    "t",
+    "yes",
+    "y",
+    "1.0",
+    "fraud",
+    "fraudulent",
+    "fraudster",
+    "anomaly",
+    "anomalous",
+    "abnormal",
+    "outlier",
+    "attack",
+    "malicious",
+    "malware",
+    "bad",
+    "suspicious",
+    "positive",
+    "chargeback",
+    "scam",
+];
+
+/// The label that `text` writes in any case, within quotes or none: `0`, `1`, `false`, `true`, or one of two short
+/// lists of words such as `no` and `yes`, `normal` and `fraud`, `legitimate` and `fraudulent`.
 pub fn label_from_text(text: &str) -> Option<bool> {
-    match text {
-        "0" => Some(false),
-        "1" => Some(true),
-        _ if text.eq_ignore_ascii_case("false") => Some(false),
-        _ if text.eq_ignore_ascii_case("true") => Some(true),
-        _ => None,
+    let quoted = text
+        .strip_prefix('\'')
+        .and_then(|text| text.strip_suffix('\''));
+    let text = quoted.unwrap_or(text);
+    let is = |word: &&str| text.eq_ignore_ascii_case(word);
+    if NO_WORDS.iter().any(is) {
+        Some(false)
+    } else {
+        YES_WORDS.iter().any(is).then_some(true)
     }
 }
 
@@ -294,11 +348,23 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_label_are_read_in_any_case() {
-        for (text, label) in [("True", true), ("FALSE", false), ("1", true), ("0", false)] {
-            assert_eq!(label_from_text(text), Some(label), "{text}");
+    fn a_label_is_read_from_the_words_that_files_use() {
+        for text in [
+            "0",
+            "false",
+            "No",
+            "NORMAL",
+            "legit",
+            "'0'",
+            "non-fraud",
+            "0.0",
+        ] {
+            assert_eq!(label_from_text(text), Some(false), "{text}");
         }
-        for text in ["", "yes", "2", "1.0", " true"] {
+        for text in ["1", "True", "yes", "Fraud", "anomaly", "'1'", "1.0"] {
+            assert_eq!(label_from_text(text), Some(true), "{text}");
+        }
+        for text in ["", "2", "-1", "maybe", "fraud?", "''", "'"] {
             assert_eq!(label_from_text(text), None, "{text}");
         }
     }

@@ -5,18 +5,25 @@
 //! (`distinct`, `profile`). Which field a column becomes is decided in `rules`.
 
 mod distinct;
+mod labels;
+mod names;
+mod numbers;
 mod profile;
 mod rules;
 mod text;
+mod texts;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
 use arrow::error::ArrowError;
 
 use super::definition::FIELDS_MAX;
-use super::field::Role;
+use super::field::{Role, Transform};
 use super::fit::column_at;
-use profile::{Profile, label_hashes};
+use distinct::Distinct;
+use labels::{LabelFit, candidates};
+use names::{LabelName, label_name};
+use profile::{Hashes, Profile, hashes};
 use rules::{Decision, decide};
 
 /// Why no schema can be inferred.
@@ -68,9 +75,26 @@ pub enum InferenceError {
 pub struct Inference {
     leaves: Vec<Leaf>,
     profiles: Vec<Profile>,
-    /// Index of the label in `leaves`.
-    label: Option<usize>,
+    /// Index in `leaves` of the label that was asked for.
+    forced: Option<usize>,
+    /// Indices in `leaves` of the columns that may be the label, the likeliest first.
+    candidates: Vec<usize>,
     rows: u64,
+}
+
+/// A schema file, and what a person should know of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inferred {
+    /// The commented TOML.
+    pub text: String,
+    /// The label, if there is one, and why it is.
+    pub label: Option<(String, String)>,
+    /// Every column that is ignored, and why.
+    pub ignored: Vec<(String, String)>,
+    /// Every number that is transformed, and how.
+    pub transformed: Vec<(String, Transform)>,
+    /// Columns that a person should look at, and why.
+    pub doubts: Vec<(String, String)>,
 }
 
 /// A column that is no struct: at the top, or inside of structs.
@@ -83,6 +107,11 @@ struct Leaf {
 impl Leaf {
     fn name(&self) -> String {
         self.segments.join(".")
+    }
+
+    /// The last of its names.
+    fn last(&self) -> &str {
+        self.segments.last().map_or("", String::as_str)
     }
 
     /// Whether the names can stand in a schema.
@@ -123,12 +152,18 @@ impl Inference {
                 limit: FIELDS_MAX - 1,
             });
         }
-        let label = label.map(|label| find_label(label, &leaves)).transpose()?;
-        let profiles = leaves.iter().map(|_| Profile::new()).collect();
+        let forced = label.map(|label| find_label(label, &leaves)).transpose()?;
+        let named = leaves.iter().enumerate();
+        let named = named.filter(|(_, leaf)| leaf.is_usable() && may_be_label(leaf.plain_type()));
+        let candidates = candidates(named.map(|(index, leaf)| (index, leaf.last())), forced);
+        let profile =
+            |leaf: &Leaf| Profile::new(candidates.len(), label_name(leaf.last()).is_some());
+        let profiles = leaves.iter().map(profile).collect();
         Ok(Self {
             leaves,
             profiles,
-            label,
+            forced,
+            candidates,
             rows: 0,
         })
     }
@@ -143,18 +178,17 @@ impl Inference {
             column: leaf.name(),
             message: error.to_string(),
         };
-        let labels = match self.label.map(|label| &self.leaves[label]) {
-            None => None,
-            Some(leaf) => {
-                let column = column_at(batch, &leaf.indices);
-                let hashes = column.and_then(|column| label_hashes(&column));
-                Some(hashes.map_err(|fault| error(leaf, fault))?)
-            }
-        };
+        let mut labels: Vec<Hashes> = Vec::new();
+        for &candidate in &self.candidates {
+            let leaf = &self.leaves[candidate];
+            let column = column_at(batch, &leaf.indices);
+            let of_label = column.and_then(|column| hashes(&column));
+            labels.push(of_label.map_err(|fault| error(leaf, fault))?);
+        }
         for (leaf, profile) in self.leaves.iter().zip(&mut self.profiles) {
             if rules::is_readable(leaf.plain_type()) {
                 let column = column_at(batch, &leaf.indices);
-                let added = column.and_then(|column| profile.add(&column, labels.as_deref()));
+                let added = column.and_then(|column| profile.add(&column, &labels));
                 added.map_err(|fault| error(leaf, fault))?;
             }
         }
@@ -165,38 +199,138 @@ impl Inference {
     ///
     /// # Errors
     /// [`InferenceError::NoFeature`] when no column can be a feature, with the reason of each.
-    pub fn finish(self, origin: &str) -> Result<String, InferenceError> {
-        let decisions: Vec<Decision> = (0..self.leaves.len()).map(|i| self.decision(i)).collect();
+    pub fn finish(self, origin: &str) -> Result<Inferred, InferenceError> {
+        let label = self.label();
+        let decisions: Vec<Decision> = (0..self.leaves.len())
+            .map(|index| self.decision(index, label))
+            .collect();
         if !decisions
             .iter()
             .any(|decision| decision.role == Role::Feature)
         {
             let reason = |(leaf, decision): (&Leaf, &Decision)| {
-                format!(
-                    "`{}`: {}",
-                    leaf.name(),
-                    decision.reason.as_deref().unwrap_or_default()
-                )
+                format!("`{}`: {}", leaf.name(), decision.reasons.join(" "))
             };
             let reasons: Vec<String> = self.leaves.iter().zip(&decisions).map(reason).collect();
             return Err(InferenceError::NoFeature {
                 reasons: reasons.join(" "),
             });
         }
-        Ok(text::write(&self, &decisions, origin))
+        Ok(self.summary(&decisions, text::write(&self, &decisions, origin)))
     }
 
-    fn decision(&self, index: usize) -> Decision {
+    fn summary(&self, decisions: &[Decision], text: String) -> Inferred {
+        let named = || self.leaves.iter().map(Leaf::name).zip(decisions);
+        let of_role = |role: Role| {
+            let of_role = named().filter(move |(_, decision)| decision.role == role);
+            of_role.map(|(name, decision)| (name, short(decision)))
+        };
+        let doubt = |(name, decision): (String, &Decision)| Some((name, decision.doubt.clone()?));
+        let transform = |(name, decision): (String, &Decision)| (name, decision.transform);
+        Inferred {
+            text,
+            label: of_role(Role::Label).next(),
+            ignored: of_role(Role::Ignore).collect(),
+            transformed: named()
+                .map(transform)
+                .filter(|(_, transform)| *transform != Transform::None)
+                .collect(),
+            doubts: named().filter_map(doubt).collect(),
+        }
+    }
+
+    /// The place of the label among the candidates: the one that was asked for, or the first whose values fit.
+    fn label(&self) -> Option<usize> {
+        let fits = |&place: &usize| matches!(self.fit(self.candidates[place]), LabelFit::Label(_));
+        match self.forced {
+            Some(_) => Some(0),
+            None => (0..self.candidates.len()).find(fits),
+        }
+    }
+
+    /// What the values of a column say that is named as a label.
+    fn fit(&self, index: usize) -> LabelFit {
+        let is_number = self.leaves[index].plain_type().is_numeric();
+        let values = self.profiles[index].label_values.as_ref();
+        values.map_or(LabelFit::Other, |values| values.fit(is_number))
+    }
+
+    fn decision(&self, index: usize, label: Option<usize>) -> Decision {
         let leaf = &self.leaves[index];
-        if self.label == Some(index) {
-            return Decision::label();
+        if label.is_some_and(|label| self.candidates[label] == index) {
+            return match self.fit(index) {
+                LabelFit::Label(share) if self.forced.is_none() => Decision::label(&format!(
+                    "Known by its name and its values, of which {} mean fraud. Give `--label` for another.",
+                    percent(share)
+                )),
+                _ => Decision::label(""),
+            };
         }
         if !leaf.is_usable() {
             return Decision::ignored("Its name cannot stand in a schema.");
         }
-        let name = leaf.segments.last().map_or("", String::as_str);
-        decide(name, leaf.plain_type(), &self.profiles[index])
+        let profile = &self.profiles[index];
+        let plain = || decide(leaf.last(), leaf.plain_type(), profile, label);
+        let Some(name) = label_name(leaf.last()).filter(|_| may_be_label(leaf.plain_type())) else {
+            return plain();
+        };
+        match self.fit(index) {
+            LabelFit::Label(_) | LabelFit::Kinds => Decision::ignored(
+                "About the label, by its name and its values: the model must not see it.",
+            ),
+            LabelFit::TwoValues => {
+                let values = profile
+                    .label_values
+                    .as_ref()
+                    .map(labels::LabelValues::shown);
+                let values = values.unwrap_or_default();
+                Decision::ignored(format!(
+                    "Named as a label, but its values ({values}) do not say which is fraud: write 0 and 1 for a label."
+                ))
+                .doubted(format!("named as a label, but its values are {values}"))
+            }
+            LabelFit::Other if name == LabelName::About && profile.distinct.count() <= 64 => {
+                Decision::ignored("About the label, by its name: the model must not see it.")
+            }
+            LabelFit::Other => match plain() {
+                feature if feature.role == Role::Feature && feature.doubt.is_none() => {
+                    feature.doubted("named as a label, but its values are none")
+                }
+                decision => decision,
+            },
+        }
     }
+}
+
+/// The first reason of a decision up to its first full stop or colon.
+fn short(decision: &Decision) -> String {
+    let reason = match decision.role {
+        Role::Label => decision.reasons.get(1).or(decision.reasons.first()),
+        _ => decision.reasons.first(),
+    };
+    let reason = reason.map(String::as_str).unwrap_or_default();
+    let end = reason.find(['.', ':', ';']).unwrap_or(reason.len());
+    let mut characters = reason[..end].chars();
+    let first = characters.next().map(|c| c.to_lowercase().to_string());
+    format!("{}{}", first.unwrap_or_default(), characters.as_str())
+}
+
+fn percent(share: f64) -> String {
+    let text = format!("{:.2} %", 100.0 * share);
+    if share > 0.0 && text == "0.00 %" {
+        "under 0.01 %".to_owned()
+    } else {
+        text
+    }
+}
+
+/// Whether a column of this type can be a label.
+fn may_be_label(data_type: &DataType) -> bool {
+    let moment = matches!(
+        data_type,
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _)
+    );
+    rules::is_readable(data_type) && !moment
 }
 
 fn collect_leaves(
@@ -231,11 +365,7 @@ fn find_label(label: &str, leaves: &[Leaf]) -> Result<usize, InferenceError> {
         return Err(InferenceError::NoLabelColumn { column, columns });
     };
     let found = leaves[index].plain_type();
-    let moment = matches!(
-        found,
-        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _)
-    );
-    if rules::is_readable(found) && !moment {
+    if may_be_label(found) {
         return Ok(index);
     }
     Err(InferenceError::LabelType {
@@ -245,132 +375,5 @@ fn find_label(label: &str, leaves: &[Leaf]) -> Result<usize, InferenceError> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-
-    use std::sync::Arc;
-
-    use arrow::array::{
-        ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray, StructArray,
-        TimestampMillisecondArray,
-    };
-    use arrow::datatypes::Field as ArrowField;
-
-    use super::*;
-    use crate::schema::{Kind, Schema};
-
-    fn records(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-        let columns = columns
-            .into_iter()
-            .map(|(name, column)| (name, column, true));
-        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
-    }
-
-    fn inferred(batch: &RecordBatch, label: Option<&str>) -> String {
-        let mut inference = Inference::new(batch.schema_ref(), label).unwrap();
-        inference.add(batch).unwrap();
-        inference.finish("x.parquet").unwrap()
-    }
-
-    fn roles(schema: &Schema) -> Vec<(String, String, Kind, Role)> {
-        let field = |field: &crate::schema::Field| {
-            (
-                field.name.clone(),
-                field.path.to_string(),
-                field.kind,
-                field.role,
-            )
-        };
-        schema.fields().iter().map(field).collect()
-    }
-
-    fn floats() -> ArrayRef {
-        Arc::new(Float64Array::from(vec![1.0, 2.0, 2.0]))
-    }
-
-    #[test]
-    fn the_first_moment_is_also_the_time_of_the_record() {
-        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3]));
-        let columns = vec![
-            ("paid", Arc::clone(&times)),
-            ("event_time", times),
-            ("x", floats()),
-        ];
-        let schema = Schema::parse(&inferred(&records(columns), None), "s").unwrap();
-        let expected = [
-            ("paid", "paid", Kind::Timestamp, Role::Feature),
-            ("event_time_2", "paid", Kind::Timestamp, Role::Time),
-            ("event_time", "event_time", Kind::Timestamp, Role::Feature),
-            ("x", "x", Kind::Numeric, Role::Feature),
-        ];
-        let expected =
-            expected.map(|(name, path, kind, role)| (name.into(), path.into(), kind, role));
-        assert_eq!(roles(&schema), expected);
-    }
-
-    #[test]
-    fn nested_and_oddly_named_columns_keep_their_paths() {
-        let leaf = |name: &str| Arc::new(ArrowField::new(name, DataType::Float64, true));
-        let inner = StructArray::from(vec![(leaf("b"), floats()), (leaf("c.d"), floats())]);
-        let columns = vec![
-            ("a", Arc::new(inner) as ArrayRef),
-            ("a.b", floats()),
-            ("say \"hi\"", floats()),
-            ("line\nbreak", floats()),
-        ];
-        let text = inferred(&records(columns), None);
-        let schema = Schema::parse(&text, "s").unwrap();
-        let places: Vec<(&str, usize)> = schema
-            .fields()
-            .iter()
-            .map(|field| (field.name.as_str(), field.path.segments().len()))
-            .collect();
-        assert_eq!(
-            places,
-            [("a.b", 2), ("a.c.d", 2), ("a.b_2", 1), ("say \"hi\"", 1)]
-        );
-        assert!(
-            text.contains("# The column line?break cannot be named"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_no_kind_reads_is_ignored_with_its_reason() {
-        let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"x"[..]; 3]));
-        let text = inferred(&records(vec![("blob", bytes), ("x", floats())]), None);
-        assert!(
-            text.contains(
-                "# Values of type Binary are no kind of field.\nname = \"blob\"\nrole = \"ignore\""
-            ),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_label_is_the_column_asked_for_whatever_it_holds() {
-        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
-        let batch = records(vec![("some_id", ids), ("x", floats())]);
-        let schema = Schema::parse(&inferred(&batch, Some("some_id")), "s").unwrap();
-        assert_eq!(schema.label().unwrap().name, "some_id");
-        let error = Inference::new(batch.schema_ref(), Some("fraud"))
-            .err()
-            .unwrap()
-            .to_string();
-        assert_eq!(
-            error,
-            "no column `fraud` for the label; there are `some_id`, `x`"
-        );
-    }
-
-    #[test]
-    fn data_without_a_feature_is_refused_with_every_reason() {
-        let ids: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
-        let batch = records(vec![("some_id", ids)]);
-        let mut inference = Inference::new(batch.schema_ref(), None).unwrap();
-        inference.add(&batch).unwrap();
-        let error = inference.finish("x.parquet").unwrap_err().to_string();
-        let start = "no column can be a feature: `some_id`: An identifier, by its name.";
-        assert!(error.starts_with(start), "{error}");
-    }
-}
+#[path = "tests.rs"]
+mod tests;

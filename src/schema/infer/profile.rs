@@ -1,8 +1,8 @@
 //! What is known of one column after its rows went by.
 //!
-//! In flow Arrow arrays of one type, out flow counts: rows, nulls, distinct values, what all text looks
-//! like, the range of integers, and whether each value goes with one label only. Memory is bounded by
-//! constants, whatever the column holds.
+//! In flow Arrow arrays of one type, out flow counts: rows, nulls, distinct values, how numbers are spread and
+//! follow each other, how text writes them, the values of what may be a label, and whether each value goes with one
+//! label only. Memory is bounded by constants, whatever the column holds.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,11 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 
-use super::super::fit::is_text;
-use super::super::value::{moment_from_text, number_from_text};
+use super::super::fit::{decimal_scale, is_text};
 use super::distinct::{Distinct, hash};
+use super::labels::LabelValues;
+use super::numbers::Numbers;
+use super::texts::Texts;
 
 /// Values of a column that are followed at most to see whether each goes with one label: a column with
 /// more is no list of fraud scenarios, and by chance many rare values have one label each.
@@ -26,6 +28,7 @@ const LABEL_ROWS_MIN: u64 = 10;
 const NULL_HASH: u64 = 0;
 
 /// Counts of one column.
+#[derive(Default)]
 pub(super) struct Profile {
     /// Rows seen.
     pub(super) rows: u64,
@@ -33,40 +36,26 @@ pub(super) struct Profile {
     pub(super) nulls: u64,
     /// Distinct values.
     pub(super) distinct: Distinct,
-    /// Smallest and largest integer.
-    pub(super) integers: Option<(i128, i128)>,
-    /// What the texts look like; all true before the first.
-    pub(super) text: TextShape,
-    labels: Option<LabelLink>,
+    /// What is known of integers, floats and decimals.
+    pub(super) numbers: Box<Numbers>,
+    /// What is known of text.
+    pub(super) texts: Option<Box<Texts>>,
+    /// The values, for a column whose name is that of a label.
+    pub(super) label_values: Option<LabelValues>,
+    /// For each column that may be the label, which label goes with which value; `None` when several do.
+    links: Vec<Option<LabelLink>>,
 }
 
-/// What holds for every text of a column.
-#[derive(Clone, Copy)]
-pub(super) struct TextShape {
-    /// Each is a number.
-    pub(super) numbers: bool,
-    /// Each is digits only, with a sign or none.
-    pub(super) whole: bool,
-    /// None starts with a zero before another digit, as codes do.
-    pub(super) plain: bool,
-    /// Each is a moment in RFC 3339.
-    pub(super) moments: bool,
-}
+/// A hash of every value of a batch, `None` of null.
+pub(super) type Hashes = Vec<Option<u64>>;
 
 impl Profile {
-    pub(super) fn new() -> Self {
+    /// Nothing seen yet; `labels` columns may be the label, and this is one of them if `is_label`.
+    pub(super) fn new(labels: usize, is_label: bool) -> Self {
         Self {
-            rows: 0,
-            nulls: 0,
-            distinct: Distinct::default(),
-            integers: None,
-            text: TextShape {
-                numbers: true,
-                whole: true,
-                plain: true,
-                moments: true,
-            },
-            labels: Some(LabelLink::default()),
+            label_values: is_label.then(LabelValues::default),
+            links: (0..labels).map(|_| Some(LabelLink::default())).collect(),
+            ..Self::default()
         }
     }
 
@@ -75,45 +64,55 @@ impl Profile {
         self.rows - self.nulls
     }
 
-    /// Whether every value goes with one label, although there is more than one label.
-    pub(super) fn gives_label_away(&self) -> bool {
-        self.labels.as_ref().is_some_and(LabelLink::is_whole)
+    /// Distinct values, which an estimate may exceed.
+    pub(super) fn distinct_values(&self) -> u64 {
+        self.distinct.count().min(self.present())
     }
 
-    /// Counts the rows of `column`, and which of the `labels` (hashes) goes with which value.
-    pub(super) fn add(
-        &mut self,
-        column: &ArrayRef,
-        labels: Option<&[Option<u64>]>,
-    ) -> Result<(), ArrowError> {
+    /// Whether (nearly) every row has a value of its own.
+    pub(super) fn is_unique(&self) -> bool {
+        // Beyond the exact range the count is an estimate, so a few in a hundred may be missing.
+        self.distinct.count() as f64 > 0.95 * self.rows as f64
+    }
+
+    /// Whether every value goes with one label of the column `label` (its place among those that may be one), although
+    /// there is more than one label.
+    pub(super) fn gives_away(&self, label: usize) -> bool {
+        let link = self.links.get(label).and_then(Option::as_ref);
+        link.is_some_and(LabelLink::is_whole)
+    }
+
+    /// Counts the rows of `column`, and which of the `labels` goes with which value: for each column that may be the
+    /// label, the hashes of its values.
+    pub(super) fn add(&mut self, column: &ArrayRef, labels: &[Hashes]) -> Result<(), ArrowError> {
         let hashes = self.hashes(column)?;
         self.rows += hashes.len() as u64;
-        for hash in &hashes {
-            match hash {
-                Some(hash) => self.distinct.add(*hash),
-                None => self.nulls += 1,
-            }
-        }
-        for (value, label) in hashes.iter().zip(labels.unwrap_or_default()) {
-            let Some(link) = &mut self.labels else { break };
-            if let Some(label) = label
-                && !link.add(value.unwrap_or(NULL_HASH), *label)
-            {
-                self.labels = None;
+        self.nulls += hashes.iter().filter(|hash| hash.is_none()).count() as u64;
+        for (of_label, link) in labels.iter().zip(&mut self.links) {
+            for (value, label) in hashes.iter().zip(of_label) {
+                let Some(known) = link else { break };
+                if let Some(label) = label
+                    && !known.add(value.unwrap_or(NULL_HASH), *label)
+                {
+                    *link = None;
+                }
             }
         }
         Ok(())
     }
 
     /// A hash of every value, and what the values look like noted on the way.
-    fn hashes(&mut self, column: &ArrayRef) -> Result<Vec<Option<u64>>, ArrowError> {
+    fn hashes(&mut self, column: &ArrayRef) -> Result<Hashes, ArrowError> {
         let hashes = match column.data_type() {
             DataType::Dictionary(_, values) => return self.hashes(&cast(column, values)?),
-            DataType::Boolean => column
-                .as_boolean()
-                .iter()
-                .map(|value| Some(hash(&[value?.into()])))
-                .collect(),
+            DataType::Boolean => {
+                let values = column.as_boolean().iter();
+                values
+                    .map(|value| {
+                        Some(self.other(&[value?.into()], || value.unwrap_or(false).to_string()))
+                    })
+                    .collect()
+            }
             DataType::UInt64 => {
                 let values = column.as_primitive::<UInt64Type>().iter();
                 values
@@ -127,56 +126,64 @@ impl Profile {
                     .map(|value| Some(self.integer(value?.into())))
                     .collect()
             }
-            float if float.is_floating() => {
+            number if number.is_floating() || decimal_scale(number).is_some() => {
                 let values = cast(column, &DataType::Float64)?;
                 let values = values.as_primitive::<Float64Type>().iter();
                 let finite = values.map(|value| value.filter(|value| value.is_finite()));
-                finite
-                    .map(|value| Some(hash(&value?.to_bits().to_le_bytes())))
-                    .collect()
+                finite.map(|value| Some(self.float(value?))).collect()
             }
             text if is_text(text) => {
                 let values = cast(column, &DataType::Utf8)?;
                 let values = values.as_string::<i32>().iter();
                 values.map(|value| Some(self.text(value?))).collect()
             }
-            DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
+            _ => {
                 let values = cast(column, &DataType::Int64)?;
                 let values = values.as_primitive::<Int64Type>().iter();
                 values
-                    .map(|value| Some(hash(&value?.to_le_bytes())))
+                    .map(|value| Some(self.other(&value?.to_le_bytes(), String::new)))
                     .collect()
-            }
-            // Decimals: their text is as good as their value to tell them apart.
-            _ => {
-                let values = cast(column, &DataType::Utf8)?;
-                let values = values.as_string::<i32>().iter();
-                values.map(|value| Some(hash(value?.as_bytes()))).collect()
             }
         };
         Ok(hashes)
     }
 
     fn integer(&mut self, value: i128) -> u64 {
-        let (least, most) = self.integers.unwrap_or((value, value));
-        self.integers = Some((least.min(value), most.max(value)));
-        hash(&value.to_le_bytes())
+        self.numbers.add_integer(value);
+        self.count(hash(&value.to_le_bytes()), value as f64, || {
+            value.to_string()
+        })
+    }
+
+    fn float(&mut self, value: f64) -> u64 {
+        self.numbers.add(value);
+        self.count(hash(&value.to_bits().to_le_bytes()), value, || {
+            value.to_string()
+        })
     }
 
     fn text(&mut self, text: &str) -> u64 {
-        let shape = &mut self.text;
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text).as_bytes();
-        shape.numbers &= shape.numbers && number_from_text(text).is_some();
-        shape.whole &= !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-        shape.plain &= !(digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit());
-        shape.moments &= shape.moments && moment_from_text(text).is_some();
-        hash(text.as_bytes())
+        let number = self.texts.get_or_insert_default().add(text);
+        self.count(hash(text.as_bytes()), number, || text.to_owned())
+    }
+
+    fn other(&mut self, bytes: &[u8], text: impl Fn() -> String) -> u64 {
+        self.count(hash(bytes), f64::NAN, text)
+    }
+
+    /// Counts one value by its hash, as a number (NaN if it is none) and as text.
+    fn count(&mut self, hash: u64, number: f64, text: impl Fn() -> String) -> u64 {
+        self.distinct.add(hash, number);
+        if let Some(values) = &mut self.label_values {
+            values.add(text);
+        }
+        hash
     }
 }
 
-/// The hash of every label of a batch.
-pub(super) fn label_hashes(column: &ArrayRef) -> Result<Vec<Option<u64>>, ArrowError> {
-    Profile::new().hashes(column)
+/// The hash of every value of a batch.
+pub(super) fn hashes(column: &ArrayRef) -> Result<Hashes, ArrowError> {
+    Profile::new(0, false).hashes(column)
 }
 
 /// Which label goes with each value of a column.

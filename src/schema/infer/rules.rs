@@ -2,46 +2,66 @@
 //!
 //! The first rule that holds decides, and its reason becomes the field's comment:
 //!
-//! 1. The column named as the label is the label, whatever it holds.
+//! 1. The column asked for is the label, whatever it holds. Else it is the surest column that is called so and whose
+//!    values fit (`labels`). Other columns about the label are ignored.
 //! 2. A type that no kind reads (lists, maps, bytes, durations) is ignored.
 //! 3. A column without one value is ignored. (A column with one single value stays: its change is a
 //!    signal.)
 //! 4. A column of which each value goes with one label only is the label in disguise: ignored.
-//! 5. Floats and decimals with a fraction are numeric, booleans boolean, dates and moments timestamps.
+//! 5. Booleans are boolean, dates and moments timestamps. Floats and decimals with a fraction are numeric, always.
 //! 6. Integers named as a time (`*_time`, `*_ts`, `*_at`, `timestamp*`) that all lie in the years 2000
-//!    to 2100 in one of the units s, ms, us, ns are timestamps of that unit.
-//! 7. Text that is always RFC 3339 is a timestamp.
-//! 8. Integers and text that are named as an identifier (`id`, `*_id`, `*_num`, `*_number`, `*_uuid`,
-//!    `*_guid`, `customerId`) are ignored.
-//! 9. Text that is always a number is numeric with `parse` if it has more values than
-//!    [`CATEGORIES_OF_NUMBERS_MAX`], unless zeros in front mark it as a code; whole numbers that are
-//!    mostly distinct are left to rule 10.
-//! 10. Integers and text of which over half of the values are distinct are identifiers: ignored.
+//!    to 2100 in one of the units s, ms, us, ns are timestamps of that unit. So is text in RFC 3339.
+//! 7. Integers and text that are named as an identifier (`id`, `*_id`, `*_uuid`, `customerId`; `*_num`, `*_number`,
+//!    `*_no`, `*_ref` unless they are small counts) are ignored.
+//! 8. Integers whose name is no quantity's are ignored where they are running numbers or long codes, and categorical
+//!    where they are codes in repeated use (`numbers`). How many are distinct never makes one an identifier by itself.
+//! 9. Text that is (nearly) always a number, in one of the forms that people write, is numeric with `parse` if it has
+//!    fractions, a currency, the name of a quantity, or more values than [`CATEGORIES_OF_NUMBERS_MAX`]; rule 8 holds for
+//!    it too, and zeros in front mark a code.
+//! 10. Text of which over half of the values are distinct is an identifier: ignored.
 //! 11. Integers are numeric, also those with the two values 0 and 1, which training predicts as one of two; text is
 //!     categorical.
+//!
+//! A number then gets what `schema::tails` finds in it: a transform, null values, a warning.
 
 use arrow::datatypes::DataType;
 
-use super::super::field::{DEFAULT_MAX_CARDINALITY, Kind, Role, TimeUnit};
+use super::super::field::{DEFAULT_MAX_CARDINALITY, Kind, Role, TimeUnit, Transform};
 use super::super::fit::{decimal_scale, is_text};
+use super::super::tails::{examine, number};
 use super::super::value::microseconds;
+use super::names::{
+    IdentifierName, identifier_name, is_code_name, is_money_name, is_quantity_name, is_thing_name,
+    is_time_name,
+};
+use super::numbers::Numbers;
 use super::profile::Profile;
+use super::texts::NumberText;
 
-/// Text of numbers with at most so many values is a category: as many as a category head tells apart.
+/// Text of whole numbers with at most so many values is a category: as many as a category head tells apart.
 pub(super) const CATEGORIES_OF_NUMBERS_MAX: u64 = 1_024;
+
+/// Text with fractions and more values than this is a quantity; fewer may be versions or sizes.
+const FRACTIONS_MIN: u64 = 32;
 
 /// 2000-01-01T00:00:00Z and 2100-01-01T00:00:00Z in microseconds: integers named as a time lie between.
 const TIMES: std::ops::Range<i64> = 946_684_800_000_000..4_102_444_800_000_000;
 
 /// What becomes of a column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Decision {
     pub(super) role: Role,
     pub(super) kind: Option<Kind>,
     pub(super) unit: Option<TimeUnit>,
-    pub(super) parse: bool,
-    /// Why, where it does not go without saying; a sentence.
-    pub(super) reason: Option<String>,
+    pub(super) transform: Transform,
+    /// How text writes numbers, where it does.
+    pub(super) parse: Option<NumberText>,
+    /// Values that mean null, beside those of `parse`.
+    pub(super) null_values: Vec<String>,
+    /// Why, where it does not go without saying: sentences, each a comment of the field.
+    pub(super) reasons: Vec<String>,
+    /// What a person should look at, for the summary.
+    pub(super) doubt: Option<String>,
 }
 
 impl Decision {
@@ -50,13 +70,21 @@ impl Decision {
             role: Role::Feature,
             kind: Some(kind),
             unit: None,
-            parse: false,
-            reason: None,
+            transform: Transform::None,
+            parse: None,
+            null_values: Vec::new(),
+            reasons: Vec::new(),
+            doubt: None,
         }
     }
 
     fn because(mut self, reason: impl Into<String>) -> Self {
-        self.reason = Some(reason.into());
+        self.reasons.push(reason.into());
+        self
+    }
+
+    pub(super) fn doubted(mut self, doubt: impl Into<String>) -> Self {
+        self.doubt = Some(doubt.into());
         self
     }
 
@@ -70,27 +98,37 @@ impl Decision {
     }
 
     /// The label, which needs no kind.
-    pub(super) fn label() -> Self {
+    pub(super) fn label(how: &str) -> Self {
         let label = Self {
             role: Role::Label,
-            ..Self::ignored("")
+            ..Self::ignored("The label: never seen by the model, only used to evaluate it.")
         };
-        label.because("The label: never seen by the model, only used to evaluate it.")
+        if how.is_empty() {
+            label
+        } else {
+            label.because(how)
+        }
     }
 }
 
-/// Applies the rules to a column called `name` (the last of its path) of a plain (not dictionary) type.
-pub(super) fn decide(name: &str, data_type: &DataType, profile: &Profile) -> Decision {
+/// Applies the rules to a column called `name` (the last of its path) of a plain (not dictionary) type; `label` is
+/// the place of the label among the columns that may be it.
+pub(super) fn decide(
+    name: &str,
+    data_type: &DataType,
+    profile: &Profile,
+    label: Option<usize>,
+) -> Decision {
     if !is_readable(data_type) {
         return Decision::ignored(format!("Values of type {data_type} are no kind of field."));
     }
     if profile.present() == 0 {
         return Decision::ignored("There is no value in any row.");
     }
-    if profile.gives_label_away() {
+    if label.is_some_and(|label| profile.gives_away(label)) {
         return Decision::ignored("Each of its values goes with one label: the label in disguise.");
     }
-    match data_type {
+    let decision = match data_type {
         DataType::Boolean => Decision::feature(Kind::Boolean),
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
             Decision::feature(Kind::Timestamp)
@@ -99,8 +137,12 @@ pub(super) fn decide(name: &str, data_type: &DataType, profile: &Profile) -> Dec
         whole if whole.is_integer() || decimal_scale(whole) == Some(0) => {
             decide_integer(name, profile)
         }
-        _ => Decision::feature(Kind::Numeric),
+        _ => decide_float(name, profile),
+    };
+    if decision.role == Role::Ignore && is_money_name(name) {
+        return decision.doubted("it is named as money, and ignored");
     }
+    decision
 }
 
 /// Whether some kind of field reads the type.
@@ -128,28 +170,53 @@ fn decide_integer(name: &str, profile: &Profile) -> Decision {
         return timestamp
             .because("Named as a time, and within the years 2000 to 2100 in this unit.");
     }
-    identifier(name, profile).unwrap_or_else(|| Decision::feature(Kind::Numeric))
+    let numbers = &profile.numbers;
+    named_identifier(name, profile, Some(numbers))
+        .or_else(|| identifier_or_code(name, profile, numbers))
+        .unwrap_or_else(|| numeric(name, profile, numbers))
+}
+
+/// A float is never an identifier and never a category; what looks like a code is named.
+fn decide_float(name: &str, profile: &Profile) -> Decision {
+    let decision = numeric(name, profile, &profile.numbers);
+    let points = code_points(name, profile, &profile.numbers);
+    if points.is_some_and(|points| points >= 2) && decision.doubt.is_none() {
+        let hint = "Whole numbers that look like codes. Floats are no categories: as integers or text they could be.";
+        return decision
+            .because(hint)
+            .doubted("whole numbers that look like codes");
+    }
+    decision
 }
 
 fn decide_text(name: &str, profile: &Profile) -> Decision {
-    let shape = profile.text;
-    if shape.moments {
-        return Decision::feature(Kind::Timestamp).because("Every text is a moment in RFC 3339.");
-    }
-    if is_identifier_name(name) {
-        return named_as_identifier(profile);
-    }
-    let many = profile.distinct.count() > CATEGORIES_OF_NUMBERS_MAX;
-    let quantity = shape.numbers && shape.plain && many;
-    if quantity && !(shape.whole && is_mostly_distinct(profile)) {
-        let numeric = Decision {
-            parse: true,
-            ..Decision::feature(Kind::Numeric)
+    let Some(texts) = &profile.texts else {
+        return Decision::feature(Kind::Categorical);
+    };
+    if let Some(null_values) = texts.moments() {
+        let timestamp = Decision {
+            null_values,
+            ..Decision::feature(Kind::Timestamp)
         };
-        return numeric.because("Every text is a number, and there are too many for categories.");
+        let but = if timestamp.null_values.is_empty() {
+            ""
+        } else {
+            " but for the null values"
+        };
+        return timestamp.because(format!("Every text is a moment in RFC 3339{but}."));
     }
-    if let Some(decision) = identifier(name, profile) {
+    if let Some(identifier) = named_identifier(name, profile, None) {
+        return identifier;
+    }
+    if let Some((form, numbers)) = texts.numbers()
+        && (texts.is_plain || !numbers.whole)
+        && let Some(decision) = decide_number_text(name, profile, form, numbers)
+    {
         return decision;
+    }
+    if profile.distinct_values().saturating_mul(2) > profile.present() {
+        let reason = "An identifier: text, and over half of its values are distinct.";
+        return Decision::ignored(with_key_hint(reason, profile));
     }
     let categorical = Decision::feature(Kind::Categorical);
     if profile.distinct.count() > DEFAULT_MAX_CARDINALITY as u64 {
@@ -159,60 +226,182 @@ fn decide_text(name: &str, profile: &Profile) -> Decision {
     categorical
 }
 
-/// Whether the column is an identifier by its name or by its values.
-fn identifier(name: &str, profile: &Profile) -> Option<Decision> {
-    if is_identifier_name(name) {
-        return Some(named_as_identifier(profile));
+/// What becomes of text that is numbers; `None` if it is as good as any other text.
+fn decide_number_text(
+    name: &str,
+    profile: &Profile,
+    form: NumberText,
+    numbers: &Numbers,
+) -> Option<Decision> {
+    let values = profile.distinct_values();
+    let many = values > CATEGORIES_OF_NUMBERS_MAX;
+    let written = !form.strip.is_empty() || form.thousands.is_some() || !numbers.whole;
+    let quantity = is_quantity_name(name) && !is_code_name(name);
+    let is_number = many
+        || (quantity && values > 2)
+        || (written && values > FRACTIONS_MIN)
+        || (!form.strip.is_empty() && values > 2);
+    if !is_number {
+        return None;
     }
-    is_mostly_distinct(profile).then(|| {
-        let reason = "An identifier: over half of its values are distinct.";
-        Decision::ignored(with_key_hint(reason, profile))
-    })
+    if !written
+        && !quantity
+        && let Some(decision) = identifier_or_code(name, profile, numbers)
+    {
+        return Some(decision);
+    }
+    let but = if form.null_values.is_empty() {
+        ""
+    } else {
+        " but for the null values"
+    };
+    let plain = form.is_plain();
+    let mut decision = numeric(name, profile, numbers);
+    decision
+        .reasons
+        .insert(0, format!("Every text is a number{but}."));
+    if !plain {
+        decision.reasons.push(
+            "Text in this form is read by `parse` alone: no other writing counts as a number."
+                .to_owned(),
+        );
+    }
+    if form.strip.len() > 1 {
+        let hint = format!(
+            "Amounts of several units stand in one column: {}. They are read as if they were one.",
+            form.strip.join(", ")
+        );
+        decision = decision
+            .because(hint)
+            .doubted("amounts of several units in one column");
+    }
+    decision.parse = Some(form);
+    Some(decision)
 }
 
-fn named_as_identifier(profile: &Profile) -> Decision {
-    Decision::ignored(with_key_hint("An identifier, by its name.", profile))
+/// Ignored for its name, if that is an identifier's and the values do not speak against it.
+fn named_identifier(name: &str, profile: &Profile, numbers: Option<&Numbers>) -> Option<Decision> {
+    let named = identifier_name(name)?;
+    let count = numbers.is_some_and(|numbers| numbers.is_small_count(&profile.distinct));
+    if named == IdentifierName::Likely && (count || is_money_name(name)) {
+        return None;
+    }
+    Some(Decision::ignored(with_key_hint(
+        "An identifier, by its name.",
+        profile,
+    )))
+}
+
+/// What whole numbers become that name something, by their values.
+fn identifier_or_code(name: &str, profile: &Profile, numbers: &Numbers) -> Option<Decision> {
+    let code_name = is_code_name(name);
+    if is_quantity_name(name) && !code_name {
+        return None;
+    }
+    if numbers.is_long_code() {
+        let reason = "An identifier: nearly all have the same number of digits, nine or more, and span their decade.";
+        return Some(Decision::ignored(with_key_hint(reason, profile)));
+    }
+    if numbers.is_running_number(&profile.distinct) && !is_time_name(name) {
+        let reason = "An identifier: a running number, which differs in every row and leaves few places free.";
+        return Some(Decision::ignored(with_key_hint(reason, profile)));
+    }
+    let values = profile.distinct_values();
+    let points = code_points(name, profile, numbers)?;
+    if points >= 3 && values <= DEFAULT_MAX_CARDINALITY as u64 {
+        let reason = if code_name {
+            "A code, by its name: its numbers have no order."
+        } else {
+            "A code, by its values: how often they occur has nothing to do with their order."
+        };
+        return Some(Decision::feature(Kind::Categorical).because(reason));
+    }
+    if points == 2 {
+        let hint = "Perhaps a code: if its numbers have no order, set `kind = \"categorical\"`.";
+        let numeric = numeric(name, profile, numbers).because(hint);
+        return Some(numeric.doubted("a quantity, or a code in repeated use?"));
+    }
+    None
+}
+
+/// Points for a code: those of the values, and of the name.
+fn code_points(name: &str, profile: &Profile, numbers: &Numbers) -> Option<i32> {
+    let values = profile.distinct_values();
+    let repeated = values > 2 && values.saturating_mul(2) <= profile.present();
+    let whole = numbers.whole
+        && numbers
+            .spread
+            .lowest()
+            .first()
+            .is_some_and(|least| least.0 >= 0.0);
+    if is_code_name(name) && repeated && whole {
+        return Some(3);
+    }
+    if is_quantity_name(name) {
+        return None;
+    }
+    let points = numbers.code_points(&profile.distinct)?;
+    Some(points + i32::from(points > 0 && is_thing_name(name)))
+}
+
+/// A number, with what its spread asks for.
+fn numeric(name: &str, profile: &Profile, numbers: &Numbers) -> Decision {
+    let mut decision = Decision::feature(Kind::Numeric);
+    if profile.distinct.count() <= 2 {
+        return decision;
+    }
+    let findings = examine(&numbers.spread);
+    for stand_in in &findings.stand_ins {
+        let value = number(stand_in.value);
+        // A limit of an amount looks like a stand-in too.
+        let sure = stand_in.is_usual && !(is_money_name(name) && stand_in.value > 0.0);
+        decision = decision.because(format!("{}.", stand_in.sentence()));
+        if sure {
+            decision.null_values.push(value.clone());
+        }
+        let doubt = format!("{value} looks like \"missing\"");
+        decision.doubt.get_or_insert(doubt);
+    }
+    if let Some(few) = &findings.few {
+        decision = decision.because(format!("{}.", few.sentence()));
+        let named: Vec<String> = few.values.iter().map(|&value| number(value)).collect();
+        decision.doubt = Some(format!(
+            "{} of {} rows hold most of its variance ({})",
+            few.rows,
+            few.of,
+            named.join(", ")
+        ));
+    }
+    decision.transform = findings.transform;
+    if findings.transform != Transform::None && findings.few.is_none() {
+        decision = decision.because(format!(
+            "A heavy tail: one row in a thousand lies {:.0} times as far out as the quartile.",
+            findings.tail
+        ));
+    }
+    if numbers.is_clock() && !is_time_name(name) {
+        decision = decision.because(
+            "It rises from row to row, as clocks and counters do: later records lie beyond all that training sees.",
+        );
+        decision
+            .doubt
+            .get_or_insert("it rises from row to row".to_owned());
+    }
+    decision
 }
 
 fn with_key_hint(reason: &str, profile: &Profile) -> String {
-    // Beyond the exact range the count is an estimate, so a few in a hundred may be missing.
-    let unique = profile.distinct.count() as f64 > 0.95 * profile.rows as f64;
     let hint = " It differs in (nearly) every row: `role = \"key\"` would name records by it.";
-    let hint = if unique { hint } else { "" };
+    let hint = if profile.is_unique() { hint } else { "" };
     format!("{reason}{hint}")
-}
-
-fn is_mostly_distinct(profile: &Profile) -> bool {
-    profile.distinct.count().saturating_mul(2) > profile.present()
-}
-
-/// Whether a name ends in a word that identifiers end in, after `_`, `-` or a change to upper case.
-fn is_identifier_name(name: &str) -> bool {
-    const WORDS: [&str; 5] = ["id", "num", "number", "uuid", "guid"];
-    let lower = name.to_ascii_lowercase();
-    let alone = ["id", "uuid", "guid"].contains(&lower.as_str());
-    alone || WORDS.iter().any(|word| ends_in_word(name, &lower, word))
-}
-
-fn ends_in_word(name: &str, lower: &str, word: &str) -> bool {
-    let Some(before) = lower.strip_suffix(word).filter(|before| !before.is_empty()) else {
-        return false;
-    };
-    let capital = name[before.len()..].starts_with(|c: char| c.is_ascii_uppercase());
-    let after_small = name[..before.len()].ends_with(|c: char| c.is_ascii_lowercase());
-    before.ends_with(['_', '-']) || (capital && after_small)
 }
 
 /// The unit in which every integer of a column named as a time lies between 2000 and 2100.
 fn unit_of_times(name: &str, profile: &Profile) -> Option<TimeUnit> {
-    let lower = name.to_ascii_lowercase();
-    let ends = ["time", "_ts", "_at", "timestamp"]
-        .iter()
-        .any(|end| lower.ends_with(end));
-    if !(ends || lower.starts_with("timestamp") || lower == "ts") {
+    if !is_time_name(name) {
         return None;
     }
-    let (least, most) = profile.integers?;
+    let (least, most) = profile.numbers.integers?;
     let within = |count, unit| microseconds(count, unit).is_some_and(|time| TIMES.contains(&time));
     [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns]
         .into_iter()
@@ -220,145 +409,5 @@ fn unit_of_times(name: &str, profile: &Profile) -> Option<TimeUnit> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
-
-    use super::*;
-
-    fn integers(values: impl IntoIterator<Item = i64>) -> ArrayRef {
-        Arc::new(values.into_iter().map(Some).collect::<Int64Array>())
-    }
-
-    fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
-        Arc::new(values.into_iter().map(Some).collect::<StringArray>())
-    }
-
-    fn decided(name: &str, column: &ArrayRef) -> Decision {
-        decided_with(name, column, None)
-    }
-
-    fn decided_with(name: &str, column: &ArrayRef, labels: Option<&[Option<u64>]>) -> Decision {
-        let mut profile = Profile::new();
-        profile.add(column, labels).unwrap();
-        decide(name, column.data_type(), &profile)
-    }
-
-    fn kind(name: &str, column: &ArrayRef) -> Option<Kind> {
-        let decision = decided(name, column);
-        assert_eq!(decision.role == Role::Ignore, decision.kind.is_none());
-        decision.kind
-    }
-
-    #[test]
-    fn integers_are_numbers_unless_they_identify_or_tell_the_time() {
-        assert_eq!(
-            kind("flag", &integers((0..10).map(|i| i % 2))),
-            Some(Kind::Numeric)
-        );
-        assert_eq!(
-            kind("pages", &integers((0..10).map(|i| i % 5))),
-            Some(Kind::Numeric)
-        );
-        assert_eq!(kind("pages", &integers((0..10).map(|i| i % 6))), None);
-        assert_eq!(kind("customer_id", &integers([1, 1, 1, 1])), None);
-        let time = decided(
-            "created_at",
-            &integers((0..9).map(|i| 1_530_446_400_000 + i)),
-        );
-        assert_eq!(
-            (time.kind, time.unit),
-            (Some(Kind::Timestamp), Some(TimeUnit::Ms))
-        );
-        assert_eq!(
-            kind("waiting_time", &integers([5, 5, 7, 7])),
-            Some(Kind::Numeric)
-        );
-    }
-
-    #[test]
-    fn a_float_is_never_an_identifier() {
-        let distinct: ArrayRef = Arc::new(
-            (0..50)
-                .map(|i| Some(f64::from(i)))
-                .collect::<Float64Array>(),
-        );
-        assert_eq!(kind("card_num", &distinct), Some(Kind::Numeric));
-    }
-
-    #[test]
-    fn text_is_a_category_unless_it_identifies_or_counts_or_tells_the_time() {
-        let of = |rows: i64, write: &dyn Fn(i64) -> String| texts((0..rows).map(write));
-        assert_eq!(
-            kind("state", &of(100, &|i| format!("s{}", i % 50))),
-            Some(Kind::Categorical)
-        );
-        assert_eq!(kind("state", &of(100, &|i| format!("s{}", i % 51))), None);
-        assert_eq!(kind("cardNumber", &of(9, &|_| "x".to_owned())), None);
-        let day = of(9, &|i| format!("2018-07-0{}", i + 1));
-        assert_eq!(kind("day", &day), Some(Kind::Timestamp));
-        let prices = decided("price", &of(2_000, &|i| format!("{i}.5")));
-        assert_eq!((prices.kind, prices.parse), (Some(Kind::Numeric), true));
-        assert_eq!(
-            kind("code", &of(2_000, &|i| format!("{}", i % 900))),
-            Some(Kind::Categorical)
-        );
-        assert_eq!(
-            kind("zip", &of(4_000, &|i| format!("0{}", i % 1_999))),
-            Some(Kind::Categorical)
-        );
-        let whole = decided("size", &of(4_000, &|i| format!("{}", i % 1_999)));
-        assert_eq!((whole.kind, whole.parse), (Some(Kind::Numeric), true));
-        assert_eq!(kind("order", &of(4_000, &|i| format!("{i}"))), None);
-    }
-
-    #[test]
-    fn only_nulls_are_ignored_and_a_constant_is_kept() {
-        let nulls: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(f64::NAN)]));
-        assert_eq!(kind("x", &nulls), None);
-        assert_eq!(kind("x", &integers([3, 3, 3])), Some(Kind::Numeric));
-    }
-
-    #[test]
-    fn a_column_that_gives_the_label_away_is_ignored() {
-        let labels: Vec<Option<u64>> = (0..60).map(|i| Some(u64::from(i % 3 == 0))).collect();
-        let scenario = integers((0..60).map(|i| if i % 3 == 0 { 1 + i % 2 } else { 0 }));
-        let decision = decided_with("scenario", &scenario, Some(&labels));
-        assert!(decision.reason.unwrap().contains("label in disguise"));
-        let other = integers((0..60).map(|i| i % 2));
-        assert_eq!(
-            decided_with("other", &other, Some(&labels)).kind,
-            Some(Kind::Numeric)
-        );
-        // Nine rows of one label are too few to tell.
-        let few: Vec<Option<u64>> = (0..60).map(|i| Some(u64::from(i < 9))).collect();
-        let split = integers((0..60).map(|i| i64::from(i < 9)));
-        assert_eq!(
-            decided_with("split", &split, Some(&few)).kind,
-            Some(Kind::Numeric)
-        );
-    }
-
-    #[test]
-    fn identifiers_are_known_by_the_last_word_of_their_name() {
-        for name in [
-            "id",
-            "ID",
-            "cc_num",
-            "TERMINAL_ID",
-            "customerId",
-            "account-number",
-            "x_uuid",
-        ] {
-            assert!(is_identifier_name(name), "{name}");
-        }
-        for name in [
-            "paid", "num", "humid", "PAID", "number", "id_count", "idle", "Covid",
-        ] {
-            assert!(!is_identifier_name(name), "{name}");
-        }
-    }
-}
+#[path = "rules_tests.rs"]
+mod tests;

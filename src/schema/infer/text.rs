@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::super::field::{Kind, Role, TimeUnit};
+use super::super::field::{DEFAULT_DECIMAL_SEPARATOR, Kind, Role, TimeUnit, Transform};
 use super::rules::Decision;
 use super::{Inference, Leaf, Profile};
 
@@ -19,7 +19,7 @@ const HEAD: &str = "\
 # `role`: feature (the default), key (names the record in outputs), time (the record's own time),
 #         label (1 or true for fraud, for evaluation only), ignore (not read).
 # Other keys: nullable, transform (none, log1p, asinh), unit (days, s, ms, us, ns), time_zone, parse,
-#         max_cardinality, redact, path.
+#         null_values, decimal_separator, thousands_separator, strip, max_cardinality, redact, path.
 ";
 
 /// Writes the file. A column whose name cannot stand in a schema is left out with a comment.
@@ -59,15 +59,7 @@ pub(super) fn write(inference: &Inference, decisions: &[Decision], origin: &str)
 }
 
 fn write_field(text: &mut String, name: &str, leaf: &Leaf, profile: &Profile, of: &Decision) {
-    let Decision {
-        role,
-        kind,
-        unit,
-        parse,
-        reason,
-    } = of;
-    // An estimate may exceed what there is.
-    let distinct = profile.distinct.count().min(profile.present());
+    let distinct = profile.distinct_values();
     let about = if profile.distinct.is_exact() {
         ""
     } else {
@@ -81,22 +73,51 @@ fn write_field(text: &mut String, name: &str, leaf: &Leaf, profile: &Profile, of
             "# {data_type}: {nulls} null, {about}{distinct} distinct."
         );
     }
-    if let Some(reason) = reason {
-        let _ = writeln!(text, "# {reason}");
+    for reason in &of.reasons {
+        let _ = writeln!(text, "# {}", printable(reason));
     }
     write_place(text, name, leaf);
-    match role {
+    match of.role {
         Role::Ignore => text.push_str("role = \"ignore\"\n"),
         Role::Label => text.push_str("role = \"label\"\n"),
         _ => {}
     }
-    if let Some(kind) = kind {
+    if let Some(kind) = of.kind {
         let _ = writeln!(text, "kind = \"{}\"", kind.as_str());
     }
-    write_unit(text, *unit);
-    if *parse {
-        text.push_str("parse = true\n");
+    if of.transform != Transform::None {
+        let _ = writeln!(text, "transform = \"{}\"", of.transform.as_str());
     }
+    write_unit(text, of.unit);
+    write_spelling(text, of);
+}
+
+/// How text writes numbers, and what means null.
+fn write_spelling(text: &mut String, of: &Decision) {
+    let mut null_values = of.null_values.clone();
+    if let Some(form) = &of.parse {
+        text.push_str("parse = true\n");
+        if form.decimal != DEFAULT_DECIMAL_SEPARATOR {
+            let decimal = quoted(&form.decimal.to_string());
+            let _ = writeln!(text, "decimal_separator = {decimal}");
+        }
+        if let Some(thousands) = form.thousands {
+            let thousands = quoted(&thousands.to_string());
+            let _ = writeln!(text, "thousands_separator = {thousands}");
+        }
+        if !form.strip.is_empty() {
+            let _ = writeln!(text, "strip = {}", list(&form.strip));
+        }
+        null_values.extend(form.null_values.iter().cloned());
+    }
+    if !null_values.is_empty() {
+        let _ = writeln!(text, "null_values = {}", list(&null_values));
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(", "))
 }
 
 fn write_time(text: &mut String, name: &str, leaf: &Leaf, decision: &Decision) {
@@ -108,6 +129,7 @@ fn write_time(text: &mut String, name: &str, leaf: &Leaf, decision: &Decision) {
     let _ = writeln!(text, "name = {}\nrole = \"time\"", quoted(name));
     let _ = writeln!(text, "path = {}", path(leaf));
     write_unit(text, decision.unit);
+    write_spelling(text, decision);
 }
 
 /// The name, and the path where it is not the name.
@@ -133,8 +155,7 @@ fn write_unit(text: &mut String, unit: Option<TimeUnit>) {
 /// A dotted path, or a list of names where one of them has a dot in it.
 fn path(leaf: &Leaf) -> String {
     if leaf.segments.iter().any(|name| name.contains('.')) {
-        let names: Vec<String> = leaf.segments.iter().map(|name| quoted(name)).collect();
-        format!("[{}]", names.join(", "))
+        list(&leaf.segments)
     } else {
         quoted(&leaf.name())
     }
