@@ -157,6 +157,9 @@ pub struct Run {
     pub fit: FitReport,
     /// Wall-clock seconds of the whole: reading, fitting, calibrating.
     pub seconds: f64,
+    /// What made the training data worse than it looked, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Makes a bundle.
@@ -226,6 +229,7 @@ pub fn learn(
             .collect(),
         fit: report,
         seconds: started.elapsed().as_secs_f64(),
+        warnings: data.warnings.clone(),
     };
     let calibration_rows = scorer.conformal().len() as u64;
     let description = describe(recipe, config, &data, views, calibration_rows);

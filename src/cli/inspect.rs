@@ -21,6 +21,8 @@ use std::process::ExitCode;
 const BUDGETS: [f64; 3] = [0.0001, 0.001, 0.01];
 /// Bytes of `run.json` that are read at most: far above what training writes.
 const RUN_BYTES_MAX: u64 = 16 << 20;
+/// Warnings of a training that are shown: as many as it gives.
+const WARNINGS_SHOWN_MAX: usize = 21;
 /// Training files that are named before the rest is only counted.
 const FILES_SHOWN_MAX: usize = 10;
 
@@ -322,14 +324,16 @@ fn training(out: &mut String, run: &Value) -> std::fmt::Result {
             .and_then(Value::as_str)
             .map_or_else(|| "-".to_owned(), printable),
     )?;
-    let files = run.get("files").and_then(Value::as_array);
-    let files: Vec<&str> = files
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let texts = |key: &str| -> Vec<String> {
+        let texts = run.get(key).and_then(Value::as_array).into_iter().flatten();
+        texts.filter_map(Value::as_str).map(printable).collect()
+    };
+    for warning in texts("warnings").iter().take(WARNINGS_SHOWN_MAX) {
+        writeln!(out, "warning      {warning}")?;
+    }
+    let files = texts("files");
     for file in files.iter().take(FILES_SHOWN_MAX) {
-        writeln!(out, "             {}", printable(file))?;
+        writeln!(out, "             {file}")?;
     }
     if files.len() > FILES_SHOWN_MAX {
         writeln!(

@@ -3,6 +3,7 @@
 //! In flow steps or rows done, out flow rate, loss and ETA. Nothing here can fail or slow the work:
 //! a stderr that is closed is ignored.
 
+use super::report::warn;
 use crate::train::{Progress, TrainObserver};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write as _};
@@ -72,6 +73,14 @@ impl TrainObserver for TrainingDisplay {
                 std::io::stderr(),
                 "step {step}/{steps}  {rate:.0} rows/s  loss {loss:.4}  held out {held_out}  ETA {eta:.0} s"
             );
+        }
+    }
+
+    fn warning(&mut self, warning: &str) {
+        match &self.bar {
+            // Written above the bar, which would be drawn over it.
+            Some(bar) => bar.suspend(|| warn(warning)),
+            None => warn(warning),
         }
     }
 

@@ -19,8 +19,8 @@ use super::canonical::canonical_schema;
 use super::decode::{DecodeError, Fault, shown};
 use super::fault::FaultReason;
 use super::value::{
-    decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, label_from_text,
-    microseconds, moment_from_text, moment_to_text, whole,
+    decimal_from_base64, decimal_from_bytes, exact_whole, flag_from_text, label_from_number,
+    label_from_text, microseconds, moment_from_text, moment_to_text, whole,
 };
 use crate::schema::{Field, Kind, Role, Schema, Spelling, TimeUnit};
 
@@ -357,7 +357,8 @@ fn flag(value: Value<'_>, target: Target) -> Option<bool> {
         Value::Integer(0) => Some(false),
         Value::Integer(1) => Some(true),
         Value::Float(value) => label_from_number(value),
-        Value::Text(text) => label_from_text(text),
+        Value::Text(text) if target == Target::Label => label_from_text(text),
+        Value::Text(text) => flag_from_text(text),
         _ => None,
     }
 }

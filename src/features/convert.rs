@@ -21,8 +21,8 @@ use super::value::{
     decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, whole,
 };
 use crate::schema::{
-    Field, Kind, Role, Spelling, TimeUnit, is_binary, is_text, label_from_text, microseconds,
-    moment_from_text, moment_to_text,
+    Field, Kind, Role, Spelling, TimeUnit, flag_from_text, is_binary, is_text, label_from_text,
+    microseconds, moment_from_text, moment_to_text,
 };
 
 /// Characters of a bad value that a message shows.
@@ -180,7 +180,7 @@ fn flags(
         DataType::Utf8 => {
             let rows = column.as_string::<i32>().iter().enumerate();
             rows.map(|(row, text)| {
-                read.value(row, text, label_from_text, |text| format!("{text:?}"))
+                read.value(row, text, flag_from_text, |text| format!("{text:?}"))
             })
             .collect()
         }

@@ -8,7 +8,7 @@ use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
 use super::temporal::{SeenMoments, day_time};
-use crate::schema::{Field, Kind, Transform};
+use crate::schema::{Field, Kind, Spread, Transform, blinding};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use chrono_tz::Tz;
@@ -238,6 +238,7 @@ pub struct EncoderFitter {
 #[derive(Debug)]
 struct FieldFitter {
     name: String,
+    redact: bool,
     statistics: Statistics,
     nulls: u64,
 }
@@ -248,6 +249,7 @@ enum Statistics {
         transform: Transform,
         moments: Moments,
         two: TwoValues,
+        spread: Box<Spread>,
     },
     Categorical(FrequentValues),
     Boolean,
@@ -300,6 +302,15 @@ impl EncoderFitter {
         Ok(())
     }
 
+    /// A sentence for each number whose scale a few values make, so that the model cannot tell the others apart, and
+    /// for each with values that look like "missing". Values of a redacted field are not shown.
+    pub fn blinded(&self) -> Vec<String> {
+        self.fields
+            .iter()
+            .filter_map(FieldFitter::blinded)
+            .collect()
+    }
+
     /// The fitted encoder.
     ///
     /// # Errors
@@ -334,6 +345,7 @@ impl FieldFitter {
                 transform: field.transform,
                 moments: Moments::default(),
                 two: TwoValues::default(),
+                spread: Box::default(),
             },
             Kind::Categorical => {
                 Statistics::Categorical(FrequentValues::new(field.max_cardinality))
@@ -343,6 +355,7 @@ impl FieldFitter {
         };
         Self {
             name: field.name.clone(),
+            redact: field.redact,
             statistics,
             nulls: 0,
         }
@@ -354,12 +367,14 @@ impl FieldFitter {
                 transform,
                 moments,
                 two,
+                spread,
             } => {
                 let column = numbers(batch, &self.name)?;
                 self.nulls += column.null_count() as u64;
                 for x in column.iter().flatten() {
                     moments.observe(apply(*transform, x));
                     two.observe(x);
+                    spread.observe(x);
                 }
             }
             Statistics::Categorical(frequent) => {
@@ -382,12 +397,29 @@ impl FieldFitter {
         Ok(())
     }
 
+    fn blinded(&self) -> Option<String> {
+        let Statistics::Numeric {
+            transform, spread, ..
+        } = &self.statistics
+        else {
+            return None;
+        };
+        let words = blinding(spread, *transform)?;
+        let words = if self.redact {
+            "a few extreme values hold its variance or look like \"missing\" (redacted)".to_owned()
+        } else {
+            words
+        };
+        Some(format!("field `{}`: {words}", self.name))
+    }
+
     fn finish(self, rows: u64, head_classes_max: usize) -> Result<FieldEncoder, EncodeError> {
         let value = match self.statistics {
             Statistics::Numeric {
                 transform,
                 moments,
                 two,
+                ..
             } => {
                 let encoder = NumericEncoder::fit(transform, &moments);
                 if !encoder.is_finite() {
@@ -602,6 +634,34 @@ mod tests {
             error.contains("'amount'") && error.contains("e308"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_number_that_one_value_blinds_is_named_and_a_redacted_one_shows_nothing() {
+        let fit = |transform: Transform, redact: bool| {
+            let field = Field {
+                transform,
+                redact,
+                ..Field::feature("amount", Kind::Numeric)
+            };
+            let mut fitter = EncoderFitter::new([&field], 1024).unwrap();
+            let values = (0..500).map(|i| if i == 77 { 1e9 } else { f64::from(i % 90) });
+            let column: ArrayRef = Arc::new(values.map(Some).collect::<Float64Array>());
+            let batch = RecordBatch::try_from_iter([("amount", column)]).unwrap();
+            fitter.observe(&batch).unwrap();
+            fitter.blinded()
+        };
+        let words = fit(Transform::None, false);
+        assert_eq!(words.len(), 1);
+        let start = "field `amount`: 1 row of 500 holds 99 % of the variance (1000000000)";
+        assert!(words[0].starts_with(start), "{words:?}");
+        assert!(
+            words[0].contains("set `transform = \"log1p\"`"),
+            "{words:?}"
+        );
+        assert_eq!(fit(Transform::Log1p, false), Vec::<String>::new());
+        let words = fit(Transform::None, true);
+        assert!(!words[0].contains("1000000000"), "{words:?}");
     }
 
     #[test]

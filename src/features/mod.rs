@@ -48,8 +48,8 @@ pub use parquet_file::SourceFile;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
 pub use root::{ROOTS_MAX, RecordRoot};
 pub use value::{
-    MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
-    moment_to_text, number_from_text, number_to_json,
+    MICROSECONDS_MAX, MICROSECONDS_MIN, flag_from_text, label_from_text, microseconds,
+    moment_from_text, moment_to_text, number_from_text, number_to_json,
 };
 
 // What one value means is the schema's rule; every decoder here reads by it.

@@ -24,8 +24,8 @@ pub use spelling::Spelling;
 pub use spread::{Points, Spread};
 pub use tails::{FewValues, Findings, StandIn, blinding, examine};
 pub use value::{
-    MICROSECONDS_MAX, MICROSECONDS_MIN, label_from_text, microseconds, moment_from_text,
-    moment_to_text, number_from_text, number_to_json,
+    MICROSECONDS_MAX, MICROSECONDS_MIN, flag_from_text, label_from_text, microseconds,
+    moment_from_text, moment_to_text, number_from_text, number_to_json,
 };
 
 pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit};

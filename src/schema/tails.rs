@@ -94,37 +94,29 @@ pub fn examine(spread: &Spread) -> Findings {
     }
 }
 
-/// What `train` says of a number under the transform that its schema gives: in words, and nothing if all is well.
+/// What blinds a number under the transform that its schema gives, in words with the remedy; `None` if nothing does.
 pub fn blinding(spread: &Spread, transform: Transform) -> Option<String> {
     let findings = examine(spread);
-    let points = spread.points().mapped(|x| transform.apply(x));
-    let few = few_values(&points);
-    let usual: Vec<&StandIn> = findings.stand_ins.iter().filter(|s| s.is_usual).collect();
     let mut words = Vec::new();
-    if let (Some(few), Some(raw)) = (few, few_values(&spread.points())) {
-        let remedy = match findings.transform {
-            better if better != Transform::None && better != transform => {
-                format!(
-                    "set `transform = \"{}\"`, or correct the values",
-                    better.as_str()
-                )
-            }
-            _ => "correct the values, or write null in their place".to_owned(),
+    let is_blind = few_values(&spread.points().mapped(|x| transform.apply(x)));
+    if let (Some(blind), Some(few)) = (is_blind, few_values(&spread.points())) {
+        let few = FewValues {
+            share: blind.share,
+            ..few
         };
-        words.push(format!(
-            "{}; {remedy}",
-            FewValues {
-                share: few.share,
-                ..raw
-            }
-            .sentence()
-        ));
+        let better = findings.transform;
+        let remedy = if better != Transform::None && better != transform {
+            let better = better.as_str();
+            format!("correct them, or set `transform = \"{better}\"`")
+        } else {
+            "correct them, or write null in their place".to_owned()
+        };
+        words.push(format!("{}; {remedy}", few.sentence()));
     }
-    for stand_in in usual {
-        let value = number(stand_in.value);
+    for stand_in in findings.stand_ins.iter().filter(|found| found.is_usual) {
+        let (sentence, value) = (stand_in.sentence(), number(stand_in.value));
         words.push(format!(
-            "{}; if so, set `null_values = [\"{value}\"]`",
-            stand_in.sentence()
+            "{sentence}; if so, set `null_values = [\"{value}\"]`"
         ));
     }
     (!words.is_empty()).then(|| words.join(". "))
@@ -145,11 +137,14 @@ impl FewValues {
         } else {
             ""
         };
-        let row = if *rows == 1 { "row holds" } else { "rows hold" };
-        let share = share_text(*share);
+        let (row, hold) = if *rows == 1 {
+            ("row", "holds")
+        } else {
+            ("rows", "hold")
+        };
+        let (named, share) = (named.join(", "), share_text(*share));
         format!(
-            "{rows} of {of} {row} {share} of the variance ({}{more}), so that the others look all alike",
-            named.join(", ")
+            "{rows} {row} of {of} {hold} {share} of the variance ({named}{more}), so that all others look alike"
         )
     }
 }
@@ -183,7 +178,7 @@ fn share_text(share: f64) -> String {
     if share > 0.999 {
         "over 99.9 %".to_owned()
     } else {
-        format!("{:.0} %", 100.0 * share)
+        format!("{:.0} %", (100.0 * share).floor())
     }
 }
 

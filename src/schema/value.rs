@@ -157,6 +157,17 @@ pub fn moment_to_text(microseconds: i64) -> Option<String> {
     Some(moment.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+/// The boolean that `text` writes: `0`, `1`, `false` or `true`, the words in any case (Python writes `True`).
+pub fn flag_from_text(text: &str) -> Option<bool> {
+    match text {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ => None,
+    }
+}
+
 /// Words that a label says "no" with, in lower case.
 const NO_WORDS: [&str; 21] = [
     "0",
@@ -367,6 +378,11 @@ mod tests {
         for text in ["", "2", "-1", "maybe", "fraud?", "''", "'"] {
             assert_eq!(label_from_text(text), None, "{text}");
         }
+        // A boolean is stricter: it is no judgement.
+        for text in ["yes", "fraud", "1.0", " true"] {
+            assert_eq!(flag_from_text(text), None, "{text}");
+        }
+        assert_eq!(flag_from_text("TRUE"), Some(true));
     }
 
     #[test]

@@ -57,6 +57,10 @@ impl TrainObserver for TrainingGauges {
     fn stage(&mut self, stage: &str) {
         tracing::info!("{stage}");
     }
+
+    fn warning(&mut self, warning: &str) {
+        tracing::warn!("{warning}");
+    }
 }
 
 impl Drop for TrainingGauges {

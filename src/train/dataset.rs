@@ -21,6 +21,8 @@ use rand::RngExt;
 
 /// Memory for encoded fit rows at most: two million records of 29 numbers.
 pub const DEFAULT_FIT_BYTES_MAX: usize = 256 << 20;
+/// Fields whose numbers are warned of at most.
+const WARNINGS_MAX: usize = 20;
 /// Times kept to find where the latest rows begin: the quantile's error is then about 0.05 %.
 const TIME_SAMPLE_ROWS: usize = 1 << 20;
 
@@ -58,6 +60,8 @@ pub struct Dataset {
     pub fit_rows: u64,
     /// Rows of the latest times beyond the calibration part's limit.
     pub unused_rows: u64,
+    /// What makes the fit rows worse than they look, a sentence each; at most 21.
+    pub warnings: Vec<String>,
 }
 
 /// Why training data cannot be made of the files.
@@ -155,9 +159,24 @@ pub fn read(
         });
     }
     observer.stage("fitting the encoder");
-    let (encoder, fingerprint, fit_rows) = reader.fit(&census)?;
+    let (encoder, fingerprint, fit_rows, warnings) = reader.fit(&census)?;
+    for warning in &warnings {
+        observer.warning(warning);
+    }
     observer.stage("encoding the training rows");
-    reader.encode(&census, encoder, fingerprint, fit_rows)
+    let mut data = reader.encode(&census, encoder, fingerprint, fit_rows)?;
+    data.warnings = warnings;
+    Ok(data)
+}
+
+/// The first warnings, and how many more there are.
+fn bounded(mut warnings: Vec<String>) -> Vec<String> {
+    let more = warnings.len().saturating_sub(WARNINGS_MAX);
+    if more > 0 {
+        warnings.truncate(WARNINGS_MAX);
+        warnings.push(format!("{more} more fields have such values"));
+    }
+    warnings
 }
 
 /// The canonical batches of a source, none of which has a bad row: what is learned from must be clean, so that nothing is
@@ -240,7 +259,11 @@ impl Reader<'_> {
         })
     }
 
-    fn fit(&self, census: &Census) -> Result<(Encoder, DataFingerprint, u64), DatasetError> {
+    /// The encoder, the digest of all rows, the number of fit rows, and what is wrong with their numbers.
+    fn fit(
+        &self,
+        census: &Census,
+    ) -> Result<(Encoder, DataFingerprint, u64, Vec<String>), DatasetError> {
         let encode = |source| DatasetError::Encode {
             files: self.files(),
             source,
@@ -263,10 +286,12 @@ impl Reader<'_> {
                 .observe(&take_record_batch(batch, &rows)?)
                 .map_err(encode)
         })?;
+        let warnings = bounded(fitter.blinded());
         Ok((
             fitter.finish().map_err(encode)?,
             fingerprinter.finish(),
             fit_rows,
+            warnings,
         ))
     }
 
@@ -310,6 +335,7 @@ impl Reader<'_> {
             excluded_rows,
             fit_rows,
             unused_rows,
+            warnings: Vec::new(),
         })
     }
 

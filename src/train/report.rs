@@ -29,6 +29,9 @@ pub trait TrainObserver {
 
     /// Called when a stage before or after the steps begins, with a sentence for a person.
     fn stage(&mut self, _stage: &str) {}
+
+    /// Called with a sentence for a person about what makes the training data worse than it looks.
+    fn warning(&mut self, _warning: &str) {}
 }
 
 /// Watches nothing.

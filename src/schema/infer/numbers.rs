@@ -308,7 +308,7 @@ mod tests {
                 .is_none_or(|points| points <= 0)
         );
         // Prices: 300 of them, which end in 99, or are round.
-        let price = |x: u64| ((x % 150) * 100 + if x % 3 == 0 { 99 } else { 50 }) as i64;
+        let price = |x: u64| ((x % 150) * 100 + if x.is_multiple_of(3) { 99 } else { 50 }) as i64;
         let (numbers, distinct) = column(draws(40_000, 900).map(price));
         assert!(
             numbers
