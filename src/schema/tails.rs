@@ -22,6 +22,12 @@ const STAND_IN_ROWS_MIN: u64 = 5;
 const STAND_INS_MAX: usize = 4;
 /// Rows that must be left without the stand-ins.
 const REST_ROWS_MIN: u64 = 20;
+/// Distinct values that must be left: of -1, 0 and 1 none is a stand-in.
+const REST_VALUES_MIN: usize = 10;
+/// Distinct values from which the tail of a number is judged: fewer are small counts.
+const TAIL_VALUES_MIN: usize = 20;
+/// Share of the variance from which all other values look alike.
+pub(super) const BLIND_SHARE: f64 = 0.9;
 /// Rows from which a few values can be told from the rest.
 const ROWS_MIN: u64 = 100;
 /// Share of the rows that "a few values" are at most.
@@ -142,10 +148,13 @@ impl FewValues {
         } else {
             ("rows", "hold")
         };
-        let (named, share) = (named.join(", "), share_text(*share));
-        format!(
-            "{rows} {row} of {of} {hold} {share} of the variance ({named}{more}), so that all others look alike"
-        )
+        let (named, held) = (named.join(", "), share_text(*share));
+        let alike = if *share >= BLIND_SHARE {
+            ", so that all others look alike"
+        } else {
+            ""
+        };
+        format!("{rows} {row} of {of} {hold} {held} of the variance ({named}{more}){alike}")
     }
 }
 
@@ -193,7 +202,8 @@ fn stand_in(spread: &Spread, points: &Points) -> Option<StandIn> {
             let at = extremes.iter().position(|&(value, _)| value == end)?;
             let ((value, rows), next) = (extremes[at], extremes.get(at + 1)?.0);
             let rest = points.filtered(|other| other != value);
-            if rows < STAND_IN_ROWS_MIN || rest.rows() < REST_ROWS_MIN {
+            let few = rest.rows() < REST_ROWS_MIN || rest.as_slice().len() < REST_VALUES_MIN;
+            if rows < STAND_IN_ROWS_MIN || few {
                 return None;
             }
             let range = rest.quantile(0.99) - rest.quantile(0.01);
@@ -301,7 +311,8 @@ fn proposal(points: &Points, few: bool, tail: f64) -> Transform {
         (Transform::Asinh, HEAVY_SIGNED)
     };
     let mapped = points.mapped(|x| transform.apply(x));
-    let helps_tail = tail > heavy && 2.0 * tail_ratio(&mapped) <= tail;
+    let many = points.as_slice().len() >= TAIL_VALUES_MIN;
+    let helps_tail = many && tail > heavy && 2.0 * tail_ratio(&mapped) <= tail;
     let helps_few = few && 2.0 * end_ratio(&mapped, 0.0) <= end_ratio(points, 0.0);
     if points.rows() >= ROWS_MIN && (helps_tail || helps_few) {
         transform

@@ -302,13 +302,17 @@ impl Inference {
     }
 }
 
-/// The first reason of a decision up to its first full stop or colon.
+/// The first reason of a decision up to its first full stop or colon; of the label how it was known.
 fn short(decision: &Decision) -> String {
-    let reason = match decision.role {
-        Role::Label => decision.reasons.get(1).or(decision.reasons.first()),
-        _ => decision.reasons.first(),
-    };
-    let reason = reason.map(String::as_str).unwrap_or_default();
+    if decision.role == Role::Label {
+        let how = match decision.reasons.len() {
+            0 | 1 => "as asked for",
+            _ => "by its name and its values",
+        };
+        return how.to_owned();
+    }
+    let reason = decision.reasons.first().map(String::as_str);
+    let reason = reason.unwrap_or_default();
     let end = reason.find(['.', ':', ';']).unwrap_or(reason.len());
     let mut characters = reason[..end].chars();
     let first = characters.next().map(|c| c.to_lowercase().to_string());

@@ -13,7 +13,7 @@
 //!   unrelated; there are irregular gaps where most of its rows are; nearly all values have the same number of digits.
 //!   A zero, round numbers and prices (multiples of 5, endings in 99) speak against it, a number below zero rules it
 //!   out, and so do values over more than two decades, as quantities have.
-//! - A *clock* rises from row to row.
+//! - A *clock* never falls from row to row, but for one step in a thousand, and rises often enough.
 
 use super::super::spread::Spread;
 use super::Distinct;
@@ -25,6 +25,8 @@ const ROOM: f64 = 4.0;
 const ROWS_MIN: u64 = 50;
 /// Digits of a long code at least.
 const LONG_DIGITS_MIN: usize = 9;
+/// Steps upwards of a clock at least: a file may be sorted by something that has two values.
+const CLOCK_RISES_MIN: u64 = 5;
 /// Distinct values from which a code in repeated use can be told, and rows that each has on average.
 const CODES_MIN: u64 = 30;
 const CODE_ROWS_MIN: u64 = 10;
@@ -124,8 +126,8 @@ impl Numbers {
 
     /// Whether the values rise from row to row, so that later records are beyond all of them.
     pub(super) fn is_clock(&self) -> bool {
-        let (steps, rises, falls) = (self.steps as f64, self.rises as f64, self.falls as f64);
-        self.steps >= ROWS_MIN && falls <= 0.001 * steps && rises >= 0.2 * steps
+        let (steps, falls) = (self.steps as f64, self.falls as f64);
+        self.steps >= ROWS_MIN && falls <= 0.001 * steps && self.rises >= CLOCK_RISES_MIN
     }
 
     /// Points for a code in repeated use, or `None` where something rules it out.

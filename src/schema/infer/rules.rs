@@ -28,7 +28,7 @@ use arrow::datatypes::DataType;
 
 use super::super::field::{DEFAULT_MAX_CARDINALITY, Kind, Role, TimeUnit, Transform};
 use super::super::fit::{decimal_scale, is_text};
-use super::super::tails::{examine, number};
+use super::super::tails::{BLIND_SHARE, examine, number};
 use super::super::value::microseconds;
 use super::names::{
     IdentifierName, identifier_name, is_code_name, is_money_name, is_quantity_name, is_thing_name,
@@ -365,12 +365,14 @@ fn numeric(name: &str, profile: &Profile, numbers: &Numbers) -> Decision {
     if let Some(few) = &findings.few {
         decision = decision.because(format!("{}.", few.sentence()));
         let named: Vec<String> = few.values.iter().map(|&value| number(value)).collect();
-        decision.doubt = Some(format!(
-            "{} of {} rows hold most of its variance ({})",
-            few.rows,
-            few.of,
-            named.join(", ")
-        ));
+        let (rows, of) = (few.rows, few.of);
+        // What a transform spreads out again is only worth a look where it was all that could be seen.
+        if few.share >= BLIND_SHARE || findings.transform == Transform::None {
+            decision.doubt = Some(format!(
+                "{rows} of {of} rows hold most of its variance ({})",
+                named.join(", ")
+            ));
+        }
     }
     decision.transform = findings.transform;
     if findings.transform != Transform::None && findings.few.is_none() {

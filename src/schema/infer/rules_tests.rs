@@ -304,7 +304,9 @@ fn stand_ins_for_missing_values_are_null_values() {
     assert!(decision.null_values.is_empty() && decision.doubt.unwrap().contains("5000"));
     let decision = decided("amount", &of(9_999.0, 50));
     assert!(decision.null_values.is_empty() && decision.doubt.unwrap().contains("9999"));
-    // -1 among small numbers is one of them.
+    // -1 among small numbers is one of them, and so is each of three.
+    let trend = integers(draws(5_000, 3).map(|x| x - 1));
+    assert!(decided("x", &trend).null_values.is_empty());
     let near = integers(draws(5_000, 40).map(|x| x - 1));
     assert!(decided("x", &near).null_values.is_empty());
 }
