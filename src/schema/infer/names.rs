@@ -30,6 +30,11 @@ pub(super) fn words(name: &str) -> Vec<String> {
     words
 }
 
+/// Whether `word` is one of a list of words with blanks between.
+fn is_in(list: &str, word: &str) -> bool {
+    list.split(' ').any(|listed| listed == word)
+}
+
 /// How surely a name is that of a label; the surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LabelName {
@@ -43,118 +48,24 @@ pub(super) enum LabelName {
 
 /// What the name says of a label, if anything.
 pub(super) fn label_name(name: &str) -> Option<LabelName> {
-    const FRAUD: [&str; 27] = [
-        "fraud",
-        "frauds",
-        "fraudulent",
-        "fraudulence",
-        "fraude",
-        "frauduleux",
-        "fraudulento",
-        "betrug",
-        "frode",
-        "chargeback",
-        "anomaly",
-        "anomalous",
-        "outlier",
-        "abnormal",
-        "scam",
-        "malicious",
-        "attack",
-        "intrusion",
-        "isfraud",
-        "isfraudulent",
-        "isanomaly",
-        "isoutlier",
-        "isattack",
-        "ischargeback",
-        "fraudflag",
-        "fraudlabel",
-        "fraudind",
-    ];
+    const FRAUD: &str = "fraud frauds fraudulent fraudulence fraude frauduleux fraudulento betrug frode chargeback \
+        anomaly anomalous outlier abnormal scam malicious attack intrusion isfraud isfraudulent \
+        isanomaly isoutlier isattack ischargeback fraudflag fraudlabel fraudind";
     /// Words that may stand beside without making it something else.
-    const PLAIN: [&str; 24] = [
-        "is",
-        "tx",
-        "transaction",
-        "trans",
-        "txn",
-        "payment",
-        "label",
-        "labels",
-        "flag",
-        "ind",
-        "indicator",
-        "bool",
-        "boolean",
-        "class",
-        "target",
-        "confirmed",
-        "reported",
-        "yn",
-        "bin",
-        "binary",
-        "true",
-        "real",
-        "truth",
-        "y",
-    ];
+    const PLAIN: &str = "is tx transaction trans txn payment label labels flag ind indicator bool boolean class \
+        target confirmed reported yn bin binary true real truth y";
     /// Words that make it a number that was known before: a feature.
-    const BEFORE: [&str; 31] = [
-        "score",
-        "rate",
-        "ratio",
-        "risk",
-        "count",
-        "cnt",
-        "num",
-        "number",
-        "prior",
-        "previous",
-        "prev",
-        "past",
-        "last",
-        "history",
-        "historical",
-        "days",
-        "hours",
-        "since",
-        "avg",
-        "mean",
-        "sum",
-        "prob",
-        "probability",
-        "24h",
-        "7d",
-        "30d",
-        "pct",
-        "percent",
-        "ever",
-        "index",
-        "code",
-    ];
-    const CLASS: [&str; 13] = [
-        "label",
-        "labels",
-        "class",
-        "target",
-        "y",
-        "outcome",
-        "ground_truth",
-        "groundtruth",
-        "truth",
-        "is_bad",
-        "classification",
-        "y_true",
-        "gt",
-    ];
+    const BEFORE: &str = "score rate ratio risk count cnt num number prior previous prev past last history historical \
+        days hours since avg mean sum prob probability 24h 7d 30d pct percent ever index code";
+    const CLASS: &str = "label labels class target y outcome ground_truth groundtruth truth is_bad classification \
+        y_true gt";
     let words = words(name);
-    if words.iter().any(|word| BEFORE.contains(&word.as_str())) {
+    if words.iter().any(|word| is_in(BEFORE, word)) {
         return None;
     }
-    let is_fraud = |word: &String| FRAUD.contains(&word.as_str());
+    let is_fraud = |word: &String| is_in(FRAUD, word);
     if words.iter().any(is_fraud) {
-        let plain = |word: &String| is_fraud(word) || PLAIN.contains(&word.as_str());
+        let plain = |word: &String| is_fraud(word) || is_in(PLAIN, word);
         let sure = words.iter().all(plain);
         return Some(if sure {
             LabelName::Fraud
@@ -163,8 +74,8 @@ pub(super) fn label_name(name: &str) -> Option<LabelName> {
         });
     }
     let whole = words.join("_");
-    let bare = words.iter().all(|word| PLAIN.contains(&word.as_str()));
-    let class = CLASS.contains(&whole.as_str())
+    let bare = words.iter().all(|word| is_in(PLAIN, word));
+    let class = is_in(CLASS, &whole)
         || (bare
             && words
                 .iter()
@@ -183,213 +94,60 @@ pub(super) enum IdentifierName {
 
 /// What the name says of an identifier, if anything: its last word decides.
 pub(super) fn identifier_name(name: &str) -> Option<IdentifierName> {
-    const SURE: [&str; 9] = [
-        "id", "uuid", "guid", "iban", "imei", "imsi", "msisdn", "ssn", "pan",
-    ];
-    const LIKELY: [&str; 6] = ["num", "number", "no", "nr", "ref", "reference"];
+    const SURE: &str = "id uuid guid iban imei imsi msisdn ssn pan";
+    const LIKELY: &str = "num number no nr ref reference";
     let words = words(name);
     let last = words.last()?.as_str();
-    if SURE.contains(&last) {
+    if is_in(SURE, last) {
         Some(IdentifierName::Sure)
     } else {
-        (words.len() > 1 && LIKELY.contains(&last)).then_some(IdentifierName::Likely)
+        (words.len() > 1 && is_in(LIKELY, last)).then_some(IdentifierName::Likely)
     }
 }
 
 /// Whether the name is that of money, in the languages that such columns are often named in.
 pub(super) fn is_money_name(name: &str) -> bool {
-    const WORDS: [&str; 55] = [
-        "amount",
-        "amounts",
-        "amt",
-        "price",
-        "prices",
-        "cost",
-        "costs",
-        "cents",
-        "cent",
-        "balance",
-        "bal",
-        "total",
-        "subtotal",
-        "sum",
-        "fee",
-        "fees",
-        "charge",
-        "charges",
-        "salary",
-        "income",
-        "revenue",
-        "sales",
-        "cash",
-        "money",
-        "tip",
-        "tax",
-        "vat",
-        "discount",
-        "spend",
-        "spent",
-        "turnover",
-        "loan",
-        "deposit",
-        "withdrawal",
-        "usd",
-        "eur",
-        "gbp",
-        "chf",
-        "jpy",
-        "inr",
-        "montant",
-        "prix",
-        "solde",
-        "frais",
-        "preis",
-        "saldo",
-        "summe",
-        "importe",
-        "precio",
-        "monto",
-        "valor",
-        "importo",
-        "prezzo",
-        "bedrag",
-        "belopp",
-    ];
+    const WORDS: &str = "amount amounts amt price prices cost costs cents cent balance bal total subtotal sum fee \
+        fees charge charges salary income revenue sales cash money tip tax vat discount spend spent \
+        turnover loan deposit withdrawal usd eur gbp chf jpy inr montant prix solde frais preis \
+        saldo summe importe precio monto valor importo prezzo bedrag belopp";
     /// Parts of words that are long enough to be found anywhere: `oldbalanceOrg`, `gesamtbetrag`.
-    const PARTS: [&str; 8] = [
-        "amount", "balance", "price", "betrag", "montant", "importe", "gebuehr", "umsatz",
-    ];
+    const PARTS: &str = "amount balance price betrag montant importe gebuehr umsatz";
     words(name)
         .iter()
-        .any(|word| WORDS.contains(&word.as_str()) || PARTS.iter().any(|part| word.contains(part)))
+        .any(|word| is_in(WORDS, word) || PARTS.split(' ').any(|part| word.contains(part)))
 }
 
 /// Whether the name is that of another quantity: a duration, an age, a count, a measure.
 pub(super) fn is_quantity_name(name: &str) -> bool {
-    const WORDS: [&str; 68] = [
-        "age",
-        "ages",
-        "days",
-        "day",
-        "hours",
-        "hour",
-        "minutes",
-        "min",
-        "max",
-        "mins",
-        "seconds",
-        "secs",
-        "sec",
-        "ms",
-        "months",
-        "years",
-        "weeks",
-        "duration",
-        "elapsed",
-        "since",
-        "time",
-        "timestamp",
-        "ts",
-        "count",
-        "counts",
-        "cnt",
-        "quantity",
-        "qty",
-        "avg",
-        "average",
-        "mean",
-        "median",
-        "std",
-        "rate",
-        "ratio",
-        "pct",
-        "percent",
-        "share",
-        "distance",
-        "dist",
-        "km",
-        "miles",
-        "m",
-        "kg",
-        "weight",
-        "height",
-        "width",
-        "length",
-        "size",
-        "bytes",
-        "kb",
-        "mb",
-        "score",
-        "points",
-        "speed",
-        "temperature",
-        "temp",
-        "lat",
-        "long",
-        "latitude",
-        "longitude",
-        "population",
-        "pop",
-        "volume",
-        "rank",
-        "level",
-        "value",
-        "uptime",
-    ];
-    is_money_name(name)
-        || words(name)
-            .iter()
-            .any(|word| WORDS.contains(&word.as_str()))
+    const WORDS: &str = "age ages days day hours hour minutes min max mins seconds secs sec ms months years weeks \
+        duration elapsed since time timestamp ts count counts cnt quantity qty avg average mean \
+        median std rate ratio pct percent share distance dist km miles m kg weight height width \
+        length size bytes kb mb score points speed temperature temp lat long latitude longitude \
+        population pop volume rank level value uptime";
+    is_money_name(name) || words(name).iter().any(|word| is_in(WORDS, word))
 }
 
 /// Whether the name is that of a code: a number that is a name.
 pub(super) fn is_code_name(name: &str) -> bool {
-    const WORDS: [&str; 26] = [
-        "code",
-        "codes",
-        "cd",
-        "zip",
-        "zipcode",
-        "postcode",
-        "postalcode",
-        "postal",
-        "plz",
-        "cap",
-        "mcc",
-        "sic",
-        "naics",
-        "isic",
-        "iin",
-        "bic",
-        "port",
-        "sport",
-        "dport",
-        "country",
-        "region",
-        "branch",
-        "sku",
-        "ean",
-        "gtin",
-        "category",
-    ];
+    const WORDS: &str = "code codes cd zip zipcode postcode postalcode postal plz cap mcc sic naics isic iin bic port \
+        sport dport country region branch sku ean gtin category";
     let words = words(name);
     let named = words
         .iter()
         .rfind(|word| !word.chars().all(|c| c.is_ascii_digit()));
-    named.is_some_and(|word| WORDS.contains(&word.as_str()))
+    named.is_some_and(|word| is_in(WORDS, word))
 }
 
 /// Whether the name is that of a thing that is counted by number: `card1`, `terminal`, `addr2`.
 pub(super) fn is_thing_name(name: &str) -> bool {
-    const WORDS: [&str; 20] = [
-        "card", "account", "acct", "addr", "address", "terminal", "term", "merchant", "customer",
-        "client", "user", "device", "store", "shop", "bank", "bin", "atm", "pos", "city", "county",
-    ];
+    const WORDS: &str = "card account acct addr address terminal term merchant customer client user device store shop \
+        bank bin atm pos city county";
     let words = words(name);
     let named = words
         .iter()
         .rfind(|word| !word.chars().all(|c| c.is_ascii_digit()));
-    named.is_some_and(|word| WORDS.contains(&word.as_str()))
+    named.is_some_and(|word| is_in(WORDS, word))
 }
 
 /// Whether the name is that of a moment, so that integers may count from 1970.
