@@ -31,6 +31,8 @@ pub enum Accident {
         /// Whether it has.
         applied: bool,
     },
+    /// The commit never returns.
+    Hang,
     /// A twin of this instance has started.
     Fence,
     /// The group takes the partitions back, and waits for the answer.
@@ -348,6 +350,12 @@ impl Sink for MemorySink {
                     cluster.write(&mut self.open, positions);
                 }
                 Err(interrupted("commit"))
+            }
+            Some(Accident::Hang) => {
+                drop(cluster);
+                loop {
+                    std::thread::sleep(Duration::from_secs(3_600));
+                }
             }
             Some(Accident::Fence) => Err(DeliveryFault::Fenced {
                 operation: "commit",

@@ -21,10 +21,12 @@ use super::fault::StreamError;
 use super::memory::{Accident, Cluster, Shared as Memory, Written};
 use super::scoring::{self, SCORING_THREADS};
 use super::shutdown::Shutdown;
+use super::watchdog::{self, Limits, Verdict, Watched};
 use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
 use crate::features::{DecodeLimits, FaultReason, JsonDecoder, RecordRoot};
 use crate::schema::Schema;
 use crate::score::{Expected, Reason, Scores};
+use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Metrics, Readiness};
 
 /// The score is the amount, the p-value its reciprocal: 1,000 and more are alerts at a budget of 0.001.
@@ -420,6 +422,51 @@ fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhil
     shutdown.request();
     stream.join().unwrap().unwrap();
     assert!(memory.lock().sessions.len() < SESSIONS_MAX as usize);
+    assert_eq!(memory.lock().outputs, []);
+}
+
+#[test]
+fn a_commit_that_never_returns_is_seen_from_outside_and_named() {
+    let memory = Memory::new(Cluster {
+        at_commit: BTreeMap::from([(0, Accident::Hang)]),
+        ..cluster(1, 50)
+    });
+    let config = config(QUICK);
+    let watched = Watched {
+        heartbeat: Arc::default(),
+        shutdown: Shutdown::new(),
+        readiness: Arc::new(Readiness::default()),
+        metrics: Arc::new(Metrics::new().unwrap()),
+    };
+    let limits = Limits {
+        stall: Duration::from_secs(1),
+        drain: config.delivery.drain_timeout,
+    };
+    let (tell, told) = std::sync::mpsc::channel();
+    let end = move |verdict| {
+        let _ = tell.send(verdict);
+    };
+    watchdog::start(watched.clone(), limits, end).unwrap();
+    let workers = workers(&config, &watched.metrics);
+    let (mut link, _client, _scorer) = scoring::start(workers).unwrap();
+    let (shutdown, heartbeat) = (watched.shutdown.clone(), Arc::clone(&watched.heartbeat));
+    let shared = Shared {
+        calls: BoundedCalls::new(shutdown.clone(), limits.drain, heartbeat),
+        config,
+        metrics: Arc::clone(&watched.metrics),
+        readiness: Arc::clone(&watched.readiness),
+        shutdown,
+    };
+    let mut connector = memory.clone();
+    // It never ends; the process of the tests does.
+    let _hangs = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
+    let verdict = told.recv_timeout(Duration::from_secs(60)).unwrap();
+    let Verdict::Stalled { operation, silent } = verdict else {
+        panic!("{verdict}");
+    };
+    assert_eq!(operation, Operation::CommitTransaction);
+    assert!(silent >= limits.stall);
+    assert!(watched.readiness.health().is_err());
     assert_eq!(memory.lock().outputs, []);
 }
 

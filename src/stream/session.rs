@@ -366,6 +366,12 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         let Some(open) = &self.open else {
             return Ok(());
         };
+        self.shared
+            .calls
+            .enter(match self.shared.config.delivery.mode {
+                Mode::ExactlyOnce => Operation::CommitTransaction,
+                Mode::AtLeastOnce => Operation::CommitOffsets,
+            });
         self.sink.commit(&open.positions, timeout)?;
         let Some(open) = self.open.take() else {
             return Ok(());
@@ -487,7 +493,12 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         if !self.finish_in_flight(deadline)? {
             return Err(late);
         }
-        self.commit(deadline.saturating_duration_since(Instant::now()))?;
+        let committed = self.commit(deadline.saturating_duration_since(Instant::now()));
+        if committed.is_err() && Instant::now() >= deadline {
+            // Whatever the client calls it: what was in hand is not committed, and the exit code says so.
+            return Err(late);
+        }
+        committed?;
         info!(records = self.carried.records, "drained");
         Ok(())
     }

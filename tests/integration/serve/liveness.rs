@@ -4,11 +4,12 @@
 //! exit code, and how long it took to come, flow out. The limit is that of the configuration; a test adds only what starting
 //! and ending a process may take on a loaded machine.
 
-use super::material::{Records, model};
+use super::material::{Record, Records, model};
 use super::setting::{PATIENCE, Served, Setting};
 use crate::support::daemon::{Daemon, http_get, metric};
 use crate::support::free_ports;
-use crate::support::kafka_topics::InputRecord;
+use crate::support::kafka_cluster::{BROKERS, Cluster, Listener};
+use crate::support::kafka_topics::{InputRecord, TopicSpec};
 use crate::support::poll_until;
 use std::net::TcpListener;
 use std::path::Path;
@@ -27,11 +28,12 @@ const TOLD_WITHIN: Duration = Duration::from_secs(5 + 10);
 /// Different lines of two clients about one broker that is away; each comes several times a second.
 const CLIENT_LINES_MAX: usize = 12;
 
-/// Starts a daemon for brokers at `servers`, with further `[delivery]` keys.
-fn start(folder: &Path, bundle: &Path, servers: &str, delivery: &str) -> Served {
+/// Starts a daemon for brokers at `servers`, with further `[delivery]` keys. Its group and topics begin with `name`.
+fn start(folder: &Path, name: &str, servers: &str, delivery: &str) -> Served {
+    let bundle = &model().bundle;
     let text = format!(
-        "[kafka]\nbootstrap_servers = \"{servers}\"\ngroup_id = \"g\"\ninstance_id = \"a\"\n\
-         input_topics = [\"in\"]\nscores_topic = \"out\"\n[model]\ndir = {bundle:?}\n\
+        "[kafka]\nbootstrap_servers = \"{servers}\"\ngroup_id = \"{name}-group\"\ninstance_id = \"a\"\n\
+         input_topics = [\"{name}-in\"]\nscores_topic = \"{name}-out\"\n[model]\ndir = {bundle:?}\n\
          [alerts]\nbudget = 0.05\n[http]\nlisten = \"127.0.0.1:0\"\n\
          [delivery]\ndrain_timeout_ms = {}\n{delivery}\n",
         DRAIN.as_millis()
@@ -60,7 +62,7 @@ fn with_no_broker_there_address_and_cause_are_told_and_a_drain_has_nothing_to_wa
     let servers = format!("127.0.0.1:{port}");
     for mode in ["exactly_once", "at_least_once"] {
         let delivery = format!("mode = \"{mode}\"");
-        let mut served = start(folder.path(), &model().bundle, &servers, &delivery);
+        let mut served = start(folder.path(), "none", &servers, &delivery);
         served.0.wait_for_log("\"model loaded\"", PATIENCE);
         let url = served.url("/metrics");
         let (_, metrics) = http_get(&url).unwrap();
@@ -79,6 +81,44 @@ fn with_no_broker_there_address_and_cause_are_told_and_a_drain_has_nothing_to_wa
         let told = log.lines().filter(|line| line.contains("librdkafka"));
         assert!(told.count() <= CLIENT_LINES_MAX, "{mode}: {log}");
         assert_eq!(terminate(&mut served), Some(0), "{mode}");
+    }
+}
+
+#[test]
+fn brokers_that_have_frozen_do_not_hold_a_drain_with_records_in_hand() {
+    let mut cluster = Cluster::exclusively();
+    let broker = cluster.clients();
+    let records = Records::payments(20);
+    let folder = TempDir::new().unwrap();
+    for mode in ["exactly_once", "at_least_once"] {
+        cluster.heal();
+        let name = broker.unique_name("frozen");
+        let [input, output] = ["in", "out"].map(|part| format!("{name}-{part}"));
+        broker.create_topics(&[TopicSpec::new(&input, 1), TopicSpec::new(&output, 1)]);
+        // Longer than it takes to freeze: nothing is committed before.
+        let delivery = format!("mode = \"{mode}\"\ntransaction_interval_ms = 7000");
+        let servers = cluster.bootstrap_servers(Listener::Plain);
+        let mut served = start(folder.path(), &name, &servers, &delivery);
+        served.wait_until_ready();
+        let json = |record: &Record| InputRecord::of(record.json.clone()).partition(0);
+        let inputs: Vec<_> = records.records.iter().map(json).collect();
+        broker.produce(&input, &inputs);
+        let url = served.url("/metrics");
+        let scored = "maskwatch_records_total{outcome=\"scored\",source=\"kafka\"}";
+        let in_hand = poll_until(PATIENCE, || {
+            let (_, metrics) = http_get(&url).ok()?;
+            (metric(&metrics, scored)? >= 1.0).then_some(())
+        });
+        assert!(in_hand.is_some(), "{mode}: {}", served.0.log());
+        for id in BROKERS {
+            cluster.freeze(id);
+        }
+        assert_eq!(
+            terminate(&mut served),
+            Some(1),
+            "{mode}: {}",
+            served.0.log()
+        );
     }
 }
 
