@@ -28,8 +28,9 @@ const REFUSED_FOR: Duration = Duration::from_secs(8);
 /// The same where the broker closes the connection without a word, as TLS listeners do when they are spoken to in plain
 /// text. A proxy whose broker is away does it too, so that it has to go on for longer.
 const CLOSED_FOR: Duration = Duration::from_secs(15);
-/// A sign that was not repeated for so long is over: the client tries each broker again every 10 s at least.
-const SIGNS_EVERY: Duration = Duration::from_secs(12);
+/// A sign that was not repeated for so long is over: the client tries each broker again every 10 s at least, and tells the
+/// same failure every 30 s.
+const SIGNS_EVERY: Duration = Duration::from_secs(45);
 
 /// The facility of log lines that say why a connection failed.
 const CONNECTION_FAILED: &str = "FAIL";
@@ -48,6 +49,8 @@ struct Line {
 /// The cluster does not let us in, as far as is known.
 #[derive(Debug, Clone)]
 struct Refusal {
+    /// Which broker, as the client names it.
+    broker: String,
     first: Instant,
     last: Instant,
     /// How long it has to go on.
@@ -158,21 +161,33 @@ impl Troubles {
         } else {
             (None, text.to_owned())
         };
+        let broker = text.split_once(": ").map_or("", |(broker, _)| broker);
         let mut state = self.state();
         state.cause = Some(words.clone());
         let Some(limit) = limit.filter(|_| !state.let_in) else {
+            // Whoever fails in another way now does not refuse us any more.
+            state.refused = state.refused.take().filter(|of| of.broker != broker);
             return;
         };
         let earlier = state
             .refused
             .take()
             .filter(|refusal| now.saturating_duration_since(refusal.last) < SIGNS_EVERY);
-        state.refused = Some(Refusal {
-            first: earlier.map_or(now, |refusal| refusal.first),
+        let mut refusal = Refusal {
+            broker: broker.to_owned(),
+            first: now,
             last: now,
             limit,
             words,
-        });
+        };
+        if let Some(earlier) = earlier {
+            refusal.first = earlier.first;
+            if earlier.limit < limit {
+                // Plain words stay, also where the next connection is only closed.
+                (refusal.limit, refusal.words) = (earlier.limit, earlier.words);
+            }
+        }
+        state.refused = Some(refusal);
     }
 
     /// Whether a text is to be told now: `None` if it was lately, else how often it came since.
@@ -281,7 +296,9 @@ mod tests {
 
     #[test]
     fn a_cluster_that_refuses_us_from_the_start_is_told_from_one_that_is_away() {
-        let begin = Instant::now().checked_sub(CLOSED_FOR * 2).unwrap();
+        let begin = Instant::now()
+            .checked_sub(SIGNS_EVERY + CLOSED_FOR)
+            .unwrap();
         let wait = |troubles: &Troubles| troubles.wait(Operation::InitTransactions, Instant::now());
         // Every 5 s from the beginning until now.
         let learn = |troubles: &Troubles, words: &str| {
@@ -317,6 +334,11 @@ mod tests {
             let over = troubles();
             over.learn(line, begin);
             assert!(wait(&over).is_ok(), "it was not refused lately");
+
+            let gone = troubles();
+            learn(&gone, line);
+            gone.learn("b:1/bootstrap: Connection refused", Instant::now());
+            assert!(wait(&gone).is_ok(), "it is away now");
 
             let restarting = troubles();
             restarting.let_in();
