@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Records that come after each stop.
 const RECORDS: i64 = 50;
 
+/// The call hangs in about every other round.
+const ROUNDS: i64 = 2;
+
 #[test]
 fn a_coordinator_that_is_stopped_under_an_idle_group_does_not_stop_the_stream() {
     let mut cluster = Cluster::exclusively();
@@ -56,15 +59,17 @@ fn a_coordinator_that_is_stopped_under_an_idle_group_does_not_stop_the_stream() 
     };
     produce(0);
     wait_for(RECORDS);
-    for round in 1..=2 {
+    for round in 1..=ROUNDS {
         // Idle for long enough that the client takes the broker from its list, as it is told of those that are left.
         let coordinator = cluster.group_coordinator(&group);
         cluster.stop(coordinator);
         std::thread::sleep(Duration::from_secs(4));
         produce(round * RECORDS);
         wait_for((round + 1) * RECORDS);
-        cluster.restart(coordinator);
-        cluster.wait_until_whole();
+        if round < ROUNDS {
+            cluster.restart(coordinator);
+            cluster.wait_until_whole();
+        }
     }
     instance.stop().unwrap();
 
@@ -75,6 +80,7 @@ fn a_coordinator_that_is_stopped_under_an_idle_group_does_not_stop_the_stream() 
             ["partition", "offset"].map(|key| envelope[key].as_i64().unwrap());
         *seen.entry((partition, offset)).or_default() += 1;
     }
-    let once = (0..2).flat_map(|partition| (0..3 * RECORDS).map(move |n| ((partition, n), 1)));
+    let once =
+        (0..2).flat_map(|partition| (0..(ROUNDS + 1) * RECORDS).map(move |n| ((partition, n), 1)));
     assert_eq!(seen, once.collect());
 }
