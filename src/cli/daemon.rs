@@ -42,6 +42,9 @@ use tokio::sync::{oneshot, watch};
 /// Threads of the HTTP server: it parses and waits; scoring has threads of its own.
 const HTTP_THREADS: usize = 2;
 
+/// How long the process may take to exit once the watchdog has asked for it; then it is aborted.
+const EXIT_WITHIN: Duration = Duration::from_secs(2);
+
 /// What ends HTTP and the scoring threads may take of a drain, at most; the watchdog ends the process where they take longer.
 const ENDS_WITHIN_SHARE: u32 = 10;
 
@@ -318,6 +321,11 @@ fn watch(watched: Watched, delivery: &DeliveryConfig) -> anyhow::Result<()> {
     };
     let end = |verdict| {
         eprintln!("maskwatch: {verdict}");
+        // What libraries do at the end of a process could wait for the very thread that hangs.
+        let _ = std::thread::Builder::new().spawn(|| {
+            std::thread::sleep(EXIT_WITHIN);
+            std::process::abort()
+        });
         std::process::exit(1)
     };
     watchdog::start(watched, limits, end).context("cannot start the watchdog's thread")
