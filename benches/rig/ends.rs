@@ -87,7 +87,7 @@ impl Ends {
     pub fn send(&mut self, key: &[u8], payload: &[u8]) {
         let record = OutputRecord {
             topic: &self.output,
-            key: Some(key),
+            key: Some(key.into()),
             payload,
             headers: Vec::new(),
         };

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 
 use super::message::MessageRef;
-use super::output::{HeaderRef, OutputRecord};
+use super::output::{HEADER_OVERHEAD, HeaderRef, OutputRecord, Part};
+use super::refusal::Room;
 use super::types::Topic;
-use crate::features::FaultReason;
 
 /// Header: which of the closed list of reasons.
 pub const REASON: &str = "maskwatch-error-reason";
@@ -22,6 +22,10 @@ pub const PARTITION: &str = "maskwatch-error-partition";
 pub const OFFSET: &str = "maskwatch-error-offset";
 /// Header, only where the payload is a prefix: the full size in bytes, in decimal.
 pub const TRUNCATED: &str = "maskwatch-error-truncated";
+
+/// The reason of a record whose output was refused by its topic for something else than its size. The others are the faults
+/// of records: [`FaultReason`](crate::features::FaultReason).
+pub const REFUSED: &str = "refused";
 
 /// Bytes of a detail: enough for a sentence, bounded whatever was received.
 const DETAIL_BYTES_MAX: usize = 512;
@@ -40,20 +44,71 @@ pub enum Form {
     Stub,
 }
 
-/// The dead letter of `message` for `topic`.
+impl Form {
+    /// Which output of the record it is.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Full { .. } => Part::Letter,
+            Self::Stub => Part::Stub,
+        }
+    }
+}
+
+/// The dead letter of `message` for `topic`, with as much of the payload as there is `room` for.
 pub fn record<'a>(
     message: &MessageRef<'a>,
     topic: &'a Topic,
-    reason: FaultReason,
+    reason: &'static str,
     detail: &str,
     form: Form,
+    room: Room,
 ) -> OutputRecord<'a> {
+    let mut record = OutputRecord {
+        topic,
+        key: key(message, form, room),
+        payload: &[],
+        headers: headers(message, reason, detail, form),
+    };
+    let full_size = message.payload_bytes().to_string();
+    let told = HEADER_OVERHEAD + TRUNCATED.len() + full_size.len();
     let bytes_max = match form {
         Form::Full { bytes_max } => bytes_max,
         Form::Stub => STUB_BYTES_MAX,
     };
+    let left = room.bytes_max.map_or(usize::MAX, |most| {
+        most.saturating_sub(record.bytes() + told)
+    });
     let kept = message.payload().unwrap_or_default();
-    let payload = kept.get(..bytes_max).unwrap_or(kept);
+    record.payload = kept.get(..bytes_max.min(left)).unwrap_or(kept);
+    if record.payload.len() < message.payload_bytes() {
+        let value = Some(Cow::Owned(full_size.into()));
+        record.headers.push((TRUNCATED.as_bytes().into(), value));
+    }
+    record
+}
+
+/// The original key; where the topic takes no record without one, the place of the message stands in for a key that is
+/// not there.
+fn key<'a>(message: &MessageRef<'a>, form: Form, room: Room) -> Option<Cow<'a, [u8]>> {
+    let key = message
+        .key()
+        .filter(|key| form != Form::Stub || key.len() <= STUB_BYTES_MAX);
+    match key {
+        Some(key) => Some(Cow::Borrowed(key)),
+        None if room.needs_key => {
+            let place = format!("{}-{}", message.partition(), message.offset().0);
+            Some(Cow::Owned(place.into()))
+        }
+        None => None,
+    }
+}
+
+fn headers<'a>(
+    message: &MessageRef<'a>,
+    reason: &'static str,
+    detail: &str,
+    form: Form,
+) -> Vec<HeaderRef<'a>> {
     let mut headers: Vec<HeaderRef<'a>> = match form {
         Form::Full { .. } => message
             .headers()
@@ -64,7 +119,7 @@ pub fn record<'a>(
     let mut tell = |name: &'static str, value: Vec<u8>| {
         headers.push((Cow::Borrowed(name.as_bytes()), Some(Cow::Owned(value))));
     };
-    tell(REASON, reason.as_str().into());
+    tell(REASON, reason.into());
     tell(DETAIL, cut(detail).into());
     tell(TOPIC, message.partition().topic.as_str().into());
     tell(
@@ -72,18 +127,7 @@ pub fn record<'a>(
         message.partition().partition.0.to_string().into(),
     );
     tell(OFFSET, message.offset().0.to_string().into());
-    if payload.len() < message.payload_bytes() {
-        tell(TRUNCATED, message.payload_bytes().to_string().into());
-    }
-    let key = message
-        .key()
-        .filter(|key| form != Form::Stub || key.len() <= STUB_BYTES_MAX);
-    OutputRecord {
-        topic,
-        key,
-        payload,
-        headers,
-    }
+    headers
 }
 
 fn cut(detail: &str) -> &str {
@@ -125,12 +169,13 @@ mod tests {
         let record = record(
             &batch.get(0).unwrap(),
             &topic,
-            FaultReason::Malformed,
+            "malformed",
             "byte 1: expected a quote",
             Form::Full { bytes_max: 900 },
+            Room::default(),
         );
         assert_eq!(
-            (record.key, record.payload),
+            (record.key.as_deref(), record.payload),
             (Some(&b"k"[..]), &b"{nonsense"[..])
         );
         for (name, value) in [
@@ -155,9 +200,10 @@ mod tests {
         let record = record(
             &batch.get(0).unwrap(),
             &topic,
-            FaultReason::TooLarge,
+            "too_large",
             "",
             Form::Full { bytes_max: 3_000 },
+            Room::default(),
         );
         assert_eq!(record.payload.len(), 3_000);
         assert_eq!(header(&record, TRUNCATED), Some("5000"));
@@ -171,9 +217,10 @@ mod tests {
         let record = record(
             &batch.get(0).unwrap(),
             &topic,
-            FaultReason::TooLarge,
+            "too_large",
             &detail,
             Form::Stub,
+            Room::default(),
         );
         let headers: usize = record
             .headers
@@ -192,8 +239,51 @@ mod tests {
         let topic = Topic::new("bad");
         let message = batch.get(0).unwrap();
         let form = Form::Full { bytes_max: 10 };
-        let record = record(&message, &topic, FaultReason::Tombstone, "", form);
+        let record = record(&message, &topic, "tombstone", "", form, Room::default());
         assert_eq!(record.payload, b"");
         assert_eq!(header(&record, TRUNCATED), None);
+    }
+
+    #[test]
+    fn a_dead_letter_is_cut_to_what_its_topic_takes() {
+        let batch = batch(b"k", Some(&[b'x'; 5_000]));
+        let topic = Topic::new("bad");
+        let message = batch.get(0).unwrap();
+        for form in [Form::Full { bytes_max: 9_000 }, Form::Stub] {
+            for bytes_max in [600, 1_000, 5_200, 5_300, 9_000] {
+                let room = Room {
+                    bytes_max: Some(bytes_max),
+                    needs_key: false,
+                };
+                let record = record(&message, &topic, "malformed", "byte 1", form, room);
+                assert!(record.bytes() <= bytes_max, "{form:?} in {bytes_max}");
+                let whole = bytes_max == 9_000 && form != Form::Stub;
+                assert_eq!(record.payload.len() == 5_000, whole, "{bytes_max}");
+                let truncated = (!whole).then_some("5000");
+                assert_eq!(header(&record, TRUNCATED), truncated, "{bytes_max}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_topic_takes_no_record_without_a_key_the_place_of_the_message_is_one() {
+        let mut batch = MessageBatch::new(100);
+        batch.push(&Incoming {
+            topic: "payments",
+            partition: Partition(2),
+            offset: Offset(41),
+            timestamp_ms: None,
+            key: None,
+            payload: Some(b"x"),
+        });
+        let (message, topic) = (batch.get(0).unwrap(), Topic::new("bad"));
+        for (needs_key, expected) in [(true, Some(&b"payments-2-41"[..])), (false, None)] {
+            let room = Room {
+                bytes_max: None,
+                needs_key,
+            };
+            let record = record(&message, &topic, "empty", "", Form::Stub, room);
+            assert_eq!(record.key.as_deref(), expected);
+        }
     }
 }

@@ -45,9 +45,9 @@ pub struct Shared {
 }
 
 /// What is known across sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Carried {
-    /// Outputs that were refused for their size.
+    /// Outputs that their topics refused.
     pub refusals: Refusals,
     /// Records whose outputs and offsets are committed.
     pub records: u64,
@@ -74,10 +74,14 @@ fn sessions<C: Connector>(
     link: &mut ScoringLink,
     shared: &Shared,
 ) -> Result<(), StreamError> {
-    let mut carried = Carried::default();
+    let mut carried = Carried {
+        refusals: Refusals::new(shared.config.kafka.batch_bytes()),
+        records: 0,
+        skipped: Positions::default(),
+    };
     let mut attempts = 0;
     while !shared.shutdown.is_requested() {
-        let committed_before = carried.records;
+        let before = (carried.records, carried.refusals.lessons());
         let fault = match one_session(connector, link, shared, &mut carried) {
             Ok(End::Drained) => return Ok(()),
             Ok(End::Regroup) => continue,
@@ -87,7 +91,8 @@ fn sessions<C: Connector>(
             }
             Err(fault) => fault,
         };
-        if carried.records > committed_before {
+        // What was learned of refused outputs is progress: the next session gets further.
+        if (carried.records, carried.refusals.lessons()) != before {
             attempts = 0;
         }
         attempts += 1;
@@ -115,6 +120,7 @@ fn one_session<C: Connector>(
 ) -> Result<End, DeliveryFault> {
     let options = carried.refusals.options();
     let (source, sink) = connector.open(options)?;
+    carried.refusals.told(connector.limits());
     info!(?options, "session opened");
     Session::new(source, sink, link, shared, carried).run()
 }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::refusal::RefusedTicket;
 use super::worker::WorkerError;
 use crate::telemetry::metrics::SessionFailure;
 
@@ -28,11 +29,13 @@ pub enum DeliveryFault {
         /// The client's words.
         detail: String,
     },
-    /// Outputs are too large for their topic; the tickets they were sent with.
-    #[error("{} outputs were refused for their size", tickets.len())]
+    /// Topics refuse outputs, for what these are.
+    #[error("{} outputs were refused: {detail}", outputs.len())]
     Refused {
-        /// As given to [`Sink::send`](super::sink::Sink::send).
-        tickets: Vec<usize>,
+        /// Which, and why.
+        outputs: Vec<RefusedTicket>,
+        /// Topic of the first, and the cluster's words.
+        detail: String,
     },
     /// The cluster or the configuration makes it impossible: no session can work.
     #[error("{operation}: {detail}")]

@@ -13,13 +13,15 @@ use std::time::Duration;
 use super::fault::DeliveryFault;
 use super::message::{Incoming, MessageBatch};
 use super::output::OutputRecord;
-use super::refusal::SendOptions;
+use super::refusal::{Objection, RefusedTicket, SendOptions, TopicLimits};
 use super::sink::{Connector, Sent, Sink};
 use super::source::{Assigned, PartitionEnd, Polled, Source};
-use super::types::{Offset, Partition, Positions, TopicPartition};
+use super::types::{Offset, Partition, Positions, Topic, TopicPartition};
 
 /// The twin's only input topic.
 pub const INPUT: &str = "in";
+/// Outputs on their way at once where each is sent alone; the first refusal stops those behind them.
+const IN_FLIGHT_MAX: usize = 5;
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,9 @@ impl Written {
     }
 }
 
+/// What a broker has against some outputs, and which.
+pub type Refuses = (Objection, fn(&Written) -> bool);
+
 /// The cluster.
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -84,7 +89,17 @@ pub struct Cluster {
     pub client_bytes_max: Option<usize>,
     pub record_bytes_max: Option<usize>,
     pub batch_bytes_max: Option<usize>,
+    /// Topics that take no record without a key.
+    pub compacted: Vec<&'static str>,
+    /// Something else that a broker has against some outputs; it names their batch only.
+    pub refuses: Option<Refuses>,
+    /// What the cluster tells of its topics when a session begins.
+    pub told: Vec<(Topic, TopicLimits)>,
+    /// Of the offsets, each that this divides has no key.
+    pub keyless_every: Option<usize>,
     pub is_transactional: bool,
+    /// Outputs of the largest transaction.
+    pub largest_commit: usize,
     pub sessions: Vec<SendOptions>,
     pub commits: u64,
     pub polls: u64,
@@ -110,27 +125,63 @@ impl Cluster {
         }
     }
 
-    /// The tickets that a broker refuses: of single records that are too large, or of whole batches.
-    fn refused(&self, outputs: &[(usize, Written)], options: SendOptions) -> Vec<usize> {
-        let too_large = |output: &Written| {
-            self.record_bytes_max
-                .is_some_and(|bytes_max| output.bytes() > bytes_max)
+    /// What a broker has against an output.
+    fn objection(&self, output: &Written) -> Option<Objection> {
+        let is_compacted = self.compacted.contains(&output.topic.as_str());
+        if self
+            .record_bytes_max
+            .is_some_and(|most| output.bytes() > most)
+        {
+            return Some(Objection::Size);
+        }
+        if is_compacted && output.key.is_none() {
+            return Some(Objection::Record);
+        }
+        let (objection, refuses) = self.refuses?;
+        refuses(output).then_some(objection)
+    }
+
+    /// What a broker refuses of a transaction: single outputs where each is sent alone, whole batches otherwise, but for
+    /// invalid records, which it names.
+    fn refused(&self, outputs: &[(usize, Written)], options: SendOptions) -> Vec<RefusedTicket> {
+        let ticket = |ticket: usize, objection, is_exact| RefusedTicket {
+            ticket,
+            objection,
+            is_exact,
         };
         if options.alone {
-            let refused = outputs.iter().filter(|(_, output)| too_large(output));
-            return refused.map(|(ticket, _)| *ticket).collect();
+            let refused = outputs
+                .iter()
+                .filter_map(|(of, output)| Some(ticket(*of, self.objection(output)?, false)));
+            return refused.take(IN_FLIGHT_MAX).collect();
         }
-        let all: usize = outputs.iter().map(|(_, output)| output.bytes()).sum();
-        let batch = all.min(options.batch_bytes_max.unwrap_or(usize::MAX));
-        let spoilt = outputs.iter().any(|(_, output)| too_large(output))
-            || self
-                .batch_bytes_max
-                .is_some_and(|bytes_max| batch > bytes_max);
-        if spoilt {
-            outputs.iter().map(|(ticket, _)| *ticket).collect()
-        } else {
-            Vec::new()
+        let mut batches: BTreeMap<&str, Vec<&(usize, Written)>> = BTreeMap::new();
+        for output in outputs {
+            batches.entry(&output.1.topic).or_default().push(output);
         }
+        let mut refused = Vec::new();
+        for batch in batches.values() {
+            let all: usize = batch.iter().map(|(_, output)| output.bytes()).sum();
+            let bytes = all.min(options.batch_bytes_max.unwrap_or(usize::MAX));
+            let mut objections: Vec<Objection> = batch
+                .iter()
+                .filter_map(|(_, output)| self.objection(output))
+                .collect();
+            if self.batch_bytes_max.is_some_and(|most| bytes > most) {
+                objections.push(Objection::Size);
+            }
+            let first = objections.iter().find(|of| **of != Objection::Record);
+            if let Some(objection) = first {
+                refused.extend(batch.iter().map(|(of, _)| ticket(*of, *objection, false)));
+            } else {
+                let is_exact = objections.len() < batch.len();
+                let invalid = batch.iter().filter_map(|(of, output)| {
+                    Some(ticket(*of, self.objection(output)?, is_exact))
+                });
+                refused.extend(invalid);
+            }
+        }
+        refused
     }
 }
 
@@ -140,15 +191,22 @@ fn partition(number: usize) -> TopicPartition {
 
 /// The cluster, shared by clients and tests.
 #[derive(Debug, Clone, Default)]
-pub struct Shared(Arc<Mutex<Cluster>>);
+pub struct Shared {
+    cluster: Arc<Mutex<Cluster>>,
+    /// As told to the latest session.
+    told: Vec<(Topic, TopicLimits)>,
+}
 
 impl Shared {
     pub fn new(cluster: Cluster) -> Self {
-        Self(Arc::new(Mutex::new(cluster)))
+        Self {
+            cluster: Arc::new(Mutex::new(cluster)),
+            told: Vec::new(),
+        }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Cluster> {
-        self.0.lock().unwrap()
+        self.cluster.lock().unwrap()
     }
 }
 
@@ -157,9 +215,12 @@ impl Connector for Shared {
     type Sink = MemorySink;
 
     fn open(&mut self, options: SendOptions) -> Result<(MemorySource, MemorySink), DeliveryFault> {
-        let mut cluster = self.lock();
-        cluster.sessions.push(options);
-        let session = cluster.sessions.len();
+        let (session, told) = {
+            let mut cluster = self.lock();
+            cluster.sessions.push(options);
+            (cluster.sessions.len(), cluster.told.clone())
+        };
+        self.told = told;
         let source = MemorySource {
             cluster: self.clone(),
             state: Membership::Joining,
@@ -171,6 +232,10 @@ impl Connector for Shared {
             open: Vec::new(),
         };
         Ok((source, sink))
+    }
+
+    fn limits(&self) -> &[(Topic, TopicLimits)] {
+        &self.told
     }
 }
 
@@ -257,12 +322,15 @@ impl Source for MemorySource {
             else {
                 continue;
             };
+            let is_keyless = cluster
+                .keyless_every
+                .is_some_and(|every| positions[number].is_multiple_of(every));
             batch.push(&Incoming {
                 topic: INPUT,
                 partition: Partition(number as i32),
                 offset: Offset(positions[number] as i64),
                 timestamp_ms: Some(1_700_000_000_000),
-                key: Some(b"key"),
+                key: (!is_keyless).then_some(b"key"),
                 payload: payload.as_deref(),
             });
             positions[number] += 1;
@@ -309,7 +377,7 @@ impl Sink for MemorySink {
             .map(|(name, value)| (name.to_vec(), value.as_deref().unwrap_or_default().to_vec()));
         let written = Written {
             topic: record.topic.to_string(),
-            key: record.key.map(<[u8]>::to_vec),
+            key: record.key.as_deref().map(<[u8]>::to_vec),
             payload: record.payload.to_vec(),
             headers: headers.collect(),
         };
@@ -339,10 +407,14 @@ impl Sink for MemorySink {
         if cluster.is_down {
             return Err(interrupted("commit"));
         }
-        let tickets = cluster.refused(&self.open, self.options);
-        if !tickets.is_empty() {
-            return Err(DeliveryFault::Refused { tickets });
+        let outputs = cluster.refused(&self.open, self.options);
+        if !outputs.is_empty() {
+            return Err(DeliveryFault::Refused {
+                outputs,
+                detail: "as the twin was told".to_owned(),
+            });
         }
+        cluster.largest_commit = cluster.largest_commit.max(self.open.len());
         match accident {
             Some(Accident::Abort) => Err(interrupted("commit")),
             Some(Accident::Unknown { applied }) => {

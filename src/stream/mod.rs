@@ -25,6 +25,8 @@ pub mod output;
 mod promises;
 pub mod properties;
 pub mod refusal;
+#[cfg(test)]
+mod refused_promises;
 pub mod scoring;
 #[cfg(test)]
 mod segments;

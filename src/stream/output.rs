@@ -18,12 +18,46 @@ pub type HeaderRef<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
 pub struct OutputRecord<'a> {
     /// Where to.
     pub topic: &'a Topic,
-    /// The input's key.
-    pub key: Option<&'a [u8]>,
+    /// The input's key, or one that stands in for it where the topic takes no record without.
+    pub key: Option<Cow<'a, [u8]>>,
     /// Never null: an output is no tombstone.
     pub payload: &'a [u8],
     /// Names and values, in order.
     pub headers: Vec<HeaderRef<'a>>,
+}
+
+/// Bytes of a produce batch beside its records (`RecordBatch` of Kafka's protocol, from base offset to count).
+const BATCH_OVERHEAD: usize = 61;
+/// Bytes of a record beside what it holds, at most: attributes, and six numbers of variable length.
+const RECORD_OVERHEAD: usize = 36;
+/// Bytes of a header beside what it holds, at most: two numbers of variable length.
+pub(super) const HEADER_OVERHEAD: usize = 10;
+
+impl OutputRecord<'_> {
+    /// Bytes in a produce batch of its own, uncompressed, at most some 40 too many.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| {
+            HEADER_OVERHEAD + name.len() + value.as_ref().map_or(0, |value| value.len())
+        });
+        BATCH_OVERHEAD
+            + RECORD_OVERHEAD
+            + self.key.as_ref().map_or(0, |key| key.len())
+            + self.payload.len()
+            + headers.sum::<usize>()
+    }
+}
+
+/// Which of a record's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The envelope in the scores topic.
+    Scores,
+    /// The envelope in the alerts topic.
+    Alerts,
+    /// The dead letter.
+    Letter,
+    /// The dead letter in its shortest form.
+    Stub,
 }
 
 /// Which topic of the outputs.

@@ -146,7 +146,7 @@ pub(super) fn config(sections: &str) -> StreamConfig {
     .unwrap()
 }
 
-const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
+pub(super) const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
 
 /// As many as the daemon has.
 fn workers(config: &StreamConfig, metrics: &Arc<Metrics>) -> Vec<Worker> {
@@ -180,7 +180,7 @@ pub(super) fn worker(
 }
 
 /// Runs the stream until everything is read or it ends by itself; gives back how it ended and its metrics.
-fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, String) {
+pub(super) fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, String) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let ended = stream_of(workers(config, &metrics), memory, config, &metrics);
     (ended, metrics.encode().unwrap())
@@ -225,11 +225,11 @@ fn calls(config: &StreamConfig, shutdown: &Shutdown) -> BoundedCalls {
     BoundedCalls::new(shutdown.clone(), drain, Arc::default())
 }
 
-fn record(partition: usize, offset: usize, amount: f64) -> Option<Vec<u8>> {
+pub(super) fn record(partition: usize, offset: usize, amount: f64) -> Option<Vec<u8>> {
     Some(format!("{{\"amount\": {amount}, \"id\": \"{partition}/{offset}\"}}").into_bytes())
 }
 
-fn cluster(partitions: usize, records: usize) -> Cluster {
+pub(super) fn cluster(partitions: usize, records: usize) -> Cluster {
     let of = |partition| {
         (0..records)
             .map(move |offset| record(partition, offset, 2.0))
@@ -243,7 +243,7 @@ fn cluster(partitions: usize, records: usize) -> Cluster {
 }
 
 /// Where each output of a topic came from, in order.
-fn origins(outputs: &[Written], topic: &str) -> Vec<(i64, i64)> {
+pub(super) fn origins(outputs: &[Written], topic: &str) -> Vec<(i64, i64)> {
     let of_topic = outputs.iter().filter(|output| output.topic == topic);
     let origin = |output: &Written| {
         if let Some(partition) = output.header(PARTITION) {
@@ -260,7 +260,7 @@ fn origins(outputs: &[Written], topic: &str) -> Vec<(i64, i64)> {
 }
 
 /// Every record once, in the order of its partition.
-fn assert_exactly_once(memory: &Memory, topic: &str) {
+pub(super) fn assert_exactly_once(memory: &Memory, topic: &str) {
     let cluster = memory.lock();
     let mut by_partition: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for (partition, offset) in origins(&cluster.outputs, topic) {
@@ -569,89 +569,6 @@ fn alerts_go_to_their_topic_with_reasons() {
     assert_eq!(alert["reasons"][0]["field"], "amount");
     assert_eq!(cluster.outputs[0].key.as_deref(), Some(&b"key"[..]));
     assert!(metrics.contains("maskwatch_alerts_total 1"));
-}
-
-/// A record whose envelope is long because its key is.
-fn long_record(bytes: usize) -> Option<Vec<u8>> {
-    Some(format!("{{\"amount\": 2, \"id\": \"{}\"}}", "k".repeat(bytes)).into_bytes())
-}
-
-#[test]
-fn an_output_that_the_client_refuses_becomes_a_stub_at_once() {
-    let mut input: Vec<_> = (0..20).map(|offset| record(0, offset, 2.0)).collect();
-    input[5] = long_record(6_000);
-    let cluster = Cluster {
-        input: vec![input],
-        client_bytes_max: Some(4_000),
-        ..cluster(0, 0)
-    };
-    let memory = Memory::new(cluster);
-    let (ended, _) = stream(&memory, &config(QUICK));
-    ended.unwrap();
-    let cluster = memory.lock();
-    assert_eq!(origins(&cluster.outputs, "dead"), [(0, 5)]);
-    assert_eq!(origins(&cluster.outputs, "scores").len(), 19);
-    assert_eq!(cluster.sessions.len(), 1, "nothing was aborted");
-}
-
-#[test]
-fn an_output_that_the_broker_refuses_is_found_and_replaced_and_its_neighbours_are_not() {
-    let mut input: Vec<_> = (0..40).map(|offset| record(0, offset, 2.0)).collect();
-    input[5] = long_record(6_000);
-    input[30] = long_record(7_000);
-    let cluster = Cluster {
-        input: vec![input],
-        record_bytes_max: Some(4_000),
-        ..cluster(0, 0)
-    };
-    let memory = Memory::new(cluster);
-    let (ended, _) = stream(&memory, &config(QUICK));
-    ended.unwrap();
-    let cluster = memory.lock();
-    assert_eq!(origins(&cluster.outputs, "dead"), [(0, 5), (0, 30)]);
-    let dead = cluster
-        .outputs
-        .iter()
-        .find(|output| output.topic == "dead")
-        .unwrap();
-    assert_eq!(dead.header(REASON), Some("too_large"));
-    assert_eq!(dead.payload.len(), 1_024);
-    assert_eq!(origins(&cluster.outputs, "scores").len(), 38);
-    assert!(cluster.sessions.iter().any(|options| options.alone));
-}
-
-#[test]
-fn a_stub_that_is_refused_too_does_not_stop_the_stream() {
-    let mut input: Vec<_> = (0..20).map(|offset| record(0, offset, 2.0)).collect();
-    input[5] = long_record(6_000);
-    let cluster = Cluster {
-        input: vec![input],
-        record_bytes_max: Some(800),
-        ..cluster(0, 0)
-    };
-    let memory = Memory::new(cluster);
-    let (ended, _) = stream(&memory, &config(QUICK));
-    ended.unwrap();
-    let cluster = memory.lock();
-    assert_eq!(origins(&cluster.outputs, "dead"), []);
-    assert_eq!(origins(&cluster.outputs, "scores").len(), 19);
-    assert!(cluster.is_done());
-}
-
-#[test]
-fn a_topic_smaller_than_a_produce_batch_gets_smaller_batches_and_every_output() {
-    let config = config("[delivery]\ntransaction_interval_ms = 40");
-    let limit = 40_000;
-    let input = vec![(0..1_000).map(|offset| record(0, offset, 2.0)).collect()];
-    let memory = Memory::new(Cluster {
-        input,
-        batch_bytes_max: Some(limit),
-        ..cluster(0, 0)
-    });
-    let (ended, _) = stream(&memory, &config);
-    ended.unwrap();
-    assert_exactly_once(&memory, "scores");
-    assert_eq!(origins(&memory.lock().outputs, "dead"), []);
 }
 
 #[test]

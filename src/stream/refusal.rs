@@ -1,15 +1,24 @@
-//! Outputs that the cluster refuses for their size, and how to get past them without losing or doubling anything.
+//! Outputs that the cluster refuses, and how to get past them without losing or doubling anything.
 //!
-//! A broker refuses a whole produce batch, and a transaction with a refused output can only be aborted, so a refusal says
-//! at first only that *something* was too large. Which record it was is found by a session that sends every output alone.
-//! That record's outputs are then replaced by a stub, and if even that is refused, by nothing but a line in the log. Where
-//! no single output is refused, it was the batch that was too large for the topic, and batches get smaller from then on.
+//! A transaction with a refused output can only be aborted. What a topic refuses is learned from three sources, the earliest
+//! first: its settings, read when a session begins (its size limit, whether it is compacted); refusals that name a record;
+//! and refusals that name a whole produce batch. In the last case the next session sends every output alone and so finds
+//! the records. From then on a refused output is not sent again: a dead letter stands in for it, then a shorter one, then
+//! nothing but a line in the log. Where no single output is refused, it was the batch that was too large for the topic, and
+//! batches get smaller from then on.
+//!
+//! What is learned of one output is held against others where that is certain: an output that is at least as large as a
+//! refused one, or that has no key where a topic takes none without, is not sent at all. A topic that refuses one output
+//! after the other for what is not in the outputs (a policy, a clock) is not sent those of the failed transaction.
 //!
 //! The invariant: the memory is bounded, and every round either commits or knows more than the one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
-use super::types::{Offset, Positions, TopicPartition};
+use super::output::Part;
+use super::types::{Offset, Positions, Topic, TopicPartition};
+use crate::telemetry::metrics::RefusalCause;
 
 /// Marks at most: more than a transaction can have outputs, so that all of one can be remembered.
 pub const MARKS_MAX: usize = 1 << 16;
@@ -18,17 +27,11 @@ pub const MARKS_MAX: usize = 1 << 16;
 const LONE_COMMITS_MAX: u32 = 64;
 /// The smallest produce batch worth having.
 const BATCH_BYTES_MIN: usize = 16 << 10;
-/// The client's own limit of a produce batch.
-pub const DEFAULT_BATCH_BYTES: usize = 1_000_000;
-
-/// What is sent for a record whose outputs were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Substitute {
-    /// A dead letter in its shortest form.
-    Stub,
-    /// Nothing: the stub was refused too.
-    Nothing,
-}
+/// Outputs of one transaction that a topic refuses one by one before all of that transaction's are held to be refused. A
+/// session that sends alone learns of about five (those in flight), so that these take a quarter of a minute.
+const STRIKES_MAX: u32 = 64;
+/// Lines on refused outputs in a minute: where every output is refused, more say nothing more.
+const LINES_PER_MINUTE: u32 = 20;
 
 /// How the next session sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +42,134 @@ pub struct SendOptions {
     pub batch_bytes_max: Option<usize>,
 }
 
-/// What is known of refused outputs; outlives sessions.
+/// What a topic takes, as far as the cluster tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TopicLimits {
+    /// Bytes of a produce batch, and so of one output too. The limit is on what is sent, compressed or not; here it is held
+    /// to be one on uncompressed outputs, so that what is sent does not hang on how well a record compresses.
+    pub bytes_max: Option<usize>,
+    /// Whether it is compacted: it then takes no record without a key.
+    pub is_compacted: Option<bool>,
+}
+
+/// What there is room for in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Room {
+    /// Bytes of an output.
+    pub bytes_max: Option<usize>,
+    /// Whether an output must have a key.
+    pub needs_key: bool,
+}
+
+/// Why the broker refused an output, as its answer tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objection {
+    /// The size of its batch.
+    Size,
+    /// The record itself.
+    Record,
+    /// Its timestamp.
+    Timestamp,
+    /// A rule of the cluster.
+    Policy,
+}
+
+/// A refused output, by the ticket that it was sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefusedTicket {
+    /// As given to [`Sink::send`](super::sink::Sink::send).
+    pub ticket: usize,
+    /// Why.
+    pub objection: Objection,
+    /// Whether the broker named this very record, and not its batch.
+    pub is_exact: bool,
+}
+
+/// A refused output.
+#[derive(Debug, Clone)]
+pub struct RefusedOutput {
+    /// The input record that it is of.
+    pub record: (TopicPartition, Offset),
+    /// Where it went.
+    pub topic: Topic,
+    /// Which of the record's outputs.
+    pub part: Part,
+    /// Its size, [`OutputRecord::bytes`](super::output::OutputRecord::bytes).
+    pub bytes: usize,
+    /// Whether it had a key.
+    pub has_key: bool,
+    /// Why it was refused.
+    pub objection: Objection,
+    /// Whether the broker named this very record.
+    pub is_exact: bool,
+}
+
+/// What is known of a topic.
 #[derive(Debug, Default)]
+struct Known {
+    told: TopicLimits,
+    /// The size of the smallest output that was refused for its size.
+    refused_bytes: Option<usize>,
+    /// An output without a key was refused.
+    refused_keyless: bool,
+    /// Refused for what is not in the outputs, since the suspects were named.
+    strikes: u32,
+    /// All outputs of the suspects are held to be refused.
+    refuses_all: Option<RefusalCause>,
+}
+
+impl Known {
+    fn needs_key(&self) -> bool {
+        self.refused_keyless || self.told.is_compacted == Some(true)
+    }
+
+    fn objection(&self, bytes: usize, has_key: bool) -> Option<RefusalCause> {
+        if !has_key && self.needs_key() {
+            return Some(RefusalCause::NoKey);
+        }
+        let too_large = self.told.bytes_max.is_some_and(|most| bytes > most)
+            || self.refused_bytes.is_some_and(|refused| bytes >= refused);
+        if too_large {
+            return Some(RefusalCause::TooLarge);
+        }
+        self.refuses_all
+    }
+}
+
+/// What is known of refused outputs; outlives sessions.
+#[derive(Debug)]
 pub struct Refusals {
-    marks: BTreeMap<(TopicPartition, Offset), Substitute>,
+    /// Bytes of a produce batch as configured.
+    batch_bytes: usize,
+    /// Outputs that are not sent again.
+    marks: BTreeMap<(TopicPartition, Offset, Part), RefusalCause>,
     /// While outputs are sent alone: beyond which positions no suspect is left.
     suspects: Option<Positions>,
-    /// Whether a session that sent alone met a refusal.
+    /// Whether it is known by now why the suspects were refused.
     found: bool,
     lone_commits: u32,
     batch_bytes_max: Option<usize>,
+    topics: BTreeMap<Topic, Known>,
+    lessons: u64,
+    lines: Lines,
 }
 
 impl Refusals {
+    /// Nothing is known. `batch_bytes`: bytes of a produce batch as configured.
+    pub fn new(batch_bytes: usize) -> Self {
+        Self {
+            batch_bytes,
+            marks: BTreeMap::new(),
+            suspects: None,
+            found: false,
+            lone_commits: 0,
+            batch_bytes_max: None,
+            topics: BTreeMap::new(),
+            lessons: 0,
+            lines: Lines::default(),
+        }
+    }
+
     /// How the next session has to send.
     pub fn options(&self) -> SendOptions {
         SendOptions {
@@ -60,55 +178,139 @@ impl Refusals {
         }
     }
 
-    /// What is sent instead of the outputs of a record; `None` for its own outputs.
-    pub fn substitute(&self, partition: &TopicPartition, offset: Offset) -> Option<Substitute> {
+    /// How often something was learned: a session that ends with more has made progress. The cluster can teach only so much
+    /// between two commits: of each output that it is refused, and that batches are.
+    pub fn lessons(&self) -> u64 {
+        self.lessons
+    }
+
+    /// Takes over what the cluster tells of the output topics. What was learned of a topic whose settings have changed is
+    /// forgotten.
+    pub fn told(&mut self, limits: &[(Topic, TopicLimits)]) {
+        for (topic, told) in limits {
+            let known = self.topics.entry(topic.clone()).or_default();
+            if known.told != *told {
+                *known = Known {
+                    told: *told,
+                    ..Known::default()
+                };
+                // The suspects may have been refused for just that.
+                self.found = true;
+            }
+        }
+    }
+
+    /// What there is room for in `topic`.
+    pub fn room(&self, topic: &Topic) -> Room {
+        let Some(known) = self.topics.get(topic) else {
+            return Room::default();
+        };
+        // Half of what was refused: what is cut to it is refused a few times at most, whatever the limit is.
+        let below = known.refused_bytes.map(|refused| refused / 2);
+        let bytes_max = [known.told.bytes_max, below].into_iter().flatten().min();
+        Room {
+            bytes_max,
+            needs_key: known.needs_key(),
+        }
+    }
+
+    /// Why an output of a record is not to be sent; `None` if it is.
+    pub fn objection(
+        &self,
+        (partition, offset): (&TopicPartition, Offset),
+        part: Part,
+        topic: &Topic,
+        bytes: usize,
+        has_key: bool,
+    ) -> Option<RefusalCause> {
+        if let Some(known) = self.topics.get(topic)
+            && let Some(cause) = known.objection(bytes, has_key)
+        {
+            return Some(cause);
+        }
         if self.marks.is_empty() {
             return None;
         }
-        self.marks.get(&(partition.clone(), offset)).copied()
+        self.marks.get(&(partition.clone(), offset, part)).copied()
     }
 
-    /// Learns that a transaction failed because outputs of these records were refused.
-    pub fn refused(&mut self, records: &[(TopicPartition, Offset)]) {
-        let exact = self.suspects.is_some() || records.len() == 1;
-        if exact {
-            self.found = true;
-            for record in records {
-                self.mark(record.clone());
-            }
-            return;
+    /// Learns that a transaction failed because these outputs were refused.
+    pub fn refused(&mut self, outputs: &[RefusedOutput]) {
+        let alone = self.suspects.is_some() || outputs.len() == 1;
+        let (exact, vague): (Vec<_>, Vec<_>) = outputs
+            .iter()
+            .partition(|output| alone || output.is_exact || self.lacks_a_key(output));
+        for output in &exact {
+            self.accuse(output);
         }
+        // A topic that named some records of a batch meant those, and their neighbours were in the way.
+        let named: BTreeSet<&Topic> = exact.iter().map(|output| &output.topic).collect();
         let mut suspects = Positions::default();
-        for (partition, offset) in records {
-            suspects.advance(partition, offset.next());
+        for output in vague.iter().filter(|output| !named.contains(&output.topic)) {
+            suspects.advance(&output.record.0, output.record.1.next());
         }
-        self.suspects = Some(suspects);
-        self.found = false;
-        self.lone_commits = 0;
+        if !suspects.is_empty() {
+            self.suspects = Some(suspects);
+            self.found = false;
+            self.lone_commits = 0;
+            self.lessons += 1;
+        }
     }
 
-    /// Marks a record: first for a stub, then for nothing.
-    pub fn mark(&mut self, record: (TopicPartition, Offset)) {
-        let next = match self.marks.get(&record) {
-            None => Substitute::Stub,
-            Some(Substitute::Stub | Substitute::Nothing) => Substitute::Nothing,
+    /// Whether the record was refused for want of a key: a broker that calls a record invalid and takes the topic's others.
+    fn lacks_a_key(&self, output: &RefusedOutput) -> bool {
+        let known = self.topics.get(&output.topic);
+        let compacted = known.and_then(|known| known.told.is_compacted);
+        output.objection == Objection::Record && !output.has_key && compacted != Some(false)
+    }
+
+    /// Learns that this very output was refused.
+    fn accuse(&mut self, output: &RefusedOutput) {
+        self.found = true;
+        self.lessons += 1;
+        let lacks_a_key = self.lacks_a_key(output);
+        let known = self.topics.entry(output.topic.clone()).or_default();
+        let cause = match output.objection {
+            Objection::Record if lacks_a_key => {
+                known.refused_keyless = true;
+                // The topic takes this one once it has a key, and takes none without.
+                return;
+            }
+            Objection::Size => {
+                let smallest = known.refused_bytes.unwrap_or(usize::MAX);
+                known.refused_bytes = Some(smallest.min(output.bytes));
+                RefusalCause::TooLarge
+            }
+            Objection::Record => RefusalCause::Invalid,
+            Objection::Timestamp => RefusalCause::Timestamp,
+            Objection::Policy => RefusalCause::Policy,
         };
+        if cause != RefusalCause::TooLarge && self.suspects.is_some() {
+            known.strikes += 1;
+            if known.strikes >= STRIKES_MAX {
+                known.refuses_all = Some(cause);
+            }
+        }
         if self.marks.len() >= MARKS_MAX {
-            // The lowest is forgotten: should it still matter, it is refused and learnt again.
+            // The lowest is forgotten: should it still matter, it is refused and learned again.
             self.marks.pop_first();
         }
-        self.marks.insert(record, next);
+        let (partition, offset) = output.record.clone();
+        self.marks.insert((partition, offset, output.part), cause);
     }
 
     /// Learns what is committed; says whether the session is to be replaced by one that sends outputs together again.
     pub fn committed(&mut self, positions: &Positions) -> bool {
-        self.marks.retain(|(partition, offset), _| {
+        self.marks.retain(|(partition, offset, _), _| {
             positions.get(partition).is_none_or(|next| *offset >= next)
         });
         let Some(suspects) = &self.suspects else {
             return false;
         };
         self.lone_commits += 1;
+        for known in self.topics.values_mut() {
+            known.strikes = 0;
+        }
         let passed = suspects
             .iter()
             .all(|(partition, beyond)| positions.get(partition).is_some_and(|at| at >= beyond));
@@ -116,98 +318,49 @@ impl Refusals {
             return false;
         }
         if passed && !self.found {
-            let batch_bytes = self.batch_bytes_max.unwrap_or(DEFAULT_BATCH_BYTES) / 2;
-            self.batch_bytes_max = Some(batch_bytes.max(BATCH_BYTES_MIN));
+            let batch_bytes = self.batch_bytes_max.unwrap_or(self.batch_bytes) / 2;
+            self.batch_bytes_max = Some(batch_bytes.max(BATCH_BYTES_MIN.min(self.batch_bytes)));
+        }
+        for known in self.topics.values_mut() {
+            known.refuses_all = None;
         }
         self.suspects = None;
         true
     }
+
+    /// Whether a refused output may be told of in a line of its own, and how many were not since the last line.
+    pub fn line(&mut self, now: Instant) -> Option<u64> {
+        self.lines.next(now)
+    }
+}
+
+/// Lines that were written lately.
+#[derive(Debug, Default)]
+struct Lines {
+    /// When the minute began.
+    begun: Option<Instant>,
+    written: u32,
+    left_out: u64,
+}
+
+impl Lines {
+    fn next(&mut self, now: Instant) -> Option<u64> {
+        let minute = Duration::from_secs(60);
+        if self
+            .begun
+            .is_none_or(|begun| now.saturating_duration_since(begun) >= minute)
+        {
+            self.begun = Some(now);
+            self.written = 0;
+        }
+        if self.written >= LINES_PER_MINUTE {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stream::types::Partition;
-
-    fn record(offset: i64) -> (TopicPartition, Offset) {
-        (TopicPartition::new("t", Partition(0)), Offset(offset))
-    }
-
-    fn committed(refusals: &mut Refusals, next: i64) -> bool {
-        let mut positions = Positions::default();
-        positions.advance(&record(0).0, Offset(next));
-        refusals.committed(&positions)
-    }
-
-    fn substitute(refusals: &Refusals, offset: i64) -> Option<Substitute> {
-        refusals.substitute(&record(offset).0, Offset(offset))
-    }
-
-    #[test]
-    fn a_refused_batch_accuses_nobody_until_its_outputs_are_sent_alone() {
-        let mut refusals = Refusals::default();
-        refusals.refused(&[record(1), record(2), record(3)]);
-        assert!(refusals.options().alone);
-        assert_eq!(substitute(&refusals, 2), None);
-        refusals.refused(&[record(2)]);
-        assert_eq!(substitute(&refusals, 1), None);
-        assert_eq!(substitute(&refusals, 2), Some(Substitute::Stub));
-        assert!(!committed(&mut refusals, 3), "a suspect is left");
-        assert!(committed(&mut refusals, 4));
-        assert_eq!(
-            refusals.options(),
-            SendOptions {
-                alone: false,
-                batch_bytes_max: None
-            }
-        );
-        assert_eq!(substitute(&refusals, 2), None);
-    }
-
-    #[test]
-    fn a_refused_stub_is_replaced_by_nothing() {
-        let mut refusals = Refusals::default();
-        refusals.refused(&[record(2)]);
-        refusals.refused(&[record(2)]);
-        assert_eq!(substitute(&refusals, 2), Some(Substitute::Nothing));
-    }
-
-    #[test]
-    fn batches_get_smaller_where_no_single_output_is_refused() {
-        let mut refusals = Refusals::default();
-        for expected in [500_000, 250_000] {
-            refusals.refused(&[record(1), record(2)]);
-            assert!(committed(&mut refusals, 9));
-            assert_eq!(refusals.options().batch_bytes_max, Some(expected));
-        }
-        for _ in 0..20 {
-            refusals.refused(&[record(1), record(2)]);
-            committed(&mut refusals, 9);
-        }
-        assert_eq!(refusals.options().batch_bytes_max, Some(BATCH_BYTES_MIN));
-    }
-
-    #[test]
-    fn suspects_that_never_come_back_do_not_slow_the_stream_for_ever() {
-        let mut refusals = Refusals::default();
-        refusals.refused(&[record(100), record(101)]);
-        let commits = (0..).take_while(|_| !committed(&mut refusals, 1)).count();
-        assert_eq!(commits, LONE_COMMITS_MAX as usize - 1);
-        assert_eq!(
-            refusals.options(),
-            SendOptions {
-                alone: false,
-                batch_bytes_max: None
-            }
-        );
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let mut refusals = Refusals::default();
-        for offset in 0..=MARKS_MAX as i64 {
-            refusals.mark(record(offset));
-        }
-        assert_eq!(refusals.marks.len(), MARKS_MAX);
-    }
-}
+mod tests;

@@ -4,25 +4,26 @@
 //! order. The invariants: an output is committed together with the offset of its record or not at all; positions only cover
 //! batches whose outputs were all handed over; nothing of a partition that was given back is ever produced.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, error, info, warn};
 
 use super::batcher::Batcher;
-use super::config::Mode;
+use super::config::{Mode, ROWS_MAX_LIMIT};
 use super::dead_letter::{self, Form};
 use super::delivery::{Carried, Shared};
 use super::fault::DeliveryFault;
 use super::message::MessageRef;
-use super::output::{OutputRecord, Planned, ScoredBatch, Target};
-use super::refusal::Substitute;
+use super::output::{OutputRecord, Part, Planned, ScoredBatch, Target};
+use super::refusal::{RefusedOutput, RefusedTicket};
 use super::scoring::{Gone, ScoringLink};
 use super::sink::{Sent, Sink};
 use super::source::{Assigned, PartitionEnd, Polled, Source};
-use super::types::{Offset, Positions, TopicPartition};
+use super::types::{Offset, Positions, Topic, TopicPartition};
 use crate::features::FaultReason;
 use crate::telemetry::heartbeat::Operation;
-use crate::telemetry::metrics::TransactionOutcome;
+use crate::telemetry::metrics::{RefusalCause, RefusedFate, TransactionOutcome};
 
 /// A poll with nothing else to do: how soon a request to stop is noticed.
 const POLL_IDLE: Duration = Duration::from_millis(50);
@@ -39,8 +40,14 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A commit that takes longer than this makes the instance unready: it takes some milliseconds, and some hundred where a
 /// broker has just gone.
 const COMMIT_LATE: Duration = Duration::from_secs(5);
-/// Outputs of a transaction at which it is committed before its time, so that its bookkeeping has a bound.
-const TRANSACTION_OUTPUTS_MAX: usize = 1 << 15;
+/// Outputs of a transaction at most, so that its bookkeeping has a bound. It is committed before its time where those of
+/// the next batch would be more.
+pub(super) const TRANSACTION_OUTPUTS_MAX: usize = 1 << 15;
+/// A record has two outputs at most: envelopes for scores and alerts, or a dead letter in place of either or both.
+const RECORD_OUTPUTS_MAX: usize = 2;
+// The outputs of the largest batch are within a transaction's bound, and all of them can be remembered if refused.
+const _: () = assert!(ROWS_MAX_LIMIT * RECORD_OUTPUTS_MAX <= TRANSACTION_OUTPUTS_MAX);
+const _: () = assert!(TRANSACTION_OUTPUTS_MAX <= super::refusal::MARKS_MAX);
 
 /// How a session ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +67,22 @@ enum Waiting {
     Perhaps,
 }
 
+/// An output that was handed to the sink.
+#[derive(Debug)]
+struct Handed {
+    record: (TopicPartition, Offset),
+    part: Part,
+    bytes: usize,
+    has_key: bool,
+}
+
 /// What was handed to the sink since the last commit.
 #[derive(Debug)]
 struct Open {
     begun: Instant,
     positions: Positions,
-    /// The record of each output, by ticket.
-    tickets: Vec<(TopicPartition, Offset)>,
+    /// By ticket.
+    outputs: Vec<Handed>,
     /// Kafka's timestamps of the records, where they have one.
     timestamps_ms: Vec<i64>,
     records: u64,
@@ -134,6 +150,8 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 self.commit(self.shared.config.kafka.transaction_timeout())?;
             }
             if self.regroup {
+                // A batch may have been handed over since the commit that told.
+                self.commit(self.shared.config.kafka.transaction_timeout())?;
                 return Ok(End::Regroup);
             }
             if self.batcher.is_due(Instant::now()) && !self.link.is_full() {
@@ -222,7 +240,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     }
 
     fn produce(&mut self, scored: &ScoredBatch) -> Result<(), DeliveryFault> {
-        self.open();
+        let handed = self.open().outputs.len();
+        if handed + scored.outputs.len() > TRANSACTION_OUTPUTS_MAX {
+            self.commit(self.shared.config.kafka.transaction_timeout())?;
+            self.open();
+        }
         for outputs in scored.outputs.chunk_by(|a, b| a.row() == b.row()) {
             let Some(message) = outputs
                 .first()
@@ -244,97 +266,156 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         Ok(())
     }
 
-    /// Sends all outputs of one record, or what stands in for them if they were refused.
+    /// Sends all outputs of one record, or what stands in for those that are refused.
     fn produce_record(
         &mut self,
         scored: &ScoredBatch,
         message: &MessageRef<'_>,
         outputs: &[Planned],
     ) -> Result<(), DeliveryFault> {
-        match self
-            .carried
-            .refusals
-            .substitute(message.partition(), message.offset())
-        {
-            Some(Substitute::Stub) => return self.send_stub(message, outputs),
-            Some(Substitute::Nothing) => {
-                give_up_output(message);
-                return Ok(());
-            }
-            None => {}
-        }
-        let shared = self.shared;
-        let topics = &shared.config.kafka.outputs;
-        let form = Form::Full {
-            bytes_max: shared.config.delivery.dead_letter_bytes_max,
-        };
+        let mut refused = None;
         for planned in outputs {
-            let record = match planned {
+            match planned {
                 Planned::Envelope { target, json, .. } => {
-                    let topic = match target {
-                        Target::Scores => topics.scores.as_ref(),
-                        Target::Alerts => topics.alerts.as_ref(),
-                    };
-                    topic.map(|topic| OutputRecord {
-                        topic,
-                        key: message.key(),
-                        payload: scored.json(json),
-                        headers: Vec::new(),
-                    })
+                    let found = self.send_envelope(message, *target, scored.json(json))?;
+                    refused = refused.or(found);
                 }
                 Planned::DeadLetter { reason, detail, .. } => {
                     debug!(at = %message.partition(), offset = message.offset().0, %reason, detail, "bad record");
-                    let topic = topics.dead_letters.as_ref();
-                    topic.map(|topic| dead_letter::record(message, topic, *reason, detail, form))
+                    let forms = [self.full(), Form::Stub];
+                    self.send_letter(message, (reason.as_str(), detail), &forms, None)?;
                 }
-            };
-            if let Some(record) = record
-                && self.send(&record, message)? == Sent::TooLarge
-            {
-                return self.send_stub(message, outputs);
             }
         }
-        Ok(())
-    }
-
-    /// Sends the shortest dead letter in place of outputs that are too large.
-    fn send_stub(
-        &mut self,
-        message: &MessageRef<'_>,
-        outputs: &[Planned],
-    ) -> Result<(), DeliveryFault> {
-        let (reason, detail) = match outputs.first() {
-            Some(Planned::DeadLetter { reason, detail, .. }) => (*reason, detail.as_str()),
-            Some(Planned::Envelope { .. }) | None => {
-                (FaultReason::TooLarge, "the output was refused for its size")
-            }
-        };
-        let shared = self.shared;
-        let Some(topic) = shared.config.kafka.outputs.dead_letters.as_ref() else {
-            give_up_output(message);
+        let Some((topic, cause)) = refused else {
             return Ok(());
         };
-        warn!(at = %message.partition(), offset = message.offset().0, "output refused for its size, a stub is sent instead");
-        let stub = dead_letter::record(message, topic, reason, detail, Form::Stub);
-        if self.send(&stub, message)? == Sent::TooLarge {
-            give_up_output(message);
+        if cause == RefusalCause::TooLarge {
+            let why = (
+                FaultReason::TooLarge.as_str(),
+                "the output was refused for its size",
+            );
+            self.send_letter(message, why, &[Form::Stub], Some((topic, cause)))
+        } else {
+            let detail = format!("topic {topic}: {}", words(cause));
+            let why = (dead_letter::REFUSED, detail.as_str());
+            let forms = [self.full(), Form::Stub];
+            self.send_letter(message, why, &forms, Some((topic, cause)))
+        }
+    }
+
+    /// A dead letter with as much as the configuration keeps.
+    fn full(&self) -> Form {
+        Form::Full {
+            bytes_max: self.shared.config.delivery.dead_letter_bytes_max,
+        }
+    }
+
+    /// Sends an envelope, or says which topic refuses it and why.
+    fn send_envelope(
+        &mut self,
+        message: &MessageRef<'_>,
+        target: Target,
+        json: &[u8],
+    ) -> Result<Option<(&'a Topic, RefusalCause)>, DeliveryFault> {
+        let topics = &self.shared.config.kafka.outputs;
+        let (topic, part) = match target {
+            Target::Scores => (topics.scores.as_ref(), Part::Scores),
+            Target::Alerts => (topics.alerts.as_ref(), Part::Alerts),
+        };
+        let Some(topic) = topic else {
+            return Ok(None);
+        };
+        let record = OutputRecord {
+            topic,
+            key: message.key().map(Cow::Borrowed),
+            payload: json,
+            headers: Vec::new(),
+        };
+        let refused = self.offer(&record, message, part)?;
+        Ok(refused.map(|cause| (topic, cause)))
+    }
+
+    /// Sends a dead letter for `(reason, detail)`, in the first of `forms` that its topic takes, and tells of what was
+    /// `refused` before.
+    fn send_letter(
+        &mut self,
+        message: &MessageRef<'_>,
+        (reason, detail): (&'static str, &str),
+        forms: &[Form],
+        mut refused: Option<(&'a Topic, RefusalCause)>,
+    ) -> Result<(), DeliveryFault> {
+        let shared = self.shared;
+        let mut fate = RefusedFate::Nothing;
+        if let Some(topic) = shared.config.kafka.outputs.dead_letters.as_ref() {
+            for form in forms {
+                let room = self.carried.refusals.room(topic);
+                let letter = dead_letter::record(message, topic, reason, detail, *form, room);
+                match self.offer(&letter, message, form.part())? {
+                    Some(cause) => refused = refused.or(Some((topic, cause))),
+                    None => {
+                        fate = RefusedFate::DeadLetter;
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some((topic, cause)) = refused {
+            self.tell_refused(message, topic, cause, fate);
         }
         Ok(())
     }
 
-    fn send(
+    /// Sends an output, unless it is known to be refused; says why it is.
+    fn offer(
         &mut self,
         record: &OutputRecord<'_>,
         message: &MessageRef<'_>,
-    ) -> Result<Sent, DeliveryFault> {
-        self.shared.calls.enter(Operation::Produce);
-        let ticket = self.open().tickets.len();
-        let sent = self.sink.send(record, ticket)?;
-        if sent == Sent::Accepted {
-            let origin = (message.partition().clone(), message.offset());
-            self.open().tickets.push(origin);
+        part: Part,
+    ) -> Result<Option<RefusalCause>, DeliveryFault> {
+        let (bytes, has_key) = (record.bytes(), record.key.is_some());
+        let of = (message.partition(), message.offset());
+        let refusals = &self.carried.refusals;
+        if let Some(cause) = refusals.objection(of, part, record.topic, bytes, has_key) {
+            return Ok(Some(cause));
         }
-        Ok(sent)
+        self.shared.calls.enter(Operation::Produce);
+        let ticket = self.open().outputs.len();
+        match self.sink.send(record, ticket)? {
+            Sent::Accepted => {
+                let record = (of.0.clone(), of.1);
+                self.open().outputs.push(Handed {
+                    record,
+                    part,
+                    bytes,
+                    has_key,
+                });
+                Ok(None)
+            }
+            Sent::TooLarge => Ok(Some(RefusalCause::TooLarge)),
+        }
+    }
+
+    fn tell_refused(
+        &mut self,
+        message: &MessageRef<'_>,
+        topic: &Topic,
+        cause: RefusalCause,
+        fate: RefusedFate,
+    ) {
+        self.shared.metrics.output_refused(cause, fate);
+        let Some(left_out) = self.carried.refusals.line(Instant::now()) else {
+            return;
+        };
+        let (at, offset, cause) = (message.partition(), message.offset().0, words(cause));
+        match fate {
+            RefusedFate::DeadLetter => {
+                warn!(%at, offset, %topic, cause, left_out, "output refused, a dead letter is written instead");
+            }
+            RefusedFate::Nothing => {
+                error!(%at, offset, %topic, cause, left_out, "output refused, and nothing is written instead");
+            }
+        }
     }
 
     fn open(&mut self) -> &mut Open {
@@ -346,7 +427,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             Open {
                 begun: Instant::now(),
                 positions: Positions::default(),
-                tickets: Vec::new(),
+                outputs: Vec::new(),
                 timestamps_ms: Vec::new(),
                 records: 0,
             }
@@ -357,7 +438,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         self.open.as_ref().is_some_and(|open| {
             let age = now.saturating_duration_since(open.begun);
             age >= self.shared.config.delivery.transaction_interval
-                || open.tickets.len() >= TRANSACTION_OUTPUTS_MAX
+                || open.outputs.len() >= TRANSACTION_OUTPUTS_MAX
         })
     }
 
@@ -506,12 +587,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     /// Leaves nothing of an unfinished transaction that can be taken back at once, and remembers what was refused.
     fn abandon(&mut self, fault: &DeliveryFault) {
         if let Some(open) = self.open.take() {
-            if let DeliveryFault::Refused { tickets } = fault {
-                let records: Vec<_> = tickets
-                    .iter()
-                    .filter_map(|ticket| open.tickets.get(*ticket).cloned())
-                    .collect();
-                self.carried.refusals.refused(&records);
+            if let DeliveryFault::Refused { outputs, .. } = fault {
+                let refused = self.refused_outputs(&open, outputs);
+                self.carried.refusals.refused(&refused);
             }
             let outcome = match fault {
                 DeliveryFault::Fenced { .. } => TransactionOutcome::Fenced,
@@ -521,6 +599,29 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         }
         self.sink.abandon();
         self.link.forget();
+    }
+
+    /// What was refused, by ticket.
+    fn refused_outputs(&self, open: &Open, tickets: &[RefusedTicket]) -> Vec<RefusedOutput> {
+        let topics = &self.shared.config.kafka.outputs;
+        let refused = tickets.iter().filter_map(|refused| {
+            let handed = open.outputs.get(refused.ticket)?;
+            let topic = match handed.part {
+                Part::Scores => topics.scores.clone(),
+                Part::Alerts => topics.alerts.clone(),
+                Part::Letter | Part::Stub => topics.dead_letters.clone(),
+            };
+            Some(RefusedOutput {
+                record: handed.record.clone(),
+                topic: topic?,
+                part: handed.part,
+                bytes: handed.bytes,
+                has_key: handed.has_key,
+                objection: refused.objection,
+                is_exact: refused.is_exact,
+            })
+        });
+        refused.collect()
     }
 
     fn report_lag(&self, ends: &[PartitionEnd]) {
@@ -541,8 +642,15 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     }
 }
 
-fn give_up_output(message: &MessageRef<'_>) {
-    error!(at = %message.partition(), offset = message.offset().0, "every output of this record is too large for its topic, none is written");
+/// A cause for a person.
+fn words(cause: RefusalCause) -> &'static str {
+    match cause {
+        RefusalCause::TooLarge => "larger than the topic takes",
+        RefusalCause::NoKey => "no key, topic is compacted",
+        RefusalCause::Timestamp => "its timestamp is not within what the topic takes",
+        RefusalCause::Policy => "against a policy of the cluster",
+        RefusalCause::Invalid => "the broker calls the record invalid",
+    }
 }
 
 /// Seconds from each timestamp until now.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::fault::DeliveryFault;
 use super::output::OutputRecord;
-use super::refusal::SendOptions;
+use super::refusal::{SendOptions, TopicLimits};
 use super::source::Source;
-use super::types::Positions;
+use super::types::{Positions, Topic};
 
 /// What became of an output that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,4 +52,7 @@ pub trait Connector {
     /// # Errors
     /// A fault, as of a session.
     fn open(&mut self, options: SendOptions) -> Result<(Self::Source, Self::Sink), DeliveryFault>;
+
+    /// What the output topics take, as far as [`open`](Self::open) was told.
+    fn limits(&self) -> &[(Topic, TopicLimits)];
 }

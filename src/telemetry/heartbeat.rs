@@ -17,6 +17,8 @@ pub enum Operation {
     MakeClients,
     /// The producer is made known to its coordinator.
     InitTransactions,
+    /// The cluster is asked about the output topics.
+    LookUpOutputs,
     /// The group's offsets are asked for.
     FindOffsets,
     /// Messages are read.
@@ -47,10 +49,11 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of their numbers.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Start,
         Self::MakeClients,
         Self::InitTransactions,
+        Self::LookUpOutputs,
         Self::FindOffsets,
         Self::Consume,
         Self::Score,
@@ -67,11 +70,12 @@ impl Operation {
     ];
 
     /// The operation in words, as messages name it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::MakeClients => "make the clients",
             Self::InitTransactions => "init transactions",
+            Self::LookUpOutputs => "look up the output topics",
             Self::FindOffsets => "find the group's offsets",
             Self::Consume => "consume",
             Self::Score => "wait for the scoring threads",

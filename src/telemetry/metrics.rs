@@ -107,6 +107,65 @@ impl SessionFailure {
     }
 }
 
+/// Why a topic refuses an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalCause {
+    /// It is larger than the topic takes.
+    TooLarge,
+    /// It has no key, and the topic is compacted.
+    NoKey,
+    /// Its timestamp is not within what the topic takes.
+    Timestamp,
+    /// A rule of the cluster is against it.
+    Policy,
+    /// The broker calls it invalid, for another reason.
+    Invalid,
+}
+
+impl RefusalCause {
+    /// Every cause.
+    pub const ALL: [Self; 5] = [
+        Self::TooLarge,
+        Self::NoKey,
+        Self::Timestamp,
+        Self::Policy,
+        Self::Invalid,
+    ];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::NoKey => "no_key",
+            Self::Timestamp => "timestamp",
+            Self::Policy => "policy",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// What becomes of an output that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedFate {
+    /// A dead letter is written instead.
+    DeadLetter,
+    /// Nothing is written.
+    Nothing,
+}
+
+impl RefusedFate {
+    /// Every fate.
+    pub const ALL: [Self; 2] = [Self::DeadLetter, Self::Nothing];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeadLetter => "dead_letter",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
 /// The outcomes of `records_total`.
 const SCORED: &str = "scored";
 const DEAD_LETTER: &str = "dead_letter";
@@ -195,6 +254,11 @@ impl Metrics {
         for reason in FaultReason::ALL {
             add(&table.dead_letters, &[reason.as_str()], 0);
         }
+        for cause in RefusalCause::ALL {
+            for fate in RefusedFate::ALL {
+                add(&table.refused_outputs, &[cause.as_str(), fate.as_str()], 0);
+            }
+        }
         for outcome in TransactionOutcome::ALL {
             add(&table.transactions, &[outcome.as_str()], 0);
         }
@@ -267,6 +331,13 @@ impl Metrics {
     pub fn delivered(&self, end_to_end_seconds: &[f64]) {
         let seconds = end_to_end_seconds.iter().map(|seconds| seconds.max(0.0));
         observe(&self.table.end_to_end_seconds, seconds);
+    }
+
+    /// Records that an output of the stream is refused, and what becomes of it. A record that is scored again after an
+    /// aborted transaction counts again.
+    pub fn output_refused(&self, cause: RefusalCause, fate: RefusedFate) {
+        let labels = [cause.as_str(), fate.as_str()];
+        add(&self.table.refused_outputs, &labels, 1);
     }
 
     /// Records the end of a Kafka transaction.

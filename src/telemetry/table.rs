@@ -52,6 +52,8 @@ table! {
         "Records of the stream whose p-value is within the alert budget.";
     dead_letters: IntCounterVec, "dead_letters_total", ["reason"], NONE,
         "Records of the stream that cannot be scored.";
+    refused_outputs: IntCounterVec, "refused_outputs_total", ["cause", "fate"], NONE,
+        "Outputs that their topic refuses, or is known to: a dead letter is written instead, or nothing.";
     nulls: IntCounterVec, "nulls_total", ["field"], NONE,
         "Null or absent values in scored records of the stream.";
     scoring_seconds: HistogramVec, "scoring_seconds", [], SECONDS,

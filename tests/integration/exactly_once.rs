@@ -41,14 +41,21 @@ impl Setting {
         input_spec: impl Fn(&str) -> TopicSpec,
         scores_spec: impl Fn(&str) -> TopicSpec,
     ) -> Self {
+        Self::with_specs(stem, input_spec, scores_spec, |name| {
+            TopicSpec::new(name, 1)
+        })
+    }
+
+    pub fn with_specs(
+        stem: &str,
+        input_spec: impl Fn(&str) -> TopicSpec,
+        scores_spec: impl Fn(&str) -> TopicSpec,
+        dead_spec: impl Fn(&str) -> TopicSpec,
+    ) -> Self {
         let broker = Broker::shared();
         let name = |part: &str| broker.unique_name(&format!("{stem}-{part}"));
         let [input, scores, dead, group] = ["in", "scores", "dead", "group"].map(name);
-        let specs = [
-            input_spec(&input),
-            scores_spec(&scores),
-            TopicSpec::new(&dead, 1),
-        ];
+        let specs = [input_spec(&input), scores_spec(&scores), dead_spec(&dead)];
         broker.create_topics(&specs);
         Self {
             broker,

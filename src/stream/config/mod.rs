@@ -53,10 +53,14 @@ pub const DEFAULT_REASONS_MAX: usize = 5;
 /// hide what lies behind it.
 pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u64 = 15_000;
 
+/// librdkafka's limits of a produce batch and of a message (`batch.size`, `message.max.bytes`) unless `properties` says
+/// otherwise.
+pub const DEFAULT_BATCH_BYTES: usize = 1_000_000;
+
 /// Longest name Kafka takes for a topic.
 const TOPIC_CHARACTERS_MAX: usize = 249;
 /// Rows of a batch at most; beyond it only latency grows.
-const ROWS_MAX_LIMIT: usize = 16_384;
+pub const ROWS_MAX_LIMIT: usize = 16_384;
 
 /// One fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,22 @@ impl KafkaConfig {
     /// `{group_id}.{instance_id}`.
     pub fn transactional_id(&self) -> String {
         format!("{}.{}", self.group_id, self.instance_id)
+    }
+
+    /// Bytes of a produce batch at most, as configured; the client holds to the lower of two properties.
+    pub fn batch_bytes(&self) -> usize {
+        let of = |key| {
+            let set = self.properties.get(key).and_then(|text| text.parse().ok());
+            set.unwrap_or(DEFAULT_BATCH_BYTES)
+        };
+        of("batch.size").min(self.output_bytes_max())
+    }
+
+    /// Bytes of an output at most, as configured.
+    pub fn output_bytes_max(&self) -> usize {
+        let set = self.properties.get("message.max.bytes");
+        set.and_then(|text| text.parse().ok())
+            .unwrap_or(DEFAULT_BATCH_BYTES)
     }
 
     /// The transaction timeout in force.

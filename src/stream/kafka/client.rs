@@ -160,6 +160,12 @@ pub fn producer(
     client
 }
 
+/// A client that only asks.
+pub fn observer(kafka: &KafkaConfig, servers: &str) -> ClientConfig {
+    let only = [CONSUMER_ONLY, PRODUCER_ONLY].concat();
+    client(servers, &[], &kafka.properties, &only)
+}
+
 /// A producer of generated records: outside transactions, idempotent.
 pub fn writer(servers: &str, properties: &Properties) -> ClientConfig {
     let mut client = client(servers, &PRODUCER_DEFAULTS, properties, &CONSUMER_ONLY);
@@ -249,5 +255,6 @@ mod tests {
         assert_eq!(producer.get("batch.num.messages"), Some("1"));
         assert_eq!(producer.get("batch.size"), Some("20000"));
         producer.create_native_config().unwrap();
+        observer(&kafka, "b:1").create_native_config().unwrap();
     }
 }

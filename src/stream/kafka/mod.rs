@@ -7,6 +7,7 @@ mod client;
 pub mod embedded;
 mod faults;
 mod headers;
+mod outputs;
 mod registry;
 mod sink;
 mod source;
@@ -22,14 +23,16 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use self::embedded::EmbeddedBroker;
+use self::outputs::OutputTopicsSeen;
 use self::sink::KafkaSink;
-use self::source::KafkaSource;
+use self::source::{GroupConsumer, KafkaSource};
 use self::troubles::Troubles;
-use super::calls::BoundedCalls;
+use super::calls::{BoundedCalls, OnStop};
 use super::config::{Mode, StreamConfig};
 use super::fault::DeliveryFault;
-use super::refusal::SendOptions;
+use super::refusal::{SendOptions, TopicLimits};
 use super::sink::Connector;
+use super::types::Topic;
 use crate::telemetry::heartbeat::Operation;
 
 /// Partitions that the in-process broker gives an input topic: enough to see several at work.
@@ -44,6 +47,7 @@ pub struct KafkaConnector {
     troubles: Arc<Troubles>,
     /// The cluster's own address, where it is the in-process one.
     bootstrap_servers: String,
+    outputs: OutputTopicsSeen,
     /// Lives as long as the connector.
     _embedded: Option<EmbeddedBroker>,
 }
@@ -81,6 +85,7 @@ impl KafkaConnector {
             calls,
             troubles: Arc::new(troubles),
             bootstrap_servers,
+            outputs: OutputTopicsSeen::new(config),
             _embedded: embedded,
         })
     }
@@ -88,6 +93,55 @@ impl KafkaConnector {
     /// `host:port,...` of the cluster, the in-process one's too.
     pub fn bootstrap_servers(&self) -> &str {
         &self.bootstrap_servers
+    }
+
+    /// The producer of the configured mode.
+    fn sink(
+        &self,
+        options: SendOptions,
+        consumer: &Arc<GroupConsumer>,
+    ) -> Result<KafkaSink, DeliveryFault> {
+        let (kafka, servers) = (&self.config.kafka, &self.bootstrap_servers);
+        let consumer = Arc::clone(consumer);
+        match self.config.delivery.mode {
+            Mode::ExactlyOnce => {
+                let id = kafka.transactional_id();
+                info!(transactional_id = id, "transactions begin");
+                KafkaSink::transactional(kafka, servers, options, consumer, self.calls.clone())
+            }
+            Mode::AtLeastOnce => {
+                KafkaSink::acknowledged(kafka, servers, options, consumer, self.calls.clone())
+            }
+        }
+    }
+
+    /// Asks the cluster about the output topics. The producer's first call has found the cluster by then, so that this is a
+    /// matter of milliseconds.
+    fn look_up_outputs(&mut self) -> Result<(), DeliveryFault> {
+        let mut seen = self.outputs.clone();
+        let (kafka, servers) = (self.config.kafka.clone(), self.bootstrap_servers.clone());
+        let troubles = Arc::clone(&self.troubles);
+        let look = move || seen.look(&kafka, &servers, troubles).map(|()| seen);
+        let (operation, stop) = (Operation::LookUpOutputs, OnStop::EndAtOnce);
+        let timeout = outputs::LOOK_TIMEOUT;
+        self.outputs = self
+            .calls
+            .run(operation, timeout, stop, look, || Ok(()))??;
+        Ok(())
+    }
+
+    /// `options` with batches no larger than any output topic takes.
+    fn within_topics(&self, options: SendOptions) -> SendOptions {
+        let configured = self.config.kafka.batch_bytes();
+        let topics = self.outputs.bytes_max().filter(|most| *most < configured);
+        let batch_bytes_max = [options.batch_bytes_max, topics]
+            .into_iter()
+            .flatten()
+            .min();
+        SendOptions {
+            batch_bytes_max,
+            ..options
+        }
     }
 }
 
@@ -110,27 +164,22 @@ impl Connector for KafkaConnector {
             &self.config.kafka,
             self.calls.clone(),
         );
-        let sink = match self.config.delivery.mode {
-            Mode::ExactlyOnce => {
-                let id = self.config.kafka.transactional_id();
-                info!(transactional_id = id, "transactions begin");
-                KafkaSink::transactional(
-                    &self.config.kafka,
-                    &self.bootstrap_servers,
-                    options,
-                    consumer,
-                    self.calls.clone(),
-                )?
-            }
-            Mode::AtLeastOnce => KafkaSink::acknowledged(
-                &self.config.kafka,
-                &self.bootstrap_servers,
-                options,
-                consumer,
-                self.calls.clone(),
-            )?,
-        };
+        let known = self.within_topics(options);
+        let mut sink = self.sink(known, &consumer)?;
+        self.look_up_outputs()?;
+        let told = self.within_topics(options);
+        if told != known {
+            info!(
+                batch_bytes_max = told.batch_bytes_max,
+                "produce batches are kept to what the output topics take"
+            );
+            sink = self.sink(told, &consumer)?;
+        }
         source.subscribe()?;
         Ok((source, sink))
+    }
+
+    fn limits(&self) -> &[(Topic, TopicLimits)] {
+        self.outputs.limits()
     }
 }

@@ -26,7 +26,7 @@ use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::output::OutputRecord;
-use crate::stream::refusal::{MARKS_MAX, SendOptions};
+use crate::stream::refusal::{MARKS_MAX, Objection, RefusedTicket, SendOptions};
 use crate::stream::sink::{Sent, Sink};
 use crate::stream::types::Positions;
 use crate::telemetry::heartbeat::Operation;
@@ -56,6 +56,9 @@ struct Failures {
     outputs: Vec<(usize, RDKafkaErrorCode)>,
     /// The topic of the first.
     topic: Option<String>,
+    /// Topic and code of the first that was refused for what it is. The broker's own words are not to be had: what
+    /// `rd_kafka_message_produce_errstr` returns has been freed by then (librdkafka 2.12.1).
+    refused: Option<String>,
 }
 
 /// The callbacks of the producer.
@@ -90,14 +93,16 @@ impl ProducerContext for OutputContext {
             return;
         };
         self.failed.store(true, Ordering::Release);
+        let code = code_of(error).unwrap_or(RDKafkaErrorCode::Unknown);
         let mut failures = self.failures();
+        if failures.refused.is_none() && objection(code).is_some() {
+            failures.refused = Some(format!("the first for topic {}: {code}", message.topic()));
+        }
         failures
             .topic
             .get_or_insert_with(|| message.topic().to_owned());
         if failures.outputs.len() < MARKS_MAX {
-            failures
-                .outputs
-                .push((ticket, code_of(error).unwrap_or(RDKafkaErrorCode::Unknown)));
+            failures.outputs.push((ticket, code));
         }
     }
 }
@@ -243,14 +248,10 @@ impl KafkaSink {
             return None;
         }
         let failures = context.failures();
-        let tickets: Vec<usize> = failures
-            .outputs
-            .iter()
-            .filter(|(_, code)| *code == RDKafkaErrorCode::MessageSizeTooLarge)
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        if !tickets.is_empty() {
-            return Some(DeliveryFault::Refused { tickets });
+        let outputs = refused_tickets(&failures.outputs);
+        if !outputs.is_empty() {
+            let detail = failures.refused.clone().unwrap_or_default();
+            return Some(DeliveryFault::Refused { outputs, detail });
         }
         // Outputs that were purged because of another's failure say nothing of their own.
         let purged = [
@@ -417,6 +418,36 @@ fn is_known_open(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(error) if Severity::of(error) == Severity::Abort)
 }
 
+/// What a broker has against an output that it refuses with this code; `None` if the code says nothing of the output.
+fn objection(code: RDKafkaErrorCode) -> Option<Objection> {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+            Some(Objection::Size)
+        }
+        Code::InvalidRecord => Some(Objection::Record),
+        Code::InvalidTimestamp => Some(Objection::Timestamp),
+        Code::PolicyViolation => Some(Objection::Policy),
+        _ => None,
+    }
+}
+
+/// The outputs among those that failed that were refused for what they are. Where the broker names the records that it
+/// objects to, the client gives their neighbours a code of their own.
+fn refused_tickets(failed: &[(usize, RDKafkaErrorCode)]) -> Vec<RefusedTicket> {
+    let neighbour = RDKafkaErrorCode::InvalidDifferentRecord;
+    let are_named = failed.iter().any(|(_, code)| *code == neighbour);
+    let refused = failed.iter().filter_map(|(ticket, code)| {
+        let objection = objection(*code)?;
+        Some(RefusedTicket {
+            ticket: *ticket,
+            objection,
+            is_exact: are_named && objection != Objection::Size,
+        })
+    });
+    refused.collect()
+}
+
 fn kafka_offsets(positions: &Positions) -> Result<TopicPartitionList, KafkaError> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for (of, next) in positions.iter() {
@@ -448,7 +479,7 @@ impl Sink for KafkaSink {
         }
         let mut message =
             BaseRecord::with_opaque_to(record.topic.as_str(), ticket).payload(record.payload);
-        message.key = record.key;
+        message.key = record.key.as_deref();
         message.headers = kafka_headers(record);
         let deadline = self
             .calls
@@ -555,6 +586,45 @@ mod tests {
     use crate::stream::kafka::source;
     use crate::stream::properties::Properties;
     use crate::stream::types::Topic;
+
+    #[test]
+    fn what_a_broker_refuses_for_itself_is_told_from_what_fails_beside_it() {
+        use RDKafkaErrorCode as Code;
+        let of = |codes: &[Code]| {
+            let failed: Vec<_> = codes.iter().copied().enumerate().collect();
+            let refused = refused_tickets(&failed).into_iter();
+            refused
+                .map(|refused| (refused.ticket, refused.objection, refused.is_exact))
+                .collect::<Vec<_>>()
+        };
+        let (size, record) = (Objection::Size, Objection::Record);
+        assert_eq!(
+            of(&[Code::PurgeQueue, Code::MessageSizeTooLarge, Code::Unknown]),
+            [(1, size, false)]
+        );
+        assert_eq!(
+            of(&[Code::InvalidDifferentRecord, Code::InvalidRecord]),
+            [(1, record, true)]
+        );
+        assert_eq!(
+            of(&[Code::InvalidRecord, Code::InvalidRecord]),
+            [(0, record, false), (1, record, false)]
+        );
+        assert_eq!(
+            of(&[Code::PolicyViolation, Code::InvalidTimestamp]),
+            [
+                (0, Objection::Policy, false),
+                (1, Objection::Timestamp, false)
+            ]
+        );
+        let others = [
+            Code::TopicAuthorizationFailed,
+            Code::MessageTimedOut,
+            Code::UnknownTopic,
+            Code::OutOfOrderSequenceNumber,
+        ];
+        assert_eq!(of(&others), []);
+    }
 
     #[test]
     fn a_flush_ends_with_nothing_in_flight() {

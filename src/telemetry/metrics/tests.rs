@@ -9,6 +9,7 @@ const DESIGNED: &[(&str, &[&str])] = &[
     ("maskwatch_records_total", &["source", "outcome"]),
     ("maskwatch_alerts_total", &[]),
     ("maskwatch_dead_letters_total", &["reason"]),
+    ("maskwatch_refused_outputs_total", &["cause", "fate"]),
     ("maskwatch_nulls_total", &["field"]),
     ("maskwatch_scoring_seconds", &[]),
     ("maskwatch_end_to_end_seconds", &[]),

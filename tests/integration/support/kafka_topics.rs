@@ -8,7 +8,9 @@
 use super::header_bytes;
 use super::kafka_broker::Broker;
 use super::poll_until;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -210,6 +212,43 @@ impl Broker {
         for result in results.expect("the request to create topics") {
             if let Err((name, code)) = result {
                 panic!("cannot create topic {name}: {code}");
+            }
+        }
+    }
+
+    /// Sets one configuration of a topic, and leaves no other.
+    #[track_caller]
+    pub fn alter_topic(&self, topic: &str, (key, value): (&str, &str)) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client_config().create().expect("an admin client");
+        let altered = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let results = runtime.block_on(admin.alter_configs(&[altered], &options));
+        for result in results.expect("the request to alter a topic") {
+            if let Err((_, code)) = result {
+                panic!("cannot alter topic {topic}: {code}");
+            }
+        }
+    }
+
+    /// Deletes a topic.
+    #[track_caller]
+    pub fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client_config().create().expect("an admin client");
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST_PATIENCE))
+            .operation_timeout(Some(REQUEST_PATIENCE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let results = runtime.block_on(admin.delete_topics(&[topic], &options));
+        for result in results.expect("the request to delete a topic") {
+            if let Err((_, code)) = result {
+                panic!("cannot delete topic {topic}: {code}");
             }
         }
     }

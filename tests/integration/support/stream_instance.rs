@@ -23,11 +23,11 @@ use maskwatch::stream::delivery::{self, Shared};
 use maskwatch::stream::fault::{DeliveryFault, StreamError};
 use maskwatch::stream::kafka::KafkaConnector;
 use maskwatch::stream::output::OutputRecord;
-use maskwatch::stream::refusal::SendOptions;
+use maskwatch::stream::refusal::{SendOptions, TopicLimits};
 use maskwatch::stream::scoring::{self, SCORING_THREADS, ScoringClient};
 use maskwatch::stream::shutdown::Shutdown;
 use maskwatch::stream::sink::{Connector, Sent, Sink};
-use maskwatch::stream::types::Positions;
+use maskwatch::stream::types::{Positions, Topic};
 use maskwatch::stream::worker::{RecordScorer, ScorerFailure, Worker, WorkerOptions};
 use maskwatch::telemetry::{Metrics, Readiness};
 use serde_json::json;
@@ -124,6 +124,10 @@ impl Connector for FaultyConnector {
                 leave_open: false,
             },
         ))
+    }
+
+    fn limits(&self) -> &[(Topic, TopicLimits)] {
+        self.kafka.limits()
     }
 }
 

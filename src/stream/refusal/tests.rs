@@ -1,0 +1,291 @@
+//! What is learned of refused outputs, from which refusals, and for how long.
+
+use super::*;
+use crate::stream::types::Partition;
+
+const BATCH_BYTES: usize = 1_000_000;
+
+fn refusals() -> Refusals {
+    Refusals::new(BATCH_BYTES)
+}
+
+fn topic() -> Topic {
+    Topic::new("scores")
+}
+
+fn record(offset: i64) -> (TopicPartition, Offset) {
+    (TopicPartition::new("t", Partition(0)), Offset(offset))
+}
+
+/// An output of the record at `offset` that was in a batch of a refused size.
+fn output(offset: i64) -> RefusedOutput {
+    RefusedOutput {
+        record: record(offset),
+        topic: topic(),
+        part: Part::Scores,
+        bytes: 5_000,
+        has_key: true,
+        objection: Objection::Size,
+        is_exact: false,
+    }
+}
+
+fn outputs(offsets: impl IntoIterator<Item = i64>) -> Vec<RefusedOutput> {
+    offsets.into_iter().map(output).collect()
+}
+
+fn committed(refusals: &mut Refusals, next: i64) -> bool {
+    let mut positions = Positions::default();
+    positions.advance(&record(0).0, Offset(next));
+    refusals.committed(&positions)
+}
+
+/// Why an output of `bytes` at `offset`, with or without a key, is not to be sent.
+fn objection(refusals: &Refusals, offset: i64, bytes: usize, key: bool) -> Option<RefusalCause> {
+    let of = record(offset);
+    refusals.objection((&of.0, of.1), Part::Scores, &topic(), bytes, key)
+}
+
+#[test]
+fn a_refused_batch_accuses_nobody_until_its_outputs_are_sent_alone() {
+    let mut refusals = refusals();
+    refusals.refused(&outputs(1..=3));
+    assert!(refusals.options().alone);
+    assert_eq!(objection(&refusals, 2, 100, true), None);
+    refusals.refused(&outputs([2]));
+    assert_eq!(objection(&refusals, 1, 100, true), None);
+    assert_eq!(
+        objection(&refusals, 2, 100, true),
+        Some(RefusalCause::TooLarge)
+    );
+    assert!(!committed(&mut refusals, 3), "a suspect is left");
+    assert!(committed(&mut refusals, 4));
+    assert_eq!(
+        refusals.options(),
+        SendOptions {
+            alone: false,
+            batch_bytes_max: None
+        }
+    );
+    assert_eq!(objection(&refusals, 2, 100, true), None);
+}
+
+#[test]
+fn one_output_of_a_record_is_marked_and_its_others_are_not() {
+    let mut refusals = refusals();
+    refusals.refused(&outputs([2]));
+    let of = record(2);
+    let other = |part| refusals.objection((&of.0, of.1), part, &Topic::new("alerts"), 5_000, true);
+    assert_eq!(other(Part::Alerts), None);
+    assert_eq!(other(Part::Stub), None);
+}
+
+#[test]
+fn what_is_as_large_as_a_refused_output_is_not_sent_and_half_of_it_is_room() {
+    let mut refusals = refusals();
+    refusals.refused(&outputs([2]));
+    assert_eq!(
+        objection(&refusals, 9, 5_000, true),
+        Some(RefusalCause::TooLarge)
+    );
+    assert_eq!(objection(&refusals, 9, 4_999, true), None);
+    assert_eq!(refusals.room(&topic()).bytes_max, Some(2_500));
+    committed(&mut refusals, 10);
+    assert_eq!(
+        objection(&refusals, 11, 5_000, true),
+        Some(RefusalCause::TooLarge),
+        "a topic keeps its limit"
+    );
+}
+
+#[test]
+fn what_the_cluster_tells_holds_from_the_first_output_on_and_replaces_what_was_learned() {
+    let mut refusals = refusals();
+    let limits = |bytes_max| TopicLimits {
+        bytes_max: Some(bytes_max),
+        is_compacted: Some(true),
+    };
+    refusals.told(&[(topic(), limits(4_000))]);
+    assert_eq!(objection(&refusals, 1, 4_000, true), None);
+    assert_eq!(
+        objection(&refusals, 1, 4_001, true),
+        Some(RefusalCause::TooLarge)
+    );
+    assert_eq!(
+        objection(&refusals, 1, 10, false),
+        Some(RefusalCause::NoKey)
+    );
+    assert!(refusals.room(&topic()).needs_key);
+    refusals.refused(&[RefusedOutput {
+        bytes: 3_000,
+        ..output(2)
+    }]);
+    assert_eq!(refusals.room(&topic()).bytes_max, Some(1_500));
+    refusals.told(&[(topic(), limits(4_000))]);
+    assert_eq!(refusals.room(&topic()).bytes_max, Some(1_500), "no news");
+    refusals.told(&[(topic(), limits(9_000))]);
+    assert_eq!(refusals.room(&topic()).bytes_max, Some(9_000));
+}
+
+#[test]
+fn of_a_refused_batch_the_records_without_a_key_are_accused_and_no_other_is_sent_after_them() {
+    let mut refusals = refusals();
+    let of = |offset: i64| RefusedOutput {
+        objection: Objection::Record,
+        has_key: offset != 2,
+        ..output(offset)
+    };
+    refusals.refused(&[of(1), of(2), of(3)]);
+    assert!(!refusals.options().alone, "nobody is left to be found");
+    assert_eq!(objection(&refusals, 1, 10, true), None);
+    for offset in [2, 900] {
+        let cause = objection(&refusals, offset, 10, false);
+        assert_eq!(cause, Some(RefusalCause::NoKey), "{offset}");
+    }
+}
+
+#[test]
+fn a_topic_that_is_not_compacted_refuses_a_record_without_a_key_for_another_reason() {
+    let mut refusals = refusals();
+    let told = TopicLimits {
+        is_compacted: Some(false),
+        ..TopicLimits::default()
+    };
+    refusals.told(&[(topic(), told)]);
+    refusals.refused(&[RefusedOutput {
+        objection: Objection::Record,
+        has_key: false,
+        ..output(2)
+    }]);
+    assert_eq!(
+        objection(&refusals, 2, 10, false),
+        Some(RefusalCause::Invalid)
+    );
+    assert_eq!(objection(&refusals, 3, 10, false), None);
+}
+
+#[test]
+fn records_that_the_broker_names_are_accused_at_once() {
+    let mut refusals = refusals();
+    let of = |offset| RefusedOutput {
+        objection: Objection::Policy,
+        is_exact: true,
+        ..output(offset)
+    };
+    refusals.refused(&[of(4), of(7)]);
+    assert!(!refusals.options().alone);
+    for (offset, cause) in [(4, Some(RefusalCause::Policy)), (5, None)] {
+        assert_eq!(objection(&refusals, offset, 10, true), cause);
+    }
+}
+
+#[test]
+fn a_topic_that_refuses_everything_is_not_asked_for_every_output_and_is_asked_again_later() {
+    let mut refusals = refusals();
+    let of = |offset| RefusedOutput {
+        objection: Objection::Timestamp,
+        ..output(offset)
+    };
+    let all: Vec<_> = (0..5_000).map(of).collect();
+    refusals.refused(&all);
+    let mut rounds = 0;
+    for five in all.chunks(5) {
+        if objection(&refusals, 4_999, 10, true).is_some() {
+            break;
+        }
+        refusals.refused(five);
+        rounds += 1;
+    }
+    assert_eq!(rounds, STRIKES_MAX.div_ceil(5));
+    assert!(committed(&mut refusals, 5_000));
+    assert_eq!(objection(&refusals, 5_001, 10, true), None);
+}
+
+#[test]
+fn every_refusal_teaches_something() {
+    let mut refusals = refusals();
+    let mut before = refusals.lessons();
+    for outputs in [outputs(1..=3), outputs([1]), outputs([2]), outputs([3])] {
+        refusals.refused(&outputs);
+        assert!(refusals.lessons() > before);
+        before = refusals.lessons();
+    }
+    refusals.refused(&[]);
+    assert_eq!(refusals.lessons(), before);
+}
+
+#[test]
+fn batches_get_smaller_from_the_configured_size_on_where_no_single_output_is_refused() {
+    for configured in [1_000_000, 200_000] {
+        let mut refusals = Refusals::new(configured);
+        for expected in [configured / 2, configured / 4] {
+            refusals.refused(&outputs(1..=2));
+            assert!(committed(&mut refusals, 9));
+            assert_eq!(refusals.options().batch_bytes_max, Some(expected));
+        }
+        for _ in 0..20 {
+            refusals.refused(&outputs(1..=2));
+            committed(&mut refusals, 9);
+        }
+        assert_eq!(refusals.options().batch_bytes_max, Some(BATCH_BYTES_MIN));
+    }
+    let mut tiny = Refusals::new(5_000);
+    tiny.refused(&outputs(1..=2));
+    committed(&mut tiny, 9);
+    assert_eq!(
+        tiny.options().batch_bytes_max,
+        Some(5_000),
+        "never more than configured"
+    );
+}
+
+#[test]
+fn batches_are_not_halved_where_the_cluster_has_told_a_new_limit_meanwhile() {
+    let mut refusals = refusals();
+    refusals.refused(&outputs(1..=2));
+    let told = TopicLimits {
+        bytes_max: Some(100_000),
+        is_compacted: None,
+    };
+    refusals.told(&[(topic(), told)]);
+    assert!(committed(&mut refusals, 9));
+    assert_eq!(refusals.options().batch_bytes_max, None);
+}
+
+#[test]
+fn suspects_that_never_come_back_do_not_slow_the_stream_for_ever() {
+    let mut refusals = refusals();
+    refusals.refused(&outputs([100, 101]));
+    let commits = (0..).take_while(|_| !committed(&mut refusals, 1)).count();
+    assert_eq!(commits, LONE_COMMITS_MAX as usize - 1);
+    assert_eq!(
+        refusals.options(),
+        SendOptions {
+            alone: false,
+            batch_bytes_max: None
+        }
+    );
+}
+
+#[test]
+fn the_memory_is_bounded() {
+    let mut refusals = refusals();
+    let all = outputs(0..=MARKS_MAX as i64);
+    refusals.refused(&all);
+    refusals.refused(&all);
+    assert_eq!(refusals.marks.len(), MARKS_MAX);
+}
+
+#[test]
+fn lines_have_a_bound_a_minute_and_the_next_says_how_many_were_left_out() {
+    let mut refusals = refusals();
+    let now = Instant::now();
+    let told = (0..100).filter(|_| refusals.line(now).is_some()).count();
+    assert_eq!(told, LINES_PER_MINUTE as usize);
+    let later = now + Duration::from_secs(61);
+    assert_eq!(
+        refusals.line(later),
+        Some(100 - u64::from(LINES_PER_MINUTE))
+    );
+    assert_eq!(refusals.line(later), Some(0));
+}
