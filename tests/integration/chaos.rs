@@ -18,5 +18,8 @@ mod plan;
 // Everything at once.
 mod storm;
 
-// The ways in: SCRAM, TLS, client certificates.
+// The ways in, with the right credentials and with wrong ones.
 mod credentials;
+
+// Output topics that are missing, and some that refuse what they get.
+mod topics;

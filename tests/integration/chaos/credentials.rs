@@ -1,10 +1,14 @@
-//! How the daemon comes in: over SCRAM, over TLS, with a client certificate.
+//! How the daemon comes in: SCRAM and client certificates, the right ones and wrong ones.
+//!
+//! The right ones score; with wrong ones the daemon ends and says what the cluster says.
 
 use super::arena::{Arena, PARTITIONS, PATIENCE, Setup};
 use crate::serve::material::Records;
 use crate::serve::setting::score_of;
+use crate::support::certificates::CLIENT_NAME;
 use crate::support::kafka_cluster::{Listener, SCRAM_PASSWORD, SCRAM_USER};
 use crate::support::kafka_topics::InputRecord;
+use crate::support::kafka_wire::Resource;
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -94,4 +98,49 @@ fn produce(arena: &Arena, records: &Records, from: usize, to: usize) {
         })
         .collect();
     arena.clients.produce(&arena.input, &inputs);
+}
+
+#[test]
+fn wrong_credentials_of_any_kind_end_the_daemon_with_one_and_the_clusters_words() {
+    let arena = Arena::new("refused");
+    let certificates = arena.cluster.certificates();
+    let authority = || trusting(certificates.authority_file());
+    let own = || certified(certificates.client_files());
+    let password = || scram("SCRAM-SHA-256", "a wrong password");
+    let acknowledged = Setup {
+        sections: "[delivery]\nmode = \"at_least_once\"\n",
+        ..setup(Listener::ScramPlain, [password()])
+    };
+    let (scram, tls) = (Listener::ScramPlain, Listener::MutualTls);
+    let stranger = certified(certificates.stranger_files());
+    let mistaken = trusting(certificates.stranger_authority_file());
+    // The name of each is that of its instance.
+    let ways = [
+        ("password", setup(scram, [password()]), "authentication"),
+        ("acknowledged", acknowledged, "authentication"),
+        ("nobody", setup(tls, [authority()]), "certificate"),
+        (
+            "stranger",
+            setup(tls, [authority(), stranger]),
+            "certificate",
+        ),
+        ("mistaken", setup(tls, [own(), mistaken]), "certificate"),
+        ("denied", setup(tls, [own(), authority()]), "authorization"),
+    ];
+    let id = arena.transactional_id("denied");
+    let principal = format!("User:CN={CLIENT_NAME}");
+    let denied = (Resource::TransactionalId, id.as_str());
+    arena.cluster.deny_writing(&principal, denied);
+    // All at once, as each only waits.
+    let daemons = ways.map(|(name, way, word)| (name, arena.start(name, &way), word));
+    for (name, mut daemon, word) in daemons {
+        let status = daemon.wait(PATIENCE);
+        let log = daemon.log();
+        assert_eq!(status.code(), Some(1), "{name}: {log}");
+        let said = log.lines().last().unwrap_or_default();
+        assert!(
+            said.starts_with("maskwatch: error: ") && said.to_lowercase().contains(word),
+            "{name}: no {word:?} in {said:?}: {log}"
+        );
+    }
 }
