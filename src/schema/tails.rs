@@ -35,7 +35,7 @@ const FEW_SHARE: f64 = 0.001;
 /// Share of the variance that they hold at least.
 const VARIANCE_SHARE: f64 = 0.5;
 /// Tails this many times as far out as the quartile are heavy.
-const HEAVY: f64 = 15.0;
+const HEAVY: f64 = 12.0;
 /// The same for values on both sides of zero, whose form is more often meant.
 const HEAVY_SIGNED: f64 = 30.0;
 /// Values that a finding names at most.

@@ -3,13 +3,14 @@
 //! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
 //! both take tenths of a second. `rig` is that folder; `baselines` is what a bundle is compared with;
 //! `faults` is what must be refused, and how; `real_data` is public data, where there is any;
-//! `tune` is learning from labels; `budget_by` is about segments and groups.
+//! `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and groups.
 
 mod baselines;
 mod budget_by;
 mod faults;
 mod real_data;
 mod rig;
+mod schemas;
 mod tune;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
