@@ -45,7 +45,7 @@ fn init_train_and_inspect_agree() {
     assert!(trained.contains(&format!("model {model_id}")), "{trained}");
     assert!(trained.contains("realised rate within"), "{trained}");
     let page = rig.run("inspect bundle").succeeded();
-    let amount = "amount             numeric      feature";
+    let amount = "amount              numeric      feature";
     let views = "views        4 (balanced)";
     for part in [&model_id, amount, "frauds included", views, "40 steps"] {
         assert!(page.contains(part), "{part}: {page}");
