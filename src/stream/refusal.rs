@@ -28,7 +28,7 @@ const LONE_COMMITS_MAX: u32 = 64;
 /// The smallest produce batch worth having.
 const BATCH_BYTES_MIN: usize = 16 << 10;
 /// Outputs of one transaction that a topic refuses one by one before all of that transaction's are held to be refused. A
-/// session that sends alone learns of about five (those in flight), so that these take a quarter of a minute.
+/// session that sends alone learns of three to five (those in flight), so that these take about a quarter of a minute.
 const STRIKES_MAX: u32 = 64;
 /// Lines on refused outputs in a minute: where every output is refused, more say nothing more.
 const LINES_PER_MINUTE: u32 = 20;

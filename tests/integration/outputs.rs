@@ -290,38 +290,6 @@ fn a_dead_letter_topic_that_is_compacted_takes_records_without_a_key_all_the_sam
 }
 
 #[test]
-fn a_topic_that_refuses_every_timestamp_does_not_stop_the_stream_and_every_record_has_one_fate() {
-    // No record is as young as that when it reaches the broker, but for one now and then.
-    let hasty = |name: &str| TopicSpec::new(name, 1).with("message.timestamp.before.max.ms", "0");
-    let plain = |name: &str| TopicSpec::new(name, 1);
-    let setting = Setting::with_specs("timestamps", plain, hasty, plain);
-    setting.produce(1, 0, 150);
-    let begin = Instant::now();
-    let instance = StreamInstance::start(&setting.config("a", ""));
-    setting.wait_for_offsets(&everywhere(1, 150));
-    eprintln!("150 refused timestamps: {:?}", begin.elapsed());
-    let metrics = instance.metrics();
-    instance.stop().unwrap();
-    let dead = setting.read(&setting.dead);
-    let mut fates = scored(&setting);
-    for letter in &dead {
-        assert_eq!(text(letter, "reason"), "refused");
-        fates.push(text(letter, "offset").parse().unwrap());
-    }
-    fates.sort_unstable();
-    assert_eq!(fates, (0..150).collect::<Vec<i64>>());
-    let counted = ["timestamp", "invalid"].map(|cause| {
-        let series =
-            format!("maskwatch_refused_outputs_total{{cause=\"{cause}\",fate=\"dead_letter\"}}");
-        metric(&metrics, &series).unwrap()
-    });
-    assert!(
-        counted.iter().sum::<f64>() >= dead.len() as f64,
-        "{counted:?}"
-    );
-}
-
-#[test]
 fn at_least_once_goes_on_after_a_refusal_too_and_loses_nothing() {
     let setting = Setting::new("least-refused", 1);
     produce_some_without_keys(&setting, 0, 70);
