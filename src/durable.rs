@@ -2,10 +2,13 @@
 //!
 //! What is to be written goes into a temporary sibling, is synced, and takes its name in one step; on any failure the
 //! sibling is removed and the name keeps what it had. The caller says in its own error which file it was.
+//!
+//! A name may be given away only if it is free or that of a regular file or a folder: renaming over a device, a FIFO or a
+//! socket would remove it. A symbolic link stays, and what it points at is replaced.
 
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
 
 /// The folder of `path`; the working folder for a bare name.
@@ -14,6 +17,112 @@ pub fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Links that are followed at most, as many as Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// Why nothing is written under a name.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {found}, expected {expected}", path.display())]
+pub struct TargetError {
+    /// The name as it was given.
+    pub path: PathBuf,
+    /// What it is.
+    pub found: String,
+    /// What it should be.
+    pub expected: &'static str,
+}
+
+/// Where a file of this name is written: `path` itself, or what it points at if it is a symbolic link.
+///
+/// # Errors
+/// [`TargetError`] if it is a folder, a device, a FIFO, a socket, an open file of a process (`/dev/stdout`), or a link to
+/// nothing.
+pub fn file_target(path: &Path) -> Result<PathBuf, TargetError> {
+    let expected = "the name of a file, new or to be replaced as a whole";
+    target(path, expected, FileType::is_file)
+}
+
+/// Where a folder of this name is written: `path` itself, or what it points at if it is a symbolic link.
+///
+/// # Errors
+/// [`TargetError`] as for [`file_target`], but for a folder where a file is no folder.
+pub fn folder_target(path: &Path) -> Result<PathBuf, TargetError> {
+    target(path, "the name of a folder", |kind| {
+        // A file is told by who looks into the folder.
+        kind.is_dir() || kind.is_file()
+    })
+}
+
+fn target(
+    path: &Path,
+    expected: &'static str,
+    is_fine: impl Fn(&FileType) -> bool,
+) -> Result<PathBuf, TargetError> {
+    let refused = |found: String| TargetError {
+        path: path.to_owned(),
+        found,
+        expected,
+    };
+    let mut real = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        if real.starts_with("/dev/fd") || real.starts_with("/proc") {
+            return Err(refused("is an open file of a process".to_owned()));
+        }
+        // What cannot be looked at is told by who tries to write there.
+        let Ok(metadata) = real.symlink_metadata() else {
+            return match real == path {
+                true => Ok(real),
+                false => Err(refused(format!(
+                    "is a link to {}, which is not there",
+                    real.display()
+                ))),
+            };
+        };
+        if !metadata.is_symlink() {
+            return match kind_of(&metadata.file_type()) {
+                _ if is_fine(&metadata.file_type()) => Ok(real),
+                kind => Err(refused(format!("is {kind}"))),
+            };
+        }
+        match fs::read_link(&real) {
+            Ok(next) => real = folder_of(&real).join(next),
+            Err(error) => return Err(refused(format!("is a link that cannot be read ({error})"))),
+        }
+    }
+    Err(refused("is a chain of links without an end".to_owned()))
+}
+
+/// What stands under a name, in words.
+fn kind_of(kind: &FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a FIFO";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_block_device() {
+            return "a block device";
+        }
+        if kind.is_char_device() {
+            return "a character device";
+        }
+    }
+    match kind.is_dir() {
+        true => "a folder",
+        false => "a file",
+    }
+}
+
+/// What `path` is in words, links followed, if it is neither a regular file nor a folder nor absent: reading it may
+/// never end.
+pub fn irregular(path: &Path) -> Option<&'static str> {
+    let kind = fs::metadata(path).ok()?.file_type();
+    (!kind.is_file() && !kind.is_dir()).then(|| kind_of(&kind))
 }
 
 /// A file beside `path`, removed when dropped, with the permissions that new files have.
@@ -172,6 +281,48 @@ mod tests {
         step_aside(finished(parent.path(), "second"), &target).unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "second");
         assert_eq!(names(parent.path()), ["target"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_what_is_no_file_is_never_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "old").unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("link", at("second")).unwrap();
+        symlink("absent", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        symlink("folder", at("to_folder")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (name, target) in [("file", "file"), ("new", "new"), ("second", "file")] {
+            assert_eq!(file_target(&at(name)).unwrap(), at(target));
+        }
+        let real = file_target(&at("second")).unwrap();
+        persist(temporary_sibling(&real).unwrap(), &real).unwrap();
+        assert!(at("second").symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read(at("file")).unwrap(), b"");
+        for (name, found) in [
+            ("socket", "is a socket"),
+            ("folder", "is a folder"),
+            ("to_folder", "is a folder"),
+            ("dangling", "absent, which is not there"),
+            ("loop", "without an end"),
+            ("/dev/null", "is a character device"),
+            ("/dev/stdout", "is an open file of a process"),
+            ("/dev/fd/1", "is an open file of a process"),
+            ("/proc/self/fd/1", "is an open file of a process"),
+        ] {
+            let error = file_target(&at(name)).unwrap_err().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+        assert_eq!(folder_target(&at("to_folder")).unwrap(), at("folder"));
+        assert!(folder_target(Path::new("/dev/null")).is_err());
+        assert_eq!(irregular(&at("socket")), Some("a socket"));
+        assert_eq!(irregular(&at("to_folder")), None);
+        assert_eq!(irregular(&at("absent")), None);
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl Prepared {
             split: config.calibration.split,
             head_classes_max: config.encoder.head_classes_max,
             fit_bytes_max: DEFAULT_FIT_BYTES_MAX,
+            bad_share_max: 0.0,
             seed: self.seed,
         };
         let encoder = dataset::read(&self.source, &self.schema, &options, &mut Unobserved)?.encoder;

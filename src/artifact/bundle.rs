@@ -5,14 +5,15 @@ use super::error::ArtifactError;
 use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::weights::{self, WeightsFault};
 use crate::durable;
-use crate::model::MaskedAutoencoder;
+use crate::features::FieldShape;
+use crate::model::{Likelihood, MaskedAutoencoder};
 use crate::score::{
     Axes, Combination, ScoreRule, Scorer, SegmentField, SurpriseModel, segment_fields,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
@@ -38,8 +39,9 @@ pub fn save(
     scorer: &Scorer,
     run: &impl Serialize,
 ) -> Result<Manifest, ArtifactError> {
-    let parent = durable::folder_of(dir);
     check_target(dir)?;
+    let dir = &durable::folder_target(dir)?;
+    let parent = durable::folder_of(dir);
     let malformed =
         |name: &str, e: &dyn std::fmt::Display| ArtifactError::malformed(&dir.join(name), e);
     let weights = weights::write(scorer.model().model().parameters())?;
@@ -73,18 +75,21 @@ pub fn save(
 
 /// Whether `dir` may and can be written: absent, empty, or a bundle and nothing besides, in a folder that takes new ones.
 ///
-/// Replacing a folder removes what is in it, so every entry must be a file of a bundle, and the manifest one of ours.
-/// Training asks this first: hours of work must not end at a folder that takes nothing.
+/// Replacing a folder removes what is in it, so every entry must be a file of a bundle, and the manifest one of ours. A
+/// link to a folder stays; the folder is replaced. Training asks this first: hours of work must not end at a folder that
+/// takes nothing.
 ///
 /// # Errors
-/// [`ArtifactError::NotABundle`]; [`ArtifactError::Io`] with the nearest folder that is there if it takes no new one.
+/// [`ArtifactError::NotABundle`]; [`ArtifactError::Target`] for a device, a FIFO, a socket or a link to nothing;
+/// [`ArtifactError::Io`] with the nearest folder that is there if it takes no new one.
 pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
-    if dir.exists() && !is_bundle_or_empty(dir) {
+    let real = durable::folder_target(dir)?;
+    if real.exists() && !is_bundle_or_empty(&real) {
         return Err(ArtifactError::NotABundle {
             path: dir.to_owned(),
         });
     }
-    let mut folder = durable::folder_of(dir);
+    let mut folder = durable::folder_of(&real);
     while !folder.exists() && folder != durable::folder_of(folder) {
         folder = durable::folder_of(folder);
     }
@@ -112,7 +117,7 @@ fn is_bundle_or_empty(dir: &Path) -> bool {
             .is_ok_and(|name| known.iter().any(|known| name == known))
     });
     let ours = || {
-        let manifest = fs::read(dir.join(MANIFEST)).ok();
+        let manifest = read_file(&dir.join(MANIFEST)).ok();
         manifest.is_some_and(|bytes| serde_json::from_slice::<Signature>(&bytes).is_ok())
     };
     names.is_empty() || (all_known && ours())
@@ -148,6 +153,7 @@ fn pretty(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
 /// [`ArtifactError`]: what is off.
 pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     let path = dir.join(MANIFEST);
+    check_is_bundle(dir, &path)?;
     let bytes = read_file(&path)?;
     let version: VersionOnly = parse(&path, &bytes)?;
     if version.format_version != FORMAT_VERSION {
@@ -193,8 +199,8 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::malformed(&path, detail));
     }
     let mut faults = description.model.faults();
+    faults.extend(description.encoder.faults(&description.schema));
     faults.extend(description.score.faults());
-    faults.extend(description.encoder.faults());
     faults.extend(description.views.fault(encoder.len()));
     let objective = description.training.objective;
     if objective.hides() != description.views.hide() {
@@ -207,6 +213,25 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::malformed(&path, faults.join("; ")));
     }
     Ok(manifest)
+}
+
+/// Whether there is a folder with a manifest at all.
+fn check_is_bundle(dir: &Path, manifest: &Path) -> Result<(), ArtifactError> {
+    let found = match fs::metadata(dir) {
+        Ok(folder) if !folder.is_dir() => durable::irregular(dir).unwrap_or("a file"),
+        Ok(_) if !manifest.exists() => "a folder without a manifest.json",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "there is nothing of this name",
+        // A path through a file.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            "there is nothing of this name"
+        }
+        // What cannot be looked at is told by who reads it.
+        _ => return Ok(()),
+    };
+    Err(ArtifactError::NoBundle {
+        path: dir.to_owned(),
+        found,
+    })
 }
 
 /// Whether the manifest's bytes are those that its contents are written as: a number with another
@@ -233,8 +258,9 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     let description = &manifest.description;
     let encoder = description.encoder.clone();
     let objective = description.training.objective;
-    let model = MaskedAutoencoder::new(&description.model, objective, &encoder, description.seed)?;
     let path = dir.join(WEIGHTS);
+    check_size(&path, weights.len(), description)?;
+    let model = MaskedAutoencoder::new(&description.model, objective, &encoder, description.seed)?;
     weights::read(&weights, model.parameters()).map_err(|fault| match fault {
         WeightsFault::Format(e) => ArtifactError::malformed(&path, e),
         WeightsFault::Differences(differences) => ArtifactError::Weights { path, differences },
@@ -260,6 +286,26 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
         .map_err(|e| ArtifactError::malformed(&dir.join(MANIFEST), e))?;
     let model = SurpriseModel::new(encoder, model, &description.views)?;
     Ok((manifest, Scorer::from_parts(model, reference, conformal)))
+}
+
+/// Whether the file can hold the model at all: a model is made in memory before its weights are looked at.
+fn check_size(path: &Path, bytes: usize, description: &Description) -> Result<(), ArtifactError> {
+    let model = &description.model;
+    let shapes = description.encoder.shapes().into_iter();
+    let numbers = shapes.filter(|shape| *shape == FieldShape::Numeric).count();
+    let bins = match model.likelihood.contains(&Likelihood::Histogram) {
+        true => model.histogram_bins,
+        false => 0,
+    };
+    // A block has at least one square of the width, a histogram a column of it a bin.
+    let least = 4 * model.width * (model.width * model.blocks + bins * numbers);
+    match least > bytes {
+        true => Err(ArtifactError::malformed(
+            path,
+            format!("{bytes} bytes, the model that the manifest describes has more than {least}"),
+        )),
+        false => Ok(()),
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -298,9 +344,19 @@ fn check_equal(
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
-    let size = fs::metadata(path)
-        .map_err(ArtifactError::io(path, "find the file"))?
-        .len();
+    let metadata = fs::metadata(path).map_err(ArtifactError::io(path, "find the file"))?;
+    // Reading a FIFO or a device may never end.
+    let odd = match metadata.is_dir() {
+        true => Some("a folder"),
+        false => durable::irregular(path),
+    };
+    if let Some(odd) = odd {
+        return Err(ArtifactError::malformed(
+            path,
+            format!("is {odd}, expected a file"),
+        ));
+    }
+    let size = metadata.len();
     if size > FILE_BYTES_MAX {
         let detail = format!("{size} bytes, the limit is {FILE_BYTES_MAX}");
         return Err(ArtifactError::malformed(path, detail));

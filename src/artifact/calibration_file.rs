@@ -6,7 +6,10 @@
 //! calibration row's value, 0 for none; null for all else), f counting the features. Any tool that reads Parquet can plot
 //! it.
 
+use crate::features::guarded;
+use crate::score::KNOTS_MAX;
 use crate::score::{Axes, ConformalScores, ReferenceTables, SegmentCodes, SurvivalTable};
+use crate::train::partition::CALIBRATION_ROWS_MAX;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
 };
@@ -117,13 +120,12 @@ pub fn read(
     axes: Axes,
     segment_fields: &[usize],
 ) -> Result<(ReferenceTables, ConformalScores), Failure> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
     let schema = schema(segment_fields.iter().copied());
-    if builder.schema().fields() != schema.fields() {
-        return Err(format!("columns {:?}, expected {schema:?}", builder.schema()).into());
-    }
-    let batches = builder.build()?.collect::<Result<Vec<_>, _>>()?;
-    let rows = Rows::new(concat_batches(&schema, &batches)?);
+    let tables = axes.strata * axes.readings + axes.fields * axes.readings + axes.fields;
+    let rows_max = CALIBRATION_ROWS_MAX as usize + tables * KNOTS_MAX;
+    // The reader panics on some contents, which right digests do not exclude.
+    let rows = guarded(|| decode(bytes, &schema, rows_max))?;
+    let rows = Rows::new(rows);
     let mut at = 0;
     let scores = rows.next(&mut at, "score", 0)?.values;
     let segments = rows.segments(segment_fields, at)?;
@@ -143,6 +145,26 @@ pub fn read(
     }
     let reference = ReferenceTables::from_parts(axes, strata, readings, fields)?;
     Ok((reference, ConformalScores::from_parts(scores, segments)?))
+}
+
+/// All rows of the file's bytes, at most `rows_max` of these columns.
+fn decode(bytes: Vec<u8>, schema: &SchemaRef, rows_max: usize) -> Result<RecordBatch, Failure> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?;
+    if builder.schema().fields() != schema.fields() {
+        return Err(format!("columns {:?}, expected {schema:?}", builder.schema()).into());
+    }
+    let (mut batches, mut rows) = (Vec::new(), 0);
+    for batch in builder.build()? {
+        let batch = batch?;
+        rows += batch.num_rows();
+        if rows > rows_max {
+            return Err(
+                format!("more than {rows_max} rows, which no model of its kind has").into(),
+            );
+        }
+        batches.push(batch);
+    }
+    Ok(concat_batches(schema, &batches)?)
 }
 
 struct Rows {

@@ -15,14 +15,14 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// Payments to train on, and a canonical batch of those that follow.
-struct Payments {
+pub(super) struct Payments {
     folder: TempDir,
     schema: Schema,
     later: RecordBatch,
 }
 
 impl Payments {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut generator = Generator::new(&GeneratorConfig::default()).unwrap();
         let data = folder.path().join("payments.parquet");
@@ -39,7 +39,7 @@ impl Payments {
         }
     }
 
-    fn config(objective: ObjectiveKind, architecture: Architecture) -> TrainConfig {
+    pub(super) fn config(objective: ObjectiveKind, architecture: Architecture) -> TrainConfig {
         let mut config = TrainConfig::default();
         config.training.objective = objective;
         config.training.steps = 15;
@@ -50,8 +50,18 @@ impl Payments {
         config
     }
 
+    /// A path in the folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Canonical payments that the training has not seen.
+    pub(super) fn later(&self) -> &RecordBatch {
+        &self.later
+    }
+
     /// A bundle named `name`, loaded.
-    fn learn(&self, config: &TrainConfig, name: &str) -> Detector {
+    pub(super) fn learn(&self, config: &TrainConfig, name: &str) -> Detector {
         let data = self.folder.path().join("payments.parquet");
         let source = ParquetSource::open(&[data.display().to_string()]).unwrap();
         let out = self.folder.path().join(name);

@@ -1,5 +1,6 @@
 //! What can be wrong with a bundle.
 
+use crate::durable::TargetError;
 use std::path::PathBuf;
 
 /// Why a bundle cannot be written or is refused.
@@ -56,6 +57,19 @@ pub enum ArtifactError {
         /// Each difference.
         differences: Vec<String>,
     },
+    /// Where a bundle should be there is none.
+    #[error(
+        "{path}: {found}, expected a bundle: the folder that `maskwatch train --out` makes, with its manifest.json"
+    )]
+    NoBundle {
+        /// What was given.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// Nothing can be written under the name.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The target exists and is no bundle.
     #[error("{path}: exists and is not a bundle; it is not overwritten")]
     NotABundle {

@@ -64,8 +64,15 @@ pub struct PartRows {
     pub presumed_abnormal: u64,
     /// Rows left out because of their label.
     pub excluded: u64,
+    /// Rows left out because they are bad.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bad: u64,
     /// Rows of the latest times beyond the calibration part's limit.
     pub unused: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What the model is and was made from: digested into the `model_id`.

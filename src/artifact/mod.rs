@@ -8,6 +8,8 @@ mod calibration_file;
 mod comparison;
 mod detector;
 mod error;
+#[cfg(test)]
+mod forged;
 mod manifest;
 mod recipe;
 mod tuning;

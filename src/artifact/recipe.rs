@@ -18,7 +18,7 @@ use crate::train::{
 };
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The seed of a training unless one is given.
 pub const DEFAULT_SEED: u64 = 0;
@@ -153,6 +153,10 @@ pub struct Run {
     pub version: String,
     /// The training files.
     pub files: Vec<String>,
+    /// Rows left out because they are bad.
+    pub bad_rows: u64,
+    /// The first of them, with its place and what is wrong with it.
+    pub first_bad_row: Option<String>,
     /// How the fit ended.
     pub fit: FitReport,
     /// Wall-clock seconds of the whole: reading, fitting, calibrating.
@@ -170,7 +174,7 @@ pub fn learn(
     recipe: &Recipe<'_>,
     observer: &mut dyn TrainObserver,
 ) -> Result<(Manifest, Run), LearnError> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let seed = recipe.seed;
     check(recipe)?;
     let config = &recipe.config.effective();
@@ -179,6 +183,7 @@ pub fn learn(
         split: config.calibration.split,
         head_classes_max: config.encoder.head_classes_max,
         fit_bytes_max: DEFAULT_FIT_BYTES_MAX,
+        bad_share_max: config.training.skip_bad_rows,
         seed,
     };
     let data = dataset::read(recipe.source, recipe.schema, &options, observer)?;
@@ -216,24 +221,27 @@ pub fn learn(
     let scorer = Scorer::calibrate(surprise, rule, &data.reference, &data.calibration)?
         .presuming_contamination(config.calibration.contamination);
 
-    let run = Run {
+    let run = run_of(recipe, &data, report, started);
+    let calibration_rows = scorer.conformal().len() as u64;
+    let description = describe(recipe, config, &data, views, calibration_rows);
+    Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
+}
+
+/// What `run.json` says of a training that began at `started`.
+fn run_of(recipe: &Recipe<'_>, data: &Dataset, fit: FitReport, started: Instant) -> Run {
+    let files = recipe.source.files().iter();
+    Run {
         created_at_unix_s: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |t| t.as_secs()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        files: recipe
-            .source
-            .files()
-            .iter()
-            .map(|f| f.path().display().to_string())
-            .collect(),
-        fit: report,
+        files: files.map(|f| f.path().display().to_string()).collect(),
+        bad_rows: data.bad_rows.count,
+        first_bad_row: data.bad_rows.first.clone(),
+        fit,
         seconds: started.elapsed().as_secs_f64(),
         warnings: data.warnings.clone(),
-    };
-    let calibration_rows = scorer.conformal().len() as u64;
-    let description = describe(recipe, config, &data, views, calibration_rows);
-    Ok((bundle::save(recipe.out, description, &scorer, &run)?, run))
+    }
 }
 
 /// What can be refused before the first row is read: hours may lie between.
@@ -374,6 +382,7 @@ fn describe(
             calibration: calibration_rows,
             presumed_abnormal,
             excluded: data.excluded_rows,
+            bad: data.bad_rows.count,
             unused: data.unused_rows,
         },
         tuning: None,

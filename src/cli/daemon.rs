@@ -10,6 +10,7 @@
 use super::budget_by;
 use super::exit::ConfigFaults;
 use super::exit_service::Panicked;
+use super::report::{shown_share, warn_all};
 use super::train_config::load_config;
 use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
 use crate::config::{Config, TrainSection};
@@ -18,7 +19,7 @@ use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitErr
 use crate::model::ops::simd::Instructions;
 use crate::schema::Schema;
 use crate::stream::calls::BoundedCalls;
-use crate::stream::config::{DeliveryConfig, StreamConfig};
+use crate::stream::config::{AlertsConfig, DeliveryConfig, StreamConfig};
 use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
@@ -28,6 +29,7 @@ use crate::stream::shutdown::Shutdown;
 use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::stream::worker::{Worker, WorkerOptions};
 use crate::telemetry::{Heartbeat, Metrics, Readiness, TrainingGauges};
+use crate::train::partition::calibration_rows;
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -264,18 +266,18 @@ fn load_or_train(
             budget_by::check_schema(dir, field, &Schema::load(&section.schema)?)?;
         }
         training.store(true, Ordering::Release);
-        train(section, dir, metrics)?;
+        train(section, dir, metrics, &config.stream.alerts)?;
         training.store(false, Ordering::Release);
     }
     let detector = Detector::load(dir)?;
     let alerts = &config.stream.alerts;
     if !detector.attains(alerts.budget) && !alerts.allow_unattainable_budget {
         let fault = format!(
-            "alerts.budget = {} can never be reached: with {} calibration rows the smallest p-value is {:.2e}; raise the \
+            "alerts.budget = {} can never be reached: with {} calibration rows the smallest p-value is {}; raise the \
              budget, train on more rows, or set alerts.allow_unattainable_budget = true",
             alerts.budget.share(),
             detector.calibration_rows(),
-            detector.scorer().conformal().smallest_p_value()
+            shown_share(detector.scorer().conformal().smallest_p_value())
         );
         return Err(ConfigFaults::new(dir, vec![fault]).into());
     }
@@ -286,7 +288,12 @@ fn load_or_train(
     Ok(detector)
 }
 
-fn train(section: &TrainSection, out: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
+fn train(
+    section: &TrainSection,
+    out: &Path,
+    metrics: &Arc<Metrics>,
+    alerts: &AlertsConfig,
+) -> anyhow::Result<()> {
     let schema = Schema::load(&section.schema)?;
     let config = match &section.config {
         Some(path) => load_config(path)?,
@@ -294,6 +301,22 @@ fn train(section: &TrainSection, out: &Path, metrics: &Arc<Metrics>) -> anyhow::
     };
     let source = ParquetSource::open(&section.data)?;
     source.check(&schema)?;
+    warn_all(&source.notes(&schema));
+    // A training may take hours: a budget that it cannot reach is refused before it.
+    let rows = calibration_rows(source.rows());
+    let reaches = alerts
+        .budget
+        .is_attainable(usize::try_from(rows).unwrap_or(usize::MAX));
+    if !reaches && !alerts.allow_unattainable_budget {
+        let fault = format!(
+            "alerts.budget = {} could never be reached: {} rows leave {rows} calibration rows, whose smallest p-value \
+             is {}; raise the budget, name more data, or set alerts.allow_unattainable_budget = true",
+            alerts.budget.share(),
+            source.rows(),
+            shown_share(1.0 / (rows + 1) as f64)
+        );
+        return Err(ConfigFaults::new(&section.schema, vec![fault]).into());
+    }
     let from = section.from.as_deref().map(Detector::load).transpose()?;
     let recipe = Recipe {
         source: &source,

@@ -1,5 +1,6 @@
 //! What the demonstration counts: payments under way, and what became of them.
 
+use crate::score::p_value_text;
 use crate::stream::shutdown::Shutdown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -155,10 +156,10 @@ impl Tally {
 /// One alert with its reasons, for a person.
 fn describe(envelope: &Value, scenario: Option<&str>) -> String {
     let mut text = format!(
-        "  {}  score {:.2}  p {:.1e}  ({})\n",
+        "  {}  score {:.2}  p-value {}  ({})\n",
         envelope["event_id"].as_str().unwrap_or("?"),
         envelope["anomaly_score"].as_f64().unwrap_or(f64::NAN),
-        envelope["p_value"].as_f64().unwrap_or(f64::NAN),
+        p_value_text(envelope["p_value"].as_f64().unwrap_or(f64::NAN)),
         scenario.unwrap_or("normal"),
     );
     for reason in envelope["reasons"]

@@ -3,9 +3,9 @@
 use super::args::EmbedArguments;
 use super::bad_rows::{BadRows, without};
 use super::exit::BadData;
-use super::output::{ParquetOutput, refuse_input};
+use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
-use super::report::{print, warn};
+use super::report::{print, warn, warn_all};
 use crate::artifact::Detector;
 use crate::features::{ParquetSource, ReadOptions, RowFault, canonical_schema};
 use crate::schema::{Role, Schema};
@@ -22,14 +22,17 @@ const LATENT: &str = "latent";
 /// Runs the verb.
 ///
 /// # Errors
-/// Bad bundle or data (65), an output that is an input (64), anything else (1).
+/// Bad bundle or data (65), an output that is an input or no regular file (64), anything else (1).
 pub fn run(arguments: &EmbedArguments) -> anyhow::Result<ExitCode> {
+    refuse_url(&arguments.model, "--model")?;
+    parquet_target(&arguments.out)?;
     let detector = Detector::load(&arguments.model)?;
     let source = ParquetSource::open(&arguments.data)?;
     refuse_input(&source, &arguments.out)?;
     let roles = [Role::Feature, Role::Key, Role::Time];
     let schema = detector.schema().with_roles(&roles)?;
     source.check(&schema)?;
+    warn_all(&source.notes(&schema));
     let columns = Columns::new(&schema, detector.latent_width())?;
     let mut output = ParquetOutput::create(&arguments.out, Arc::clone(&columns.schema))?;
     let mut display = RowsDisplay::new("embedding", source.rows());

@@ -6,8 +6,10 @@ use super::baselines::fit_baselines;
 use super::budget_by;
 use super::exit::BadData;
 use super::group_column::GroupColumn;
+use super::label::refuse_feature;
+use super::output::refuse_url;
 use super::progress::RowsDisplay;
-use super::report::{budget_line, print, warn};
+use super::report::{budget_line, print, warn, warn_all};
 use crate::artifact::Detector;
 use crate::evaluate::{
     BaselineComparison, DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, EvaluationReport, Groups,
@@ -26,12 +28,14 @@ use std::process::ExitCode;
 /// Bad bundle or data (65), a label that the model sees or a budget by a field that has no segments (64), anything
 /// else (1).
 pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
+    refuse_url(&arguments.model, "--model")?;
     let detector = Detector::load(&arguments.model)?;
     let budget = arguments.alert_budget.unwrap_or(DEFAULT_ALERT_BUDGET);
     let detector = budget_by::held(detector, arguments.budget_by.as_deref(), budget)?;
     let features = detector.schema().with_roles(&[Role::Feature])?;
-    let schema = features.labelled_by(&arguments.label)?;
     let source = ParquetSource::open(&arguments.data)?;
+    refuse_feature(&arguments.label, detector.schema(), &source)?;
+    let schema = features.labelled_by(&arguments.label)?;
     require_column(&source, &arguments.label)?;
     let by = arguments.by.as_deref();
     let by = by.map(|field| GroupColumn::find(field, detector.schema(), &schema, &source));
@@ -39,6 +43,8 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
         Some(by) => by.read_beside(&schema, &source)?,
         None => schema,
     };
+    source.check(&schema)?;
+    warn_all(&source.notes(&schema));
     let comparison = match &arguments.baselines[..] {
         [] => None,
         training => Some(BaselineComparison::new(fit_baselines(&detector, training)?)),
@@ -168,12 +174,11 @@ fn labels(batch: &RecordBatch, name: &str) -> Vec<Option<bool>> {
 }
 
 fn require_column(source: &ParquetSource, label: &str) -> Result<(), BadData> {
-    let lacks = |file: &&crate::features::SourceFile| file.schema().index_of(label).is_err();
-    match source.files().iter().find(lacks) {
-        Some(file) => Err(BadData(format!(
+    match source.columns().index_of(label) {
+        Err(_) => Err(BadData(format!(
             "{}: column '{label}' (--label) is missing",
-            file.path().display()
+            source.name()
         ))),
-        None => Ok(()),
+        Ok(_) => Ok(()),
     }
 }

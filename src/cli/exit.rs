@@ -111,6 +111,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<BaselineError>() {
         return Some(baseline_code(error));
     }
+    if matches!(cause.downcast_ref(), Some(DataError::Url { .. })) {
+        return Some(BAD_CONFIGURATION);
+    }
     if cause.is::<BadData>() || cause.is::<DataError>() || cause.is::<MetricError>() {
         return Some(BAD_DATA);
     }
@@ -159,6 +162,8 @@ fn dataset_code(error: &DatasetError) -> u8 {
         DatasetError::Arrow(_) => INTERNAL,
         DatasetError::Data(_)
         | DatasetError::BadRow { .. }
+        | DatasetError::TooManyBadRows { .. }
+        | DatasetError::TooFewRows { .. }
         | DatasetError::Encode { .. }
         | DatasetError::NothingLeft { .. } => BAD_DATA,
     }
@@ -191,9 +196,10 @@ fn artifact_code(error: &ArtifactError) -> Option<u8> {
             Some(BAD_DATA)
         }
         ArtifactError::Io { .. } => Some(FAILED),
-        ArtifactError::NotABundle { .. } => Some(BAD_CONFIGURATION),
+        ArtifactError::NotABundle { .. } | ArtifactError::Target(_) => Some(BAD_CONFIGURATION),
         ArtifactError::Tensor(_) => Some(INTERNAL),
-        ArtifactError::Malformed { .. }
+        ArtifactError::NoBundle { .. }
+        | ArtifactError::Malformed { .. }
         | ArtifactError::Version { .. }
         | ArtifactError::Digest { .. }
         | ArtifactError::Weights { .. } => Some(BAD_DATA),
@@ -203,6 +209,7 @@ fn artifact_code(error: &ArtifactError) -> Option<u8> {
 fn generate_code(error: &GenerateError) -> Option<u8> {
     match error {
         GenerateError::OutOfRange { .. } => Some(USAGE),
+        GenerateError::Target(_) => Some(BAD_CONFIGURATION),
         GenerateError::Io { .. } | GenerateError::Parquet { .. } => Some(FAILED),
         GenerateError::Batch(_)
         | GenerateError::ColumnType { .. }

@@ -188,12 +188,13 @@ mod tests {
     }
 
     /// Errors that reach a user only inside of another, or not at all.
-    const CARRIED: [(&str, &str); 8] = [
+    const CARRIED: [(&str, &str); 9] = [
         ("InferenceError", "DataError"),
         ("EncodeError", "ScoreError, DatasetError, TuneError"),
         ("ConvertError", "DataError"),
         ("RegistryConfigError", "DecoderError"),
         ("WeightsFault", "ArtifactError"),
+        ("SessionFailure", "a label of a metric"),
         ("SubmitError", "an answer of HTTP"),
         ("BodyError", "an answer of HTTP"),
         ("SplitError", "an answer of HTTP"),

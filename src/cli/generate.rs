@@ -2,6 +2,7 @@
 
 use super::args::{GenerateArguments, GenerateTarget, WorldArguments};
 use super::generate_topic;
+use super::output::parquet_target;
 use super::progress::RowsDisplay;
 use super::report::print;
 use crate::generate::{DEFAULT_START_UNIX_S, Generator, GeneratorConfig, write_parquet};
@@ -15,17 +16,24 @@ const SKIP_AT_A_TIME: u64 = 10_000;
 /// Runs the verb.
 ///
 /// # Errors
-/// A value out of range (2), a file or topic that cannot be written (1).
+/// A value out of range (2), a name that nothing is written under (64), a file or topic that cannot be written (1).
 pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
     let mut generator = Generator::new(&config(&arguments.world))?;
-    skip(&mut generator, arguments.world.skip);
     match &arguments.target {
         GenerateTarget {
             out: Some(out),
             rows: Some(rows),
             ..
-        } => into_file(&mut generator, out, *rows),
-        target => generate_topic::run(&mut generator, target),
+        } => {
+            // Before the payments are made: leaving out the first of them may take minutes.
+            parquet_target(out)?;
+            skip(&mut generator, arguments.world.skip);
+            into_file(&mut generator, out, *rows)
+        }
+        target => {
+            skip(&mut generator, arguments.world.skip);
+            generate_topic::run(&mut generator, target)
+        }
     }
 }
 

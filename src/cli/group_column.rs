@@ -5,7 +5,7 @@
 
 use super::exit::BadData;
 use crate::features::ParquetSource;
-use crate::schema::{FieldPath, Role, Schema, fit};
+use crate::schema::{Binding, FieldPath, Role, Schema, fit_part};
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 
 /// A field whose values make groups.
@@ -25,12 +25,9 @@ impl GroupColumn {
     /// with dots between levels. It is to be read beside the fields of `read`.
     pub fn find(field: &str, schema: &Schema, read: &Schema, source: &ParquetSource) -> Self {
         let named = schema.fields().iter().find(|other| other.name == field);
-        let mut files = source.files().iter();
         let path = match named {
             Some(named) => named.path.clone(),
-            None if files.any(|file| file.schema().index_of(field).is_ok()) => {
-                FieldPath::top(field)
-            }
+            None if source.columns().index_of(field).is_ok() => FieldPath::top(field),
             None => FieldPath::parse(field),
         };
         let redact = schema.fields().iter().any(|f| f.redact && f.path == path);
@@ -50,26 +47,17 @@ impl GroupColumn {
     /// `schema` with the values of the field as a column more.
     ///
     /// # Errors
-    /// A path that is none (64), a file without the column, or one that holds numbers with a fraction (65).
+    /// A path that is none (64), files without the column, or one that holds numbers with a fraction (65).
     pub fn read_beside(&self, schema: &Schema, source: &ParquetSource) -> anyhow::Result<Schema> {
         let schema = schema.keyed_by(&self.column, self.path.clone())?;
         source.check(&schema)?;
         let key = schema.fields().iter().position(|f| f.role == Role::Key);
-        for file in source.files() {
-            // The files fit, as was just checked; a key may be absent for all that.
-            let bindings = fit(&schema, file.schema()).unwrap_or_default();
-            let is_absent = |binding: &crate::schema::Binding| binding.column.is_none();
-            if bindings
-                .iter()
-                .any(|b| Some(b.field) == key && is_absent(b))
-            {
-                let detail = format!(
-                    "{}: column '{}' (--by) is missing",
-                    file.path().display(),
-                    self.path
-                );
-                return Err(BadData(detail).into());
-            }
+        // The files fit, as was just checked; a key may be absent for all that.
+        let bindings = fit_part(&schema, source.columns()).unwrap_or_default();
+        let is_absent = |b: &Binding| Some(b.field) == key && b.column.is_none();
+        if bindings.iter().any(is_absent) {
+            let (files, path) = (source.name(), &self.path);
+            return Err(BadData(format!("{files}: column '{path}' (--by) is missing")).into());
         }
         Ok(schema)
     }

@@ -2,7 +2,8 @@
 
 use super::args::InitArguments;
 use super::output::{refuse_existing, write_new};
-use super::report::print;
+use super::report::{print, warn_all};
+use super::small_data::check_init;
 use crate::features::{ParquetSource, infer_schema};
 use crate::schema::{Inferred, Role, Schema};
 use anyhow::Context;
@@ -19,10 +20,12 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<ExitCode> {
     let InitArguments { data, label, out } = arguments;
     refuse_existing(out)?;
     let source = ParquetSource::open(data)?;
+    check_init(&source)?;
     let inferred = infer_schema(&source, label.as_deref()).with_context(|| data.join(", "))?;
     // What is written is read back first, so that no file is left that `train` would refuse.
     let schema = Schema::parse(&inferred.text, &out.display().to_string())?;
     write_new(out, &inferred.text)?;
+    warn_all(&source.notes(&schema));
     let fields = |role: Role| schema.fields().iter().filter(|f| f.role == role).count();
     print(&format!(
         "{}: {} features, {} ignored, {} key, {} time, {} label, of {} rows\n{}\

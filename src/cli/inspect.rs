@@ -6,6 +6,7 @@
 
 use super::args::InspectArguments;
 use super::budget_by;
+use super::output::refuse_url;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
 use crate::artifact::{Description, Detector, run_path};
@@ -31,6 +32,7 @@ const FILES_SHOWN_MAX: usize = 10;
 /// # Errors
 /// A bundle that is not one, or not whole (65).
 pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
+    refuse_url(&arguments.model, "DIR")?;
     let detector = Detector::load(&arguments.model)?;
     let (by, budget) = (arguments.budget_by.as_deref(), arguments.alert_budget);
     let detector = budget_by::held(detector, by, budget)?;
@@ -114,8 +116,8 @@ fn data(out: &mut String, description: &Description) -> std::fmt::Result {
     let (rows, data) = (description.rows, &description.data);
     writeln!(
         out,
-        "\nrows         {} fit ({} kept in memory), {} reference, {} calibration, {} left out by label",
-        rows.fit, rows.fit_kept, rows.reference, rows.calibration, rows.excluded
+        "\nrows         {} fit ({} kept in memory), {} reference, {} calibration, {} left out by label, {} as bad",
+        rows.fit, rows.fit_kept, rows.reference, rows.calibration, rows.excluded, rows.bad
     )?;
     let calibration = &description.calibration;
     if description.tuning.is_none() {

@@ -6,7 +6,7 @@
 
 use super::exit::Refused;
 use crate::durable;
-use crate::features::ParquetSource;
+use crate::features::{ParquetSource, url_remedy};
 use anyhow::Context;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,6 +16,12 @@ use parquet::file::properties::WriterProperties;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+
+/// Endings of other formats than Parquet: who names one expects what will not be there.
+const OTHER_FORMATS: [&str; 17] = [
+    "csv", "tsv", "txt", "json", "jsonl", "ndjson", "avro", "orc", "arrow", "feather", "ipc",
+    "xls", "xlsx", "xml", "db", "gz", "zip",
+];
 
 /// Rows of a row group at most: what readers expect, and small enough to be read in parallel.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -32,9 +38,10 @@ impl ParquetOutput {
     /// Begins a file of these columns; `path` is not touched before [`Self::finish`].
     ///
     /// # Errors
-    /// If `path` is a folder (64), no file can be made beside it, or Parquet has no form for a
+    /// If nothing may be written there ([`parquet_target`]), no file can be made beside it, or Parquet has no form for a
     /// column.
     pub fn create(path: &Path, columns: SchemaRef) -> anyhow::Result<Self> {
+        let path = &parquet_target(path)?;
         let sibling = temporary_sibling(path)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -90,12 +97,53 @@ pub fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// [`Refused`] if something is.
 pub fn refuse_existing(path: &Path) -> Result<(), Refused> {
+    refuse_url(path, "--out")?;
+    // Nobody should be told to remove a device.
+    if durable::irregular(path).is_some() {
+        file_target(path)?;
+    }
     match path.symlink_metadata() {
         Ok(_) => Err(Refused(format!(
             "{}: exists and is not replaced; remove it or name another file (--out)",
             path.display()
         ))),
         Err(_) => Ok(()),
+    }
+}
+
+/// Where a Parquet file of this name is written: a link stays, and what it points at is replaced.
+///
+/// # Errors
+/// [`Refused`] for a name with the ending of another format, a URL, and what is no regular file.
+pub fn parquet_target(path: &Path) -> Result<PathBuf, Refused> {
+    refuse_url(path, "--out")?;
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    if let Some(ending) = ending.filter(|ending| OTHER_FORMATS.contains(&ending.as_str())) {
+        return Err(Refused(format!(
+            "{}: the ending .{ending} is of another format, expected a name that ends in .parquet (--out)",
+            path.display()
+        )));
+    }
+    file_target(path)
+}
+
+fn file_target(path: &Path) -> Result<PathBuf, Refused> {
+    durable::file_target(path).map_err(|error| Refused(format!("{error} (--out)")))
+}
+
+/// Whether a place is on another machine.
+///
+/// # Errors
+/// [`Refused`] if it is, with the flag that names it.
+pub fn refuse_url(path: &Path, flag: &str) -> Result<(), Refused> {
+    let text = path.to_string_lossy();
+    match url_remedy(&text) {
+        Some(_) if !path.exists() => Err(Refused(format!(
+            "{text}: is a URL ({flag}), and URLs are not supported: name a file or folder of this machine"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -122,13 +170,6 @@ pub fn refuse_input(source: &ParquetSource, path: &Path) -> Result<(), Refused> 
 
 /// A file beside `path`, removed when dropped.
 fn temporary_sibling(path: &Path) -> anyhow::Result<NamedTempFile> {
-    if path.is_dir() {
-        let refused = format!(
-            "{}: is a folder, expected a file name (--out)",
-            path.display()
-        );
-        return Err(Refused(refused).into());
-    }
     let sibling = durable::temporary_sibling(path);
     sibling.with_context(|| cannot_write(path))
 }
@@ -186,5 +227,38 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_new(folder.path(), "x").unwrap_err().is::<Refused>());
+        let error = write_new(Path::new("/dev/null"), "x")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is a character device"), "{error}");
+    }
+
+    #[test]
+    fn the_ending_of_another_format_and_a_url_are_refused() {
+        for name in ["x.csv", "x.CSV", "x.parquet.gz", "s3://bucket/x.parquet"] {
+            let error = parquet_target(Path::new(name)).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("--out"), "{error}");
+        }
+        for name in ["x", "x.parquet", "x.tmp", "a.csv/x.pq", ".csv"] {
+            assert_eq!(parquet_target(Path::new(name)).unwrap(), Path::new(name));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_output_through_a_link_is_written_where_the_link_points() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, real) = (
+            folder.path().join("l.parquet"),
+            folder.path().join("r.parquet"),
+        );
+        std::fs::write(&real, "old").unwrap();
+        std::os::unix::fs::symlink("r.parquet", &link).unwrap();
+        let mut output = ParquetOutput::create(&link, batch().schema()).unwrap();
+        output.write(&batch()).unwrap();
+        output.finish().unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        let source = ParquetSource::open(&[real.display().to_string()]).unwrap();
+        assert_eq!(source.rows(), 3);
     }
 }

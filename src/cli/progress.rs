@@ -4,6 +4,7 @@
 //! a stderr that is closed is ignored.
 
 use super::report::warn;
+use super::small_data::warn_of_few;
 use crate::train::{Progress, TrainObserver};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write as _};
@@ -16,6 +17,8 @@ const LINE_EVERY_S: f64 = 5.0;
 pub struct TrainingDisplay {
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
+    /// Whether it was said that there are few rows.
+    has_warned: bool,
 }
 
 impl TrainingDisplay {
@@ -32,7 +35,13 @@ impl TrainingDisplay {
         Self {
             bar,
             last_line: None,
+            has_warned: false,
         }
+    }
+
+    /// Whether it was said before the steps that the rows are too few for the default budget.
+    pub fn has_warned(&self) -> bool {
+        self.has_warned
     }
 }
 
@@ -91,6 +100,14 @@ impl TrainObserver for TrainingDisplay {
                 let _ = writeln!(std::io::stderr(), "{stage}");
             }
         }
+    }
+
+    fn calibration_rows(&mut self, rows: u64) {
+        let told = || warn_of_few(rows, "a fifth of the training rows");
+        self.has_warned = match &self.bar {
+            Some(bar) => bar.suspend(told),
+            None => told(),
+        };
     }
 }
 

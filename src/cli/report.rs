@@ -23,20 +23,32 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "maskwatch: warning: {text}");
 }
 
+/// Writes each of several warnings.
+pub fn warn_all(texts: &[String]) {
+    texts.iter().for_each(|text| warn(text));
+}
+
+/// A share for a person: two digits that count, and never an exponent.
+pub fn shown_share(share: f64) -> String {
+    let leading = -share.abs().max(f64::MIN_POSITIVE).log10().floor();
+    let digits = (leading as usize + 1).clamp(2, 12);
+    format!("{share:.digits$}")
+}
+
 /// What a budget means with n calibration rows, as one line.
 pub fn budget_line(calibration_rows: usize, share: f64) -> String {
-    let smallest = 1.0 / (calibration_rows + 1) as f64;
+    let smallest = shown_share(1.0 / (calibration_rows + 1) as f64);
     let rate = AlertBudget::new(share)
         .ok()
         .and_then(|budget| budget.realised_rate(calibration_rows));
     match rate {
         Some((low, high)) => format!(
             "alert budget {share}: realised rate within {low:.6}..{high:.6} (90 % interval, \
-             {calibration_rows} calibration rows, smallest p-value {smallest:.2e})"
+             {calibration_rows} calibration rows, smallest p-value {smallest})"
         ),
         None => format!(
             "alert budget {share} cannot be reached: with {calibration_rows} calibration rows the \
-             smallest p-value is {smallest:.2e}, so nothing is ever an alert"
+             smallest p-value is {smallest}, so nothing is ever an alert"
         ),
     }
 }
@@ -54,6 +66,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_share_has_two_digits_and_no_exponent() {
+        for (share, text) in [
+            (0.5, "0.50"),
+            (1.0 / 501.0, "0.0020"),
+            (1.0 / 1_201.0, "0.00083"),
+            (1e-5, "0.000010"),
+            (1.0, "1.00"),
+        ] {
+            assert_eq!(shown_share(share), text);
+        }
+    }
+
+    #[test]
     fn a_budget_is_told_with_its_interval_or_with_why_there_is_none() {
         // SciPy: stats.beta.ppf([.05, .95], 10, 9991) -> 0.0005426376, 0.0015699951
         let line = budget_line(10_000, 0.001);
@@ -64,7 +89,7 @@ mod tests {
         let line = budget_line(500, 0.001);
         assert!(line.contains("0.001 cannot be reached"), "{line}");
         assert!(
-            line.contains("500 calibration rows the smallest p-value is 2.00e-3"),
+            line.contains("500 calibration rows the smallest p-value is 0.0020"),
             "{line}"
         );
     }

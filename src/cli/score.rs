@@ -7,9 +7,9 @@ use super::args::ScoreArguments;
 use super::bad_rows::{BadRows, without};
 use super::budget_by;
 use super::exit::BadData;
-use super::output::{ParquetOutput, refuse_input};
+use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
-use super::report::{print, warn, warn_if_unattainable};
+use super::report::{print, warn, warn_all, warn_if_unattainable};
 use super::score_columns::{Scored, output_schema, with_scores};
 use crate::artifact::Detector;
 use crate::features::{ParquetSource, ReadOptions};
@@ -36,9 +36,11 @@ struct Tally {
 /// Runs the verb.
 ///
 /// # Errors
-/// Bad bundle or data, or bad rows and `--strict` (65), an output that is an input or a budget by a
+/// Bad bundle or data, or bad rows and `--strict` (65), an output that is an input or no regular file, or a budget by a
 /// field that has no segments (64), anything else (1).
 pub fn run(arguments: &ScoreArguments) -> anyhow::Result<ExitCode> {
+    refuse_url(&arguments.model, "--model")?;
+    parquet_target(&arguments.out)?;
     let detector = Detector::load(&arguments.model)?;
     let by = arguments.budget_by.as_deref();
     let detector = budget_by::held(detector, by, arguments.alert_budget)?;
@@ -74,6 +76,7 @@ fn write_scores(
     // Nothing but features counts for a score, so nothing else may be in the way of one.
     let features = detector.schema().with_roles(&[Role::Feature])?;
     source.check(&features)?;
+    warn_all(&source.notes(&features));
     let schema = output_schema(source, arguments.explain)?;
     let mut output = ParquetOutput::create(&arguments.out, schema.clone())?;
     let mut display = RowsDisplay::new("scoring", source.rows());

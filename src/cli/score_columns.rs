@@ -45,37 +45,23 @@ fn added_fields(explain: bool) -> Vec<FieldRef> {
     fields.into_iter().map(Arc::new).collect()
 }
 
-/// The Arrow schema of the output: the columns of the input, then the added ones.
+/// The Arrow schema of the output: the columns of the input, of all its files together, then the added ones.
 ///
 /// # Errors
-/// [`BadData`] with every file whose columns are not those of the first, or with every column that
-/// has the name of an added one.
+/// [`BadData`] with every column that has the name of an added one.
 pub fn output_schema(source: &ParquetSource, explain: bool) -> Result<SchemaRef, BadData> {
     let files = source.files();
     let added = added_fields(explain);
     let mut faults: Vec<String> = files.iter().flat_map(|file| taken(file, &added)).collect();
-    faults.extend(
-        files
-            .iter()
-            .filter_map(|file| other_columns(&files[0], file)),
-    );
     if !faults.is_empty() {
         faults.truncate(FAULTS_SHOWN_MAX);
         return Err(BadData(faults.join("; ")));
     }
-    let first = files[0].schema();
-    let column = |(index, field): (usize, &FieldRef)| {
-        // What is null in any file is nullable in the output.
-        let nullable = files
-            .iter()
-            .any(|file| file.schema().field(index).is_nullable());
-        Arc::new(field.as_ref().clone().with_nullable(nullable))
-    };
-    let columns = first.fields().iter().enumerate().map(column);
-    let fields: Fields = columns.chain(added).collect();
+    let columns = source.columns();
+    let fields: Fields = columns.fields().iter().cloned().chain(added).collect();
     Ok(Arc::new(Schema::new_with_metadata(
         fields,
-        first.metadata().clone(),
+        columns.metadata().clone(),
     )))
 }
 
@@ -89,28 +75,6 @@ fn taken(file: &SourceFile, added: &[FieldRef]) -> Vec<String> {
     names
         .map(|name| format!("{path}: column '{name}' has the name of a column that score writes"))
         .collect()
-}
-
-fn other_columns(first: &SourceFile, file: &SourceFile) -> Option<String> {
-    let name_and_type = |field: &FieldRef| format!("'{}' {}", field.name(), field.data_type());
-    let (expected, found) = (first.schema().fields(), file.schema().fields());
-    let pairs = expected.iter().zip(found).enumerate();
-    let other = pairs
-        .filter(|(_, (a, b))| a.name() != b.name() || a.data_type() != b.data_type())
-        .map(|(at, (a, b))| {
-            format!(
-                "column {at} is {}, there {}",
-                name_and_type(b),
-                name_and_type(a)
-            )
-        })
-        .next();
-    let count = || format!("{} columns, there {}", found.len(), expected.len());
-    let difference = other.or_else(|| (expected.len() != found.len()).then(count))?;
-    let (file, first) = (file.path().display(), first.path().display());
-    Some(format!(
-        "{file}: cannot follow {first} in one output: {difference}"
-    ))
 }
 
 /// What scoring said of the good rows of a batch.

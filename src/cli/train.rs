@@ -3,8 +3,9 @@
 use super::args::TrainArguments;
 use super::budget_by;
 use super::exit::Several;
+use super::output::refuse_url;
 use super::progress::TrainingDisplay;
-use super::report::{budget_line, print, warn_if_unattainable};
+use super::report::{budget_line, print, warn_all, warn_if_unattainable};
 use super::train_config::load_config;
 use crate::artifact::{
     Detector, LearnError, Manifest, Recipe, Run, TrainConfig, check_start, check_target, learn,
@@ -36,12 +37,18 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
         from: from.as_ref(),
         out: &arguments.out,
     };
-    let (manifest, run) = learn(&recipe, &mut TrainingDisplay::new())?;
+    let mut display = TrainingDisplay::new();
+    let learned = learn(&recipe, &mut display);
+    let has_warned = display.has_warned();
+    drop(display);
+    let (manifest, run) = learned?;
     let mut text = summary(&arguments.out, &manifest, &run);
     text += &budget_by::possible(&Detector::load(&arguments.out)?, DEFAULT_ALERT_BUDGET);
     print(&text)?;
     let calibration_rows = manifest.description.rows.calibration as usize;
-    warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
+    if !has_warned {
+        warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -58,6 +65,24 @@ impl Inputs {
     /// at once.
     fn load(arguments: &TrainArguments) -> anyhow::Result<Self> {
         let mut errors: Vec<anyhow::Error> = Vec::new();
+        let TrainArguments {
+            schema,
+            config,
+            out,
+            from,
+            ..
+        } = arguments;
+        let places = [Some(schema), config.as_ref(), from.as_ref(), Some(out)];
+        let flags = ["--schema", "--config", "--from", "--out"];
+        for (place, flag) in places.into_iter().zip(flags) {
+            kept(
+                place.map_or(Ok(()), |place| refuse_url(place, flag)),
+                &mut errors,
+            );
+        }
+        if !errors.is_empty() {
+            return Err(Several::of(errors));
+        }
         let schema = kept(Schema::load(&arguments.schema), &mut errors);
         let config = match &arguments.config {
             Some(path) => kept(load_config(path), &mut errors),
@@ -79,8 +104,10 @@ impl Inputs {
             let roles = check_roles(schema, arguments.exclude_labelled, split);
             kept(roles.map_err(LearnError::from), &mut errors);
         }
-        if let (Some(schema), Some(source)) = (&schema, &source) {
-            kept(source.check(schema), &mut errors);
+        if let (Some(schema), Some(source)) = (&schema, &source)
+            && kept(source.check(schema), &mut errors).is_some()
+        {
+            warn_all(&source.notes(schema));
         }
         match (schema, config, source) {
             (Some(schema), Some(config), Some(source)) if errors.is_empty() => Ok(Self {
@@ -102,13 +129,21 @@ where
     result.map_err(|error| errors.push(error.into())).ok()
 }
 
+/// What was left out as bad, if anything was.
+fn bad_rows(run: &Run) -> String {
+    match &run.first_bad_row {
+        Some(first) => format!(", {} left out as bad (the first: {first})", run.bad_rows),
+        None => String::new(),
+    }
+}
+
 fn summary(out: &Path, manifest: &Manifest, run: &Run) -> String {
     let rows = manifest.description.rows;
     let fit = run.fit;
     let calibration_rows = rows.calibration as usize;
     let mut text = format!(
         "bundle {}  model {}\n\
-         rows: {} fit, {} reference, {} calibration, {} left out by label\n\
+         rows: {} fit, {} reference, {} calibration, {} left out by label{}\n\
          {} parameters, {} steps (kept step {}), held-out loss {:.4}\n\
          {:.0} rows/s in training, {:.1} s in all\n\
          p-values: {}\n",
@@ -118,6 +153,7 @@ fn summary(out: &Path, manifest: &Manifest, run: &Run) -> String {
         rows.reference,
         rows.calibration,
         rows.excluded,
+        bad_rows(run),
         fit.parameters,
         fit.steps,
         fit.best_step,

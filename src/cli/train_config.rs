@@ -6,6 +6,7 @@
 use super::exit::ConfigFaults;
 use crate::artifact::TrainConfig;
 use crate::train::DeviceKind;
+use crate::train::config::SKIP_BAD_ROWS_MAX;
 use serde::Deserialize;
 use std::path::Path;
 use toml::{Table, Value};
@@ -66,9 +67,10 @@ fn parse(text: &str) -> Result<TrainConfig, Vec<String>> {
 /// Every section with every key: those of a configuration that leaves out none when it is written.
 fn known_keys() -> Result<Table, toml::ser::Error> {
     let mut config = TrainConfig::default();
-    // The processor and the cross entropy are written by leaving their keys out.
+    // The processor, the cross entropy and clean rows are written by leaving their keys out.
     config.training.device = DeviceKind::Cuda;
     config.model.histogram_gamma = 1.0;
+    config.training.skip_bad_rows = SKIP_BAD_ROWS_MAX;
     Table::try_from(config)
 }
 

@@ -3,14 +3,17 @@
 use super::args::TuneArguments;
 use super::exit::{Refused, Several};
 use super::inspect::word;
+use super::label::refuse_feature;
+use super::output::refuse_url;
 use super::progress::TrainingDisplay;
-use super::report::{budget_line, print, warn_if_unattainable};
+use super::report::{budget_line, print, warn_all, warn_if_unattainable};
+use super::small_data::warn_of_few;
 use crate::artifact::{
     Description, Manifest, TuneFailure, TuneRecipe, TuneRun, Tuning, check_target, load_manifest,
     tune,
 };
 use crate::features::ParquetSource;
-use crate::schema::Kind;
+use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, Component, DEFAULT_ALERT_BUDGET, Term};
 use crate::tune::{ValidationSplit, label_schema};
 use std::path::Path;
@@ -25,7 +28,12 @@ const WEIGHTS_SHOWN_MAX: usize = 10;
 /// No label, a label that the model sees, or an output that would destroy something (64), bad bundle
 /// or data (65), anything else (1).
 pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
+    let places = [("--model", &arguments.model), ("--out", &arguments.out)];
+    for (flag, place) in places {
+        refuse_url(place, flag)?;
+    }
     let (labelled, calibration) = sources(arguments)?;
+    let has_warned = warn_of_few(calibration.rows(), "all that --calibration names");
     let recipe = TuneRecipe {
         model: &arguments.model,
         labelled: &labelled,
@@ -37,7 +45,9 @@ pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     let (manifest, run) = tune(&recipe, &mut TrainingDisplay::new())?;
     print(&summary(&arguments.out, &manifest, &run))?;
     let calibration_rows = manifest.description.rows.calibration as usize;
-    warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
+    if !has_warned {
+        warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,13 +55,13 @@ pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
 fn sources(arguments: &TuneArguments) -> anyhow::Result<(ParquetSource, ParquetSource)> {
     let mut errors: Vec<anyhow::Error> = Vec::new();
     let TuneArguments { model, out, .. } = arguments;
-    match load_manifest(model) {
-        Err(error) => errors.push(error.into()),
-        Ok(manifest) => {
-            let schema = label_schema(&manifest.description.schema, arguments.label.as_deref());
-            errors.extend(schema.err().map(|e| TuneFailure::from(e).into()));
+    let manifest = match load_manifest(model) {
+        Err(error) => {
+            errors.push(error.into());
+            None
         }
-    }
+        Ok(manifest) => Some(manifest),
+    };
     errors.extend(refuse_parent(model, out).err().map(anyhow::Error::from));
     errors.extend(check_target(out).err().map(anyhow::Error::from));
     let mut open = |inputs: &[String]| match ParquetSource::open(inputs) {
@@ -62,10 +72,33 @@ fn sources(arguments: &TuneArguments) -> anyhow::Result<(ParquetSource, ParquetS
         }
     };
     let (labelled, calibration) = (open(&arguments.data), open(&arguments.calibration));
+    if let Some(manifest) = &manifest {
+        let schema = &manifest.description.schema;
+        errors.extend(label_error(arguments, schema, labelled.as_ref()));
+        for source in [&labelled, &calibration].into_iter().flatten() {
+            warn_all(&source.notes(schema));
+        }
+    }
     match (labelled, calibration) {
         (Some(labelled), Some(calibration)) if errors.is_empty() => Ok((labelled, calibration)),
         _ => Err(Several::of(errors)),
     }
+}
+
+/// Why the label is none, if it is none.
+fn label_error(
+    arguments: &TuneArguments,
+    schema: &Schema,
+    labelled: Option<&ParquetSource>,
+) -> Option<anyhow::Error> {
+    let label = arguments.label.as_deref();
+    let feature = label.zip(labelled);
+    let feature = feature.map(|(label, source)| refuse_feature(label, schema, source));
+    if let Some(Err(error)) = feature {
+        return Some(error.into());
+    }
+    let error = label_schema(schema, label).err()?;
+    Some(TuneFailure::from(error).into())
 }
 
 /// A tuned bundle beside its parent can be compared with it; in its place it could not.

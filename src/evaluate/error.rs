@@ -22,7 +22,9 @@ pub enum MetricError {
         row: usize,
     },
     /// All rows have one label, or there are none.
-    #[error("{positives} of {rows} labelled rows are positive: both classes are needed")]
+    #[error(
+        "{positives} of {rows} labelled rows are positive: both classes are needed, at least 1 row of each"
+    )]
     OneClass {
         /// Rows with a label.
         rows: usize,

@@ -14,6 +14,7 @@ use super::error::MetricError;
 use super::interval::Share;
 use super::uniformity::Uniformity;
 use crate::features::categorical::bounded;
+use crate::score::p_value_text;
 
 /// Values that are told apart at most: a field with more makes groups of a handful of rows, which say nothing.
 pub const GROUP_VALUES_MAX: usize = 10_000;
@@ -355,7 +356,8 @@ impl fmt::Display for GroupsReport {
                     p_value,
                 }) => writeln!(
                     f,
-                    "{name:width$} {negatives:>9} {distance:>9.4} {p_value:>10.2e}"
+                    "{name:width$} {negatives:>9} {distance:>9.4} {:>10}",
+                    p_value_text(p_value)
                 )?,
                 None => writeln!(f, "{name:width$} {:>9} {:>9} {:>10}", 0, "-", "-")?,
             }

@@ -127,6 +127,18 @@ impl BinaryEncoder {
         self.values.map(|x| self.number.encode(x))
     }
 
+    /// What is wrong with it, if it is not what [`Self::fit`] makes.
+    pub(super) fn fault(&self) -> Option<String> {
+        let [lower, upper] = self.encoded();
+        let is_share = self.unseen_mass > 0.0 && self.unseen_mass < 1.0;
+        let is_pair = self.values.iter().all(|value| value.is_finite()) && lower < upper;
+        let own = (!is_share || !is_pair).then(|| {
+            let ([a, b], mass) = (self.values, self.unseen_mass);
+            format!("values {a} and {b}, an unseen mass of {mass}")
+        });
+        self.number.fault().or(own)
+    }
+
     /// -log of the probability that a value is neither, in nats, > 0.
     pub fn unseen_surprise(&self) -> f32 {
         -self.unseen_mass.ln() as f32

@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use super::convert::{ConvertError, canonical_type, convert};
 use super::error::{DataError, FileMismatch, columns_text, same_columns};
 use super::fault::{FaultReason, RowFault};
-use crate::schema::{Binding, Field, Role, Schema, column_at, fit};
+use crate::schema::{Binding, Field, Mismatch, Role, Schema, column_at, fit, fit_part};
 
 /// The Arrow schema of the canonical records of `schema`.
 pub fn canonical_schema(schema: &Schema) -> SchemaRef {
@@ -51,7 +51,28 @@ impl Canonicaliser {
     /// # Errors
     /// [`DataError::Mismatch`] with every missing or mistyped column.
     pub fn new(schema: &Schema, source: &ArrowSchema, origin: &str) -> Result<Self, DataError> {
-        let bindings = fit(schema, source).map_err(|mismatches| {
+        Self::bound(schema, source, origin, fit(schema, source))
+    }
+
+    /// For batches of one file of several, which may lack what others have: a feature that is absent is null.
+    ///
+    /// # Errors
+    /// [`DataError::Mismatch`] with every mistyped column.
+    pub(super) fn of_part(
+        schema: &Schema,
+        source: &ArrowSchema,
+        origin: &str,
+    ) -> Result<Self, DataError> {
+        Self::bound(schema, source, origin, fit_part(schema, source))
+    }
+
+    fn bound(
+        schema: &Schema,
+        source: &ArrowSchema,
+        origin: &str,
+        bindings: Result<Vec<Binding>, Vec<Mismatch>>,
+    ) -> Result<Self, DataError> {
+        let bindings = bindings.map_err(|mismatches| {
             DataError::Mismatch(vec![FileMismatch {
                 file: origin.to_owned(),
                 mismatches,

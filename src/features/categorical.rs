@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Values that have a class of their own in a category head.
 ///
@@ -96,7 +96,7 @@ impl FrequentValues {
 
 /// The fitted encoding of a categorical field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "StoredEncoder", into = "StoredEncoder")]
+#[serde(try_from = "StoredEncoder", into = "StoredEncoder")]
 pub struct CategoricalEncoder {
     stored: StoredEncoder,
     codes: HashMap<String, u32>,
@@ -136,13 +136,12 @@ impl CategoricalEncoder {
         let unseen_mass = (once + 1) as f64 / (total + 2) as f64;
         let head_values = ranked.len().min(head_classes_max.max(1)) as u32;
         let (values, counts) = ranked.into_iter().unzip();
-        StoredEncoder {
+        Self::of(StoredEncoder {
             values,
             counts,
             head_values,
             unseen_mass,
-        }
-        .into()
+        })
     }
 
     /// The code of a value, 0 if it is unknown.
@@ -200,8 +199,42 @@ impl CategoricalEncoder {
     }
 }
 
-impl From<StoredEncoder> for CategoricalEncoder {
-    fn from(stored: StoredEncoder) -> Self {
+impl StoredEncoder {
+    /// What is wrong with it; none of what [`CategoricalEncoder::fit`] makes.
+    fn fault(&self) -> Option<String> {
+        let (values, counts) = (self.values.len(), self.counts.len());
+        let total = self
+            .counts
+            .iter()
+            .try_fold(0_u64, |sum, &n| sum.checked_add(n));
+        if values != counts || self.head_values as usize > values {
+            let head = self.head_values;
+            return Some(format!(
+                "{values} values, {counts} counts and {head} classes"
+            ));
+        }
+        if total.is_none() || !(self.unseen_mass > 0.0 && self.unseen_mass < 1.0) {
+            let mass = self.unseen_mass;
+            return Some(format!("counts too large, or an unseen mass of {mass}"));
+        }
+        let distinct: HashSet<&String> = self.values.iter().collect();
+        (distinct.len() < values).then(|| "a value that stands twice".to_owned())
+    }
+}
+
+impl TryFrom<StoredEncoder> for CategoricalEncoder {
+    type Error = String;
+
+    fn try_from(stored: StoredEncoder) -> Result<Self, String> {
+        match stored.fault() {
+            Some(fault) => Err(format!("a categorical encoder of {fault}")),
+            None => Ok(Self::of(stored)),
+        }
+    }
+}
+
+impl CategoricalEncoder {
+    fn of(stored: StoredEncoder) -> Self {
         let codes = (1..)
             .zip(&stored.values)
             .map(|(code, value)| (value.clone(), code))

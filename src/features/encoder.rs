@@ -8,7 +8,7 @@ use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
 use super::temporal::{SeenMoments, day_time};
-use crate::schema::{Field, Kind, Spread, Transform, blinding};
+use crate::schema::{Field, Kind, Schema, Spread, Transform, blinding};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use chrono_tz::Tz;
@@ -109,6 +109,32 @@ impl FieldEncoder {
     }
 }
 
+impl FieldEncoder {
+    fn fault(&self, feature: &Field) -> Option<String> {
+        if self.name != feature.name {
+            return Some(format!("the schema has '{}' in its place", feature.name));
+        }
+        if self.nulls >= self.rows {
+            return Some(format!("{} of {} rows are null", self.nulls, self.rows));
+        }
+        let fault = match (&self.value, feature.kind) {
+            (ValueEncoder::Numeric(number), Kind::Numeric) => number.fault(),
+            (ValueEncoder::Binary(binary), Kind::Numeric) => binary.fault(),
+            (ValueEncoder::Categorical(_), Kind::Categorical)
+            | (ValueEncoder::Boolean, Kind::Boolean) => None,
+            (ValueEncoder::Timestamp { seen, .. }, Kind::Timestamp) => seen.fault(),
+            (_, kind) => Some(format!("the schema says {}", kind.as_str())),
+        };
+        let transform = match &self.value {
+            ValueEncoder::Numeric(number) => Some(number.transform),
+            ValueEncoder::Binary(binary) => Some(binary.number.transform),
+            _ => None,
+        };
+        let other = transform.filter(|&transform| transform != feature.transform);
+        fault.or(other.map(|_| "another transform than the schema's".to_owned()))
+    }
+}
+
 /// The fitted encoding of a record: its feature fields in schema order (the F axis everywhere).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -127,16 +153,20 @@ impl Encoder {
         self.fields.iter().map(FieldEncoder::shape).collect()
     }
 
-    /// What is wrong with an encoder that was read from a file.
-    pub fn faults(&self) -> Vec<String> {
-        let fault = |field: &FieldEncoder| match &field.value {
-            ValueEncoder::Timestamp { seen, .. } => {
-                let fault = seen.fault()?;
-                Some(format!("encoder of field '{}': {fault}", field.name))
-            }
-            _ => None,
+    /// What of a stored encoder does not go with the schema of its records, or with itself.
+    pub fn faults(&self, schema: &Schema) -> Vec<String> {
+        let (features, fields) = (schema.features().count(), self.fields.len());
+        if features != fields {
+            return vec![format!(
+                "{fields} fields, the schema has {features} features"
+            )];
+        }
+        let pairs = self.fields.iter().zip(schema.features());
+        let fault = |(field, feature): (&FieldEncoder, &Field)| {
+            let fault = field.fault(feature)?;
+            Some(format!("encoder of field '{}': {fault}", field.name))
         };
-        self.fields.iter().filter_map(fault).collect()
+        pairs.filter_map(fault).collect()
     }
 
     /// Encodes every row of a canonical batch.

@@ -6,8 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field as ArrowField, Schema as ArrowSchema};
+use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema};
 
+use super::unify::TypeConflict;
 use crate::schema::{InferenceError, Mismatch};
 
 /// Mismatches that a message shows before it only counts the rest.
@@ -30,6 +31,25 @@ pub enum DataError {
     NoFiles {
         /// The input as given.
         input: String,
+    },
+    /// An input is a URL.
+    #[error(
+        "{input} is a URL, and URLs are not supported: copy the files to this machine first ({remedy}), then name \
+         the folder"
+    )]
+    Url {
+        /// The input as given.
+        input: String,
+        /// How its scheme is copied from.
+        remedy: &'static str,
+    },
+    /// An input is a device, a FIFO or a socket.
+    #[error("{file} is {found}, expected a regular file or a folder")]
+    NotRegular {
+        /// The input or file.
+        file: String,
+        /// What it is.
+        found: &'static str,
     },
     /// An input is no valid glob pattern.
     #[error("{input} is neither a file or folder nor a pattern: {message}")]
@@ -78,7 +98,7 @@ pub enum DataError {
         columns: Vec<String>,
     },
     /// An input has files but not one row.
-    #[error("{input} has no rows")]
+    #[error("{input} has no rows: at least 1 is needed")]
     NoRows {
         /// The input as given.
         input: String,
@@ -86,6 +106,31 @@ pub enum DataError {
     /// Columns are missing or of another type than the schema needs.
     #[error("the schema does not fit the data:{}", mismatch_lines(.0))]
     Mismatch(Vec<FileMismatch>),
+    /// Files have types under one name that no column can hold together.
+    #[error(
+        "the files cannot be read as one table:{}\n  write the odd file again with the type of the others, or read \
+         only files that agree",
+        reason_lines(.0)
+    )]
+    Conflict(Vec<TypeConflict>),
+    /// A value has no equal in the type that its column has over all files.
+    #[error(
+        "{file}, column `{column}`, row {row} (from 0): {value} of type {} cannot be held exactly as {}, \
+         the type of this column over all files",
+        types[0], types[1]
+    )]
+    Widen {
+        /// The file.
+        file: String,
+        /// The column.
+        column: String,
+        /// The row of the file, from 0.
+        row: u64,
+        /// The value.
+        value: String,
+        /// The column's type in the file, and over all files.
+        types: Box<[DataType; 2]>,
+    },
     /// Records have other columns than announced, or than the file before.
     #[error("{file} has other columns: expected {expected}, found {found}")]
     OtherColumns {

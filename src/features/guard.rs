@@ -20,7 +20,10 @@ pub fn panic_is_guarded() -> bool {
 
 /// Runs a step of the Parquet reader, and turns its errors and its panics into a message. What
 /// panicked must never be used again.
-pub(super) fn guarded<T, E: std::fmt::Display>(
+///
+/// # Errors
+/// What the step said, or what its panic did.
+pub(crate) fn guarded<T, E: std::fmt::Display>(
     step: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, String> {
     DEPTH.set(DEPTH.get() + 1);

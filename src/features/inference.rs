@@ -3,7 +3,7 @@
 //! Every row of every file is looked at once, one batch in memory at a time; the rules are
 //! [`Inference`]'s.
 
-use super::error::{DataError, columns_text, same_columns};
+use super::error::DataError;
 use super::parquet::{DEFAULT_BATCH_ROWS, ParquetSource};
 use crate::schema::{Inference, Inferred};
 
@@ -11,7 +11,7 @@ use crate::schema::{Inference, Inferred};
 /// between levels), if given, as the label.
 ///
 /// # Errors
-/// When the files differ in their columns, a page is damaged, the label's column is absent, or no
+/// When the files have types that no column can hold together, a page is damaged, the label's column is absent, or no
 /// column can be a feature.
 pub fn infer_schema(source: &ParquetSource, label: Option<&str>) -> Result<Inferred, DataError> {
     let Some((first, others)) = source.files().split_first() else {
@@ -19,18 +19,7 @@ pub fn infer_schema(source: &ParquetSource, label: Option<&str>) -> Result<Infer
             input: "an empty list".to_owned(),
         });
     };
-    for other in others {
-        if !same_columns(first.schema(), other.schema()) {
-            let file = other.path().display().to_string();
-            let (expected, found) = (columns_text(first.schema()), columns_text(other.schema()));
-            return Err(DataError::OtherColumns {
-                file,
-                expected,
-                found,
-            });
-        }
-    }
-    let mut inference = Inference::new(first.schema(), label)?;
+    let mut inference = Inference::new(source.columns(), label)?;
     for batch in source.raw_batches(DEFAULT_BATCH_ROWS) {
         inference.add(&batch?.records)?;
     }

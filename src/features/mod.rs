@@ -7,6 +7,7 @@ pub mod binary;
 mod canonical;
 pub mod categorical;
 mod columns;
+mod conform;
 mod convert;
 mod decode;
 mod empty;
@@ -15,6 +16,7 @@ pub mod encoder;
 mod envelopes;
 mod error;
 mod fault;
+mod folder_columns;
 mod guard;
 mod inference;
 mod inputs;
@@ -27,6 +29,7 @@ mod paths;
 mod records;
 mod root;
 pub mod temporal;
+mod unify;
 
 pub use avro::{AvroDecoder, FileSchemas, FileSchemasError};
 pub use canonical::{Canonical, Canonicaliser, canonical_schema, row_faults};
@@ -37,9 +40,10 @@ pub use decode::{
 pub use encoder::{EncodeError, Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::{DataError, FileMismatch};
 pub use fault::{FaultReason, RowFault};
+pub(crate) use guard::guarded;
 pub use guard::panic_is_guarded;
 pub use inference::infer_schema;
-pub use inputs::FILES_MAX;
+pub use inputs::{FILES_MAX, url_remedy};
 pub use json::JsonDecoder;
 pub use parquet::{
     Batches, DEFAULT_BATCH_ROWS, ParquetSource, RawBatch, RawBatches, ReadOptions, SourceBatch,
@@ -47,6 +51,7 @@ pub use parquet::{
 pub use parquet_file::SourceFile;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
 pub use root::{ROOTS_MAX, RecordRoot};
+pub use unify::{TypeConflict, Unified};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, flag_from_text, label_from_text, microseconds,
     moment_from_text, moment_to_text, number_from_text, number_to_json,

@@ -74,6 +74,9 @@ pub struct NumericEncoder {
     pub mean: f64,
     /// Their standard deviation, or the substitute for a constant; > 0.
     pub scale: f64,
+    /// Whether no fit value was below zero: then none is ever expected there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub non_negative: bool,
 }
 
 impl NumericEncoder {
@@ -94,12 +97,20 @@ impl NumericEncoder {
             transform,
             mean: moments.mean,
             scale,
+            non_negative: moments.min >= 0.0,
         }
     }
 
     /// Whether mean and scale are numbers: squares of values beyond about 1e154 overflow.
     pub fn is_finite(&self) -> bool {
         self.mean.is_finite() && self.scale.is_finite()
+    }
+
+    /// What is wrong with it, if it is not what [`Self::fit`] makes.
+    pub(super) fn fault(&self) -> Option<String> {
+        let Self { mean, scale, .. } = *self;
+        let is_sound = self.is_finite() && scale > 0.0;
+        (!is_sound).then(|| format!("mean {mean}, scale {scale}"))
     }
 
     /// z = (t(x) - mean) / scale, clipped to -10..=10, of a finite x.
@@ -135,6 +146,14 @@ fn invert(transform: Transform, y: f64) -> f64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_field_without_a_value_below_zero_is_known_as_one() {
+        for transform in [Transform::None, Transform::Log1p, Transform::Asinh] {
+            assert!(fitted(transform, &[0.0, 3.0]).non_negative);
+            assert!(!fitted(transform, &[-0.5, 3.0]).non_negative);
+        }
+    }
 
     fn fitted(transform: Transform, values: &[f64]) -> NumericEncoder {
         let mut moments = Moments::default();

@@ -2,20 +2,27 @@
 //!
 //! In flow paths, out flow [`SourceBatch`]es in the order of the files (sorted by path) and of their
 //! rows. Files are read row group by row group with a synchronous reader that decodes only the columns
-//! of the schema. Invariants: no row is dropped or moved, and no error goes without file and place.
+//! of the schema. The files of a source are one table: columns are matched by name, one that a file lacks is null
+//! there, types may differ as far as one holds the values of all (`unify`), and folders named `column=value` are
+//! columns (`folder_columns`). Invariants: no row is dropped or moved, and no error goes without file and place.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::canonical::{Canonicaliser, first_of_each_row};
+use super::conform::conform;
 use super::error::{DataError, FileMismatch};
 use super::fault::RowFault;
+use super::folder_columns::{
+    FolderColumn, FolderValue, folder_columns, folder_types, folder_values, with_folder_columns,
+};
 use super::inputs::files_of;
-use super::parquet_file::{FileReader, SourceFile, open_file};
-use crate::schema::{Schema, fit};
+use super::parquet_file::{FileReader, OpenedFile, SourceFile, open_file};
+use super::unify::{TypeConflict, Unified};
+use crate::schema::{Binding, Field, Schema, fit, fit_part};
 
 /// Rows of a batch unless asked otherwise: 30 columns of it fit a second-level cache, and the cost of
 /// a batch is spread over enough rows.
@@ -26,7 +33,7 @@ pub const DEFAULT_BATCH_ROWS: usize = 8_192;
 pub struct ReadOptions {
     /// Rows of a batch at most (0 counts as 1); a batch never spans row groups.
     pub batch_rows: usize,
-    /// Whether the original columns, all of them in their order, come along.
+    /// Whether the original columns, all of them as [`ParquetSource::columns`] has them, come along.
     pub keep_raw: bool,
 }
 
@@ -50,7 +57,7 @@ pub struct SourceBatch {
     pub canonical: RecordBatch,
     /// The bad rows of the batch, ascending, at most one fault a row.
     pub faults: Vec<RowFault>,
-    /// The same rows as they stand in the file, if asked for.
+    /// The same rows with all columns of the source, if asked for.
     pub raw: Option<RecordBatch>,
 }
 
@@ -64,7 +71,7 @@ impl SourceBatch {
     }
 }
 
-/// Records of one file with all their columns, not looked at.
+/// Records of one file with all columns of the source, not looked at.
 #[derive(Debug, Clone)]
 pub struct RawBatch {
     /// Index in [`ParquetSource::files`].
@@ -79,7 +86,13 @@ pub struct RawBatch {
 #[derive(Debug, Clone)]
 pub struct ParquetSource {
     files: Vec<SourceFile>,
+    unified: Unified,
+    /// Columns of files that folders hide.
+    hidden: BTreeSet<String>,
 }
+
+/// Arrow schemas that are compared with that of a file just opened: the files of a table have one, or take turns.
+const SCHEMAS_COMPARED_MAX: usize = 8;
 
 impl ParquetSource {
     /// Opens files, folders and glob patterns. The files are sorted by path, whatever the order of the
@@ -89,22 +102,19 @@ impl ParquetSource {
     /// An input without files or without rows, a file given twice, a corrupt footer, columns of one
     /// name.
     pub fn open(inputs: &[String]) -> Result<Self, DataError> {
-        let mut files: Vec<SourceFile> = Vec::new();
+        let mut files: Vec<OpenedFile> = Vec::new();
         let mut seen = HashSet::new();
+        let mut schemas: Vec<SchemaRef> = Vec::new();
         for input in inputs {
-            let before = files.len();
             for path in files_of(input)? {
                 let mut file = open_file(path, &mut seen)?;
                 // Files of one table share one schema; 100,000 copies of it would not be small.
-                if let Some(earlier) = files.last().filter(|last| last.schema == file.schema) {
-                    file.schema = Arc::clone(&earlier.schema);
+                match schemas.iter().position(|schema| *schema == file.own) {
+                    Some(at) => file.own = Arc::clone(&schemas[at]),
+                    None => schemas.insert(0, Arc::clone(&file.own)),
                 }
+                schemas.truncate(SCHEMAS_COMPARED_MAX);
                 files.push(file);
-            }
-            if files[before..].iter().all(|file| file.rows == 0) {
-                return Err(DataError::NoRows {
-                    input: input.clone(),
-                });
             }
         }
         if files.is_empty() {
@@ -112,8 +122,52 @@ impl ParquetSource {
                 input: "an empty list".to_owned(),
             });
         }
+        if files.iter().all(|file| file.rows == 0) {
+            return Err(DataError::NoRows {
+                input: inputs.join(", "),
+            });
+        }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { files })
+        Ok(Self::of(files))
+    }
+
+    /// One table of files in their order.
+    fn of(opened: Vec<OpenedFile>) -> Self {
+        let values = opened.iter().map(|file| folder_values(&file.path));
+        let values: Vec<Vec<FolderValue>> = values.collect();
+        let types = folder_types(values.iter().map(Vec::as_slice));
+        let mut hidden = BTreeSet::new();
+        // Files of one schema below folders of one kind share what they make together.
+        let mut shared: HashMap<(usize, Vec<String>), SchemaRef> = HashMap::new();
+        let mut files = Vec::with_capacity(opened.len());
+        for (OpenedFile { path, rows, own }, values) in opened.iter().zip(&values) {
+            let folders: Arc<[FolderColumn]> = folder_columns(values, &types).into();
+            let names: Vec<String> = values.iter().map(|(name, _)| name.clone()).collect();
+            let is_hidden = |name: &&String| own.index_of(name).is_ok();
+            hidden.extend(names.iter().filter(is_hidden).cloned());
+            let schema = shared
+                .entry((Arc::as_ptr(own) as usize, names))
+                .or_insert_with(|| match folders.is_empty() {
+                    true => Arc::clone(own),
+                    false => Arc::new(with_folder_columns(own, &folders)),
+                });
+            files.push(SourceFile {
+                path: path.clone(),
+                rows: *rows,
+                schema: Arc::clone(schema),
+                folders,
+            });
+        }
+        Self {
+            unified: Unified::of(&files),
+            hidden,
+            files,
+        }
+    }
+
+    /// The columns of all files together: those of the first with rows, in its order, then what later ones add.
+    pub fn columns(&self) -> &SchemaRef {
+        self.unified.schema()
     }
 
     /// Rows of all files together.
@@ -126,18 +180,23 @@ impl ParquetSource {
         &self.files
     }
 
-    /// Checks that every file fits `schema`, by the footers alone.
+    /// Checks that the files fit `schema`, by the footers alone.
     ///
     /// # Errors
-    /// [`DataError::Mismatch`] with every column of every file that is missing or of another type.
+    /// [`DataError::Conflict`] with every column that is read and of which two files have types that do not go together,
+    /// [`DataError::Mismatch`] with every column that is missing in all files or of another type in one.
     pub fn check(&self, schema: &Schema) -> Result<(), DataError> {
+        self.refuse_conflicts(|conflict| {
+            let mut fields = schema.read_fields();
+            fields.any(|field| overlap(field.path.segments(), &conflict.path))
+        })?;
         let mut faulty = Vec::new();
         let mut sound: Option<&SchemaRef> = None;
-        for file in &self.files {
+        for file in self.files.iter().filter(|file| file.rows > 0) {
             if sound.is_some_and(|sound| Arc::ptr_eq(sound, &file.schema)) {
                 continue;
             }
-            match fit(schema, &file.schema) {
+            match fit_part(schema, &file.schema) {
                 Ok(_) => sound = Some(&file.schema),
                 Err(mismatches) => faulty.push(FileMismatch {
                     file: file.name(),
@@ -145,11 +204,69 @@ impl ParquetSource {
                 }),
             }
         }
+        // What is of another type in one file was told of that file.
+        if let (true, Err(mismatches)) = (faulty.is_empty(), fit(schema, self.columns())) {
+            faulty.push(FileMismatch {
+                file: self.name(),
+                mismatches,
+            });
+        }
         if faulty.is_empty() {
             Ok(())
         } else {
             Err(DataError::Mismatch(faulty))
         }
+    }
+
+    fn refuse_conflicts(&self, is_read: impl Fn(&&TypeConflict) -> bool) -> Result<(), DataError> {
+        let conflicts = self.unified.conflicts().iter().filter(is_read);
+        let conflicts: Vec<TypeConflict> = conflicts.cloned().collect();
+        match conflicts.is_empty() {
+            true => Ok(()),
+            false => Err(DataError::Conflict(conflicts)),
+        }
+    }
+
+    /// The first file, and how many more there are.
+    pub fn name(&self) -> String {
+        let first = self
+            .files
+            .first()
+            .map_or_else(String::new, SourceFile::name);
+        match self.files.len() {
+            0 | 1 => first,
+            files => format!("{first} and {} more", files - 1),
+        }
+    }
+
+    /// What a person should know of how the files are read by `schema`: fields that some files lack, columns that
+    /// folders hide.
+    pub fn notes(&self, schema: &Schema) -> Vec<String> {
+        let files: Vec<&SourceFile> = self.files.iter().filter(|file| file.rows > 0).collect();
+        let mut notes = Vec::new();
+        for (index, field) in schema.fields().iter().enumerate() {
+            let lacks = |file: &&&SourceFile| {
+                let bindings = fit_part(schema, &file.schema).unwrap_or_default();
+                bindings
+                    .iter()
+                    .any(|Binding { field, column }| *field == index && column.is_none())
+            };
+            let mut lacking = files.iter().filter(lacks);
+            let (first, others) = (lacking.next(), lacking.count());
+            if let Some(first) = first.filter(|_| others + 1 < files.len()) {
+                notes.push(lacking_note(field, first, others + 1, files.len()));
+            }
+        }
+        let is_read = |name: &&String| {
+            let mut fields = schema.read_fields();
+            fields.any(|field| field.path.segments() == [(*name).clone()])
+        };
+        notes.extend(self.hidden.iter().filter(is_read).map(|name| {
+            format!(
+                "column `{name}` is in the files and in the names of their folders: the folders' values are taken"
+            )
+        }));
+        notes
     }
 
     /// The records as `schema` reads them. A source that does not fit gives [`DataError::Mismatch`] as
@@ -165,7 +282,8 @@ impl ParquetSource {
         }
     }
 
-    /// The records with all their columns, whatever the schema; after an error the stream ends.
+    /// The records with all columns of the source, whatever the schema. Files that do not go together give
+    /// [`DataError::Conflict`] as the first item; after an error the stream ends.
     pub fn raw_batches(&self, batch_rows: usize) -> RawBatches<'_> {
         self.stream(None, batch_rows)
     }
@@ -183,6 +301,26 @@ impl ParquetSource {
     }
 }
 
+/// Whether two columns are one, or one holds the other.
+fn overlap(a: &[String], b: &[String]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a == b)
+}
+
+fn lacking_note(field: &Field, first: &SourceFile, lacking: usize, files: usize) -> String {
+    let name = field.path.segments().last().map_or("", String::as_str);
+    let others = first.schema.fields().iter();
+    let similar = others
+        .filter(|other| other.name().eq_ignore_ascii_case(name))
+        .map(|other| format!("; it has `{}`", other.name()));
+    format!(
+        "field `{}`: {lacking} of {files} files have no column `{}` (the first: {}{}); it is null in their rows",
+        field.name,
+        field.path,
+        first.name(),
+        similar.collect::<String>(),
+    )
+}
+
 /// The canonical batches of a source; see [`ParquetSource::batches`].
 pub struct Batches<'a> {
     raw: RawBatches<'a>,
@@ -198,6 +336,9 @@ impl Batches<'_> {
         if std::mem::replace(&mut self.checked, true) {
             return Ok(());
         }
+        if self.keep_raw {
+            self.raw.source.refuse_conflicts(|_| true)?;
+        }
         self.raw.source.check(self.schema)
     }
 
@@ -211,18 +352,22 @@ impl Batches<'_> {
             Some((of, canonicaliser)) if of == file => canonicaliser,
             _ => {
                 let name = self.raw.source.files[file].name();
-                Canonicaliser::new(self.schema, records.schema_ref(), &name)?
+                Canonicaliser::of_part(self.schema, records.schema_ref(), &name)?
             }
         };
         let canonical = canonicaliser.canonicalise(&records);
         self.canonicaliser = Some((file, canonicaliser));
         let canonical = canonical.map_err(|error| error.counted_from(first_row))?;
+        let source = self.raw.source;
+        let name = || source.files[file].name();
+        let raw = self.keep_raw;
+        let raw = raw.then(|| conform(&records, source.columns(), &name(), first_row));
         Ok(SourceBatch {
             file,
             first_row,
             canonical: canonical.batch,
             faults: canonical.faults,
-            raw: self.keep_raw.then_some(records),
+            raw: raw.transpose()?,
         })
     }
 }
@@ -235,7 +380,14 @@ impl Iterator for Batches<'_> {
             return None;
         }
         let batch = match self.check() {
-            Ok(()) => self.raw.next()?.and_then(|raw| self.canonical(raw)),
+            Ok(()) => match self.raw.advance() {
+                Ok(None) => {
+                    self.raw.ended = true;
+                    return None;
+                }
+                Ok(Some(raw)) => self.canonical(raw),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         self.raw.ended |= batch.is_err();
@@ -255,6 +407,18 @@ pub struct RawBatches<'a> {
 }
 
 impl RawBatches<'_> {
+    /// With the columns of the source.
+    fn conformed(&self, raw: RawBatch) -> Result<RawBatch, DataError> {
+        if self.projected.is_some() {
+            return Ok(raw);
+        }
+        let name = self.source.files[raw.file].name();
+        let columns = self.source.columns();
+        let records = conform(&raw.records, columns, &name, raw.first_row)?;
+        Ok(RawBatch { records, ..raw })
+    }
+
+    /// The next records as they stand in their file.
     fn advance(&mut self) -> Result<Option<RawBatch>, DataError> {
         loop {
             if let Some(reader) = &mut self.reader {
@@ -284,352 +448,17 @@ impl Iterator for RawBatches<'_> {
         if self.ended {
             return None;
         }
-        let batch = self.advance().transpose();
-        self.ended = !matches!(batch, Some(Ok(_)));
-        batch
+        let batch = match self.next_file {
+            0 => self.source.refuse_conflicts(|_| true),
+            _ => Ok(()),
+        };
+        let batch = batch
+            .and_then(|()| self.advance())
+            .and_then(|raw| raw.map(|raw| self.conformed(raw)).transpose());
+        self.ended = !matches!(batch, Ok(Some(_)));
+        batch.transpose()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-
-    use std::fs::File;
-    use std::path::{Path, PathBuf};
-
-    use arrow::array::{
-        Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, StructArray,
-    };
-    use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
-    use parquet::arrow::ArrowWriter;
-    use parquet::basic::Compression;
-    use parquet::file::properties::WriterProperties;
-
-    use super::*;
-
-    const SCHEMA: &str = "[[field]]\nname='id'\nrole='key'\n\
-                          [[field]]\nname='x'\nkind='numeric'\n\
-                          [[field]]\nname='c'\nkind='categorical'\npath='n.c'\n\
-                          [[field]]\nname='y'\nrole='label'\n";
-
-    fn schema() -> Schema {
-        Schema::parse(SCHEMA, "s.toml").unwrap()
-    }
-
-    /// Rows `from..to` of a table whose every value follows from the row.
-    fn table(from: i64, to: i64) -> RecordBatch {
-        let ids: ArrayRef = Arc::new((from..to).map(Some).collect::<Int64Array>());
-        let xs: ArrayRef = Arc::new(
-            (from..to)
-                .map(|i| Some(i as f64 / 8.0))
-                .collect::<Float64Array>(),
-        );
-        let cs: ArrayRef = Arc::new(
-            (from..to)
-                .map(|i| Some(format!("c{}", i % 7)))
-                .collect::<StringArray>(),
-        );
-        let nested: ArrayRef = Arc::new(StructArray::from(vec![
-            (
-                Arc::new(Field::new("unused", DataType::Int64, true)),
-                Arc::clone(&ids),
-            ),
-            (Arc::new(Field::new("c", DataType::Utf8, true)), cs),
-        ]));
-        let ys: ArrayRef = Arc::new((from..to).map(|i| Some(i % 2)).collect::<Int64Array>());
-        let columns = [
-            ("y", ys),
-            ("n", nested),
-            ("spare", Arc::clone(&xs)),
-            ("x", xs),
-            ("id", ids),
-        ];
-        RecordBatch::try_from_iter_with_nullable(columns.map(|(n, c)| (n, c, true))).unwrap()
-    }
-
-    fn write(path: &Path, batch: &RecordBatch, row_group_rows: usize) -> String {
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(row_group_rows))
-            .set_compression(Compression::ZSTD(Default::default()))
-            .build();
-        let file = File::create(path).unwrap();
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
-        writer.write(batch).unwrap();
-        writer.close().unwrap();
-        path.display().to_string()
-    }
-
-    fn folder() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_owned();
-        (folder, path)
-    }
-
-    fn open_error(inputs: &[String]) -> String {
-        ParquetSource::open(inputs).unwrap_err().to_string()
-    }
-
-    /// Reads to the end or to the first error.
-    fn read(inputs: &[String]) -> Result<u64, DataError> {
-        let source = ParquetSource::open(inputs)?;
-        let schema = schema();
-        let mut rows = 0;
-        for batch in source.batches(&schema, ReadOptions::default()) {
-            rows += batch?.canonical.num_rows() as u64;
-        }
-        Ok(rows)
-    }
-
-    #[test]
-    fn files_are_read_in_the_order_of_their_paths_and_rows_keep_their_place() {
-        let (_guard, folder) = folder();
-        let second = write(&folder.join("b.parquet"), &table(25, 40), 100);
-        let first = write(&folder.join("a.parquet"), &table(0, 25), 10);
-        let source = ParquetSource::open(&[second, first]).unwrap();
-        assert_eq!(source.rows(), 40);
-        let schema = schema();
-        for keep_raw in [false, true] {
-            let mut next = 0;
-            for batch in source.batches(
-                &schema,
-                ReadOptions {
-                    batch_rows: 7,
-                    keep_raw,
-                },
-            ) {
-                let batch = batch.unwrap();
-                let start = if batch.file == 0 { 0 } else { 25 };
-                assert_eq!(start + batch.first_row, next as u64);
-                let rows = batch.canonical.num_rows();
-                let numbers = batch
-                    .canonical
-                    .column(1)
-                    .as_primitive::<Float64Type>()
-                    .clone();
-                let expected = (next..next + rows).map(|row| Some(row as f64 / 8.0));
-                assert!(numbers.iter().eq(expected));
-                let categories = batch.canonical.column(2).as_string::<i32>();
-                assert_eq!(categories.value(0), format!("c{}", next % 7));
-                assert_eq!(batch.raw.is_some(), keep_raw);
-                if let Some(raw) = batch.raw {
-                    assert_eq!(raw, table(next as i64, (next + rows) as i64));
-                }
-                next += rows;
-            }
-            assert_eq!(next, 40);
-        }
-    }
-
-    #[test]
-    fn only_the_leaves_of_the_schema_are_decoded() {
-        let (_guard, folder) = folder();
-        let input = write(&folder.join("a.parquet"), &table(0, 5), 10);
-        let source = ParquetSource::open(&[input]).unwrap();
-        let schema = schema();
-        let batch = source
-            .stream(Some(&schema), 10)
-            .next()
-            .unwrap()
-            .unwrap()
-            .records;
-        let names: Vec<&str> = batch
-            .schema_ref()
-            .fields()
-            .iter()
-            .map(|f| f.name().as_str())
-            .collect();
-        assert_eq!(names, ["y", "n", "x", "id"]);
-        assert_eq!(batch.column(1).as_struct().column_names(), ["c"]);
-    }
-
-    #[test]
-    fn inputs_without_files_without_rows_or_given_twice_are_refused() {
-        let (_guard, folder) = folder();
-        assert_eq!(open_error(&[]), "no Parquet file found in an empty list");
-        let full = write(&folder.join("a.parquet"), &table(0, 5), 10);
-        let empty = write(&folder.join("b.parquet"), &table(0, 0), 10);
-        assert_eq!(
-            open_error(&[full.clone(), empty.clone()]),
-            format!("{empty} has no rows")
-        );
-        let both = folder.display().to_string();
-        assert_eq!(read(std::slice::from_ref(&both)).unwrap(), 5);
-        assert_eq!(
-            open_error(&[both, full.clone()]),
-            format!("{full} is given twice")
-        );
-    }
-
-    #[test]
-    fn every_mismatch_of_every_file_comes_first() {
-        let (_guard, folder) = folder();
-        let good = table(0, 5);
-        write(&folder.join("a.parquet"), &good, 10);
-        let kept = good.project(&[0, 1, 4]).unwrap();
-        write(&folder.join("b.parquet"), &kept, 10);
-        let (column, id) = (
-            Arc::new(StringArray::from(vec!["1"; 5])),
-            Arc::clone(good.column(1)),
-        );
-        let changed = RecordBatch::try_from_iter([("x", column as ArrayRef), ("n", id)]).unwrap();
-        write(&folder.join("c.parquet"), &changed, 10);
-        let schema = schema();
-        let source = ParquetSource::open(&[folder.display().to_string()]).unwrap();
-        let mut batches = source.batches(&schema, ReadOptions::default());
-        let error = batches.next().unwrap().unwrap_err().to_string();
-        assert!(batches.next().is_none());
-        let numbers = "expected numbers (text needs `parse = true`)";
-        let expected = format!(
-            "the schema does not fit the data:\n  \
-             {0}/b.parquet: field `x`, column `x`: {numbers}, found no `x`\n  \
-             {0}/c.parquet: field `x`, column `x`: {numbers}, found Utf8",
-            folder.display()
-        );
-        assert_eq!(error, expected);
-    }
-
-    #[test]
-    fn columns_of_one_name_are_refused() {
-        let (_guard, folder) = folder();
-        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-        let field = |name: &str| Field::new(name, DataType::Int64, true);
-        let schema = arrow::datatypes::Schema::new(vec![field("x"), field("z"), field("x")]);
-        let columns = vec![Arc::clone(&column), Arc::clone(&column), column];
-        let batch = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
-        let input = write(&folder.join("a.parquet"), &batch, 10);
-        let expected = format!("{input} has more than one column named `x`");
-        assert_eq!(open_error(&[input]), expected);
-    }
-
-    #[test]
-    fn a_corrupt_footer_is_named() {
-        let (_guard, folder) = folder();
-        let input = write(&folder.join("a.parquet"), &table(0, 50), 10);
-        let bytes = std::fs::read(&input).unwrap();
-        let tail = bytes.len() - 40;
-        let mut scrambled = bytes.clone();
-        scrambled[tail..bytes.len() - 8].fill(0xff);
-        for bad in [&bytes[..bytes.len() / 2], &bytes[..0], b"hello", &scrambled] {
-            std::fs::write(&input, bad).unwrap();
-            let error = open_error(std::slice::from_ref(&input));
-            let expected = format!("{input} is not a Parquet file, or its footer is corrupt: ");
-            assert!(error.starts_with(&expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_corrupt_page_is_named_by_its_row_group_and_what_stands_before_it_is_read() {
-        let (_guard, folder) = folder();
-        let input = write(&folder.join("a.parquet"), &table(0, 50), 10);
-        let source = ParquetSource::open(std::slice::from_ref(&input)).unwrap();
-        let (_, metadata) = super::super::parquet_file::open_footer(Path::new(&input)).unwrap();
-        let (start, length) = metadata.metadata().row_group(3).column(5).byte_range();
-        let mut bytes = std::fs::read(&input).unwrap();
-        let (start, end) = (start as usize, (start + length) as usize);
-        bytes[start..end].fill(0xff);
-        std::fs::write(&input, bytes).unwrap();
-        let schema = schema();
-        let mut batches = source.batches(&schema, ReadOptions::default());
-        for _ in 0..3 {
-            assert_eq!(batches.next().unwrap().unwrap().canonical.num_rows(), 10);
-        }
-        let error = batches.next().unwrap().unwrap_err().to_string();
-        let expected = format!("{input}, row group 3 (of 5, from 0), after row 30: ");
-        assert!(error.starts_with(&expected), "{error}");
-        assert!(batches.next().is_none());
-    }
-
-    #[test]
-    fn a_bad_label_is_counted_from_the_start_of_the_file() {
-        let (_guard, folder) = folder();
-        let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
-        let good = table(0, 30);
-        let labels = (0..30).map(|row| Some(if row == 23 { 7 } else { 0 }));
-        columns.push(("y", Arc::new(labels.collect::<Int64Array>())));
-        columns.extend([
-            ("n", Arc::clone(good.column(1))),
-            ("x", Arc::clone(good.column(3))),
-        ]);
-        let batch = RecordBatch::try_from_iter_with_nullable(
-            columns
-                .into_iter()
-                .map(|(name, column)| (name, column, true)),
-        )
-        .unwrap();
-        let input = write(&folder.join("a.parquet"), &batch, 10);
-        let error = read(std::slice::from_ref(&input)).unwrap_err().to_string();
-        let place = format!("{input}, column `y`, row 23 (from 0): ");
-        assert!(error.starts_with(&place), "{error}");
-    }
-
-    #[test]
-    fn a_file_replaced_while_reading_is_noticed() {
-        let (_guard, folder) = folder();
-        let path = folder.join("a.parquet");
-        let input = write(&path, &table(0, 5), 10);
-        let source = ParquetSource::open(&[input]).unwrap();
-        write(&path, &table(0, 6), 10);
-        let error = source.raw_batches(10).next().unwrap().unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataError::RowsChanged {
-                    expected: 5,
-                    found: 6,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
-
-    /// No byte that is turned over may bring the reader down: it errs, or reads as many rows.
-    #[test]
-    fn damage_anywhere_is_an_error_or_harmless() {
-        use rand::RngExt;
-        let (_guard, folder) = folder();
-        let input = write(&folder.join("a.parquet"), &table(0, 60), 20);
-        let sound = std::fs::read(&input).unwrap();
-        let mut rng = crate::rng::stream(7, crate::rng::Purpose::Tests);
-        let mut panics = 0;
-        // Few places make the reader panic: 300 draws of another stream met none.
-        for _ in 0..2_000 {
-            let mut bytes = sound.clone();
-            let place = rng.random_range(0..bytes.len());
-            bytes[place] ^= 1 << rng.random_range(0..8);
-            std::fs::write(&input, bytes).unwrap();
-            match read(std::slice::from_ref(&input)) {
-                Ok(rows) => assert_eq!(rows, 60, "byte {place}"),
-                Err(error) => panics += usize::from(error.to_string().contains("damaged beyond")),
-            }
-        }
-        assert!(
-            panics > 0,
-            "the reader no longer panics, so the guard against it goes untested"
-        );
-    }
-
-    #[test]
-    fn keys_are_read_as_text() {
-        let (_guard, folder) = folder();
-        let input = write(&folder.join("a.parquet"), &table(3, 5), 10);
-        let source = ParquetSource::open(&[input]).unwrap();
-        let schema = schema();
-        let options = ReadOptions {
-            keep_raw: true,
-            ..ReadOptions::default()
-        };
-        let batch = source.batches(&schema, options).next().unwrap().unwrap();
-        assert_eq!(batch.canonical.column(0).as_string::<i32>().value(0), "3");
-        assert_eq!(
-            batch
-                .raw
-                .unwrap()
-                .column(4)
-                .as_primitive::<Int64Type>()
-                .value(0),
-            3
-        );
-        assert!(!batch.canonical.column(0).is_null(0));
-    }
-}
+mod tests;

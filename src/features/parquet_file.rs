@@ -8,8 +8,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{FieldRef, Schema as ArrowSchema, SchemaRef};
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -19,6 +20,7 @@ use parquet::file::metadata::PageIndexPolicy;
 use parquet::schema::types::SchemaDescriptor;
 
 use super::error::DataError;
+use super::folder_columns::FolderColumn;
 use super::guard::guarded;
 use crate::schema::{Schema, duplicate_columns};
 
@@ -27,7 +29,10 @@ use crate::schema::{Schema, duplicate_columns};
 pub struct SourceFile {
     pub(super) path: PathBuf,
     pub(super) rows: u64,
+    /// Its columns with those of its folders.
     pub(super) schema: SchemaRef,
+    /// The columns that it has by its folders.
+    pub(super) folders: Arc<[FolderColumn]>,
 }
 
 impl SourceFile {
@@ -41,7 +46,7 @@ impl SourceFile {
         self.rows
     }
 
-    /// Its columns as Arrow sees them.
+    /// Its columns as Arrow sees them, with those that it has by the names of its folders.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -57,6 +62,10 @@ pub(super) struct FileReader {
     file: File,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
+    /// Those that are read.
+    folders: Vec<FolderColumn>,
+    /// The columns in their order.
+    schema: SchemaRef,
     batch_rows: usize,
     /// The row group that `group` reads, or that is next.
     row_group: usize,
@@ -81,12 +90,20 @@ impl FileReader {
                 found,
             });
         }
-        let mask = projection(metadata.parquet_schema(), projected);
+        let mask = projection(metadata.parquet_schema(), projected, &source.folders);
+        let is_read = |folder: &&FolderColumn| {
+            let mut fields = projected.into_iter().flat_map(Schema::read_fields);
+            projected.is_none()
+                || fields.any(|field| field.path.segments() == [folder.name.clone()])
+        };
+        let folders = source.folders.iter().filter(is_read).cloned();
         Ok(Self {
             name: source.name(),
             file,
             metadata,
             mask,
+            folders: folders.collect(),
+            schema: Arc::clone(&source.schema),
             batch_rows,
             row_group: 0,
             group: None,
@@ -106,7 +123,7 @@ impl FileReader {
             if let Some(batch) = batch.map_err(|message| self.row_group_error(message))? {
                 let first_row = self.rows_read;
                 self.rows_read += batch.num_rows() as u64;
-                return Ok(Some((first_row, batch)));
+                return Ok(Some((first_row, self.with_folders(batch)?)));
             }
             self.group = None;
             self.row_group += 1;
@@ -120,6 +137,39 @@ impl FileReader {
             expected,
             found,
         })
+    }
+
+    /// The batch with the columns of the folders, where they stand among the file's.
+    fn with_folders(&self, batch: RecordBatch) -> Result<RecordBatch, DataError> {
+        if self.folders.is_empty() {
+            return Ok(batch);
+        }
+        let rows = batch.num_rows();
+        let (mut fields, mut columns): (Vec<FieldRef>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        for field in self.schema.fields() {
+            let folder = self.folders.iter().find(|f| f.name == *field.name());
+            if let Some(folder) = folder {
+                let values = folder.rows(rows);
+                columns.push(values.map_err(|error| self.convert_error(field.name(), &error))?);
+                fields.push(Arc::clone(field));
+            } else if let Some((at, own)) = batch.schema_ref().fields().find(field.name()) {
+                columns.push(Arc::clone(batch.column(at)));
+                fields.push(Arc::clone(own));
+            }
+        }
+        let metadata = batch.schema_ref().metadata().clone();
+        let schema = ArrowSchema::new_with_metadata(fields, metadata);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let whole = RecordBatch::try_new_with_options(Arc::new(schema), columns, &options);
+        whole.map_err(|error| self.convert_error("(all)", &error))
+    }
+
+    fn convert_error(&self, column: &str, error: &ArrowError) -> DataError {
+        DataError::Convert {
+            file: self.name.clone(),
+            column: column.to_owned(),
+            message: error.to_string(),
+        }
     }
 
     fn start_row_group(&self) -> Result<ParquetRecordBatchReader, DataError> {
@@ -147,11 +197,19 @@ impl FileReader {
     }
 }
 
+/// A file whose footer was read, before it is known what all folders say.
+pub(super) struct OpenedFile {
+    pub(super) path: PathBuf,
+    pub(super) rows: u64,
+    /// Its own columns.
+    pub(super) own: SchemaRef,
+}
+
 /// Opens the file at `path`, unless it is one of those `seen`, and reads its footer.
 pub(super) fn open_file(
     path: PathBuf,
     seen: &mut HashSet<PathBuf>,
-) -> Result<SourceFile, DataError> {
+) -> Result<OpenedFile, DataError> {
     let name = path.display().to_string();
     let real = path.canonicalize();
     let real = real.map_err(|source| DataError::Io {
@@ -170,10 +228,10 @@ pub(super) fn open_file(
         });
     }
     let rows = rows_of(&path, &metadata)?;
-    Ok(SourceFile {
+    Ok(OpenedFile {
         path,
         rows,
-        schema: Arc::clone(metadata.schema()),
+        own: Arc::clone(metadata.schema()),
     })
 }
 
@@ -212,16 +270,25 @@ fn rows_of(path: &Path, metadata: &ArrowReaderMetadata) -> Result<u64, DataError
     })
 }
 
-/// The leaves that hold the fields of `schema`, or all of them.
-fn projection(parquet: &SchemaDescriptor, schema: Option<&Schema>) -> ProjectionMask {
-    let Some(schema) = schema else {
+/// The leaves that hold the fields of `schema`, or all of them; not those that a folder hides.
+fn projection(
+    parquet: &SchemaDescriptor,
+    schema: Option<&Schema>,
+    folders: &[FolderColumn],
+) -> ProjectionMask {
+    if schema.is_none() && folders.is_empty() {
         return ProjectionMask::all();
-    };
-    let paths: HashSet<&[String]> = schema
-        .read_fields()
-        .map(|field| field.path.segments())
-        .collect();
+    }
+    let paths: Option<HashSet<&[String]>> = schema.map(|schema| {
+        let fields = schema.read_fields();
+        fields.map(|field| field.path.segments()).collect()
+    });
+    let is_hidden = |top: &String| folders.iter().any(|folder| folder.name == *top);
     let leaves = parquet.columns().iter().enumerate();
-    let read = leaves.filter(|(_, leaf)| paths.contains(leaf.path().parts()));
+    let read = leaves.filter(|(_, leaf)| {
+        let path = leaf.path().parts();
+        let is_asked_for = paths.as_ref().is_none_or(|paths| paths.contains(path));
+        is_asked_for && !path.first().is_some_and(is_hidden)
+    });
     ProjectionMask::leaves(parquet, read.map(|(index, _)| index))
 }

@@ -1,6 +1,7 @@
 //! What can go wrong while payments are generated: a number out of range, or a file that cannot be
 //! written.
 
+use crate::durable::TargetError;
 use std::path::PathBuf;
 
 /// A failure of `generate`.
@@ -43,6 +44,9 @@ pub enum GenerateError {
         /// The moment.
         milliseconds: i64,
     },
+    /// Nothing can be written under the name.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The Parquet file could not be written; nothing is left at `path` that was not there before.
     #[error("{}: parquet not written", path.display())]
     Parquet {

@@ -36,8 +36,8 @@ pub struct WriteSummary {
 /// `progress` hears the rows written so far, after each batch of them.
 ///
 /// # Errors
-/// [`GenerateError::Io`] and [`GenerateError::Parquet`], naming the file; `path` is then as it was
-/// before.
+/// [`GenerateError::Target`] for what is no regular file; [`GenerateError::Io`] and [`GenerateError::Parquet`], naming
+/// the file. `path` is then as it was before.
 pub fn write_parquet(
     generator: &mut Generator,
     rows: u64,
@@ -48,9 +48,10 @@ pub fn write_parquet(
         path: path.to_owned(),
         source,
     };
-    let mut sibling = durable::temporary_sibling(path).map_err(io)?;
+    let real = &durable::file_target(path)?;
+    let mut sibling = durable::temporary_sibling(real).map_err(io)?;
     let frauds = write_rows(generator, rows, &mut sibling, path, &mut progress)?;
-    let file = durable::persist(sibling, path).map_err(io)?;
+    let file = durable::persist(sibling, real).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
     Ok(WriteSummary {
         rows,

@@ -58,13 +58,30 @@ pub struct Binding {
 /// # Errors
 /// Every feature that is missing, and every field whose column is of a type it cannot be read from.
 pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<Mismatch>> {
+    bind(schema, records, |field| field.role != Role::Feature)
+}
+
+/// The same for records that are a part of a table of which other parts may have what these lack: features may be absent
+/// too.
+///
+/// # Errors
+/// Every field whose column is of a type it cannot be read from.
+pub fn fit_part(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<Mismatch>> {
+    bind(schema, records, |_| true)
+}
+
+fn bind(
+    schema: &Schema,
+    records: &ArrowSchema,
+    may_be_absent: impl Fn(&Field) -> bool,
+) -> Result<Vec<Binding>, Vec<Mismatch>> {
     let mut bindings = Vec::new();
     let mut mismatches = Vec::new();
     for (index, field) in schema.fields().iter().enumerate() {
         if field.role == Role::Ignore {
             continue;
         }
-        match locate(field, records.fields()) {
+        match locate(field, records.fields(), may_be_absent(field)) {
             Ok(column) => bindings.push(Binding {
                 field: index,
                 column,
@@ -160,7 +177,11 @@ fn leads_to_column(path: &[String], fields: &Fields) -> bool {
 }
 
 /// The indices that lead to the column of `field`, or what was found instead.
-fn locate(field: &Field, mut fields: &Fields) -> Result<Option<Vec<usize>>, String> {
+fn locate(
+    field: &Field,
+    mut fields: &Fields,
+    may_be_absent: bool,
+) -> Result<Option<Vec<usize>>, String> {
     let top = fields;
     let mut indices = Vec::new();
     let (last, parents) = match field.path.segments().split_last() {
@@ -169,16 +190,17 @@ fn locate(field: &Field, mut fields: &Fields) -> Result<Option<Vec<usize>>, Stri
     };
     for name in parents {
         let Some(index) = position(name, fields)? else {
-            return absent(field, name, fields, top);
+            return absent(field, may_be_absent, name, fields, top);
         };
         indices.push(index);
         match fields[index].data_type() {
             DataType::Struct(children) => fields = children,
+            DataType::Null => return absent(field, may_be_absent, name, fields, top),
             other => return Err(format!("`{name}` of type {other}, which has no fields")),
         }
     }
     let Some(index) = position(last, fields)? else {
-        return absent(field, last, fields, top);
+        return absent(field, may_be_absent, last, fields, top);
     };
     indices.push(index);
     let found = fields[index].data_type();
@@ -199,11 +221,12 @@ fn position(name: &str, fields: &Fields) -> Result<Option<usize>, String> {
 
 fn absent(
     field: &Field,
+    may_be: bool,
     name: &str,
     fields: &Fields,
     top: &Fields,
 ) -> Result<Option<Vec<usize>>, String> {
-    if field.role != Role::Feature {
+    if may_be {
         return Ok(None);
     }
     let similar = fields

@@ -28,5 +28,5 @@ pub use value::{
     moment_from_text, moment_to_text, number_from_text, number_to_json,
 };
 
-pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit};
+pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit, fit_part};
 pub(crate) use fit::{is_binary, is_text};

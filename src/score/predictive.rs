@@ -123,7 +123,19 @@ fn interval(
         }
         None => [f32::NAN; 3],
     };
-    let number = |z: f32| rounded(encoder.decode(z.clamp(-CLIP as f32, CLIP as f32)));
+    // An amount was never below zero, so that no interval of one goes there.
+    let least = if encoder.non_negative {
+        0.0
+    } else {
+        f64::NEG_INFINITY
+    };
+    let number = |z: f32| {
+        rounded(
+            encoder
+                .decode(z.clamp(-CLIP as f32, CLIP as f32))
+                .max(least),
+        )
+    };
     Expected::Interval {
         value: number(value),
         low: number(low),

@@ -128,10 +128,14 @@ impl SurvivalTable {
         if !values.is_sorted_by(|a, b| a < b) || !surprisals.is_sorted() {
             return Err("values or surprisals are not ascending".to_owned());
         }
-        if !(tail_scale > 0.0) || surprisals.iter().any(|s| !s.is_finite()) {
+        let is_bad = |s: &f32| !(s.is_finite() && *s >= 0.0);
+        if !(tail_scale > 0.0) || surprisals.iter().any(is_bad) {
             return Err(format!(
-                "tail scale {tail_scale}: must be above 0, surprisals finite"
+                "tail scale {tail_scale}: must be above 0, surprisals finite and at least 0"
             ));
+        }
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(format!("value {value}: must be finite"));
         }
         Ok(Self {
             values,

@@ -64,6 +64,15 @@ pub struct Category {
     pub probability: f32,
 }
 
+/// A p-value for a person: four digits, and below them only that it is small. JSON has the number.
+pub fn p_value_text(p_value: f64) -> String {
+    if p_value < 1e-4 {
+        "< 0.0001".to_owned()
+    } else {
+        format!("{p_value:.4}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -61,6 +61,10 @@ impl TrainObserver for TrainingGauges {
     fn warning(&mut self, warning: &str) {
         tracing::warn!("{warning}");
     }
+
+    fn calibration_rows(&mut self, rows: u64) {
+        tracing::info!(calibration_rows = rows, "rows divided");
+    }
 }
 
 impl Drop for TrainingGauges {

@@ -31,6 +31,8 @@ pub const DEFAULT_KL_WEIGHT: f32 = 1.0;
 pub const DEFAULT_TRIM: f32 = 0.0;
 /// Decay a step of the weights' running average: the schedule ends at a rate of zero, which averages well enough.
 pub const DEFAULT_AVERAGE_DECAY: f32 = 0.0;
+/// Largest share of bad rows that training leaves out.
+pub const SKIP_BAD_ROWS_MAX: f64 = 0.1;
 /// Share of visible values that training swaps with other rows.
 pub const DEFAULT_SWAP_NOISE: f32 = 0.0;
 
@@ -78,6 +80,14 @@ pub struct TrainingConfig {
     /// Decay a step of the running average of the weights, which is what is looked at and kept; 0 <= decay < 1, 0 keeps
     /// the weights themselves.
     pub average_decay: f32,
+    /// Share of all rows that may be bad and are then left out, 0 <= share <= 0.1; 0: the first bad row ends training.
+    /// Written only where it is not 0, so that bundles of clean data are what they were.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skip_bad_rows: f64,
+}
+
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
 }
 
 impl Default for TrainingConfig {
@@ -101,6 +111,7 @@ impl Default for TrainingConfig {
             held_out_rows_max: DEFAULT_HELD_OUT_ROWS_MAX,
             trim: DEFAULT_TRIM,
             average_decay: DEFAULT_AVERAGE_DECAY,
+            skip_bad_rows: 0.0,
         }
     }
 }
@@ -146,6 +157,10 @@ impl TrainingConfig {
         });
         faults.require((0.0..=0.5).contains(&self.trim), || {
             format!("training.trim = {}: must be within 0..=0.5", self.trim)
+        });
+        let skipped = self.skip_bad_rows;
+        faults.require((0.0..=SKIP_BAD_ROWS_MAX).contains(&skipped), || {
+            format!("training.skip_bad_rows = {skipped}: must be within 0..={SKIP_BAD_ROWS_MAX}")
         });
         let mut share = |key: &str, value: f32| {
             faults.require((0.0..1.0).contains(&value), || {

@@ -3,13 +3,15 @@
 //! The first pass fits the encoder to the fit rows and digests all of them; the second encodes what is kept: all
 //! reference and calibration rows (both bounded), and of the fit rows a uniform sample as large as memory allows. A
 //! training sees fewer records than that sample holds, so nothing is lost by it. Before them a counting pass runs only
-//! where rows are left out by label or ordered by time.
+//! where rows are left out by label, left out as bad or ordered by time.
 
 use super::fingerprint::{DataFingerprint, Fingerprinter};
-use super::partition::{CALIBRATION_ROWS_MAX, CALIBRATION_SHARE, Part, Partition, Split};
+use super::partition::{
+    CALIBRATION_ROWS_MAX, CALIBRATION_SHARE, Part, Partition, Split, calibration_rows,
+};
 use super::report::TrainObserver;
 use crate::features::{
-    DataError, EncodeError, Encoder, EncoderFitter, ParquetSource, ReadOptions, Records,
+    DataError, EncodeError, Encoder, EncoderFitter, ParquetSource, ReadOptions, Records, RowFault,
     SourceBatch,
 };
 use crate::rng::{ChaCha8Rng, Purpose, stream};
@@ -23,6 +25,8 @@ use rand::RngExt;
 pub const DEFAULT_FIT_BYTES_MAX: usize = 256 << 20;
 /// Fields whose numbers are warned of at most.
 const WARNINGS_MAX: usize = 20;
+/// Rows that training needs: a tenth of them watches it and a fifth ranks the scores. With fewer, no part says anything.
+pub const TRAIN_ROWS_MIN: u64 = 50;
 /// Times kept to find where the latest rows begin: the quantile's error is then about 0.05 %.
 const TIME_SAMPLE_ROWS: usize = 1 << 20;
 
@@ -37,6 +41,8 @@ pub struct DatasetOptions {
     pub head_classes_max: usize,
     /// Memory for encoded fit rows at most, bytes.
     pub fit_bytes_max: usize,
+    /// Share of all rows that may be bad and are then left out; 0: the first bad row is an error.
+    pub bad_share_max: f64,
     /// The seed.
     pub seed: u64,
 }
@@ -56,12 +62,23 @@ pub struct Dataset {
     pub fingerprint: DataFingerprint,
     /// Rows left out because of their label.
     pub excluded_rows: u64,
+    /// Rows left out because they are bad.
+    pub bad_rows: BadRows,
     /// Rows of the fit part, kept or not.
     pub fit_rows: u64,
     /// Rows of the latest times beyond the calibration part's limit.
     pub unused_rows: u64,
     /// What makes the fit rows worse than they look, a sentence each; at most 21.
     pub warnings: Vec<String>,
+}
+
+/// Rows that are left out because they are bad.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BadRows {
+    /// How many.
+    pub count: u64,
+    /// The first, with its file, its row and what is wrong with it.
+    pub first: Option<String>,
 }
 
 /// Why training data cannot be made of the files.
@@ -71,7 +88,9 @@ pub enum DatasetError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// A row is bad; training data must be clean, so that nothing is silently left out.
-    #[error("{file}: row {row}: {reason}: {detail}")]
+    #[error(
+        "{file}: row {row}: {reason}: {detail} (training.skip_bad_rows lets training leave out a few bad rows)"
+    )]
     BadRow {
         /// The file.
         file: String,
@@ -81,6 +100,33 @@ pub enum DatasetError {
         reason: crate::features::FaultReason,
         /// What is wrong.
         detail: String,
+    },
+    /// More rows are bad than may be left out.
+    #[error(
+        "{files}: {bad} of {rows} rows are bad, over the share of {limit} that training.skip_bad_rows allows; the \
+         first: {first}"
+    )]
+    TooManyBadRows {
+        /// The files.
+        files: String,
+        /// Bad rows.
+        bad: u64,
+        /// All rows.
+        rows: u64,
+        /// The largest share.
+        limit: f64,
+        /// The first bad row.
+        first: String,
+    },
+    /// Next to nothing is there to train on.
+    #[error("{files}: {rows} rows to train on; training needs at least {needed}")]
+    TooFewRows {
+        /// The files.
+        files: String,
+        /// Rows that are not left out.
+        rows: u64,
+        /// The least, [`TRAIN_ROWS_MIN`].
+        needed: u64,
     },
     /// The encoder cannot be fitted.
     #[error("{files}")]
@@ -158,6 +204,14 @@ pub fn read(
             excluded,
         });
     }
+    if census.rows < TRAIN_ROWS_MIN {
+        return Err(DatasetError::TooFewRows {
+            files: reader.files(),
+            rows: census.rows,
+            needed: TRAIN_ROWS_MIN,
+        });
+    }
+    observer.calibration_rows(calibration_rows(census.rows));
     observer.stage("fitting the encoder");
     let (encoder, fingerprint, fit_rows, warnings) = reader.fit(&census)?;
     for warning in &warnings {
@@ -189,14 +243,18 @@ pub fn sound_batches<'a>(
         let batch = batch?;
         match batch.faults.first() {
             None => Ok(batch),
-            Some(fault) => Err(DatasetError::BadRow {
-                file: source.files()[batch.file].path().display().to_string(),
-                row: batch.first_row + fault.row as u64,
-                reason: fault.reason,
-                detail: fault.detail.clone(),
-            }),
+            Some(fault) => Err(bad_row(source, &batch, fault)),
         }
     })
+}
+
+fn bad_row(source: &ParquetSource, batch: &SourceBatch, fault: &RowFault) -> DatasetError {
+    DatasetError::BadRow {
+        file: source.files()[batch.file].path().display().to_string(),
+        row: batch.first_row + fault.row as u64,
+        reason: fault.reason,
+        detail: fault.detail.clone(),
+    }
 }
 
 struct Reader<'a> {
@@ -210,36 +268,33 @@ struct Census {
     /// Rows that are not left out.
     rows: u64,
     excluded: u64,
+    bad: BadRows,
     latest_from: Option<i64>,
 }
 
 impl Reader<'_> {
     fn files(&self) -> String {
-        let files = self.source.files();
-        let first = files
-            .first()
-            .map_or_else(String::new, |file| file.path().display().to_string());
-        if files.len() > 1 {
-            format!("{first} and {} more", files.len() - 1)
-        } else {
-            first
-        }
+        self.source.name()
     }
 
     fn count(&self) -> Result<Census, DatasetError> {
         let latest = self.options.split == Split::Latest;
-        if !self.options.exclude_labelled && !latest {
+        let skips = self.options.bad_share_max > 0.0;
+        if !self.options.exclude_labelled && !latest && !skips {
             return Ok(Census {
                 rows: self.source.rows(),
                 excluded: 0,
+                bad: BadRows::default(),
                 latest_from: None,
             });
         }
         let (mut rows, mut excluded) = (0, 0);
+        let mut bad = BadRows::default();
         let mut times = TimeSample::new(self.options.seed);
         for batch in self.batches() {
             let batch = batch?;
-            for row in 0..batch.canonical.num_rows() {
+            self.note_bad(&mut bad, &batch);
+            for row in sound_rows(&batch) {
                 if self.is_excluded(&batch.canonical, row) {
                     excluded += 1;
                     continue;
@@ -250,13 +305,44 @@ impl Reader<'_> {
                 }
             }
         }
+        self.check_bad(&bad)?;
         let share = CALIBRATION_SHARE.min(CALIBRATION_ROWS_MAX as f64 / rows.max(1) as f64);
         let latest_from = latest.then(|| times.quantile(1.0 - share));
         Ok(Census {
             rows,
             excluded,
+            bad,
             latest_from,
         })
+    }
+
+    fn note_bad(&self, bad: &mut BadRows, batch: &SourceBatch) {
+        bad.count += batch.faults.len() as u64;
+        if let (None, Some(fault)) = (&bad.first, batch.faults.first()) {
+            let file = self.source.files()[batch.file].path().display();
+            let (row, reason) = (batch.first_row + fault.row as u64, fault.reason);
+            bad.first = Some(format!(
+                "{file}, row {row} (from 0): {reason}: {}",
+                fault.detail
+            ));
+        }
+    }
+
+    /// Whether the bad rows are few enough to be left out.
+    fn check_bad(&self, bad: &BadRows) -> Result<(), DatasetError> {
+        let (rows, limit) = (self.source.rows(), self.options.bad_share_max);
+        match &bad.first {
+            Some(first) if bad.count as f64 > limit * rows as f64 => {
+                Err(DatasetError::TooManyBadRows {
+                    files: self.files(),
+                    bad: bad.count,
+                    rows,
+                    limit,
+                    first: first.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The encoder, the digest of all rows, the number of fit rows, and what is wrong with their numbers.
@@ -326,6 +412,7 @@ impl Reader<'_> {
             Ok(())
         })?;
         let excluded_rows = census.excluded;
+        let bad_rows = census.bad.clone();
         Ok(Dataset {
             encoder,
             fit,
@@ -333,6 +420,7 @@ impl Reader<'_> {
             calibration,
             fingerprint,
             excluded_rows,
+            bad_rows,
             fit_rows,
             unused_rows,
             warnings: Vec::new(),
@@ -351,20 +439,30 @@ impl Reader<'_> {
             None => Partition::random(census.rows, seed),
         };
         for batch in self.batches() {
-            let batch = batch?.canonical;
-            let parts: Vec<_> = (0..batch.num_rows())
-                .map(|row| {
-                    let included = !self.is_excluded(&batch, row);
-                    included.then(|| partition.next(self.time(&batch, row)))
-                })
-                .collect();
-            f(&batch, &parts)?;
+            let batch = batch?;
+            let records = &batch.canonical;
+            let mut parts = vec![None; records.num_rows()];
+            for row in sound_rows(&batch) {
+                if !self.is_excluded(records, row) {
+                    parts[row] = Some(partition.next(self.time(records, row)));
+                }
+            }
+            f(records, &parts)?;
         }
         Ok(())
     }
 
+    /// All batches; a bad row ends them, unless a few may be left out.
     fn batches(&self) -> impl Iterator<Item = Result<SourceBatch, DatasetError>> {
-        sound_batches(self.source, self.schema)
+        let batches = self.source.batches(self.schema, ReadOptions::default());
+        let skips = self.options.bad_share_max > 0.0;
+        batches.map(move |batch| {
+            let batch = batch?;
+            match batch.faults.first() {
+                Some(fault) if !skips => Err(bad_row(self.source, &batch, fault)),
+                _ => Ok(batch),
+            }
+        })
     }
 
     fn is_excluded(&self, batch: &RecordBatch, row: usize) -> bool {
@@ -383,6 +481,13 @@ impl Reader<'_> {
         let times = column.as_primitive_opt::<TimestampMicrosecondType>()?;
         times.is_valid(row).then(|| times.value(row))
     }
+}
+
+/// The rows of a batch that have no fault, ascending.
+fn sound_rows(batch: &SourceBatch) -> impl Iterator<Item = usize> {
+    let mut faults = batch.faults.iter().peekable();
+    let is_sound = move |row: &usize| faults.next_if(|fault| fault.row == *row).is_none();
+    (0..batch.canonical.num_rows()).filter(is_sound)
 }
 
 /// Keeps exactly `keep` of `total` items, every subset equally likely (Knuth 1969, algorithm S).
@@ -503,8 +608,90 @@ mod tests {
             split: Split::Random,
             head_classes_max: 16,
             fit_bytes_max: DEFAULT_FIT_BYTES_MAX,
+            bad_share_max: 0.0,
             seed: 5,
         }
+    }
+
+    /// The data of the same rows, of which every 50th has an `x` that is no number.
+    fn with_bad_rows(bad_share_max: f64) -> Result<Dataset, DatasetError> {
+        let folder = tempfile::tempdir().unwrap();
+        let x = |i: i64| {
+            if i % 50 == 7 {
+                "bad".to_owned()
+            } else {
+                i.to_string()
+            }
+        };
+        let x: ArrayRef = Arc::new(arrow::array::StringArray::from_iter_values(
+            (0..ROWS).map(x),
+        ));
+        let batch = RecordBatch::try_from_iter([("x", x)]).unwrap();
+        let path = folder.path().join("rows.parquet");
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let source = ParquetSource::open(&[path.display().to_string()]).unwrap();
+        let text = "[[field]]\nname = \"x\"\nkind = \"numeric\"\nparse = true\n";
+        let schema = Schema::parse(text, "test").unwrap();
+        let options = DatasetOptions {
+            bad_share_max,
+            ..options()
+        };
+        read(&source, &schema, &options, &mut Unobserved)
+    }
+
+    #[test]
+    fn a_few_bad_rows_are_left_out_and_counted_if_that_is_allowed() {
+        let error = with_bad_rows(0.0).unwrap_err().to_string();
+        assert!(error.contains("row 7: wrong_type"), "{error}");
+        assert!(error.contains("training.skip_bad_rows"), "{error}");
+        let error = with_bad_rows(0.019).unwrap_err().to_string();
+        assert!(
+            error.contains("20 of 1000 rows are bad, over the share of 0.019"),
+            "{error}"
+        );
+        let data = with_bad_rows(0.02).unwrap();
+        assert_eq!(data.bad_rows.count, 20);
+        let first = data.bad_rows.first.as_deref().unwrap();
+        assert!(
+            first.contains("rows.parquet, row 7 (from 0): wrong_type"),
+            "{first}"
+        );
+        let parts = [&data.fit, &data.reference, &data.calibration].map(|part| rows(&data, part));
+        let kept: BTreeSet<i64> = parts.iter().flatten().copied().collect();
+        assert_eq!(kept, (0..ROWS).filter(|i| i % 50 != 7).collect());
+        assert_eq!(
+            (data.calibration.rows(), data.fingerprint.rows),
+            (196, 1000)
+        );
+    }
+
+    #[test]
+    fn too_few_rows_are_refused_before_the_encoder_with_the_least() {
+        struct NoStage;
+        impl TrainObserver for NoStage {
+            fn progress(&mut self, _: &crate::train::Progress) {}
+            fn calibration_rows(&mut self, rows: u64) {
+                panic!("{rows} rows were said to be enough");
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let x: ArrayRef = Arc::new(Float64Array::from_iter_values((0..49).map(f64::from)));
+        let batch = RecordBatch::try_from_iter([("x", x)]).unwrap();
+        let path = folder.path().join("few.parquet");
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let source = ParquetSource::open(&[path.display().to_string()]).unwrap();
+        let schema = Schema::parse("[[field]]\nname = 'x'\nkind = 'numeric'\n", "test").unwrap();
+        let error = read(&source, &schema, &options(), &mut NoStage)
+            .unwrap_err()
+            .to_string();
+        let told = "few.parquet: 49 rows to train on; training needs at least 50";
+        assert!(error.ends_with(told), "{error}");
     }
 
     /// The rows of the file that a part holds, told by their value.

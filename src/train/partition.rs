@@ -98,6 +98,11 @@ fn take(left: &mut u64, part: Part) -> Option<Part> {
     Some(part)
 }
 
+/// Calibration rows of so many training rows.
+pub fn calibration_rows(rows: u64) -> u64 {
+    part_rows(rows, CALIBRATION_SHARE, CALIBRATION_ROWS_MAX)
+}
+
 fn part_rows(rows: u64, share: f64, max: u64) -> u64 {
     ((rows as f64 * share).round() as u64).clamp(u64::from(rows > 0), max)
 }

@@ -32,6 +32,9 @@ pub trait TrainObserver {
 
     /// Called with a sentence for a person about what makes the training data worse than it looks.
     fn warning(&mut self, _warning: &str) {}
+
+    /// Called before the first row is learned from, once it is known how many rows will rank the scores.
+    fn calibration_rows(&mut self, _rows: u64) {}
 }
 
 /// Watches nothing.

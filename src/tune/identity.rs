@@ -4,7 +4,7 @@
 //! Two rows of equal features cannot be told apart without a key: they count as one, so that a doubt is a refusal.
 
 use crate::features::{ParquetSource, SourceBatch};
-use crate::schema::{Field, Role, Schema, fit};
+use crate::schema::{Field, Role, Schema, fit_part};
 use crate::train::{ROW_DIGEST_BYTES, row_digest};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use std::collections::HashMap;
@@ -124,7 +124,7 @@ impl Identities {
 
 /// Whether a file of these columns holds the field of a role.
 pub fn holds(schema: &Schema, role: Role, columns: &arrow::datatypes::Schema) -> bool {
-    let bindings = fit(schema, columns).unwrap_or_default();
+    let bindings = fit_part(schema, columns).unwrap_or_default();
     bindings
         .iter()
         .any(|b| schema.fields()[b.field].role == role && b.column.is_some())

@@ -380,7 +380,8 @@ impl LabelledRows {
 
 /// A file whose columns lack the schema's label.
 fn lacking(source: &ParquetSource, schema: &Schema) -> Option<String> {
-    let mut files = source.files().iter();
+    // A file without rows lacks nothing.
+    let mut files = source.files().iter().filter(|file| file.rows() > 0);
     let file = files.find(|file| !holds(schema, Role::Label, file.schema()))?;
     Some(file.path().display().to_string())
 }

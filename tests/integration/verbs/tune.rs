@@ -288,7 +288,7 @@ fn labels_that_are_missing_or_too_few_are_refused() {
     refused(
         &format!("{TUNE} --label amount"),
         64,
-        &["amount", "does not see"],
+        &["amount", "is a feature of this bundle"],
     );
     refused(
         &TUNE.replace("--out tuned", "--out bundle"),
