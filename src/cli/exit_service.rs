@@ -28,6 +28,9 @@ pub fn service_code(cause: &(dyn Error + 'static)) -> Option<u8> {
         return Some(stream_code(error));
     }
     if let Some(error) = cause.downcast_ref() {
+        return Some(fault_code(error));
+    }
+    if let Some(error) = cause.downcast_ref() {
         return Some(worker_code(error));
     }
     if let Some(error) = cause.downcast_ref() {

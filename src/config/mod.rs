@@ -1,7 +1,7 @@
 //! The daemon's configuration: one file, environment overrides, every fault at once.
 //!
 //! In flow TOML and variables `MASKWATCH__SECTION__KEY`; out flows a checked [`Config`] composed of each module's own
-//! checked part. Nothing is bound, connected to or created here.
+//! checked part. Nothing is bound or connected to here.
 
 mod environment;
 mod sections;
@@ -120,7 +120,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file, lays the process's environment over it, and checks the whole.
+    /// Reads the file, lays the process's environment over it, and checks the whole, with what librdkafka says of it.
     ///
     /// # Errors
     /// [`ConfigError`] with every fault; secret values are never shown.
@@ -147,10 +147,18 @@ impl Config {
                 path: path.to_owned(),
                 faults,
             })?;
-        Self::parse(path, &text, variables.into_iter())
+        let config = Self::parse(path, &text, variables.into_iter())?;
+        let faults = config.stream.client_faults();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        Err(ConfigError::Faults {
+            path: path.to_owned(),
+            faults: faults.iter().map(ConfigFault::to_string).collect(),
+        })
     }
 
-    /// As [`load`](Self::load), from text and the given variables.
+    /// As [`load`](Self::load), from text and the given variables, and without the files that it names.
     ///
     /// # Errors
     /// As [`load`](Self::load).

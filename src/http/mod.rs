@@ -12,6 +12,7 @@
 //! by network policy. [`bind`] warns when the address is not loopback.
 
 mod body;
+mod connections;
 mod router;
 mod scorer;
 mod server;
@@ -32,7 +33,8 @@ pub const DEFAULT_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const DEFAULT_RECORDS_MAX: usize = 1_000;
 /// Score requests at a time; with the body limit this bounds their memory.
 pub const DEFAULT_REQUESTS_MAX: usize = 16;
-/// Connections at a time: probes, scrapes and a pool or two of clients.
+/// Connections at a time: probes, scrapes and a pool or two of clients. A newcomer takes the place of the one that has
+/// been idle for the longest, so that no number of slow clients keeps a probe or a scrape out.
 pub const DEFAULT_CONNECTIONS_MAX: usize = 128;
 /// Time to read the head of a request, and to wait for the next: longer than a scrape interval of
 /// 15 s, so that Prometheus keeps its connection.
@@ -56,7 +58,7 @@ pub struct Limits {
     pub records_max: usize,
     /// Score requests at a time; beyond that 429.
     pub requests_max: usize,
-    /// Connections at a time; beyond that they wait in the kernel's queue.
+    /// Connections at a time; beyond that the one that has been idle for the longest is closed.
     pub connections_max: usize,
     /// Time to read the head of a request.
     pub header_timeout: Duration,

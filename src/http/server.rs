@@ -1,6 +1,7 @@
 //! The listening socket: connections flow in, each to its own task, until the shutdown. Each
 //! connection has a time for the head of a request, an age and, at the end, a time to finish the
-//! request in hand; their number is bounded, and an error on one is never an error of another.
+//! request in hand; their number is bounded, with room for a newcomer as long as one is idle, and an
+//! error on one is never an error of another.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::connections::{Connections, Place};
 use super::{HttpState, Limits, router};
 
 /// Address if none is configured: loopback, as the port knows no users.
@@ -71,23 +75,25 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, HttpError> {
 pub async fn run(listener: TcpListener, state: HttpState, shutdown: impl Future<Output = ()>) {
     let limits = *state.limits();
     let router = router(state);
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let mut places = Connections::new(limits.connections_max);
     // Written by nobody: that the sender is gone tells every connection to end.
     let (serving, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
-        let (stream, slot) = tokio::select! {
+        let (stream, place) = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener, &mut places) => accepted,
         };
         while connections.try_join_next().is_some() {}
-        let connection = serve(stream, router.clone(), limits, stopped.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(slot);
-        });
+        connections.spawn(serve(
+            stream,
+            place,
+            router.clone(),
+            limits,
+            stopped.clone(),
+        ));
     }
     drop(listener);
     drop(serving);
@@ -100,16 +106,11 @@ pub async fn run(listener: TcpListener, state: HttpState, shutdown: impl Future<
     }
 }
 
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there is always a permit in the end.
-    let slot = Arc::clone(slots).acquire_owned().await.ok();
+/// The next connection, with its place.
+async fn accept(listener: &TcpListener, places: &mut Connections) -> (TcpStream, Place) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, slot),
+            Ok((stream, _)) => return (stream, places.enter().await),
             Err(error) => {
                 tracing::warn!(%error, "an HTTP connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
@@ -121,13 +122,25 @@ async fn accept(
 /// Serves one connection to its end.
 async fn serve(
     stream: TcpStream,
+    place: Place,
     router: Router,
     limits: Limits,
     mut stopped: watch::Receiver<()>,
 ) {
     // Answers are written whole: waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
+    let place = Arc::new(place);
+    let router = TowerToHyperService::new(router);
+    let requests = Arc::clone(&place);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let in_hand = requests.request();
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            drop(in_hand);
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -137,6 +150,13 @@ async fn serve(
     let ended: Option<Result<(), hyper::Error>> = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         _ = stopped.changed() => None,
+        () = place.asked_to_leave() => {
+            if place.is_idle() {
+                // Whatever it has sent so far is no request.
+                return;
+            }
+            None
+        }
         () = tokio::time::sleep(limits.connection_age) => None,
     };
     let ended = match ended {
@@ -251,27 +271,95 @@ mod tests {
         );
     }
 
+    const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
     #[test]
-    fn connections_beyond_the_bound_wait_for_room() {
-        let header_timeout = Duration::from_millis(200);
+    fn three_hundred_slow_connections_keep_no_probe_and_no_scrape_out() {
+        // Nothing ends a connection by its time here.
+        let header_timeout = Duration::from_secs(600);
+        let server = Server::start(
+            echo,
+            Limits {
+                header_timeout,
+                ..Limits::default()
+            },
+        );
+        let slow: Vec<_> = (0..300)
+            .map(|number| {
+                let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+                if number % 2 == 0 {
+                    // Gone already where it was the idlest: that is what is wanted.
+                    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nX-Slow: ");
+                }
+                stream
+            })
+            .collect();
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            for _ in 0..3 {
+                assert!([200, 503].contains(&server.get(path).0), "{path}");
+            }
+        }
+        drop(slow);
+    }
+
+    #[test]
+    fn the_bound_on_connections_holds_and_the_idlest_makes_room() {
         let limits = Limits {
-            connections_max: 1,
-            header_timeout,
+            connections_max: 2,
             ..Limits::default()
         };
         let server = Server::start(echo, limits);
-        let begun = Instant::now();
-        // The kernel hands connections over in the order in which they came.
-        let _first = std::net::TcpStream::connect(server.address).unwrap();
-        let (answer, _) = talk(
-            &server,
-            b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        );
-        assert!(answer.ends_with("ok\n"), "{answer}");
-        assert!(
-            begun.elapsed() >= header_timeout,
-            "it was served beside the first"
-        );
+        let open = || {
+            let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                .unwrap();
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            stream
+        };
+        let (mut first, second) = (open(), open());
+        let third = open();
+        // The rest of its answer, and then the end.
+        let mut rest = Vec::new();
+        let ended = first.read_to_end(&mut rest);
+        assert!(ended.is_ok() || ended.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset));
+        for mut stream in [second, third] {
+            stream.write_all(HEALTHZ).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.contains("200 OK"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_connection_with_a_request_in_hand_is_not_closed_to_make_room() {
+        let (entered, inside) = std::sync::mpsc::channel();
+        let hold = move |_: Vec<Vec<u8>>| -> Result<_, SubmitError> {
+            let (sender, receiver) = oneshot::channel();
+            entered.send(sender).unwrap();
+            Ok(receiver)
+        };
+        let limits = Limits {
+            connections_max: 1,
+            ..Limits::default()
+        };
+        let server = Server::start(hold, limits);
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| server.score(b"{}").0);
+            let held = inside.recv().unwrap();
+            let second = scope.spawn(|| talk(&server, HEALTHZ).0);
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!second.is_finished(), "it was served beside the first");
+            held.send(vec![ScoreOutcome::Scored("{}".to_owned())])
+                .unwrap();
+            assert_eq!(first.join().unwrap(), 200);
+            assert!(second.join().unwrap().ends_with("ok\n"));
+        });
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod kafka;
 #[cfg(test)]
 mod memory;
 pub mod message;
+pub mod oauth;
 pub mod output;
 #[cfg(test)]
 mod promises;

@@ -124,19 +124,18 @@ impl Properties {
     pub fn check(raw: BTreeMap<String, RawProperty>, faults: &mut Vec<ConfigFault>) -> Self {
         let mut checked = BTreeMap::new();
         for (key, value) in raw {
-            let name = format!("kafka.properties.\"{key}\"");
             if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == key) {
-                faults.push(ConfigFault::new(name, format!("cannot be set: {instead}")));
+                faults.push(property_fault(&key, format!("cannot be set: {instead}")));
                 continue;
             }
             match resolve(&value.into_text()) {
-                Err(why) => faults.push(ConfigFault::new(name, why)),
+                Err(why) => faults.push(property_fault(&key, why)),
                 Ok(value)
                     if key == "partition.assignment.strategy"
                         && value.contains(COOPERATIVE_ASSIGNOR) =>
                 {
-                    faults.push(ConfigFault::new(
-                        name,
+                    faults.push(property_fault(
+                        &key,
                         format!("\"{COOPERATIVE_ASSIGNOR}\" is not supported, expected \"range\" or \"roundrobin\""),
                     ));
                 }
@@ -165,6 +164,11 @@ impl Properties {
         let secrets = self.0.iter().filter(|(key, _)| is_secret(key));
         blot(text, secrets.map(|(_, value)| value.as_str()))
     }
+}
+
+/// The fault `why` of a property.
+pub fn property_fault(key: &str, why: impl Into<String>) -> ConfigFault {
+    ConfigFault::new(format!("kafka.properties.\"{key}\""), why)
 }
 
 /// `text` with every one of `secrets` blotted out. The longest goes first: one that begins with another is hidden whole.

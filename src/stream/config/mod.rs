@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::batcher::BatchLimits;
-use super::kafka::Secret;
+use super::kafka::{Secret, faults_of_clients, faults_of_properties};
 use super::properties::{Properties, resolve};
 use super::types::Topic;
 use super::worker::RECORD_BYTES_MAX;
@@ -230,6 +230,17 @@ pub struct StreamConfig {
     pub alerts: AlertsConfig,
 }
 
+impl StreamConfig {
+    /// What shows only when clients are made of it: files that are not there, mechanisms that are not built in. Makes
+    /// them without an address, so that nothing is connected to.
+    pub fn client_faults(&self) -> Vec<ConfigFault> {
+        if self.kafka.is_embedded() {
+            return Vec::new();
+        }
+        faults_of_clients(&self.kafka, self.delivery.mode)
+    }
+}
+
 /// The raw sections together.
 #[derive(Debug, Clone)]
 pub struct RawStream {
@@ -331,6 +342,11 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
     let properties = Properties::check(raw.properties, faults);
     check_timeout(&properties, faults);
     let offset_absent = check_offset_reset(&properties, faults);
+    for fault in faults_of_properties(&properties) {
+        if faults.iter().all(|known| known.key != fault.key) {
+            faults.push(fault);
+        }
+    }
     KafkaConfig {
         bootstrap_servers: raw.bootstrap_servers,
         group_id,

@@ -6,6 +6,7 @@
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 use crate::stream::config::{DEFAULT_TRANSACTION_TIMEOUT_MS, KafkaConfig};
+use crate::stream::oauth;
 use crate::stream::properties::Properties;
 use crate::stream::refusal::SendOptions;
 
@@ -97,7 +98,9 @@ fn client(
     for (key, value) in defaults {
         client.set(*key, *value);
     }
-    for (key, value) in properties.iter().filter(|(key, _)| !is_any(key, not_mine)) {
+    // Those of the source of tokens are for us: the library is built without an HTTP client, and refuses them.
+    let theirs = |key: &str| !is_any(key, not_mine) && !oauth::OURS.contains(&key);
+    for (key, value) in properties.iter().filter(|(key, _)| theirs(key)) {
         client.set(key, value);
     }
     client.set("bootstrap.servers", servers);

@@ -8,14 +8,18 @@ pub mod embedded;
 mod faults;
 mod headers;
 mod outputs;
+mod preflight;
+mod property_names;
 mod registry;
 mod sink;
 mod source;
 mod starts;
 mod statistics;
+mod tokens;
 pub mod topics;
 mod troubles;
 
+pub use preflight::{faults_of_clients, faults_of_properties};
 pub use registry::{Registry, RegistryConfig, RegistryConfigError, Secret};
 
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use self::embedded::EmbeddedBroker;
 use self::outputs::OutputTopicsSeen;
 use self::sink::KafkaSink;
 use self::source::{GroupConsumer, KafkaSource};
+use self::tokens::Tokens;
 use self::troubles::Troubles;
 use super::calls::{BoundedCalls, OnStop};
 use super::config::{Mode, StreamConfig};
@@ -48,6 +53,8 @@ pub struct KafkaConnector {
     /// The cluster's own address, where it is the in-process one.
     bootstrap_servers: String,
     outputs: OutputTopicsSeen,
+    /// Of OAUTHBEARER, for the clients of every session.
+    tokens: Option<Arc<Tokens>>,
     /// Lives as long as the connector.
     _embedded: Option<EmbeddedBroker>,
 }
@@ -57,7 +64,7 @@ impl KafkaConnector {
     /// Calls of its clients that may block are made through `calls`.
     ///
     /// # Errors
-    /// [`DeliveryFault::Impossible`] if the in-process broker cannot be started.
+    /// [`DeliveryFault::Impossible`] if the in-process broker or the source of tokens cannot be started.
     pub fn new(config: &StreamConfig, calls: BoundedCalls) -> Result<Self, DeliveryFault> {
         let embedded = if config.kafka.is_embedded() {
             warn!(
@@ -79,10 +86,17 @@ impl KafkaConnector {
                 EmbeddedBroker::bootstrap_servers,
             )
             .to_owned();
+        let tokens = Tokens::configured(&config.kafka.properties).map_err(|detail| {
+            DeliveryFault::Impossible {
+                operation: "make the source of tokens",
+                detail,
+            }
+        })?;
         let troubles = Troubles::new(&bootstrap_servers, &config.kafka.properties);
         Ok(Self {
             config: config.clone(),
             calls,
+            tokens: tokens.map(Arc::new),
             troubles: Arc::new(troubles),
             bootstrap_servers,
             outputs: OutputTopicsSeen::new(config),
@@ -102,15 +116,16 @@ impl KafkaConnector {
         consumer: &Arc<GroupConsumer>,
     ) -> Result<KafkaSink, DeliveryFault> {
         let (kafka, servers) = (&self.config.kafka, &self.bootstrap_servers);
-        let consumer = Arc::clone(consumer);
+        let (consumer, calls) = (Arc::clone(consumer), self.calls.clone());
+        let tokens = self.tokens.as_deref();
         match self.config.delivery.mode {
             Mode::ExactlyOnce => {
                 let id = kafka.transactional_id();
                 info!(transactional_id = id, "transactions begin");
-                KafkaSink::transactional(kafka, servers, options, consumer, self.calls.clone())
+                KafkaSink::transactional(kafka, servers, options, consumer, calls, tokens)
             }
             Mode::AtLeastOnce => {
-                KafkaSink::acknowledged(kafka, servers, options, consumer, self.calls.clone())
+                KafkaSink::acknowledged(kafka, servers, options, consumer, calls, tokens)
             }
         }
     }
@@ -120,8 +135,11 @@ impl KafkaConnector {
     fn look_up_outputs(&mut self) -> Result<(), DeliveryFault> {
         let mut seen = self.outputs.clone();
         let (kafka, servers) = (self.config.kafka.clone(), self.bootstrap_servers.clone());
-        let troubles = Arc::clone(&self.troubles);
-        let look = move || seen.look(&kafka, &servers, troubles).map(|()| seen);
+        let (troubles, tokens) = (Arc::clone(&self.troubles), self.tokens.clone());
+        let look = move || {
+            let tokens = tokens.as_deref();
+            seen.look(&kafka, &servers, troubles, tokens).map(|()| seen)
+        };
         let (operation, stop) = (Operation::LookUpOutputs, OnStop::EndAtOnce);
         let timeout = outputs::LOOK_TIMEOUT;
         self.outputs = self
@@ -157,6 +175,9 @@ impl Connector for KafkaConnector {
             Arc::clone(&self.troubles),
         )?;
         let consumer = Arc::new(consumer);
+        if let Some(tokens) = &self.tokens {
+            tokens.give_to_consumer(&consumer);
+        }
         // The producer comes first: it completes or aborts what an earlier one left, so that the offsets from which the
         // consumer starts are final.
         let source = KafkaSource::new(

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::client;
 use super::faults::Faults;
+use super::tokens::Tokens;
 use super::troubles::Troubles;
 use crate::stream::config::{KafkaConfig, StreamConfig};
 use crate::stream::fault::DeliveryFault;
@@ -123,6 +124,7 @@ impl OutputTopicsSeen {
         kafka: &KafkaConfig,
         servers: &str,
         troubles: Arc<Troubles>,
+        tokens: Option<&Tokens>,
     ) -> Result<(), DeliveryFault> {
         if self.outputs.is_empty() {
             return Ok(());
@@ -132,6 +134,10 @@ impl OutputTopicsSeen {
         let admin: AdminClient<LookContext> = client::observer(kafka, servers)
             .create_with_context(context)
             .map_err(|error| faults.creation(OPERATION, &error))?;
+        let admin = Arc::new(admin);
+        if let Some(tokens) = tokens {
+            tokens.give_to_admin(&admin);
+        }
         self.find(&admin, &faults)?;
         if !kafka.is_embedded() {
             self.read_settings(&admin);

@@ -21,6 +21,7 @@ use super::client;
 use super::faults::{Faults, Severity, code_of};
 use super::headers;
 use super::source::GroupConsumer;
+use super::tokens::Tokens;
 use super::troubles::Troubles;
 use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
@@ -144,9 +145,10 @@ impl KafkaSink {
         options: SendOptions,
         consumer: Arc<GroupConsumer>,
         calls: BoundedCalls,
+        tokens: Option<&Tokens>,
     ) -> Result<Self, DeliveryFault> {
         let id = kafka.transactional_id();
-        let sink = Self::new(kafka, servers, options, Some(&id), consumer, calls)?;
+        let sink = Self::new(kafka, servers, options, Some(&id), consumer, calls, tokens)?;
         let operation = Operation::InitTransactions;
         let deadline = Instant::now() + INIT_TIMEOUT;
         let producer = Arc::clone(&sink.producer);
@@ -188,8 +190,9 @@ impl KafkaSink {
         options: SendOptions,
         consumer: Arc<GroupConsumer>,
         calls: BoundedCalls,
+        tokens: Option<&Tokens>,
     ) -> Result<Self, DeliveryFault> {
-        Self::new(kafka, servers, options, None, consumer, calls)
+        Self::new(kafka, servers, options, None, consumer, calls, tokens)
     }
 
     fn new(
@@ -199,6 +202,7 @@ impl KafkaSink {
         transactional_id: Option<&str>,
         consumer: Arc<GroupConsumer>,
         calls: BoundedCalls,
+        tokens: Option<&Tokens>,
     ) -> Result<Self, DeliveryFault> {
         let faults = Faults::new(&kafka.properties);
         let context = OutputContext {
@@ -209,8 +213,12 @@ impl KafkaSink {
         let producer = client::producer(kafka, servers, options, transactional_id)
             .create_with_context(context)
             .map_err(|error| faults.creation("make the producer", &error))?;
+        let producer = Arc::new(producer);
+        if let Some(tokens) = tokens {
+            tokens.give_to_producer(&producer);
+        }
         Ok(Self {
-            producer: Arc::new(producer),
+            producer,
             consumer,
             calls,
             state: if transactional_id.is_some() {
@@ -646,9 +654,15 @@ mod tests {
             batch_bytes_max: None,
         };
         let servers = broker.bootstrap_servers();
-        let mut sink =
-            KafkaSink::acknowledged(&kafka, servers, together, consumer, BoundedCalls::default())
-                .unwrap();
+        let mut sink = KafkaSink::acknowledged(
+            &kafka,
+            servers,
+            together,
+            consumer,
+            BoundedCalls::default(),
+            None,
+        )
+        .unwrap();
         let topic = Topic::new("out");
         for ticket in 0..9 {
             let record = OutputRecord {

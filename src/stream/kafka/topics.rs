@@ -17,7 +17,9 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tracing::warn;
 
 use super::client;
+use super::preflight::faults_of_properties;
 use super::source::log;
+use super::tokens::Tokens;
 use crate::stream::properties::{Properties, RawProperty};
 use crate::stream::types::{Offset, Partition};
 
@@ -67,12 +69,21 @@ pub fn properties(pairs: BTreeMap<String, String>) -> Result<Properties, TopicEr
         .map(|(key, value)| (key, RawProperty::Text(value)));
     let mut faults = Vec::new();
     let properties = Properties::check(raw.collect(), &mut faults);
+    faults.extend(faults_of_properties(&properties));
     if faults.is_empty() {
         return Ok(properties);
     }
     let why: Vec<String> = faults.iter().map(ToString::to_string).collect();
     Err(TopicError::Properties {
         why: why.join("; "),
+    })
+}
+
+fn tokens(topic: &str, properties: &Properties) -> Result<Option<Tokens>, TopicError> {
+    Tokens::configured(properties).map_err(|why| TopicError::Refused {
+        topic: topic.to_owned(),
+        operation: "make the source of tokens",
+        why,
     })
 }
 
@@ -110,7 +121,9 @@ impl ProducerContext for PlainContext {
 /// Writes records to a topic, in order, without doubling any.
 pub struct TopicWriter {
     topic: String,
-    producer: BaseProducer<PlainContext>,
+    producer: Arc<BaseProducer<PlainContext>>,
+    /// Of OAUTHBEARER.
+    _tokens: Option<Tokens>,
 }
 
 impl TopicWriter {
@@ -123,12 +136,18 @@ impl TopicWriter {
             properties: properties.clone(),
             ..PlainContext::default()
         };
-        let producer = client::writer(servers, properties)
+        let producer: BaseProducer<PlainContext> = client::writer(servers, properties)
             .create_with_context(context)
             .map_err(|error| refused(topic, "make a producer", properties, &error))?;
+        let producer = Arc::new(producer);
+        let tokens = tokens(topic, properties)?;
+        if let Some(tokens) = &tokens {
+            tokens.give_to_producer(&producer);
+        }
         Ok(Self {
             topic: topic.to_owned(),
             producer,
+            _tokens: tokens,
         })
     }
 
@@ -224,7 +243,9 @@ pub struct ReadRecord {
 /// Reads all partitions of a topic from their beginnings.
 pub struct TopicReader {
     topic: String,
-    consumer: BaseConsumer<PlainContext>,
+    consumer: Arc<BaseConsumer<PlainContext>>,
+    /// Of OAUTHBEARER.
+    _tokens: Option<Tokens>,
 }
 
 impl TopicReader {
@@ -240,9 +261,15 @@ impl TopicReader {
         let consumer: BaseConsumer<PlainContext> = client::reader(servers, properties)
             .create_with_context(context)
             .map_err(|error| refused(topic, "make a consumer", properties, &error))?;
+        let consumer = Arc::new(consumer);
+        let tokens = tokens(topic, properties)?;
+        if let Some(tokens) = &tokens {
+            tokens.give_to_consumer(&consumer);
+        }
         let reader = Self {
             topic: topic.to_owned(),
             consumer,
+            _tokens: tokens,
         };
         reader.assign()?;
         Ok(reader)
