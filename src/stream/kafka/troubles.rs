@@ -10,9 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{error, info, warn};
 
+use super::faults::code_of;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::properties::Properties;
 use crate::telemetry::heartbeat::Operation;
@@ -139,6 +140,10 @@ impl Troubles {
         let reason = self.properties.blot(reason);
         if let Some(repeated) = self.tell(&reason, Instant::now()) {
             warn!(target: "librdkafka", client, %error, repeated, "{reason}");
+        }
+        if code_of(error) == Some(RDKafkaErrorCode::Authentication) {
+            // Before any connection: whoever gives tokens of OAUTHBEARER refuses.
+            self.learn(&format!("authentication: {reason}"), Instant::now());
         }
     }
 
