@@ -201,6 +201,9 @@ fn is_secret(key: &str) -> bool {
         "sasl.mechanism",
         "sasl.mechanisms",
         "sasl.oauthbearer.method",
+        "sasl.oauthbearer.grant.type",
+        "sasl.oauthbearer.scope",
+        "sasl.oauthbearer.token.endpoint.url",
     ];
     let words = [
         "password",

@@ -21,6 +21,9 @@ mod coordinator;
 // Who is not let in says so and ends.
 mod credentials;
 
+// Tokens of an identity provider let the stream in, and are renewed.
+mod oauth;
+
 // What the group owes: lag, readiness and the way on are told from the committed offset.
 mod retention;
 

@@ -23,6 +23,9 @@ mod envelopes;
 // What the running daemon answers over HTTP.
 mod endpoints;
 
+// A schema registry that does not answer is waited for.
+mod registry;
+
 // A drain ends in time, whatever it has to wait for.
 mod liveness;
 

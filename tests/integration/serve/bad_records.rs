@@ -179,15 +179,15 @@ fn bad_json_becomes_dead_letters_and_its_neighbours_scores_keep_their_bits() {
 }
 
 /// Avro messages in Confluent's framing, by hand: nothing of the decoder under test has a part in it.
-struct AvroWriter<'a> {
-    rows: &'a RecordBatch,
+pub struct AvroWriter<'a> {
+    pub rows: &'a RecordBatch,
 }
 
-const WRITER_ID: u32 = 7;
+pub const WRITER_ID: u32 = 7;
 
 impl AvroWriter<'_> {
     /// The writer's schema: the columns of the payments, optional where they may be null.
-    fn schema(&self) -> Value {
+    pub fn schema(&self) -> Value {
         let schema = self.rows.schema();
         let fields = schema.fields().iter().map(|field| {
             let plain = match field.data_type() {
@@ -210,7 +210,7 @@ impl AvroWriter<'_> {
     }
 
     /// Row `row` in the framing of the schema with this id.
-    fn message(&self, row: usize, id: u32) -> Vec<u8> {
+    pub fn message(&self, row: usize, id: u32) -> Vec<u8> {
         let mut bytes = vec![0];
         bytes.extend(id.to_be_bytes());
         let schema = self.rows.schema();

@@ -55,6 +55,61 @@ fn serve_trains_first_where_there_is_no_bundle_and_makes_the_same_one_as_train()
 }
 
 #[test]
+fn what_the_client_does_not_take_is_refused_by_check_and_serve_before_any_contact() {
+    let bundle = &model().bundle;
+    let ssl = "\"security.protocol\" = \"SSL\"\n";
+    for (properties, parts) in [
+        (
+            "\"sesion.timeout.ms\" = 6000\n\"linger.ms\" = \"soon\"\n".to_owned(),
+            ["did you mean \"session.timeout.ms\"?", "linger.ms"],
+        ),
+        (
+            format!("{ssl}\"ssl.ca.location\" = \"/no/such/ca.pem\"\n"),
+            ["ssl.ca.location", "/no/such/ca.pem"],
+        ),
+        (
+            "\"sasl.mechanism\" = \"GSSAPI\"\n".to_owned(),
+            ["\"GSSAPI\" is not supported", "SCRAM-SHA-512"],
+        ),
+        (
+            "\"security.protocol\" = \"SASL_SSL\"\n\"sasl.mechanism\" = \"OAUTHBEARER\"\n"
+                .to_owned(),
+            ["no source of tokens", "sasl.oauthbearer.token.endpoint.url"],
+        ),
+    ] {
+        let section = format!("[kafka.properties]\n{properties}");
+        for verb in [SERVE, CHECK, &["serve"], &["check", "--config"]] {
+            let (code, said) = run(verb, bundle, &section);
+            assert_eq!(code, Some(64), "{said}");
+            for part in parts {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+            assert!(!said.contains("listening"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_port_in_use_names_the_key_and_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("maskwatch.toml");
+    let text = NOWHERE.replace("127.0.0.1:0", &address);
+    fs::write(
+        &config,
+        format!("{text}[model]\ndir = {:?}\n", model().bundle),
+    )
+    .unwrap();
+    let mut ended = Daemon::start(&["serve", config.to_str().unwrap()], &[]);
+    assert_eq!(ended.wait(PATIENCE).code(), Some(1));
+    let said = ended.log();
+    for part in ["http.listen", &address, "another port"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn a_budget_that_the_calibration_rows_cannot_reach_is_refused_unless_it_is_allowed() {
     let bundle = &model().bundle;
     let unattainable = "[alerts]\nbudget = 0.001\n";

@@ -51,7 +51,7 @@ static SHARED: OnceLock<Result<Mutex<Cluster>, String>> = OnceLock::new();
 pub enum Listener {
     /// No encryption, no name.
     Plain,
-    /// SCRAM without encryption.
+    /// SCRAM, or a token that nobody signed, without encryption.
     ScramPlain,
     /// SCRAM over TLS.
     ScramTls,
@@ -437,6 +437,11 @@ fn settings(
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,\
          SASL_SSL:SASL_SSL,SSL:SSL,CONTROLLER:PLAINTEXT\n\
          sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512\n\
+         # Tokens that nobody signed: what Kafka offers for development, and what a test can make.\n\
+         listener.name.sasl_plaintext.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER\n\
+         listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config=\
+         org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required \
+         unsecuredLoginStringClaim_sub=\"broker\";\n\
          {logins}\
          ssl.keystore.type=PEM\n\
          ssl.keystore.location={store}\n\
