@@ -105,27 +105,8 @@ pub fn token_settings(properties: &Properties) -> Result<Option<TokenSettings>, 
             return Err(vec![property_fault(METHOD, why)]);
         }
     }
+    contradictions(properties, &mut faults);
     let mut fault = |key: &str, why: String| faults.push(property_fault(key, why));
-    if !is_mechanism(properties) {
-        fault(
-            METHOD,
-            "\"oidc\", but the mechanism is another: set \"sasl.mechanism\" = \"OAUTHBEARER\" and \"security.protocol\" \
-             to SASL_SSL"
-                .to_owned(),
-        );
-    }
-    if unsecured {
-        fault(UNSECURED, format!("excludes \"{METHOD}\" = \"oidc\""));
-    }
-    if let Some(grant) = properties.get(GRANT_TYPE)
-        && grant != "client_credentials"
-    {
-        let why = format!("\"{grant}\" is not supported, expected \"client_credentials\"");
-        fault(GRANT_TYPE, why);
-    }
-    if properties.get(CA_FILE).is_some() && properties.get(CA_TEXT).is_some() {
-        fault(CA_TEXT, format!("excludes {CA_FILE}"));
-    }
     let given = |keys: &[&str]| {
         let values = keys.iter().filter_map(|key| properties.get(key));
         values.filter(|value| !value.is_empty()).last()
@@ -159,6 +140,31 @@ pub fn token_settings(properties: &Properties) -> Result<Option<TokenSettings>, 
             ca_text: owned(CA_TEXT),
         })),
         _ => Err(faults),
+    }
+}
+
+/// What does not go together with tokens that are fetched.
+fn contradictions(properties: &Properties, faults: &mut Vec<ConfigFault>) {
+    let mut fault = |key: &str, why: String| faults.push(property_fault(key, why));
+    if !is_mechanism(properties) {
+        fault(
+            METHOD,
+            "\"oidc\", but the mechanism is another: set \"sasl.mechanism\" = \"OAUTHBEARER\" and \"security.protocol\" \
+             to SASL_SSL"
+                .to_owned(),
+        );
+    }
+    if properties.get(UNSECURED) == Some("true") {
+        fault(UNSECURED, format!("excludes \"{METHOD}\" = \"oidc\""));
+    }
+    if let Some(grant) = properties.get(GRANT_TYPE)
+        && grant != "client_credentials"
+    {
+        let why = format!("\"{grant}\" is not supported, expected \"client_credentials\"");
+        fault(GRANT_TYPE, why);
+    }
+    if properties.get(CA_FILE).is_some() && properties.get(CA_TEXT).is_some() {
+        fault(CA_TEXT, format!("excludes {CA_FILE}"));
     }
 }
 

@@ -342,11 +342,7 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
     let properties = Properties::check(raw.properties, faults);
     check_timeout(&properties, faults);
     let offset_absent = check_offset_reset(&properties, faults);
-    for fault in faults_of_properties(&properties) {
-        if faults.iter().all(|known| known.key != fault.key) {
-            faults.push(fault);
-        }
-    }
+    check_with_library(&properties, faults);
     KafkaConfig {
         bootstrap_servers: raw.bootstrap_servers,
         group_id,
@@ -384,6 +380,15 @@ fn check_topics(topics: &[String], faults: &mut Vec<ConfigFault>) {
         if !seen.insert(topic) {
             let why = format!("\"{topic}\" is named twice");
             faults.push(ConfigFault::new("kafka.input_topics", why));
+        }
+    }
+}
+
+/// What librdkafka says of the properties that nothing else was said of.
+fn check_with_library(properties: &Properties, faults: &mut Vec<ConfigFault>) {
+    for fault in faults_of_properties(properties) {
+        if faults.iter().all(|known| known.key != fault.key) {
+            faults.push(fault);
         }
     }
 }
