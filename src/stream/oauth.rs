@@ -108,8 +108,8 @@ pub fn token_settings(properties: &Properties) -> Result<Option<TokenSettings>, 
     contradictions(properties, &mut faults);
     let mut fault = |key: &str, why: String| faults.push(property_fault(key, why));
     let given = |keys: &[&str]| {
-        let values = keys.iter().filter_map(|key| properties.get(key));
-        values.filter(|value| !value.is_empty()).last()
+        let mut values = keys.iter().filter_map(|key| properties.get(key));
+        values.rfind(|value| !value.is_empty())
     };
     for keys in [&[ENDPOINT][..], &CLIENT_ID, &CLIENT_SECRET] {
         if given(keys).is_none() {
