@@ -486,23 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_answered_while_the_stream_catches_up() {
-        let (mut link, (client, _threads), _allow) = started();
-        let mut answers = 0;
-        let mut waiting = None;
-        catch_up(&mut link, || {
-            let reply = waiting.get_or_insert_with(|| request(&client));
-            if let Ok(outcomes) = reply.try_recv() {
-                assert!(matches!(outcomes[..], [ScoreOutcome::Scored(_)]));
-                waiting = None;
-                answers += 1;
-            }
-            answers == 20
-        });
-    }
-
-    #[test]
-    fn the_stream_keeps_its_share_whatever_number_of_requests_waits() {
+    fn requests_get_their_share_and_no_more_while_the_stream_catches_up() {
         let first = Arc::new(Mutex::new(Vec::new()));
         let (mut link, (client, _threads), _allow) = started_noting(Arc::clone(&first));
         let mut waiting = std::collections::VecDeque::new();
