@@ -1,6 +1,7 @@
 # The commands that do everything, on a Debian machine with Rust:
 #
 #   make demo [ARGS="--seconds 60"]   builds the release binary and runs the whole loop
+#   make install [PREFIX=folder]      builds it and copies it to PREFIX/bin, ~/.local/bin by default
 #   make test                         formatting, lints, alert rules, and every test
 #
 # one that takes brokers and instances away for as long as you like, and counts at the end (CONTRIBUTING.md):
@@ -31,19 +32,28 @@ CARGO ?= cargo
 ARGS ?=
 DATA ?=
 BUNDLE ?=
+PREFIX ?= $(HOME)/.local
 
 # promtool is unpacked here where the machine has none of its own (tests/setup.sh).
 export PATH := $(PATH):$(CURDIR)/target/tools
 
-.PHONY: build demo test chaos setup-test format-check lint rules quality quality-quick need-data need-bundle \
+.PHONY: build demo install test chaos setup-test format-check lint rules quality quality-quick need-data need-bundle \
         bench-peers bench-peers-scoring bench-peers-training bench-peers-pyod bench-stream bench-latency clean
 
 build:
 	tests/setup.sh build
-	$(CARGO) build --release --locked
+	tests/sign_of_life.sh "make: compiling (the last crate, maskwatch, takes some minutes)" \
+	  $(CARGO) build --release --locked
 
+# What the demonstration makes stays in target/demo, unless ARGS names another folder.
 demo: build
-	target/release/maskwatch demo $(ARGS)
+	target/release/maskwatch demo --out target/demo $(ARGS)
+
+install: build
+	install -D -m 755 target/release/maskwatch "$(PREFIX)/bin/maskwatch"
+	@echo "installed: $(PREFIX)/bin/maskwatch"
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) \
+	  echo "$(PREFIX)/bin is not on the PATH; this puts it there: export PATH=\"$(PREFIX)/bin:\$$PATH\"" ;; esac
 
 # The cheap checks come first. cargo test comes last: its `test result:` lines close the output.
 test: setup-test

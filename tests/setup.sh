@@ -8,9 +8,10 @@
 #   tests/setup.sh test    that, and a Java runtime, Maven, openssl, promtool, and Apache Kafka's jars
 #
 # Every need is probed first. With nothing missing the script only looks, in well under a second,
-# and asks no package server. What is missing comes from Debian packages, which takes root: as root
-# apt-get runs as it is, else through `sudo -n` (which never waits for a password). Where neither
-# may, the script says which command an administrator has to run, and fails.
+# and asks no package server. What is missing comes from Debian packages, all of a step in one
+# command, which takes root: as root apt-get runs as it is, else through `sudo -n` (which never waits
+# for a password). Where neither may, the script says once which command an administrator has to run,
+# and fails. It says that something is there only after it has looked again.
 #
 # Two needs take no root and stay inside the checkout: Apache Kafka (tests/kafka/target/jars) and
 # promtool (target/tools). promtool ships in Debian's `prometheus` package, whose installation adds
@@ -32,14 +33,6 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 may_be_root() { [ "$(id -u)" -eq 0 ] || { have sudo && sudo -n true 2>/dev/null; }; }
 
-# Fails, with the command that somebody else must run, where this user may not install packages.
-require_apt_and_root() {
-    have apt-get || fail "apt-get is not on this machine. Please install by its own means what" \
-                         "Debian has in the packages: $*"
-    may_be_root || fail "this step needs root, which neither this user nor 'sudo -n' has. Please" \
-                        "run as root: apt-get update && apt-get install --no-install-recommends $*"
-}
-
 # The variable is passed by `env`, as sudo drops the caller's environment.
 apt_as_root() {
     local command=(env DEBIAN_FRONTEND=noninteractive apt-get -q "$@")
@@ -47,19 +40,27 @@ apt_as_root() {
     "${command[@]}" >&2
 }
 
-# The package lists are fetched at most once, and only when something has to be installed.
-package_lists_fresh=no
-refresh_package_lists() {
-    [ "$package_lists_fresh" = no ] || return 0
-    apt_as_root update
-    package_lists_fresh=yes
-}
+# The Debian packages that are missing, in the order of the probes.
+missing=()
 
-install_packages() {
-    say "missing, and installed with apt-get (needs root): $*"
-    require_apt_and_root "$@"
-    refresh_package_lists
-    apt_as_root install --yes --no-install-recommends "$@"
+# Installs all that the probes, the functions named, find missing: one command, or one request to
+# whoever may run it. Looks again afterwards.
+install_missing() {
+    local probe
+    missing=()
+    for probe in "$@"; do "$probe"; done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    have apt-get || fail "missing, and apt-get is not on this machine: please install by its own" \
+                         "means what Debian has in the packages: ${missing[*]}"
+    may_be_root || fail "missing, and neither this user nor 'sudo -n' may install packages. Please" \
+                        "have this run as root, then try again: apt-get update && apt-get install" \
+                        "--yes --no-install-recommends ${missing[*]}"
+    say "missing, now installing with apt-get: ${missing[*]}"
+    apt_as_root update
+    apt_as_root install --yes --no-install-recommends "${missing[@]}"
+    missing=()
+    for probe in "$@"; do "$probe"; done
+    [ "${#missing[@]}" -eq 0 ] || fail "still missing after apt-get: ${missing[*]}"
 }
 
 # Rust is presupposed: a toolchain is the user's choice. Only its two components are added.
@@ -81,8 +82,7 @@ need_rust_component() {
     rustup component add "$component" >&2
 }
 
-need_build_packages() {
-    local missing=()
+probe_build_packages() {
     have cc || missing+=(gcc libc6-dev)
     have c++ || missing+=(g++)
     have make || missing+=(make)
@@ -90,7 +90,6 @@ need_build_packages() {
     # A header is looked for through the compiler, as it may lie outside /usr/include.
     has_header openssl/ssl.h || missing+=(libssl-dev)
     has_header zlib.h || missing+=(zlib1g-dev)
-    [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
 }
 
 has_header() { have cc && echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1; }
@@ -100,13 +99,14 @@ java_version() {
     { java -version 2>&1 || true; } | sed -n 's/.* version "\([0-9]*\).*/\1/p' | grep . || echo 0
 }
 
-need_test_packages() {
-    local missing=()
+probe_test_packages() {
     [ "$(java_version)" -ge "$JAVA_VERSION_MIN" ] || missing+=(default-jre-headless)
     have mvn || missing+=(maven)
-    # Makes the certificates of tests that come in over TLS.
     have openssl || missing+=(openssl)
-    [ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
+}
+
+# Debian's newest Java may be older than what is needed, or another one be first on the PATH.
+need_java() {
     [ "$(java_version)" -ge "$JAVA_VERSION_MIN" ] ||
         fail "Java $JAVA_VERSION_MIN or newer is needed, found $(java_version):" \
              "please put a newer 'java' first on the PATH"
@@ -121,8 +121,9 @@ need_promtool() {
     mkdir -p "$scratch"
     # Where the download fails, the package lists may be absent or old; fetching them takes root.
     if ! download_prometheus "$scratch"; then
-        require_apt_and_root prometheus
-        refresh_package_lists
+        may_be_root || fail "apt-get cannot download package 'prometheus', most likely as it has no" \
+                            "package lists. Please have this run as root, then try again: apt-get update"
+        apt_as_root update
         download_prometheus "$scratch" || fail "apt-get could not download package 'prometheus'"
     fi
     dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
@@ -148,14 +149,14 @@ need_kafka_jars() {
 case "${1:-}" in
     build)
         need_rust
-        need_build_packages
+        install_missing probe_build_packages
         ;;
     test)
         need_rust
+        install_missing probe_build_packages probe_test_packages
+        need_java
         need_rust_component cargo-fmt rustfmt
         need_rust_component cargo-clippy clippy
-        need_build_packages
-        need_test_packages
         need_promtool
         need_kafka_jars
         ;;

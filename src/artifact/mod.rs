@@ -8,6 +8,7 @@ mod calibration_file;
 mod comparison;
 mod detector;
 mod error;
+mod first_records;
 #[cfg(test)]
 mod forged;
 mod manifest;
@@ -18,6 +19,7 @@ mod weights;
 pub use bundle::{CALIBRATION, MANIFEST, RUN, WEIGHTS, check_target, load_manifest, run_path};
 pub use detector::{BudgetByError, Detector};
 pub use error::ArtifactError;
+pub use first_records::{Cause, FIRST_RECORDS, FirstRecords, Opening};
 pub use manifest::{Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Tuning};
 pub use recipe::{
     CalibrationConfig, DEFAULT_SEED, EncoderConfig, LearnError, Recipe, Run, TrainConfig,

@@ -30,26 +30,51 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Infers a commented schema file from Parquet files.
+    #[command(
+        after_help = "Example:\n  maskwatch init --data payments.parquet --label is_fraud --out payments.toml"
+    )]
     Init(InitArguments),
     /// Trains a model on Parquet files and writes a bundle.
+    #[command(
+        after_help = "Example:\n  maskwatch train --data payments.parquet --schema payments.toml --out model"
+    )]
     Train(TrainArguments),
     /// Scores Parquet files: all rows and columns, with score, p-value and alert beside them.
+    #[command(
+        after_help = "Example:\n  maskwatch score --model model --data later.parquet --out scored.parquet --explain"
+    )]
     Score(ScoreArguments),
     /// Measures a bundle against labelled Parquet files.
+    #[command(
+        after_help = "Example:\n  maskwatch evaluate --model model --data later.parquet --label is_fraud"
+    )]
     Evaluate(EvaluateArguments),
     /// Learns from few labelled frauds which surprises count, and writes a new bundle.
+    #[command(
+        after_help = "Example:\n  maskwatch tune --model model --data labelled.parquet --calibration later.parquet --out tuned"
+    )]
     Tune(TuneArguments),
     /// Scores a Kafka stream, exactly once; trains first if there is no bundle yet.
+    #[command(after_help = "Example:\n  maskwatch serve --config serve.toml")]
     Serve(ServeArguments),
     /// Validates the configuration of `serve`; binds and connects to nothing.
+    #[command(after_help = "Example:\n  maskwatch check serve.toml")]
     Check(CheckArguments),
     /// Shows the whole loop on this machine, with no broker installed.
+    #[command(after_help = "Example:\n  maskwatch demo --seconds 60 --rate 1000")]
     Demo(DemoArguments),
     /// Writes the model's latent of every row of Parquet files.
+    #[command(
+        after_help = "Example:\n  maskwatch embed --model model --data later.parquet --out latent.parquet"
+    )]
     Embed(EmbedArguments),
     /// Makes synthetic card payments with planted, labelled frauds.
+    #[command(
+        after_help = "Example:\n  maskwatch generate --out later.parquet --rows 20000 --after payments.parquet"
+    )]
     Generate(GenerateArguments),
     /// Shows what a bundle is, learned and promises.
+    #[command(after_help = "Example:\n  maskwatch inspect model")]
     Inspect(InspectArguments),
 }
 
@@ -228,6 +253,12 @@ pub struct DemoArguments {
     /// Payments a second.
     #[arg(long, default_value_t = super::demo::DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
+    /// The seed of the payments.
+    #[arg(long, default_value_t = DEFAULT_SEED)]
+    pub seed: u64,
+    /// The folder in which data, schema, bundle, scores and log stay; files of these names are replaced.
+    #[arg(long, default_value = "maskwatch-demo")]
+    pub out: PathBuf,
 }
 
 /// `maskwatch embed`
@@ -262,8 +293,8 @@ pub struct GenerateTarget {
     /// The Parquet file to write; one that is there is replaced.
     #[arg(long, required_unless_present = "brokers", conflicts_with = "brokers")]
     pub out: Option<PathBuf>,
-    /// Payments to make; into a topic without end unless given.
-    #[arg(long, required_unless_present = "brokers", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Payments to make [default: 60000 into a file, without end into a topic].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub rows: Option<u64>,
     /// Write JSON to a topic of this Kafka cluster instead, host:port,...
     #[arg(long, requires = "topic")]
@@ -297,9 +328,13 @@ pub struct WorldArguments {
     /// Moment of the earliest payment, RFC 3339, 1970 to 2200 [default: 2026-01-05T00:00:00Z].
     #[arg(long, value_name = "MOMENT", value_parser = unix_seconds)]
     pub start: Option<i64>,
-    /// Payments left out at the beginning, 0 to 1,000,000,000: what comes later than a file of that many.
-    #[arg(long, value_name = "PAYMENTS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
-    pub skip: u64,
+    /// Payments left out at the beginning, 0 to 1,000,000,000 [default: 0 into a file, 60000 into a topic, so that a
+    /// topic comes later than the default file].
+    #[arg(long, value_name = "PAYMENTS", value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
+    pub skip: Option<u64>,
+    /// Go on where this file of `generate --out` ends: the same world, the payments that come next.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "customers", "terminals", "fraud_share", "start", "skip"])]
+    pub after: Option<PathBuf>,
 }
 
 /// `maskwatch inspect`
@@ -335,7 +370,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::generate::DEFAULT_START_UNIX_S;
+    use crate::generate::{DEFAULT_ROWS, DEFAULT_START_UNIX_S};
     use clap::CommandFactory;
 
     #[test]
@@ -348,6 +383,21 @@ mod tests {
                 let name = (verb.get_name(), flag.get_id());
                 assert!(flag.get_help().is_some(), "{name:?}");
             }
+        }
+    }
+
+    #[test]
+    fn every_verb_shows_one_example_that_it_takes() {
+        for verb in Arguments::command().get_subcommands() {
+            let name = verb.get_name();
+            let help = verb.get_after_help().unwrap().to_string();
+            let lines = help.lines().map(str::trim);
+            let examples: Vec<&str> = lines.filter(|l| l.starts_with("maskwatch ")).collect();
+            assert_eq!(examples.len(), 1, "{name}: {help}");
+            let words: Vec<&str> = examples[0].split(' ').collect();
+            assert_eq!(words[1], name);
+            let parsed = Arguments::try_parse_from(words);
+            assert!(parsed.is_ok(), "{name}: {}", parsed.unwrap_err());
         }
     }
 
@@ -385,6 +435,18 @@ mod tests {
                 assert!(error.to_string().contains("FILE"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn the_shown_default_of_the_rows_is_the_default() {
+        let command = Arguments::command();
+        let generate = command.find_subcommand("generate").unwrap();
+        let shown = DEFAULT_ROWS.to_string();
+        let naming = generate
+            .get_arguments()
+            .filter(|flag| flag.get_help().unwrap().to_string().contains(&shown));
+        let naming: Vec<&str> = naming.map(|flag| flag.get_id().as_str()).collect();
+        assert_eq!(naming, ["rows", "skip"]);
     }
 
     #[test]

@@ -10,19 +10,20 @@
 use super::budget_by;
 use super::exit::ConfigFaults;
 use super::exit_service::Panicked;
+use super::minutes;
 use super::report::{shown_share, warn_all};
 use super::train_config::load_config;
 use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
 use crate::config::{Config, TrainSection};
 use crate::features::ParquetSource;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
-use crate::model::ops::simd::Instructions;
 use crate::schema::Schema;
 use crate::stream::calls::BoundedCalls;
 use crate::stream::config::{AlertsConfig, DeliveryConfig, StreamConfig};
 use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
+use crate::stream::first_look::FirstLook;
 use crate::stream::kafka::KafkaConnector;
 use crate::stream::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
 use crate::stream::shutdown::Shutdown;
@@ -164,9 +165,7 @@ impl Daemon {
         let (mut link, client, scoring) = scoring::start(workers)?;
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
-        let instructions = detector.scorer().model().instructions();
-        let kernel = instructions.map_or("none", Instructions::name);
-        tracing::info!(model_id = detector.model_id(), kernel, "model loaded");
+        minutes::begin(&runtime, &config.stream, &detector, (&metrics, &readiness));
 
         let calls = BoundedCalls::new(shutdown.clone(), delivery.drain_timeout, heartbeat);
         let mut connector = KafkaConnector::new(&config.stream, calls.clone())?;
@@ -370,9 +369,16 @@ fn workers(
     };
     let scorer = Arc::clone(detector) as Arc<dyn crate::stream::worker::RecordScorer>;
     let decoders = decoders(&config.input, schema, SCORING_THREADS)?;
+    let first_look = FirstLook::new(
+        Arc::clone(detector),
+        config.alerts.budget,
+        Arc::clone(metrics),
+    );
+    let first_look = Arc::new(first_look);
     let worker = |decoder| {
         let (scorer, metrics) = (Arc::clone(&scorer), Arc::clone(metrics));
         Worker::new(scorer, decoder, schema, options.clone(), metrics)
+            .with_first_look(Arc::clone(&first_look))
     };
     Ok(decoders.into_iter().map(worker).collect())
 }

@@ -1,6 +1,8 @@
 //! What the demonstration counts: payments under way, and what became of them.
 
-use crate::score::p_value_text;
+use super::demo_words::{Shown, percent, shown};
+use crate::evaluate::Share;
+use crate::score::AlertBudget;
 use crate::stream::shutdown::Shutdown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +28,16 @@ struct State {
 
 struct Payment {
     at: Instant,
-    scenario: Option<String>,
+    truth: Truth,
+}
+
+/// What is known of a payment that was made up.
+#[derive(Debug, Clone, Default)]
+pub struct Truth {
+    /// The scenario of a planted fraud.
+    pub scenario: Option<String>,
+    /// The payment in a few words.
+    pub words: String,
 }
 
 impl InFlight {
@@ -39,10 +50,10 @@ impl InFlight {
     }
 
     /// A payment is about to be sent.
-    pub fn sent(&self, id: &str, scenario: Option<&str>) {
+    pub fn sent(&self, id: &str, truth: Truth) {
         let payment = Payment {
             at: Instant::now(),
-            scenario: scenario.map(str::to_owned),
+            truth,
         };
         let mut state = self.state();
         state.sent += 1;
@@ -61,6 +72,11 @@ impl InFlight {
     /// No more payments will be sent.
     pub fn end(&self) {
         self.state().ended = true;
+    }
+
+    /// Payments sent so far.
+    pub fn count(&self) -> u64 {
+        self.state().sent
     }
 
     /// Whether no more payments will be sent.
@@ -83,65 +99,85 @@ impl InFlight {
     }
 }
 
+/// What a budget promises of the bundle at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Promise {
+    /// The budget.
+    pub budget: AlertBudget,
+    /// Calibration rows, from which the interval of the realised rate follows.
+    pub calibration_rows: usize,
+}
+
 /// What became of the payments.
 pub struct Tally {
+    promise: Promise,
     begin: Instant,
     seconds: f64,
     sent: u64,
     scored: u64,
     alerts: u64,
-    caught: u64,
     latencies: Vec<f32>,
-    /// Scenario -> planted, caught.
+    /// Scenario -> planted, found.
     scenarios: BTreeMap<String, (u64, u64)>,
-    shown: Vec<String>,
+    /// The most unusual alert of every scenario.
+    shown: BTreeMap<String, Shown>,
 }
 
 impl Tally {
     /// Nothing yet.
-    pub fn new() -> Self {
+    pub fn new(promise: Promise) -> Self {
         Self {
+            promise,
             begin: Instant::now(),
             seconds: 0.0,
             sent: 0,
             scored: 0,
             alerts: 0,
-            caught: 0,
             latencies: Vec::new(),
             scenarios: BTreeMap::new(),
-            shown: Vec::new(),
+            shown: BTreeMap::new(),
         }
     }
 
     /// Counts an output envelope; one that comes twice counts once.
     pub fn add(&mut self, envelope: &Value, in_flight: &InFlight) {
-        let Some(payment) = envelope["event_id"]
-            .as_str()
-            .and_then(|id| in_flight.take(id))
-        else {
+        let id = envelope["event_id"].as_str();
+        let Some(Payment { at, truth }) = id.and_then(|id| in_flight.take(id)) else {
             return;
         };
         let alert = envelope["alert"] == Value::Bool(true);
         self.scored += 1;
-        self.latencies.push(payment.at.elapsed().as_secs_f32());
+        self.latencies.push(at.elapsed().as_secs_f32());
         self.alerts += u64::from(alert);
-        if alert && self.shown.len() < SHOWN && payment.scenario.is_some() {
-            self.shown
-                .push(describe(envelope, payment.scenario.as_deref()));
-        }
-        if let Some(scenario) = payment.scenario {
-            self.caught += u64::from(alert);
-            let (planted, caught) = self.scenarios.entry(scenario).or_default();
+        if let Some(scenario) = &truth.scenario {
+            let (planted, found) = self.scenarios.entry(scenario.clone()).or_default();
             *planted += 1;
-            *caught += u64::from(alert);
+            *found += u64::from(alert);
+            if alert {
+                let candidate = shown(envelope, &truth);
+                let best = self.shown.get(scenario);
+                if best.is_none_or(|best| best.score < candidate.score) {
+                    self.shown.insert(scenario.clone(), candidate);
+                }
+            }
         }
         self.seconds = self.begin.elapsed().as_secs_f64();
     }
 
     /// Notes how many were sent.
     pub fn close(&mut self, in_flight: &InFlight) {
-        self.sent = in_flight.state().sent;
+        self.sent = in_flight.count();
         self.latencies.sort_unstable_by(f32::total_cmp);
+    }
+
+    /// Payments that were scored.
+    pub fn scored(&self) -> u64 {
+        self.scored
+    }
+
+    /// Alerts among them.
+    pub fn alerts(&self) -> u64 {
+        self.alerts
     }
 
     fn latency_ms(&self, quantile: f64) -> f32 {
@@ -151,110 +187,119 @@ impl Tally {
             .get(rank.min(last))
             .map_or(0.0, |s| s * 1000.0)
     }
-}
 
-/// One alert with its reasons, for a person.
-fn describe(envelope: &Value, scenario: Option<&str>) -> String {
-    let mut text = format!(
-        "  {}  score {:.2}  p-value {}  ({})\n",
-        envelope["event_id"].as_str().unwrap_or("?"),
-        envelope["anomaly_score"].as_f64().unwrap_or(f64::NAN),
-        p_value_text(envelope["p_value"].as_f64().unwrap_or(f64::NAN)),
-        scenario.unwrap_or("normal"),
-    );
-    for reason in envelope["reasons"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .take(SHOWN)
-    {
-        let expected = &reason["expected"];
-        let expected = match expected["categories"].as_array() {
-            Some(categories) => {
-                let named = categories.iter().map(|c| {
-                    let share = c["probability"].as_f64().unwrap_or(0.0);
-                    format!(
-                        "{} {:.0} %",
-                        c["value"].as_str().unwrap_or("?"),
-                        share * 100.0
-                    )
-                });
-                named.collect::<Vec<_>>().join(", ")
-            }
-            None => format!(
-                "{} ({}..{})",
-                expected["value"], expected["low"], expected["high"]
-            ),
+    fn write_frauds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, planted: u64, found: u64| {
+            let share = percent(found as f64 / planted.max(1) as f64);
+            writeln!(f, "  {name:<24} {planted:>8} {found:>8} {share:>8}")
         };
-        let field = reason["field"].as_str().unwrap_or("?");
-        text += &format!(
-            "    {field} = {}, expected {expected}\n",
-            reason["observed"]
-        );
+        writeln!(
+            f,
+            "  {:<24} {:>8} {:>8} {:>8}",
+            "kind of fraud", "planted", "found", "share"
+        )?;
+        let (mut planted, mut found) = (0, 0);
+        for (scenario, (p, c)) in &self.scenarios {
+            row(f, &scenario.replace('_', " "), *p, *c)?;
+            (planted, found) = (planted + p, found + c);
+        }
+        row(f, "all", planted, found)?;
+        writeln!(
+            f,
+            "\n  {} alerts in {} payments: {found} are frauds ({}), {} are not",
+            self.alerts,
+            self.scored,
+            percent(found as f64 / self.alerts.max(1) as f64),
+            self.alerts - found,
+        )
     }
-    text
+
+    /// The budget beside what came of it. Alerts are judged among all payments, frauds too: the training rows, which
+    /// nobody labelled, had as many.
+    fn write_budget(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Promise {
+            budget,
+            calibration_rows,
+        } = self.promise;
+        let realised = budget.realised_rate(calibration_rows);
+        let held = Share::of(self.alerts as usize, self.scored as usize);
+        let (Some((low, high)), Some(held)) = (realised, held) else {
+            return Ok(());
+        };
+        let verdict = match (held.low > high, held.high < low) {
+            (true, _) => "more than promised",
+            (_, true) => "less than promised",
+            _ => "as promised",
+        };
+        writeln!(
+            f,
+            "  alert budget {}: promised {} to {} of all payments (90 % interval), found {}: {verdict}",
+            percent(budget.share()),
+            percent(low),
+            percent(high),
+            percent(held.share),
+        )
+    }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = |part: u64, whole: u64| match whole {
-            0 => "-".to_owned(),
-            _ => format!("{:.1} %", 100.0 * part as f64 / whole as f64),
-        };
-        let planted: u64 = self.scenarios.values().map(|(planted, _)| planted).sum();
+        writeln!(f, "\nWhat was planted and what was found\n")?;
+        self.write_frauds(f)?;
+        self.write_budget(f)?;
         writeln!(
             f,
-            "\npayments     {} sent, {} scored",
-            self.sent, self.scored
-        )?;
-        writeln!(
-            f,
-            "throughput   {:.0} records/s",
-            self.scored as f64 / self.seconds.max(1e-9)
-        )?;
-        writeln!(
-            f,
-            "latency      p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms (sent to read back)",
+            "  {} sent, {} scored, {:.0} a second; half of them within {:.0} ms, 99 % within {:.0} ms",
+            self.sent,
+            self.scored,
+            self.scored as f64 / self.seconds.max(1e-9),
             self.latency_ms(0.5),
-            self.latency_ms(0.95),
-            self.latency_ms(0.99)
+            self.latency_ms(0.99),
         )?;
-        writeln!(
-            f,
-            "alerts       {} ({})",
-            self.alerts,
-            share(self.alerts, self.scored)
-        )?;
-        writeln!(f, "frauds       {planted} planted, {} caught", self.caught)?;
-        writeln!(f, "precision    {}", share(self.caught, self.alerts))?;
-        writeln!(f, "recall       {}", share(self.caught, planted))?;
-        for (scenario, (planted, caught)) in &self.scenarios {
-            writeln!(f, "  {scenario:<22} {caught} of {planted}")?;
+        let mut shown: Vec<&Shown> = self.shown.values().collect();
+        shown.sort_by(|a, b| b.score.total_cmp(&a.score));
+        if !shown.is_empty() {
+            writeln!(f, "\nSome of the frauds that were found, and why")?;
         }
-        if !self.shown.is_empty() {
-            writeln!(f, "\nsome of the frauds that were caught, and why:")?;
-        }
-        self.shown.iter().try_for_each(|alert| f.write_str(alert))
+        shown
+            .into_iter()
+            .take(SHOWN)
+            .try_for_each(|alert| write!(f, "\n{}", alert.text))
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
 
+    fn fraud(scenario: &str) -> Truth {
+        Truth {
+            scenario: Some(scenario.to_owned()),
+            words: "12 EUR".to_owned(),
+        }
+    }
+
+    fn promise(share: f64) -> Promise {
+        Promise {
+            budget: AlertBudget::new(share).unwrap(),
+            calibration_rows: 12_000,
+        }
+    }
+
     #[test]
     fn alerts_are_counted_against_the_planted_frauds_and_doubles_once() {
         let in_flight = InFlight::new(10);
-        for (id, scenario) in [
-            ("a", Some("stolen_card")),
-            ("b", None),
-            ("c", Some("stolen_card")),
+        for (id, truth) in [
+            ("a", fraud("stolen_card")),
+            ("b", Truth::default()),
+            ("c", fraud("stolen_card")),
         ] {
-            in_flight.sent(id, scenario);
+            in_flight.sent(id, truth);
         }
         in_flight.end();
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(promise(0.005));
         for (id, alert) in [
             ("a", true),
             ("a", true),
@@ -266,14 +311,29 @@ mod tests {
         }
         tally.close(&in_flight);
         assert!(in_flight.is_done());
+        assert_eq!((tally.scored(), tally.alerts()), (3, 2));
         let text = tally.to_string();
-        assert!(
-            text.contains("3 sent, 3 scored") && text.contains("1 of 2"),
-            "{text}"
-        );
-        assert!(
-            text.contains("precision    50.0 %") && text.contains("recall       50.0 %"),
-            "{text}"
-        );
+        for part in [
+            "3 sent, 3 scored",
+            "stolen card                     2        1     50 %",
+            "all                             2        1     50 %",
+            "2 alerts in 3 payments: 1 are frauds (50 %), 1 are not",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_not_held_is_said_to_be_exceeded() {
+        let verdict = |alerts: usize| {
+            let mut tally = Tally::new(promise(0.005));
+            (tally.scored, tally.alerts) = (10_000, alerts as u64);
+            tally.close(&InFlight::new(1));
+            tally.to_string()
+        };
+        assert!(verdict(50).contains("alert budget 0.50 %: promised 0.40 % to 0.61 %"));
+        assert!(verdict(50).contains("found 0.50 %: as promised"));
+        assert!(verdict(100).contains("found 1.0 %: more than promised"));
+        assert!(verdict(1).contains("found 0.01 %: less than promised"));
     }
 }

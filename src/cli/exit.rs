@@ -210,6 +210,11 @@ fn generate_code(error: &GenerateError) -> Option<u8> {
     match error {
         GenerateError::OutOfRange { .. } => Some(USAGE),
         GenerateError::Target(_) => Some(BAD_CONFIGURATION),
+        GenerateError::NotParquet { .. } | GenerateError::NoOrigin { .. } => Some(BAD_DATA),
+        GenerateError::Unreadable { source, .. } => match source.kind() {
+            std::io::ErrorKind::NotFound => Some(BAD_DATA),
+            _ => Some(FAILED),
+        },
         GenerateError::Io { .. } | GenerateError::Parquet { .. } => Some(FAILED),
         GenerateError::Batch(_)
         | GenerateError::ColumnType { .. }

@@ -95,7 +95,10 @@ fn http_code(error: &HttpError) -> u8 {
 fn topic_code(error: &TopicError) -> u8 {
     match error {
         TopicError::Properties { .. } => BAD_CONFIGURATION,
-        TopicError::Refused { .. } | TopicError::TimedOut { .. } => FAILED,
+        TopicError::Refused { .. }
+        | TopicError::TimedOut { .. }
+        | TopicError::Unreachable { .. }
+        | TopicError::Missing { .. } => FAILED,
     }
 }
 
@@ -103,6 +106,7 @@ fn logging_code(error: &LoggingError) -> u8 {
     match error {
         LoggingError::Filter { .. } | LoggingError::Format(_) => BAD_CONFIGURATION,
         LoggingError::AlreadySet(_) => INTERNAL,
+        LoggingError::File { .. } => FAILED,
     }
 }
 

@@ -5,7 +5,9 @@ use super::generate_topic;
 use super::output::parquet_target;
 use super::progress::RowsDisplay;
 use super::report::print;
-use crate::generate::{DEFAULT_START_UNIX_S, Generator, GeneratorConfig, write_parquet};
+use crate::generate::{
+    DEFAULT_ROWS, DEFAULT_START_UNIX_S, Generator, GeneratorConfig, Origin, write_parquet,
+};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,23 +20,46 @@ const SKIP_AT_A_TIME: u64 = 10_000;
 /// # Errors
 /// A value out of range (2), a name that nothing is written under (64), a file or topic that cannot be written (1).
 pub fn run(arguments: &GenerateArguments) -> anyhow::Result<ExitCode> {
-    let mut generator = Generator::new(&config(&arguments.world))?;
     match &arguments.target {
         GenerateTarget {
             out: Some(out),
-            rows: Some(rows),
+            rows,
             ..
         } => {
             // Before the payments are made: leaving out the first of them may take minutes.
             parquet_target(out)?;
-            skip(&mut generator, arguments.world.skip);
-            into_file(&mut generator, out, *rows)
+            let mut generator = generator(arguments)?;
+            into_file(&mut generator, out, rows.unwrap_or(DEFAULT_ROWS))
         }
-        target => {
-            skip(&mut generator, arguments.world.skip);
-            generate_topic::run(&mut generator, target)
-        }
+        target => generate_topic::run(&mut generator(arguments)?, target),
     }
+}
+
+/// The generator of the world that is asked for, after the payments that are left out.
+fn generator(arguments: &GenerateArguments) -> anyhow::Result<Generator> {
+    let origin = origin(arguments)?;
+    let mut generator = Generator::new(&origin.config)?;
+    skip(&mut generator, origin.payments);
+    Ok(generator)
+}
+
+/// The world, and the payments that are left out at its beginning.
+///
+/// What goes to a topic comes later than a file of the default length: a model that was trained on the file meets
+/// the same customers some weeks on.
+fn origin(arguments: &GenerateArguments) -> anyhow::Result<Origin> {
+    let world = &arguments.world;
+    if let Some(file) = &world.after {
+        return Ok(Origin::read(file)?);
+    }
+    let into_file = arguments.target.out.is_some();
+    Ok(Origin {
+        config: config(world),
+        payments: world.skip.unwrap_or(match into_file {
+            true => 0,
+            false => DEFAULT_ROWS,
+        }),
+    })
 }
 
 /// Leaves out the first `payments`, and shows how far it is.

@@ -24,6 +24,7 @@ pub fn run(generator: &mut Generator, target: &GenerateTarget) -> anyhow::Result
         anyhow::bail!("--brokers and --topic are needed where --out is not given");
     };
     let mut writer = TopicWriter::new(brokers, &properties, topic)?;
+    writer.connect(brokers)?;
     let batch_rows = match target.rate {
         Some(rate) => (u64::from(rate) / BATCHES_PER_SECOND).max(1),
         None => BATCH_ROWS,

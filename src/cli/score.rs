@@ -11,7 +11,7 @@ use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
 use super::report::{print, warn, warn_all, warn_if_unattainable};
 use super::score_columns::{Scored, output_schema, with_scores};
-use crate::artifact::Detector;
+use crate::artifact::{Detector, FirstRecords, Opening};
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::Role;
 use crate::score::{AlertBudget, Reason, ScoreError};
@@ -27,9 +27,11 @@ const EXPLAIN_TASK_ROWS: usize = 64;
 
 /// What was written.
 #[derive(Default)]
-struct Tally {
-    rows: u64,
-    alerts: u64,
+pub struct Tally {
+    /// Rows of the input.
+    pub rows: u64,
+    /// Rows within the budget.
+    pub alerts: u64,
     bad: BadRows,
 }
 
@@ -39,21 +41,12 @@ struct Tally {
 /// Bad bundle or data, or bad rows and `--strict` (65), an output that is an input or no regular file, or a budget by a
 /// field that has no segments (64), anything else (1).
 pub fn run(arguments: &ScoreArguments) -> anyhow::Result<ExitCode> {
-    refuse_url(&arguments.model, "--model")?;
-    parquet_target(&arguments.out)?;
-    let detector = Detector::load(&arguments.model)?;
-    let by = arguments.budget_by.as_deref();
-    let detector = budget_by::held(detector, by, arguments.alert_budget)?;
-    let budget = AlertBudget::new(arguments.alert_budget).map_err(|e| anyhow!(e))?;
-    let source = ParquetSource::open(&arguments.data)?;
-    refuse_input(&source, &arguments.out)?;
-    warn_if_unattainable(detector.calibration_rows(), budget.share());
-    let tally = write_scores(arguments, &detector, budget, &source)?;
+    let (tally, detector) = scored(arguments)?;
     let Tally { rows, alerts, bad } = &tally;
     print(&format!(
         "{}: {rows} rows, {alerts} alerts at a budget of {}, {} rows not scored; model {}\n",
         arguments.out.display(),
-        budget.share(),
+        arguments.alert_budget,
         bad.count(),
         detector.model_id(),
     ))?;
@@ -65,6 +58,28 @@ pub fn run(arguments: &ScoreArguments) -> anyhow::Result<ExitCode> {
         }
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Scores the files and says what was written, as [`run`] does, but prints nothing.
+///
+/// # Errors
+/// As [`run`]; rows that could not be scored are none.
+pub fn score_file(arguments: &ScoreArguments) -> anyhow::Result<Tally> {
+    Ok(scored(arguments)?.0)
+}
+
+fn scored(arguments: &ScoreArguments) -> anyhow::Result<(Tally, Detector)> {
+    refuse_url(&arguments.model, "--model")?;
+    parquet_target(&arguments.out)?;
+    let detector = Detector::load(&arguments.model)?;
+    let by = arguments.budget_by.as_deref();
+    let detector = budget_by::held(detector, by, arguments.alert_budget)?;
+    let budget = AlertBudget::new(arguments.alert_budget).map_err(|e| anyhow!(e))?;
+    let source = ParquetSource::open(&arguments.data)?;
+    refuse_input(&source, &arguments.out)?;
+    warn_if_unattainable(detector.calibration_rows(), budget.share());
+    let tally = write_scores(arguments, &detector, budget, &source)?;
+    Ok((tally, detector))
 }
 
 fn write_scores(
@@ -81,6 +96,7 @@ fn write_scores(
     let mut output = ParquetOutput::create(&arguments.out, schema.clone())?;
     let mut display = RowsDisplay::new("scoring", source.rows());
     let mut tally = Tally::default();
+    let first = FirstRecords::new(detector, budget);
     let options = ReadOptions {
         keep_raw: true,
         ..ReadOptions::default()
@@ -89,8 +105,9 @@ fn write_scores(
         let batch = detector.screen(batch?);
         let good = without(&batch.canonical, &batch.faults)?;
         let scores = detector.score(&good)?;
-        let alerts = scores.p_value.iter().filter(|&&p| budget.is_alert(p));
-        tally.alerts += alerts.count() as u64;
+        let alerts: Vec<bool> = scores.p_value.iter().map(|&p| budget.is_alert(p)).collect();
+        tally.alerts += alerts.iter().filter(|&&alert| alert).count() as u64;
+        warn_of(first.observe(detector, &good, &scores, &alerts));
         tally.rows += batch.canonical.num_rows() as u64;
         tally.bad.observe(source, &batch);
         let reasons = arguments
@@ -106,7 +123,15 @@ fn write_scores(
         display.at(tally.rows);
     }
     output.finish()?;
+    warn_of(first.finish());
     Ok(tally)
+}
+
+/// One line on stderr for each thing that makes the scores doubtful.
+fn warn_of(opening: Option<Opening>) {
+    for line in opening.iter().flat_map(Opening::warnings) {
+        warn(&line);
+    }
 }
 
 /// The reasons of every row of a batch of good rows, shared out among the threads.

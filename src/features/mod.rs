@@ -45,6 +45,7 @@ pub use guard::panic_is_guarded;
 pub use inference::infer_schema;
 pub use inputs::{FILES_MAX, url_remedy};
 pub use json::JsonDecoder;
+pub use numeric::NumericEncoder;
 pub use parquet::{
     Batches, DEFAULT_BATCH_ROWS, ParquetSource, RawBatch, RawBatches, ReadOptions, SourceBatch,
 };

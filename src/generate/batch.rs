@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use super::config::GeneratorConfig;
 use super::error::GenerateError;
+use super::origin::Origin;
 use super::payment::{CARD_TYPES, DEVICES, Payment};
 use super::simulation::Simulation;
 use super::world::{CATEGORIES, COUNTRIES, World};
@@ -38,12 +39,21 @@ pub fn payment_schema() -> SchemaRef {
         column("card_type", DataType::Utf8),
         optional("device", DataType::Utf8),
         optional("new_device", DataType::Boolean),
+        optional("device_payments", DataType::Int64),
         optional("ip_country", DataType::Utf8),
+        optional("address_match", DataType::Boolean),
         optional("pin_verified", DataType::Boolean),
         column("new_terminal", DataType::Boolean),
         optional("distance_km", DataType::Float64),
         column("seconds_since_last", DataType::Int64),
         column("payments_24h", DataType::Int64),
+        column("payments_1h", DataType::Int64),
+        column("amount_24h_ratio", DataType::Float64),
+        column("new_terminals_1h", DataType::Int64),
+        column("declines_24h", DataType::Int64),
+        column("profile_age_days", DataType::Float64),
+        optional("speed_kmh", DataType::Float64),
+        column("terminal_manual_24h", DataType::Int64),
         column("is_fraud", DataType::Boolean),
         optional("fraud_scenario", DataType::Utf8),
     ]))
@@ -53,7 +63,8 @@ pub fn payment_schema() -> SchemaRef {
 #[derive(Debug)]
 pub struct Generator {
     simulation: Simulation,
-    seed: u64,
+    /// The world, and the payments made or left out.
+    origin: Origin,
     schema: SchemaRef,
 }
 
@@ -67,7 +78,10 @@ impl Generator {
         let simulation = Simulation::new(config)?;
         Ok(Self {
             simulation,
-            seed: config.seed,
+            origin: Origin {
+                config: config.clone(),
+                payments: 0,
+            },
             schema: payment_schema(),
         })
     }
@@ -80,9 +94,10 @@ impl Generator {
         let mut columns = Columns::with_capacity(rows);
         for _ in 0..rows {
             if let Some(payment) = self.simulation.next_payment() {
-                columns.append(self.seed, self.simulation.world(), &payment);
+                columns.append(self.origin.config.seed, self.simulation.world(), &payment);
             }
         }
+        self.origin.payments += rows as u64;
         columns.finish(&self.schema)
     }
 
@@ -91,6 +106,12 @@ impl Generator {
         for _ in 0..payments {
             self.simulation.next_payment();
         }
+        self.origin.payments += payments;
+    }
+
+    /// The world, and how many of its payments were made or left out.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// An iterator of batches of `batch_rows` (at least 1) payments that ends only when dropped.
@@ -134,12 +155,21 @@ struct Columns {
     card_type: StringBuilder,
     device: StringBuilder,
     new_device: BooleanBuilder,
+    device_payments: Int64Builder,
     ip_country: StringBuilder,
+    address_match: BooleanBuilder,
     pin_verified: BooleanBuilder,
     new_terminal: BooleanBuilder,
     distance_km: Float64Builder,
     seconds_since_last: Int64Builder,
     payments_24h: Int64Builder,
+    payments_1h: Int64Builder,
+    amount_24h_ratio: Float64Builder,
+    new_terminals_1h: Int64Builder,
+    declines_24h: Int64Builder,
+    profile_age_days: Float64Builder,
+    speed_kmh: Float64Builder,
+    terminal_manual_24h: Int64Builder,
     is_fraud: BooleanBuilder,
     fraud_scenario: StringBuilder,
 }
@@ -166,12 +196,21 @@ impl Columns {
             card_type: text(),
             device: text(),
             new_device: flag(),
+            device_payments: integer(),
             ip_country: text(),
+            address_match: flag(),
             pin_verified: flag(),
             new_terminal: flag(),
             distance_km: number(),
             seconds_since_last: integer(),
             payments_24h: integer(),
+            payments_1h: integer(),
+            amount_24h_ratio: number(),
+            new_terminals_1h: integer(),
+            declines_24h: integer(),
+            profile_age_days: number(),
+            speed_kmh: number(),
+            terminal_manual_24h: integer(),
             is_fraud: flag(),
             fraud_scenario: text(),
         }
@@ -204,14 +243,26 @@ impl Columns {
         self.device
             .append_option(online.map(|o| DEVICES[usize::from(o.device)].0));
         self.new_device.append_option(online.map(|o| o.new_device));
+        self.device_payments
+            .append_option(online.map(|o| i64::from(o.device_payments)));
         self.ip_country
             .append_option(online.map(|o| COUNTRIES[usize::from(o.ip_country)].code));
+        self.address_match
+            .append_option(online.map(|o| o.address_match));
         self.pin_verified.append_option(draft.pin_verified);
         self.new_terminal.append_value(payment.new_terminal);
         self.distance_km.append_option(payment.distance_km);
         self.seconds_since_last
             .append_value(payment.seconds_since_last);
         self.payments_24h.append_value(payment.payments_24h);
+        self.payments_1h.append_value(payment.payments_1h);
+        self.amount_24h_ratio.append_value(payment.amount_24h_ratio);
+        self.new_terminals_1h.append_value(payment.new_terminals_1h);
+        self.declines_24h.append_value(payment.declines_24h);
+        self.profile_age_days.append_value(payment.profile_age_days);
+        self.speed_kmh.append_option(payment.speed_kmh);
+        self.terminal_manual_24h
+            .append_value(payment.terminal_manual_24h);
         self.is_fraud.append_value(payment.scenario.is_some());
         self.fraud_scenario
             .append_option(payment.scenario.map(|scenario| scenario.name()));
@@ -234,12 +285,21 @@ impl Columns {
             Arc::new(self.card_type.finish()),
             Arc::new(self.device.finish()),
             Arc::new(self.new_device.finish()),
+            Arc::new(self.device_payments.finish()),
             Arc::new(self.ip_country.finish()),
+            Arc::new(self.address_match.finish()),
             Arc::new(self.pin_verified.finish()),
             Arc::new(self.new_terminal.finish()),
             Arc::new(self.distance_km.finish()),
             Arc::new(self.seconds_since_last.finish()),
             Arc::new(self.payments_24h.finish()),
+            Arc::new(self.payments_1h.finish()),
+            Arc::new(self.amount_24h_ratio.finish()),
+            Arc::new(self.new_terminals_1h.finish()),
+            Arc::new(self.declines_24h.finish()),
+            Arc::new(self.profile_age_days.finish()),
+            Arc::new(self.speed_kmh.finish()),
+            Arc::new(self.terminal_manual_24h.finish()),
             Arc::new(self.is_fraud.finish()),
             Arc::new(self.fraud_scenario.finish()),
         ];
@@ -362,10 +422,16 @@ mod tests {
         let channel = batch["channel"].as_string::<i32>();
         for row in 0..batch.num_rows() {
             let online = channel.value(row) == "online";
-            for name in ["distance_km", "pin_verified"] {
+            for name in ["distance_km", "speed_kmh", "pin_verified"] {
                 assert_eq!(batch[name].is_null(row), online, "{name} {row}");
             }
-            for name in ["device", "new_device", "ip_country"] {
+            for name in [
+                "device",
+                "new_device",
+                "device_payments",
+                "ip_country",
+                "address_match",
+            ] {
                 assert_eq!(batch[name].is_null(row), !online, "{name} {row}");
             }
         }
@@ -385,7 +451,7 @@ mod tests {
             .map(|field| field.name().clone())
             .collect();
         assert_eq!(paths, columns);
-        assert_eq!(schema.features().count(), 18);
+        assert_eq!(schema.features().count(), 23);
     }
 
     /// Whole weeks of payments, as weekdays differ: the rows from day `from` to day `to`.
@@ -433,10 +499,21 @@ mod tests {
             let far = distances.iter().flatten().filter(|&d| d > 50.0).count();
             far as f64 / batch.num_rows() as f64
         };
+        let device = |batch: &RecordBatch| {
+            let payments = batch["device_payments"].as_primitive::<Int64Type>();
+            median(payments.iter().flatten().map(|p| p as f64).collect())
+        };
+        let fast = |batch: &RecordBatch| {
+            let speeds = batch["speed_kmh"].as_primitive::<Float64Type>();
+            let fast = speeds.iter().flatten().filter(|&s| s > 20.0).count();
+            fast as f64 / batch.num_rows() as f64
+        };
         for (name, statistic, tolerance) in [
             ("amount_ratio", &ratio as &dyn Fn(&RecordBatch) -> f64, 0.05),
             ("seconds_since_last", &gap, 0.07),
             ("payments_24h", &daily, 0.07),
+            ("device_payments", &device, 0.15),
+            ("speed_kmh", &fast, 0.2),
             ("new_terminal", &new, 0.07),
             ("distance_km", &far, 0.2),
         ] {
@@ -468,7 +545,31 @@ mod tests {
         let distance = batch["distance_km"].as_primitive::<Float64Type>();
         let entry = batch["entry_mode"].as_string::<i32>();
         let device = batch["new_device"].as_boolean();
-        let odd: [(&str, &dyn Fn(usize) -> bool); 4] = [
+        let speed = batch["speed_kmh"].as_primitive::<Float64Type>();
+        let hourly = batch["payments_1h"].as_primitive::<Int64Type>();
+        let age = batch["device_payments"].as_primitive::<Int64Type>();
+        let places = batch["new_terminals_1h"].as_primitive::<Int64Type>();
+        let spent = batch["amount_24h_ratio"].as_primitive::<Float64Type>();
+        let declines = batch["declines_24h"].as_primitive::<Int64Type>();
+        let profile = batch["profile_age_days"].as_primitive::<Float64Type>();
+        let address = batch["address_match"].as_boolean();
+        let typed = batch["terminal_manual_24h"].as_primitive::<Int64Type>();
+        let odd: [(&str, &dyn Fn(usize) -> bool); 13] = [
+            ("fast", &|row| {
+                speed.is_valid(row) && speed.value(row) > 500.0
+            }),
+            ("busy", &|row| hourly.value(row) > 2),
+            ("young device", &|row| {
+                age.is_valid(row) && age.value(row) < 5
+            }),
+            ("strange places", &|row| places.value(row) > 2),
+            ("typed in", &|row| typed.value(row) > 0),
+            ("declined", &|row| declines.value(row) > 1),
+            ("new profile", &|row| profile.value(row) < 1.0),
+            ("other address", &|row| {
+                address.is_valid(row) && !address.value(row)
+            }),
+            ("a dear day", &|row| spent.value(row) > 20.0),
             ("dear", &|row| ratio.value(row) > 4.0),
             ("far", &|row| {
                 distance.is_valid(row) && distance.value(row) > 100.0

@@ -2,13 +2,14 @@
 //! anything is built.
 
 use super::error::GenerateError;
+use serde::{Deserialize, Serialize};
 
-/// Customers: enough that a million payments are about eighty days of them, few enough to be built
-/// in milliseconds.
-pub const DEFAULT_CUSTOMERS: usize = 5_000;
-/// Terminals: two customers and a half a terminal, so that shops have regulars and customers still
-/// meet new shops.
-pub const DEFAULT_TERMINALS: usize = 2_000;
+/// Customers: few enough that a file of the default length is weeks of them, so that every hour and weekday is there.
+pub const DEFAULT_CUSTOMERS: usize = 1_000;
+/// Terminals: two customers a terminal, so that shops have regulars and customers still meet new shops.
+pub const DEFAULT_TERMINALS: usize = 500;
+/// Payments of a file: about three weeks of the default customers, and enough to train on.
+pub const DEFAULT_ROWS: u64 = 60_000;
 /// Share of payments that are fraud. Real card fraud is nearer to 0.1 %; half a percent gives a
 /// small file enough of them.
 pub const DEFAULT_FRAUD_SHARE: f64 = 0.005;
@@ -26,7 +27,8 @@ const FRAUD_SHARE_MAX: f64 = 0.2;
 const START_UNIX_S: std::ops::RangeInclusive<i64> = 0..=7_258_118_400;
 
 /// What to generate. The same values give the same payments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GeneratorConfig {
     /// Seed of every random draw.
     pub seed: u64,

@@ -12,9 +12,9 @@ use rand_distr::Exp1;
 
 use super::habits::{Habits, lognormal};
 use super::payment::{Draft, Payment};
-use super::rhythm::{DAY_MS, Rhythm, hour_of_day};
+use super::rhythm::{DAY_MS, HOUR_MS, Rhythm, hour_of_day};
 use super::scenario::Scenario;
-use super::world::{COUNTRIES, DIGITAL_GOODS, World};
+use super::world::{COUNTRIES, DIGITAL_GOODS, Position, World};
 
 /// Payments of the last day that are counted; more stay at this number.
 const PAYMENTS_24H_MAX: usize = 200;
@@ -31,8 +31,12 @@ const MEAN_CLIP: f64 = 5.0;
 const MEAN_PAYMENTS: usize = 64;
 /// Days of a journey, uniform.
 const TRIP_DAYS: std::ops::Range<f64> = 1.0..7.0;
+/// Days between changes of a customer's address, telephone or password, mean.
+pub(super) const PROFILE_DAYS: f64 = 300.0;
 /// No two payments of a customer are closer.
 const GAP_MS_MIN: i64 = 1_000;
+/// Less time than this counts as this for a speed: terminals' clocks are no better.
+const SPEED_HOURS_MIN: f64 = 1.0 / 60.0;
 
 /// The last `N` distinct things, oldest overwritten first.
 #[derive(Debug, Clone)]
@@ -72,6 +76,17 @@ impl<const N: usize> Ring<N> {
     }
 }
 
+/// A payment of the last day, as far as it is remembered.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    time_ms: i64,
+    amount_eur: f32,
+    /// At a place that the customer did not know.
+    new_terminal: bool,
+    /// Attempts just before that were declined.
+    declines: u8,
+}
+
 /// One customer.
 #[derive(Debug, Clone)]
 pub(super) struct Customer {
@@ -84,8 +99,12 @@ pub(super) struct Customer {
     /// EUR.
     pub(super) mean_amount_eur: f64,
     last_ms: i64,
-    /// Moments of the last day's payments, oldest first.
-    recent: VecDeque<i64>,
+    /// When address, telephone or password were changed last.
+    profile_ms: i64,
+    /// Where and when the last payment in a shop was; at home before the first.
+    last_shop: (Position, i64),
+    /// The last day's payments, oldest first.
+    recent: VecDeque<Recent>,
     /// Where the customer paid lately, beside the regular places.
     seen: Ring<32>,
     /// The digital merchant at which the next payment is made again.
@@ -98,12 +117,15 @@ impl Customer {
     pub(super) fn settled(rng: &mut impl Rng, world: &World, now_ms: i64) -> Self {
         let habits = Habits::draw(rng, world);
         let since_last = rng.sample::<f64, _>(Exp1) / f64::from(habits.payments_per_day);
+        let last_ms = now_ms - days_ms(since_last);
         let mut customer = Self {
             victim_until_ms: i64::MIN,
             trip: None,
             next_trip_ms: 0,
             mean_amount_eur: 0.0,
-            last_ms: now_ms - days_ms(since_last),
+            last_ms,
+            profile_ms: now_ms - days_ms(PROFILE_DAYS * rng.sample::<f64, _>(Exp1)),
+            last_shop: (habits.home, last_ms),
             recent: VecDeque::new(),
             seen: Ring::new(),
             again_at: None,
@@ -207,12 +229,22 @@ impl Customer {
         draft: Draft,
         scenario: Option<Scenario>,
     ) -> Payment {
-        while self.recent.front().is_some_and(|&t| t <= time_ms - DAY_MS) {
+        let day_ago = time_ms - DAY_MS;
+        while self.recent.front().is_some_and(|p| p.time_ms <= day_ago) {
             self.recent.pop_front();
+        }
+        if draft.profile_changed {
+            self.profile_ms = time_ms;
         }
         let place = world.terminal(draft.terminal);
         let known = self.habits.is_regular_of(draft.terminal) || self.seen.contains(draft.terminal);
         let units = draft.amount_eur * COUNTRIES[usize::from(place.country)].per_eur;
+        let recent = || self.recent.iter();
+        let spent_24h = recent().map(|p| f64::from(p.amount_eur)).sum::<f64>() + draft.amount_eur;
+        let hour_ago = time_ms - HOUR_MS;
+        let last_hour = || recent().filter(|p| p.time_ms > hour_ago);
+        let new_1h = last_hour().filter(|p| p.new_terminal).count() + usize::from(!known);
+        let declines = recent().map(|p| i64::from(p.declines)).sum::<i64>();
         let payment = Payment {
             number,
             time_ms,
@@ -228,13 +260,28 @@ impl Customer {
                 .map(|p| round(self.habits.home.distance_km(p), 10.0)),
             seconds_since_last: (time_ms - self.last_ms).max(0) / 1_000,
             payments_24h: self.recent.len() as i64,
+            payments_1h: last_hour().count() as i64,
+            amount_24h_ratio: round(spent_24h / self.mean_amount_eur, 10_000.0),
+            new_terminals_1h: new_1h as i64,
+            declines_24h: declines + i64::from(draft.declines),
+            profile_age_days: round((time_ms - self.profile_ms) as f64 / DAY_MS as f64, 10.0),
+            speed_kmh: place.position.map(|p| self.speed_kmh(p, time_ms)),
+            // The terminal's past is not the customer's: whoever knows it adds it.
+            terminal_manual_24h: 0,
             scenario,
         };
-        self.remember(&payment, known);
+        self.remember(&payment, place.position);
         payment
     }
 
-    fn remember(&mut self, payment: &Payment, known: bool) {
+    /// How fast the customer must have gone from the last shop to `place`.
+    fn speed_kmh(&self, place: Position, time_ms: i64) -> f64 {
+        let (from, since_ms) = self.last_shop;
+        let hours = (time_ms - since_ms) as f64 / HOUR_MS as f64;
+        round(from.distance_km(place) / hours.max(SPEED_HOURS_MIN), 10.0)
+    }
+
+    fn remember(&mut self, payment: &Payment, position: Option<Position>) {
         let counted = payment
             .draft
             .amount_eur
@@ -242,9 +289,17 @@ impl Customer {
         self.mean_amount_eur += MEAN_WEIGHT * (counted - self.mean_amount_eur);
         self.last_ms = payment.time_ms;
         if self.recent.len() < PAYMENTS_24H_MAX {
-            self.recent.push_back(payment.time_ms);
+            self.recent.push_back(Recent {
+                time_ms: payment.time_ms,
+                amount_eur: payment.draft.amount_eur as f32,
+                new_terminal: payment.new_terminal,
+                declines: payment.draft.declines,
+            });
         }
-        if !known {
+        if let Some(position) = position {
+            self.last_shop = (position, payment.time_ms);
+        }
+        if payment.new_terminal {
             self.seen.insert(payment.draft.terminal);
         }
     }

@@ -55,6 +55,31 @@ pub enum GenerateError {
         /// Why.
         source: parquet::errors::ParquetError,
     },
+    /// A file that is to be gone on from cannot be read.
+    #[error("{}: cannot read the file", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that is to be gone on from is no Parquet file.
+    #[error("{}: not a Parquet file", path.display())]
+    NotParquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: parquet::errors::ParquetError,
+    },
+    /// A file that does not say which world its payments are of.
+    #[error(
+        "{}: not a file that 'maskwatch generate --out' wrote, so nothing can come after it",
+        path.display()
+    )]
+    NoOrigin {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system refused.
     #[error("{}: cannot write the file", path.display())]
     Io {

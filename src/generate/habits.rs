@@ -5,8 +5,9 @@
 //! no single oddity means fraud.
 
 use rand::{Rng, RngExt};
-use rand_distr::StandardNormal;
+use rand_distr::{Exp1, StandardNormal};
 
+use super::customer::PROFILE_DAYS;
 use super::payment::{CARD_TYPES, DEVICES, Draft, EntryMode, Online};
 use super::rhythm::RHYTHMS;
 use super::world::{
@@ -25,6 +26,10 @@ const NEAREST_OF: usize = 3;
 pub(super) const CONTACTLESS_LIMIT_EUR: f64 = 50.0;
 /// Share of online payments from a device used for the first time.
 const NEW_DEVICE_SHARE: f64 = 0.008;
+/// Share of online payments whose typed-in address is not the one that the bank knows.
+const OTHER_ADDRESS_SHARE: f64 = 0.04;
+/// Share of payments before which an attempt was declined.
+const DECLINED_SHARE: f64 = 0.02;
 /// Share of online payments through an address in some other country.
 const FOREIGN_ADDRESS_SHARE: f64 = 0.015;
 
@@ -41,6 +46,8 @@ pub(super) struct Habits {
     pub(super) card_type: u8,
     /// Index into [`DEVICES`].
     pub(super) device: u8,
+    /// Payments made from the device so far.
+    device_payments: u32,
     /// Above zero.
     pub(super) payments_per_day: f32,
     /// Days between journeys, mean.
@@ -81,6 +88,8 @@ impl Habits {
             rhythm: rng.random_range(0..RHYTHMS * 2).saturating_sub(RHYTHMS) as u8,
             card_type: pick_named(rng, &CARD_TYPES),
             device: pick_named(rng, &DEVICES),
+            // So many payments a device is kept for, whenever one looks.
+            device_payments: (rng.sample::<f64, _>(Exp1) / NEW_DEVICE_SHARE) as u32,
             payments_per_day: lognormal(rng, 0.5, 0.7).clamp(0.15, 12.0) as f32,
             days_between_trips: lognormal(rng, 4.0, 0.7).clamp(7.0, 1_000.0) as f32,
             spend_log: rng.sample::<f32, _>(StandardNormal) * 0.45,
@@ -121,10 +130,9 @@ impl Habits {
         if place.position.is_none() {
             return self.genuine_online(rng, world, terminal, amount_eur, away);
         }
-        let stripe = if COUNTRIES[usize::from(place.country)].code == "US" {
-            0.2
-        } else {
-            0.02
+        let stripe = match COUNTRIES[usize::from(place.country)].code {
+            "US" => 0.2,
+            _ => 0.005,
         };
         let entry_mode = match rng.random::<f64>() {
             u if u < 0.003 => EntryMode::Manual,
@@ -149,6 +157,8 @@ impl Habits {
             entry_mode,
             pin_verified,
             online: None,
+            declines: u8::from(rng.random_bool(DECLINED_SHARE)),
+            profile_changed: false,
         }
     }
 
@@ -170,6 +180,7 @@ impl Habits {
         let new_device = rng.random_bool(NEW_DEVICE_SHARE);
         if new_device {
             self.device = pick_named(rng, &DEVICES);
+            self.device_payments = 0;
         }
         let ip_country = if rng.random_bool(FOREIGN_ADDRESS_SHARE) {
             any_country(rng)
@@ -179,15 +190,25 @@ impl Habits {
         let online = Some(Online {
             device: self.device,
             new_device,
+            device_payments: self.device_payments,
             ip_country,
+            address_match: !rng.random_bool(OTHER_ADDRESS_SHARE),
         });
+        self.device_payments += 1;
         Draft {
             terminal,
             amount_eur,
             entry_mode,
             pin_verified: None,
             online,
+            declines: u8::from(rng.random_bool(DECLINED_SHARE)),
+            profile_changed: rng.random_bool(self.profile_change_share()),
         }
+    }
+
+    /// How often an online payment comes with a changed profile: once in [`PROFILE_DAYS`], by payments.
+    fn profile_change_share(&self) -> f64 {
+        (1.0 / (PROFILE_DAYS * f64::from(self.payments_per_day))).min(1.0)
     }
 
     /// What the customer would spend in the category: lognormal, EUR, at least one cent.

@@ -22,6 +22,7 @@ mod customer;
 mod error;
 mod habits;
 mod json;
+mod origin;
 mod payment;
 mod rhythm;
 mod scenario;
@@ -31,10 +32,11 @@ mod write;
 
 pub use batch::{Batches, Generator, payment_schema};
 pub use config::{
-    DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_START_UNIX_S, DEFAULT_TERMINALS,
+    DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_ROWS, DEFAULT_START_UNIX_S, DEFAULT_TERMINALS,
     GeneratorConfig,
 };
 pub use error::GenerateError;
 pub use json::{JsonRows, to_json_lines};
+pub use origin::Origin;
 pub use scenario::Scenario;
 pub use write::{WriteSummary, write_parquet};

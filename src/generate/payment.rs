@@ -65,8 +65,12 @@ pub(super) struct Online {
     pub(super) device: u8,
     /// Whether the customer never paid from it before.
     pub(super) new_device: bool,
+    /// The customer's payments from it before this one.
+    pub(super) device_payments: u32,
     /// Country of the address it came from, index into the countries.
     pub(super) ip_country: u8,
+    /// Whether name and street that were typed in are those that the bank knows.
+    pub(super) address_match: bool,
 }
 
 /// What the one who pays decides, owner or thief.
@@ -80,6 +84,10 @@ pub(super) struct Draft {
     pub(super) pin_verified: Option<bool>,
     /// None in a shop.
     pub(super) online: Option<Online>,
+    /// Attempts just before that the bank declined.
+    pub(super) declines: u8,
+    /// Whether address, telephone or password were changed just before.
+    pub(super) profile_changed: bool,
 }
 
 /// A payment as the bank's topic carries it.
@@ -107,6 +115,20 @@ pub(super) struct Payment {
     pub(super) seconds_since_last: i64,
     /// The customer's payments in the 24 hours before this one.
     pub(super) payments_24h: i64,
+    /// The customer's payments in the hour before this one.
+    pub(super) payments_1h: i64,
+    /// What the customer spent in 24 hours, this payment included, over the mean payment before it.
+    pub(super) amount_24h_ratio: f64,
+    /// Payments at places new to the customer in an hour, this one included.
+    pub(super) new_terminals_1h: i64,
+    /// Declined attempts with the card in 24 hours, those just before this payment included.
+    pub(super) declines_24h: i64,
+    /// Days since address, telephone or password were changed.
+    pub(super) profile_age_days: f64,
+    /// From the last payment in a shop to this one, as the crow flies; none online.
+    pub(super) speed_kmh: Option<f64>,
+    /// Payments typed in by the merchant at the terminal in the 24 hours before this one.
+    pub(super) terminal_manual_24h: i64,
     /// None for a genuine payment.
     pub(super) scenario: Option<Scenario>,
 }

@@ -15,6 +15,8 @@ use super::world::{CATEGORIES, DIGITAL_GOODS, World};
 
 /// Frauds in which the thief behaves like the owner.
 const STEALTHY_SHARE: f64 = 0.15;
+/// Attempts that a thief makes for nothing before giving up.
+const DECLINES_MAX: u8 = 4;
 /// No plan reaches further.
 pub(super) const PLAN_SPAN_MS: i64 = 3 * DAY_MS;
 
@@ -156,10 +158,9 @@ fn stolen_card(
                 false if rng.random_bool(0.4) => EntryMode::Magstripe,
                 false => EntryMode::Chip,
             };
-            (
-                at,
-                in_store(terminal, amount_eur, entry_mode, rng.random_bool(0.15)),
-            )
+            let mut draft = in_store(terminal, amount_eur, entry_mode, rng.random_bool(0.15));
+            draft.declines = declines(rng, 0.3);
+            (at, draft)
         })
         .collect()
 }
@@ -180,19 +181,21 @@ fn card_testing(
     let ip_country = any_country(rng);
     let device = pick_named(rng, &DEVICES);
     let mut at = now_ms;
-    let mut payments: Vec<_> = (0..rng.random_range(6..=18))
+    let tests: u32 = rng.random_range(6..=18);
+    let mut payments: Vec<_> = (0..tests)
         .map(|i| {
             at += seconds_ms(3.0 + 25.0 * rng.sample::<f64, _>(Exp1));
             let amount = 0.3 + 0.9 * rng.sample::<f64, _>(Exp1);
             let online = Online {
                 device,
                 new_device: i == 0,
+                device_payments: i,
                 ip_country,
+                address_match: rng.random_bool(0.4),
             };
-            (
-                at,
-                unattended(terminal, amount, EntryMode::Unauthenticated, online),
-            )
+            let mut draft = unattended(terminal, amount, EntryMode::Unauthenticated, online);
+            draft.declines = declines(rng, 0.4);
+            (at, draft)
         })
         .collect();
     if rng.random_bool(0.4) {
@@ -202,7 +205,9 @@ fn card_testing(
         let online = Online {
             device,
             new_device: false,
+            device_payments: tests,
             ip_country,
+            address_match: rng.random_bool(0.4),
         };
         let at = at + seconds_ms(lognormal(rng, 6.5, 0.8));
         payments.push((
@@ -241,6 +246,9 @@ fn account_takeover(
         any_country(rng)
     };
     let device = pick_named(rng, &DEVICES);
+    // Most change the telephone or the address first, so that nothing reaches the owner.
+    let takes_profile = rng.random_bool(0.7);
+    let mut device_payments = 0;
     (0..rng.random_range(1..=5))
         .map(|i| {
             at += seconds_ms(40.0 + lognormal(rng, 6.0, 1.0));
@@ -252,13 +260,20 @@ fn account_takeover(
                 u if u < 0.85 => EntryMode::StoredCard,
                 _ => EntryMode::Authenticated,
             };
+            // A browser that keeps nothing looks new every time.
             let new_device = i == 0 || rng.random_bool(0.5);
+            device_payments = if new_device { 0 } else { device_payments + 1 };
             let online = Online {
                 device,
                 new_device,
+                device_payments,
                 ip_country,
+                address_match: rng.random_bool(0.7),
             };
-            (at, unattended(terminal, amount, entry_mode, online))
+            let mut draft = unattended(terminal, amount, entry_mode, online);
+            draft.declines = declines(rng, 0.25);
+            draft.profile_changed = i == 0 && takes_profile;
+            (at, draft)
         })
         .collect()
 }
@@ -307,7 +322,17 @@ fn copied_card(rng: &mut impl Rng, world: &World, payer: &Customer, city: usize)
     let amount = payer
         .habits
         .amount_eur(rng, usize::from(world.terminal(terminal).category));
-    in_store(terminal, amount, EntryMode::Magstripe, rng.random_bool(0.3))
+    let mut draft = in_store(terminal, amount, EntryMode::Magstripe, rng.random_bool(0.3));
+    draft.declines = declines(rng, 0.3);
+    draft
+}
+
+/// How many attempts a thief whose attempts are declined with the probability `share` makes for nothing before the next
+/// one that passes.
+fn declines(rng: &mut impl Rng, share: f64) -> u8 {
+    (0..DECLINES_MAX)
+        .take_while(|_| rng.random_bool(share))
+        .count() as u8
 }
 
 fn in_store(terminal: u32, amount_eur: f64, entry_mode: EntryMode, pin: bool) -> Draft {
@@ -317,6 +342,8 @@ fn in_store(terminal: u32, amount_eur: f64, entry_mode: EntryMode, pin: bool) ->
         entry_mode,
         pin_verified: Some(pin),
         online: None,
+        declines: 0,
+        profile_changed: false,
     }
 }
 
@@ -327,6 +354,8 @@ fn unattended(terminal: u32, amount_eur: f64, entry_mode: EntryMode, online: Onl
         entry_mode,
         pin_verified: None,
         online: Some(online),
+        declines: 0,
+        profile_changed: false,
     }
 }
 

@@ -7,7 +7,7 @@
 //! first payments look like any others.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use rand::RngExt;
 use rand_distr::Exp1;
@@ -15,7 +15,7 @@ use rand_distr::Exp1;
 use super::config::GeneratorConfig;
 use super::customer::{Customer, Ring};
 use super::error::GenerateError;
-use super::payment::Payment;
+use super::payment::{EntryMode, Payment};
 use super::rhythm::{DAY_MS, RHYTHMS, Rhythm};
 use super::scenario::{PLAN_SPAN_MS, Planned, Scenario, plan_compromised, plan_for_victim};
 use super::world::{World, cumulative, pick};
@@ -28,6 +28,8 @@ const WARM_UP_MS: i64 = PLAN_SPAN_MS + DAY_MS;
 const MEAN_OWED: f64 = 4.0;
 /// A compromised terminal is one at which at least so many customers paid lately.
 const PAYERS_MIN: usize = 3;
+/// Payments typed in at one terminal that are remembered.
+const TYPED_IN_MAX: usize = 100;
 /// Victims or terminals looked at before a fraud is put off until the next payment.
 const TRIES_MAX: usize = 16;
 
@@ -77,6 +79,8 @@ pub(super) struct Simulation {
     customers: Vec<Customer>,
     /// The last payers at each terminal.
     payers: Vec<Ring<12>>,
+    /// When the merchant typed a card in at each terminal, within a day of the last time, oldest first.
+    typed_in: Vec<VecDeque<i64>>,
     /// The shops of the last payments; never online merchants.
     busy_shops: Ring<64>,
     /// One own payment a customer, and the frauds under way.
@@ -108,6 +112,7 @@ impl Simulation {
             .collect();
         let mut simulation = Self {
             payers: vec![Ring::new(); world.terminals.len()],
+            typed_in: vec![VecDeque::new(); world.terminals.len()],
             busy_shops: Ring::new(),
             rhythms: Rhythm::all(),
             queue: BinaryHeap::with_capacity(config.customers + 64),
@@ -151,12 +156,27 @@ impl Simulation {
         };
         let stamp = (self.number, time_ms);
         let account = &mut self.customers[customer as usize];
-        let payment = account.observe(&self.world, stamp, customer, draft, scenario);
+        let mut payment = account.observe(&self.world, stamp, customer, draft, scenario);
+        payment.terminal_manual_24h = self.typed_in_before(&payment);
         self.number += 1;
         if scenario.is_none() {
             self.after_genuine(&payment);
         }
         Some(payment)
+    }
+
+    /// How often the merchant typed a card in during the day before the payment; then the payment counts too.
+    fn typed_in_before(&mut self, payment: &Payment) -> i64 {
+        let times = &mut self.typed_in[payment.draft.terminal as usize];
+        let day_ago = payment.time_ms - DAY_MS;
+        while times.front().is_some_and(|&at| at <= day_ago) {
+            times.pop_front();
+        }
+        let before = times.len() as i64;
+        if payment.draft.entry_mode == EntryMode::Manual && times.len() < TYPED_IN_MAX {
+            times.push_back(payment.time_ms);
+        }
+        before
     }
 
     fn schedule(&mut self, index: u32, now_ms: i64, paid: Option<&super::payment::Draft>) {

@@ -72,7 +72,13 @@ fn write_rows(
         path: path.to_owned(),
         source,
     };
+    let mut end = generator.origin().clone();
+    end.payments += rows;
+    let end = end
+        .entry()
+        .map_err(|e| failed(ParquetError::External(e.into())))?;
     let properties = WriterProperties::builder()
+        .set_key_value_metadata(Some(vec![end]))
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .build();
@@ -102,7 +108,7 @@ fn frauds_in(batch: &arrow::array::RecordBatch) -> u64 {
 mod tests {
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-    use super::super::GeneratorConfig;
+    use super::super::{GeneratorConfig, Origin};
     use super::*;
 
     fn generator() -> Generator {
@@ -135,6 +141,49 @@ mod tests {
         let made = generator().next_batch(20_000).unwrap();
         assert_eq!(read.columns(), made.columns());
         assert_eq!(frauds_in(&made), summary.frauds);
+    }
+
+    #[test]
+    fn what_comes_after_a_file_is_what_its_generator_would_make_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, second) = (
+            folder.path().join("first.parquet"),
+            folder.path().join("second.parquet"),
+        );
+        write_parquet(&mut generator(), 700, &first, |_| ()).unwrap();
+        let go_on = |path: &Path| {
+            let origin = Origin::read(path).unwrap();
+            let mut later = Generator::new(&origin.config).unwrap();
+            later.skip(origin.payments);
+            later
+        };
+        write_parquet(&mut go_on(&first), 300, &second, |_| ()).unwrap();
+        let mut whole = generator();
+        whole.skip(1_000);
+        let next = go_on(&second).next_batch(50).unwrap();
+        assert_eq!(next, whole.next_batch(50).unwrap());
+    }
+
+    #[test]
+    fn nothing_comes_after_a_file_that_the_generator_did_not_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain.parquet");
+        let batch = generator().next_batch(3).unwrap();
+        let file = std::fs::File::create(&plain).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let error = Origin::read(&plain).unwrap_err().to_string();
+        assert!(error.contains("plain.parquet: not a file that"), "{error}");
+        std::fs::write(&plain, "text").unwrap();
+        assert!(matches!(
+            Origin::read(&plain),
+            Err(GenerateError::NotParquet { .. })
+        ));
+        assert!(matches!(
+            Origin::read(&folder.path().join("none")),
+            Err(GenerateError::Unreadable { .. })
+        ));
     }
 
     #[test]

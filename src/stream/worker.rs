@@ -13,6 +13,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecon
 
 use super::config::{AlertsConfig, Emit, OutputTopics, ReasonsFor, Tombstones};
 use super::envelope::{Envelope, event_time};
+use super::first_look::FirstLook;
 use super::message::{MessageBatch, MessageRef};
 use super::output::{Planned, ScoredBatch, Target};
 use crate::artifact::Detector;
@@ -184,6 +185,8 @@ pub struct Worker {
     options: WorkerOptions,
     names: Names,
     metrics: Arc<Metrics>,
+    /// Compares the stream's first records with the training's; none where nobody asked.
+    first_look: Option<Arc<FirstLook>>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -229,6 +232,15 @@ impl Worker {
             options,
             names,
             metrics,
+            first_look: None,
+        }
+    }
+
+    /// The same worker, whose stream's first records are looked at.
+    pub fn with_first_look(self, first_look: Arc<FirstLook>) -> Self {
+        Self {
+            first_look: Some(first_look),
+            ..self
         }
     }
 
@@ -249,6 +261,10 @@ impl Worker {
                 .retain(|fault| fault.reason != FaultReason::Tombstone);
         }
         self.report(&assessed, Source::Kafka, begin);
+        if let Some(first_look) = &self.first_look {
+            let Assessed { scores, alerts, .. } = &assessed;
+            first_look.observe(&assessed.decoded.batch, scores, alerts);
+        }
         let (outputs, json) = self.plan(&input, assessed)?;
         Ok(ScoredBatch {
             input,

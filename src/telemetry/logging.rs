@@ -3,7 +3,9 @@
 //! be read is an error, not silence.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Mutex;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -45,6 +47,14 @@ pub enum LoggingError {
     /// No such format.
     #[error("log format {0:?} is not one of auto, human, json")]
     Format(String),
+    /// The log file cannot be made.
+    #[error("{}: cannot write the log", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Logging was set up before.
     #[error("logging is already set up")]
     AlreadySet(#[source] tracing::subscriber::SetGlobalDefaultError),
@@ -78,6 +88,20 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
     // https://no-color.org: any value but the empty one switches colour off.
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing::subscriber::set_global_default(subscriber(json, colour, filter, std::io::stderr))
+        .map_err(LoggingError::AlreadySet)
+}
+
+/// Sends the events of the whole process to a file, which is replaced, as text for people.
+///
+/// # Errors
+/// As [`init`], or a file that cannot be made.
+pub fn init_file(path: &Path) -> Result<(), LoggingError> {
+    let file = std::fs::File::create(path).map_err(|source| LoggingError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let filter = filter(|name| std::env::var(name).ok())?;
+    tracing::subscriber::set_global_default(subscriber(false, false, filter, Mutex::new(file)))
         .map_err(LoggingError::AlreadySet)
 }
 
@@ -132,7 +156,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 

@@ -209,6 +209,17 @@ pub struct TrainProgress {
     pub rows_per_second: f64,
 }
 
+/// Records of the stream since the process started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamTotals {
+    /// Records that were scored.
+    pub scored: u64,
+    /// Records that cannot be scored.
+    pub dead_letters: u64,
+    /// Scored records within the alert budget.
+    pub alerts: u64,
+}
+
 /// What is not a running total: read when metrics are encoded.
 #[derive(Default)]
 struct Live {
@@ -431,6 +442,32 @@ impl Metrics {
         }
     }
 
+    /// Records what the stream's first records look like: whether their alert rate is far beyond the budget's interval,
+    /// and the fields that are null in all of them and were hardly ever in training.
+    pub fn first_records<'a>(&self, flooded: bool, absent: impl IntoIterator<Item = &'a str>) {
+        let table = &self.table;
+        set(&table.first_records_flooded, &[], f64::from(flooded));
+        table.field_absent.reset();
+        for field in absent {
+            set(&table.field_absent, &[field], 1.0);
+        }
+    }
+
+    /// The stream's records so far: scored, dead letters, alerts.
+    pub fn stream_totals(&self) -> StreamTotals {
+        let records = |outcome: &str| {
+            let labels = [Source::Kafka.as_str(), outcome];
+            let series = self.table.records.get_metric_with_label_values(&labels);
+            series.map_or(0, |series| series.get())
+        };
+        let alerts = self.table.alerts.get_metric_with_label_values::<&str>(&[]);
+        StreamTotals {
+            scored: records(SCORED),
+            dead_letters: records(DEAD_LETTER),
+            alerts: alerts.map_or(0, |series| series.get()),
+        }
+    }
+
     /// Sets the share of normal records that may be flagged, in (0, 1].
     pub fn set_alert_budget(&self, budget: f64) {
         set(&self.table.alert_budget_ratio, &[], budget);
@@ -460,6 +497,8 @@ impl Metrics {
         }
         live.model = Some((fields, created_at_unix_s));
         live.window = Window::default();
+        table.first_records_flooded.reset();
+        table.field_absent.reset();
     }
 
     /// Records where training stands.

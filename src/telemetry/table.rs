@@ -76,6 +76,12 @@ table! {
          were none.";
     alert_budget_ratio: GaugeVec, "alert_budget_ratio", [], NONE,
         "Share of normal records that may be flagged: the configured alert budget.";
+    first_records_flooded: GaugeVec, "first_records_flooded", [], NONE,
+        "1 if the alert rate of the first 1,000 records of the stream was far beyond the interval \
+         of the budget, else 0; absent before there were as many.";
+    field_absent: GaugeVec, "field_absent", ["field"], NONE,
+        "1 for a field that was null in all of the first 1,000 records of the stream and hardly \
+         ever in training; the others are absent.";
     field_surprise: GaugeVec, "field_surprise", ["field"], NONE,
         "Mean surprise of a field over the last 5 minutes of the stream; absent if it was not \
          predicted.";

@@ -3,14 +3,16 @@
 //! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
 //! both take tenths of a second. `rig` is that folder; `baselines` is what a bundle is compared with;
 //! `faults` is what must be refused, and how; `places` is what may be named as a bundle or an output; `folders` is odd files
-//! read as one table; `small_data` is what few rows allow; `real_data` is public data, where there is any;
-//! `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and groups.
+//! read as one table; `readme` is the tour as printed; `small_data` is what few rows allow; `real_data` is public data, where
+//! there is any; `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and
+//! groups.
 
 mod baselines;
 mod budget_by;
 mod faults;
 mod folders;
 mod places;
+mod readme;
 mod real_data;
 mod rig;
 mod schemas;
@@ -49,7 +51,7 @@ fn init_train_and_inspect_agree() {
     assert!(trained.contains(&format!("model {model_id}")), "{trained}");
     assert!(trained.contains("realised rate within"), "{trained}");
     let page = rig.run("inspect bundle").succeeded();
-    let amount = "amount              numeric      feature";
+    let amount = "amount               numeric      feature";
     let views = "views        4 (balanced)";
     for part in [&model_id, amount, "frauds included", views, "40 steps"] {
         assert!(page.contains(part), "{part}: {page}");
@@ -483,4 +485,88 @@ fn generated_payments_depend_on_their_seed_alone() {
     assert!(first == make(5, "b.parquet"));
     assert!(first != make(6, "c.parquet"));
     assert_eq!(read(&rig.path("a.parquet")).num_rows(), 3_000);
+}
+
+#[test]
+fn later_payments_go_on_where_a_file_ends_without_a_flag_repeated() {
+    let rig = Rig::new();
+    let world = "--seed 3 --customers 200 --terminals 100";
+    let whole = format!("generate --out whole.parquet --rows 7000 {world}");
+    rig.run(&whole).succeeded();
+    rig.run("generate --out later.parquet --rows 1000 --after payments.parquet")
+        .succeeded();
+    let whole = read(&rig.path("whole.parquet")).slice(PAYMENTS, 1_000);
+    let later = read(&rig.path("later.parquet"));
+    assert_eq!(whole.columns(), later.columns());
+    // The two files are read as one table.
+    rig.run("init --data payments.parquet later.parquet --label is_fraud --out both.toml")
+        .succeeded();
+
+    let line = "generate --out z.parquet --rows 10 --after";
+    let refused = rig
+        .run(&format!("{line} payments.parquet --seed 1"))
+        .failed(2);
+    assert!(refused.contains("--seed"), "{refused}");
+    write(&rig.path("other.parquet"), &later);
+    let refused = rig.run(&format!("{line} other.parquet")).failed(65);
+    assert!(
+        refused.contains("other.parquet: not a file that"),
+        "{refused}"
+    );
+    let refused = rig.run(&format!("{line} none.parquet")).failed(65);
+    assert!(refused.contains("none.parquet"), "{refused}");
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named_with_the_cause() {
+    let rig = Rig::new();
+    let line = "generate --brokers 127.0.0.1:1 --topic payments --rows 5";
+    let error = rig.run(line).failed(1);
+    assert!(error.contains("127.0.0.1:1: no broker answers"), "{error}");
+    assert!(error.contains("Connection refused"), "{error}");
+}
+
+#[test]
+fn a_file_of_other_records_is_said_to_be_one_and_why() {
+    let rig = Rig::trained();
+    let payments = read(&rig.path("payments.parquet"));
+    let score = |name: &str, batch: &RecordBatch| {
+        write(&rig.path(name), batch);
+        let line =
+            format!("score --model bundle --data {name} --out z.parquet --alert-budget 0.01");
+        let ran = rig.run(&line);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stderr
+    };
+    // What the model was trained on is no surprise, all of it or a few rows.
+    for rows in [PAYMENTS, 40] {
+        let said = score("same.parquet", &payments.slice(0, rows));
+        assert!(!said.contains("warning"), "{said}");
+    }
+    // Cents for euros in several fields, and a field that does not come.
+    let scaled = |batch: &RecordBatch, name: &str| {
+        let values = batch[name].as_primitive::<Float64Type>();
+        let scaled = values.unary::<_, Float64Type>(|value| value * 1_000.0);
+        with_column(batch, name, std::sync::Arc::new(scaled))
+    };
+    let mut other = payments.clone();
+    for name in ["amount", "amount_ratio", "distance_km", "profile_age_days"] {
+        other = scaled(&other, name);
+    }
+    let all: Vec<usize> = (0..PAYMENTS).collect();
+    let other = with_nulls(&other, "entry_mode", &all);
+    for rows in [PAYMENTS, 300] {
+        let said = score("other.parquet", &other.slice(0, rows));
+        let first = rows.min(1_000);
+        for part in [
+            format!("null in all of the first {first} records: 'entry_mode'"),
+            format!("of the first {first} records are alerts"),
+            "where a budget of 0.01 promises at most".to_owned(),
+            "'entry_mode' is null in 100 %".to_owned(),
+            "another unit?".to_owned(),
+        ] {
+            assert!(said.contains(&part), "{part}: {said}");
+        }
+        assert_eq!(said.matches("warning").count(), 2, "{said}");
+    }
 }

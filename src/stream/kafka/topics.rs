@@ -25,6 +25,8 @@ use crate::stream::types::{Offset, Partition};
 
 /// How long a cluster may take to answer, to make room, or to have a topic that was just used for the first time.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a cluster may take to answer for the first time: whoever waits at a terminal is told within five seconds.
+const FIRST_ANSWER: Duration = Duration::from_secs(4);
 /// Between two looks for a topic that is not there yet.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,6 +48,26 @@ pub enum TopicError {
         operation: &'static str,
         /// The client's words.
         why: String,
+    },
+    /// No broker answers at all.
+    #[error("{servers}: no broker answers within {} s: {why}", limit.as_secs())]
+    Unreachable {
+        /// `host:port,...`.
+        servers: String,
+        /// What the client met last.
+        why: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The topic is not there.
+    #[error(
+        "topic {topic}: not in the cluster {servers}, and not made by using it: please create it first"
+    )]
+    Missing {
+        /// Which topic.
+        topic: String,
+        /// `host:port,...`.
+        servers: String,
     },
     /// The cluster does not answer.
     #[error("topic {topic}: {operation}: no answer within {} s", limit.as_secs())]
@@ -93,6 +115,8 @@ struct PlainContext {
     properties: Properties,
     /// The first output that failed.
     failure: Arc<Mutex<Option<String>>>,
+    /// The first trouble with a broker.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl ClientContext for PlainContext {
@@ -101,7 +125,13 @@ impl ClientContext for PlainContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(target: "librdkafka", %error, "{}", self.properties.blot(reason));
+        let reason = self.properties.blot(reason);
+        warn!(target: "librdkafka", %error, "{reason}");
+        // That all brokers are down says less than what each of them met.
+        if error != KafkaError::Global(RDKafkaErrorCode::AllBrokersDown) {
+            let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            trouble.get_or_insert(reason);
+        }
     }
 }
 
@@ -148,6 +178,44 @@ impl TopicWriter {
             topic: topic.to_owned(),
             producer,
             _tokens: tokens,
+        })
+    }
+
+    /// Waits until a broker of `servers` has answered and knows the topic.
+    ///
+    /// # Errors
+    /// [`TopicError::Unreachable`] with broker and cause, [`TopicError::Missing`], [`TopicError::Refused`].
+    pub fn connect(&self, servers: &str) -> Result<(), TopicError> {
+        let deadline = Instant::now() + FIRST_ANSWER;
+        let mut answered = false;
+        while Instant::now() < deadline {
+            let client = self.producer.client();
+            match client.fetch_metadata(Some(&self.topic), PAUSE * 10) {
+                Ok(metadata) => {
+                    let topics = metadata.topics().iter();
+                    if topics.flat_map(|topic| topic.partitions()).next().is_some() {
+                        return Ok(());
+                    }
+                    answered = true;
+                    std::thread::sleep(PAUSE);
+                }
+                // Hands the client's errors to the context.
+                Err(_) => {
+                    self.producer.poll(Duration::ZERO);
+                }
+            }
+        }
+        let servers = servers.to_owned();
+        if answered {
+            let topic = self.topic.clone();
+            return Err(TopicError::Missing { topic, servers });
+        }
+        let trouble = &self.producer.context().trouble;
+        let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(TopicError::Unreachable {
+            servers,
+            why: trouble.clone().unwrap_or_else(|| "no answer".to_owned()),
+            limit: FIRST_ANSWER,
         })
     }
 
@@ -389,6 +457,25 @@ mod tests {
         let written: Vec<_> = (0..20).map(|n| format!("{n}").into_bytes()).collect();
         assert_eq!(read, written, "one key, one partition, one order");
         assert_eq!(reader.read(Duration::ZERO).unwrap(), None);
+    }
+
+    #[test]
+    fn a_broker_that_is_not_there_is_named_with_the_cause_within_seconds() {
+        // A port that was free a moment ago.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let servers = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let writer = TopicWriter::new(&servers, &Properties::default(), "t").unwrap();
+        let text = writer.connect(&servers).unwrap_err().to_string();
+        assert!(
+            text.starts_with(&format!("{servers}: no broker answers within 4 s")),
+            "{text}"
+        );
+        assert!(text.contains("Connection refused"), "{text}");
+        let broker = EmbeddedBroker::start(vec![("t".to_owned(), 2)]).unwrap();
+        let servers = broker.bootstrap_servers();
+        let writer = TopicWriter::new(servers, &Properties::default(), "t").unwrap();
+        writer.connect(servers).unwrap();
     }
 
     #[test]

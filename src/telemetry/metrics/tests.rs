@@ -20,6 +20,8 @@ const DESIGNED: &[(&str, &[&str])] = &[
     ("maskwatch_p_value", &[]),
     ("maskwatch_alert_ratio", &[]),
     ("maskwatch_field_surprise", &["field"]),
+    ("maskwatch_first_records_flooded", &[]),
+    ("maskwatch_field_absent", &["field"]),
     ("maskwatch_model_info", &["model_id"]),
     ("maskwatch_model_age_seconds", &[]),
     ("maskwatch_transactions_total", &["outcome"]),
@@ -82,6 +84,7 @@ fn busy() -> Metrics {
     });
     metrics.delivered(&[0.004, -1.0]);
     metrics.transaction(TransactionOutcome::Committed, Duration::from_millis(100));
+    metrics.first_records(true, ["country"]);
     metrics.train_progress(&TrainProgress {
         step: 10,
         steps: 100,

@@ -2,8 +2,10 @@
 
 use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
 use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, new_null_array,
+    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array,
+    new_null_array,
 };
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Float32Type, TimestampMillisecondType};
 use std::fs;
 use std::sync::Arc;
@@ -69,7 +71,17 @@ fn bad_training_data_is_refused_by_file_and_column_and_leaves_no_bundle() {
     let message = training_refused(&rig, "absent.parquet", 65);
     assert!(message.contains("absent.parquet"), "{message}");
 
-    write(&rig.path("few.parquet"), &payments.slice(0, 5));
+    // Five in a shop and four online: six of them train, so that no field is null in all.
+    let channel = payments["channel"].as_string::<i32>();
+    let of = |name: &str, rows: usize| {
+        let fitting = (0..PAYMENTS as u32).filter(|&row| channel.value(row as usize) == name);
+        fitting.take(rows).collect::<Vec<u32>>()
+    };
+    let rows = UInt32Array::from([of("card_present", 5), of("online", 4)].concat());
+    write(
+        &rig.path("few.parquet"),
+        &take_record_batch(&payments, &rows).unwrap(),
+    );
     let message = training_refused(&rig, "few.parquet", 65);
     assert!(message.contains("training needs at least 50"), "{message}");
 }

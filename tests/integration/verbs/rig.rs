@@ -28,14 +28,20 @@ impl Rig {
     /// With payments and nothing learned.
     #[track_caller]
     pub fn new() -> Self {
-        let rig = Self {
-            folder: tempfile::tempdir().expect("a temporary folder"),
-        };
+        let rig = Self::empty();
         fs::write(rig.path("train.toml"), SMALL).expect("the configuration");
         let world = "--rows 6000 --seed 3 --customers 200 --terminals 100";
         rig.run(&format!("generate --out payments.parquet {world}"))
             .succeeded();
         rig
+    }
+
+    /// With nothing in it.
+    #[track_caller]
+    pub fn empty() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 
     /// With `schema.toml` and `bundle` besides.

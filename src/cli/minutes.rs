@@ -1,0 +1,160 @@
+//! What the daemon says of itself: what it reads and writes at the start, and one line a minute.
+//!
+//! In flow the configuration and the counts, out flow log lines for whoever watches the terminal.
+
+use crate::artifact::Detector;
+use crate::model::ops::simd::Instructions;
+use crate::stream::config::StreamConfig;
+use crate::telemetry::metrics::StreamTotals;
+use crate::telemetry::{Metrics, Readiness};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How often there is a line.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Says what the daemon reads, writes and goes by, and from now on one line a minute.
+pub fn begin(
+    runtime: &Runtime,
+    config: &StreamConfig,
+    detector: &Detector,
+    (metrics, readiness): (&Arc<Metrics>, &Arc<Readiness>),
+) {
+    let instructions = detector.scorer().model().instructions();
+    let kernel = instructions.map_or("none", Instructions::name);
+    tracing::info!(model_id = detector.model_id(), kernel, "model loaded");
+    for line in opening_lines(config, detector) {
+        tracing::info!("{line}");
+    }
+    let budget = config.alerts.budget.share();
+    runtime.spawn(tell(Arc::clone(metrics), Arc::clone(readiness), budget));
+}
+
+/// What the daemon reads, writes and goes by: one line each.
+fn opening_lines(config: &StreamConfig, detector: &Detector) -> Vec<String> {
+    let kafka = &config.kafka;
+    let outputs = &kafka.outputs;
+    let topics = [
+        ("scores", &outputs.scores),
+        ("alerts", &outputs.alerts),
+        ("dead letters", &outputs.dead_letters),
+    ];
+    let written: Vec<String> = topics
+        .iter()
+        .filter_map(|(what, topic)| Some(format!("{what} to {}", topic.as_ref()?)))
+        .collect();
+    let written = match written.is_empty() {
+        true => "nothing: no output topic is configured".to_owned(),
+        false => written.join(", "),
+    };
+    let budget = config.alerts.budget;
+    let promise = match budget.realised_rate(detector.calibration_rows()) {
+        Some((low, high)) => format!(
+            "at most {} of all records, for this model {} to {} (90 % interval)",
+            percent(budget.share()),
+            percent(low),
+            percent(high)
+        ),
+        None => "never reached with so few calibration rows".to_owned(),
+    };
+    vec![
+        format!(
+            "reads {} from {} as {}.{}",
+            kafka.input_topics.join(", "),
+            kafka.bootstrap_servers,
+            kafka.group_id,
+            kafka.instance_id
+        ),
+        format!("writes {written}"),
+        format!(
+            "model {}: {} features, {} calibration rows",
+            detector.model_id(),
+            detector.schema().features().count(),
+            detector.calibration_rows()
+        ),
+        format!("alerts: {promise}"),
+    ]
+}
+
+/// Says every [`EVERY`] what happened since the last line, until it is dropped.
+async fn tell(metrics: Arc<Metrics>, readiness: Arc<Readiness>, budget: f64) {
+    let mut before = metrics.stream_totals();
+    let mut clock = tokio::time::interval(EVERY);
+    // The first tick is now.
+    clock.tick().await;
+    loop {
+        clock.tick().await;
+        let now = metrics.stream_totals();
+        let report = readiness.report();
+        let missing = report.missing.first().map(String::as_str);
+        tracing::info!("{}", line(before, now, budget, report.lag_records, missing));
+        before = now;
+    }
+}
+
+fn line(
+    before: StreamTotals,
+    now: StreamTotals,
+    budget: f64,
+    lag: Option<u64>,
+    missing: Option<&str>,
+) -> String {
+    let scored = now.scored - before.scored;
+    let alerts = now.alerts - before.alerts;
+    let dead = now.dead_letters - before.dead_letters;
+    let share = match scored {
+        0 => String::new(),
+        _ => format!(
+            " ({}, budget {})",
+            percent(alerts as f64 / scored as f64),
+            percent(budget)
+        ),
+    };
+    let lag = lag.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag} records"));
+    let missing = missing.map_or_else(String::new, |missing| format!("; not ready: {missing}"));
+    format!(
+        "last minute: {scored} records scored, {alerts} alerts{share}, {dead} dead letters; lag {lag}{missing}"
+    )
+}
+
+/// A share as a percentage of two digits or more.
+fn percent(share: f64) -> String {
+    match 100.0 * share {
+        p if p >= 10.0 => format!("{p:.0} %"),
+        p if p >= 1.0 => format!("{p:.1} %"),
+        p if p >= 0.01 || p == 0.0 => format!("{p:.2} %"),
+        p => format!("{p:.1e} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_told_with_the_budget_beside_the_alert_rate() {
+        let totals = |scored, dead_letters, alerts| StreamTotals {
+            scored,
+            dead_letters,
+            alerts,
+        };
+        assert_eq!(
+            line(
+                totals(100, 1, 5),
+                totals(6_100, 4, 14),
+                0.001,
+                Some(12),
+                None
+            ),
+            "last minute: 6000 records scored, 9 alerts (0.15 %, budget 0.10 %), 3 dead letters; lag 12 records"
+        );
+        let quiet = totals(100, 1, 5);
+        let missing = Some("partitions: the group has not assigned any yet");
+        assert_eq!(
+            line(quiet, quiet, 0.001, None, missing),
+            "last minute: 0 records scored, 0 alerts, 0 dead letters; lag unknown; not ready: partitions: the group has \
+             not assigned any yet"
+        );
+    }
+}
