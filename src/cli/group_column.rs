@@ -5,8 +5,9 @@
 
 use super::exit::BadData;
 use crate::features::ParquetSource;
-use crate::schema::{Binding, FieldPath, Role, Schema, fit_part};
+use crate::schema::{FieldPath, Kind, Role, Schema, fit_part};
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Fields};
 
 /// A field whose values make groups.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct GroupColumn {
     pub field: String,
     /// Whether its values may not be shown.
     pub redact: bool,
+    /// Whether the bundle reads its values as a quantity, or does not know it.
+    may_be_quantity: bool,
     path: FieldPath,
     /// The name of its column in canonical batches.
     column: String,
@@ -39,6 +42,7 @@ impl GroupColumn {
         Self {
             field: field.to_owned(),
             redact,
+            may_be_quantity: named.is_none_or(|named| named.kind == Kind::Numeric),
             path,
             column,
         }
@@ -54,12 +58,20 @@ impl GroupColumn {
         let key = schema.fields().iter().position(|f| f.role == Role::Key);
         // The files fit, as was just checked; a key may be absent for all that.
         let bindings = fit_part(&schema, source.columns()).unwrap_or_default();
-        let is_absent = |b: &Binding| Some(b.field) == key && b.column.is_none();
-        if bindings.iter().any(is_absent) {
-            let (files, path) = (source.name(), &self.path);
+        let column = bindings.iter().find(|b| Some(b.field) == key);
+        let (files, path) = (source.name(), &self.path);
+        let Some(indices) = column.and_then(|column| column.column.as_ref()) else {
             return Err(BadData(format!("{files}: column '{path}' (--by) is missing")).into());
+        };
+        let found = column_type(source.columns().fields(), indices);
+        match found.filter(|found| found.is_floating() && self.may_be_quantity) {
+            Some(found) => Err(BadData(format!(
+                "{files}: column '{path}' (--by) is {found}, a quantity, which makes no groups: expected text, integers, \
+                 booleans or a categorical field of the bundle"
+            ))
+            .into()),
+            None => Ok(schema),
         }
-        Ok(schema)
     }
 
     /// The values of a canonical batch of that schema, as canonical text.
@@ -68,5 +80,15 @@ impl GroupColumn {
         let texts: Option<&StringArray> = column.and_then(|column| column.as_string_opt());
         let value = |row| texts.filter(|t| t.is_valid(row)).map(|t| t.value(row));
         (0..batch.num_rows()).map(value).collect()
+    }
+}
+
+/// The type of the column at `indices`: at the top, then of the child in each struct.
+fn column_type<'a>(fields: &'a Fields, indices: &[usize]) -> Option<&'a DataType> {
+    let (first, rest) = indices.split_first()?;
+    let found = fields.get(*first)?.data_type();
+    match found {
+        DataType::Struct(children) if !rest.is_empty() => column_type(children, rest),
+        other => Some(other),
     }
 }
