@@ -347,6 +347,10 @@ impl Broker {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     unread.remove(&partition);
                 }
+                // A broker may be away: the client tries on, and the deadline bounds it.
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
+                ))) => {}
                 Some(Err(error)) => panic!("reading {topic}: {error}"),
             }
         }
