@@ -148,7 +148,7 @@ fn measure() {
     println!(
         "processor: {}; scoring takes {}",
         processor(),
-        Instructions::best().name()
+        Instructions::of_the_kernel().name()
     );
     println!(
         "matrix product, the best of {SHAPES:?}: {:.1} GFLOP/s\n",

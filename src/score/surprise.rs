@@ -133,7 +133,7 @@ impl SurpriseModel {
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn new(encoder: Encoder, model: MaskedAutoencoder, views: &Views) -> Result<Self> {
-        let pass = match Kernel::new(&model, views, Instructions::best())? {
+        let pass = match Kernel::new(&model, views, Instructions::of_the_kernel())? {
             Some(kernel) => Pass::Kernel(Arc::new(kernel)),
             None => Pass::Tensors(Arc::new(TensorPass::new(&model, views)?)),
         };
