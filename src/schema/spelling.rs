@@ -181,7 +181,8 @@ fn push_whole(whole: &str, thousands: Option<char>, plain: &mut String) -> Optio
         let width = group.len();
         let sound = match (index, last) {
             (0, 0) => true,
-            (0, _) => (1..=3).contains(&width),
+            // Nobody groups a number that begins with a zero: `0,125` is a fraction.
+            (0, _) => (1..=3).contains(&width) && !group.starts_with('0'),
             _ if index == last => width == 3,
             _ => (2..=3).contains(&width),
         };
@@ -265,6 +266,7 @@ mod tests {
             ",123",
             "1,,234",
             "1234,567",
+            "0,125",
             "1.234,5",
             "",
             "$",

@@ -275,6 +275,15 @@ fn decide_number_text(
             .because(hint)
             .doubted("amounts of several units in one column");
     }
+    let either = profile.texts.as_ref().and_then(|texts| texts.either(&form));
+    if let Some((text, read, other)) = either {
+        decision = decision
+            .because(format!(
+                "`{text}` is read as {read}; no text of the column tells whether {other} is meant. If it is, change \
+                 `decimal_separator` and `thousands_separator`."
+            ))
+            .doubted(format!("`{text}` is read as {read}, and may be {other}"));
+    }
     decision.parse = Some(form);
     Some(decision)
 }

@@ -141,15 +141,9 @@ fn write_place(text: &mut String, name: &str, leaf: &Leaf) {
 }
 
 fn write_unit(text: &mut String, unit: Option<TimeUnit>) {
-    let word = match unit {
-        None => return,
-        Some(TimeUnit::Days) => "days",
-        Some(TimeUnit::S) => "s",
-        Some(TimeUnit::Ms) => "ms",
-        Some(TimeUnit::Us) => "us",
-        Some(TimeUnit::Ns) => "ns",
-    };
-    let _ = writeln!(text, "unit = \"{word}\"");
+    if let Some(unit) = unit {
+        let _ = writeln!(text, "unit = \"{}\"", unit.as_str());
+    }
 }
 
 /// A dotted path, or a list of names where one of them has a dot in it.

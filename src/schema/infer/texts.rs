@@ -31,6 +31,14 @@ const FORMS: [(char, Option<char>); 7] = [
     ('.', Some('\'')),
 ];
 
+/// The codes of money in use (ISO 4217), and those of the two crypto-currencies that amounts are most often given in.
+const CURRENCIES: &str = "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTC BTN \
+    BWP BYN BZD CAD CDF CHF CLP CNH CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB ETH EUR FJD FKP GBP GEL GHS \
+    GIP GMD GNF GTQ GYD HKD HNL HRK HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT \
+    LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB \
+    PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS \
+    TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW ZWG";
+
 /// Words that people write where a value is missing.
 const MISSING: [&str; 19] = [
     "",
@@ -70,8 +78,8 @@ impl Others {
         }
     }
 
-    /// The texts as null values, if among `rows` they can be meant so.
-    fn as_nulls(&self, rows: u64) -> Option<Vec<String>> {
+    /// How many of `rows` have a text that is no usual word for "missing"; `None` if the texts cannot all be null values.
+    fn odd_rows(&self, rows: u64) -> Option<u64> {
         let others = self.0.as_ref()?;
         let is_missing = |text: &str| MISSING.contains(&text.trim().to_lowercase().as_str());
         let odd: u64 = others
@@ -80,8 +88,13 @@ impl Others {
             .map(|(_, rows)| rows)
             .sum();
         let all: u64 = others.values().sum();
-        (all < rows && odd as f64 <= OTHERS_SHARE * rows as f64)
-            .then(|| others.keys().cloned().collect())
+        (all < rows && odd as f64 <= OTHERS_SHARE * rows as f64).then_some(odd)
+    }
+
+    /// The texts as null values, if among `rows` they can be meant so.
+    fn as_nulls(&self, rows: u64) -> Option<Vec<String>> {
+        self.odd_rows(rows)?;
+        Some(self.0.as_ref()?.keys().cloned().collect())
     }
 }
 
@@ -113,6 +126,8 @@ pub(super) struct Texts {
     others: [Others; FORMS.len()],
     not_moments: Others,
     affixes: Option<Vec<String>>,
+    /// The first text by its letters that is one number with a decimal point and another with a comma, and both.
+    either: Option<(String, [f64; 2])>,
     /// Whether each whole number is digits only, none with a zero in front as codes have.
     pub(super) is_plain: bool,
     /// The numbers of the forms with a decimal point, and of those with a decimal comma.
@@ -128,6 +143,7 @@ impl Default for Texts {
             others: std::array::from_fn(|_| none.clone()),
             not_moments: none,
             affixes: Some(Vec::new()),
+            either: None,
             is_plain: true,
             point: Box::default(),
             comma: Box::default(),
@@ -175,11 +191,27 @@ impl Texts {
         if let (Some(affix), true) = (affix, point.or(comma).is_some()) {
             self.add_affix(affix);
         }
-        let digits = text.trim_start_matches(['-', '+']).as_bytes();
+        self.note_either(text, point, comma);
+        // `TRM00042` is a code as `00042` is.
+        let digits = text
+            .trim_start_matches(|c: char| !c.is_ascii_digit())
+            .as_bytes();
         self.is_plain &= !(digits.len() > 1 && digits[0] == b'0' && digits[1].is_ascii_digit());
         point.into_iter().for_each(|number| self.point.add(number));
         comma.into_iter().for_each(|number| self.comma.add(number));
         point.or(comma).unwrap_or(f64::NAN)
+    }
+
+    fn note_either(&mut self, text: &str, point: Option<f64>, comma: Option<f64>) {
+        if let (Some(point), Some(comma)) = (point, comma)
+            && point.to_bits() != comma.to_bits()
+            && self
+                .either
+                .as_ref()
+                .is_none_or(|(known, _)| text < known.as_str())
+        {
+            self.either = Some((text.to_owned(), [point, comma]));
+        }
     }
 
     fn add_affix(&mut self, affix: &str) {
@@ -196,11 +228,13 @@ impl Texts {
         }
     }
 
-    /// The form in which (nearly) all texts are numbers, and those numbers.
+    /// The form in which (nearly) all texts are numbers, and those numbers: the one that leaves the fewest rows unread, the
+    /// likeliest of those that leave as few.
     pub(super) fn numbers(&self) -> Option<(NumberText, &Numbers)> {
         let strip = self.affixes.clone()?;
-        let read = |index: usize| Some((index, self.others[index].as_nulls(self.rows)?));
-        let (index, null_values) = (0..FORMS.len()).find_map(read)?;
+        let odd = |index: usize| Some((self.others[index].odd_rows(self.rows)?, index));
+        let (_, index) = (0..FORMS.len()).filter_map(odd).min()?;
+        let null_values = self.others[index].as_nulls(self.rows)?;
         let (decimal, thousands) = FORMS[index];
         let form = NumberText {
             decimal,
@@ -216,6 +250,24 @@ impl Texts {
                 &self.point
             },
         ))
+    }
+
+    /// A text with the number that `form` reads in it and the other one that it may be, where nothing in the column tells
+    /// whether its point or comma groups digits or begins a fraction: `1,234`.
+    pub(super) fn either(&self, form: &NumberText) -> Option<(&str, f64, f64)> {
+        let odd = |is_comma: bool| {
+            let of_family = (0..FORMS.len()).filter(|&index| (FORMS[index].0 == ',') == is_comma);
+            of_family
+                .filter_map(|index| self.others[index].odd_rows(self.rows))
+                .min()
+        };
+        let (text, [point, comma]) = self.either.as_ref()?;
+        let is_open = odd(true)? == odd(false)?;
+        let (read, other) = match form.decimal {
+            ',' => (*comma, *point),
+            _ => (*point, *comma),
+        };
+        is_open.then_some((text.as_str(), read, other))
     }
 
     /// The texts that mean null beside moments, where (nearly) all others are moments.
@@ -238,7 +290,8 @@ fn affix_of(text: &str) -> Option<&str> {
         .find(|c: char| c.is_ascii_digit() || c.is_whitespace() || "+-\u{2212}()".contains(c))
         .unwrap_or(rest.len());
     let affix = &rest[..end];
-    let iso = affix.len() == 3 && affix.bytes().all(|byte| byte.is_ascii_uppercase());
+    // Three capitals alone prove nothing: `TRM 42` is a terminal.
+    let iso = affix.len() == 3 && CURRENCIES.split_whitespace().any(|code| code == affix);
     (iso || SIGNS.contains(&affix)).then_some(affix)
 }
 
@@ -303,6 +356,60 @@ mod tests {
             form(&["1,234", "5,678"]),
             text_form('.', Some(','), &[], &[])
         );
+    }
+
+    #[test]
+    fn the_form_that_reads_every_text_wins_over_one_that_makes_a_few_null() {
+        let mut texts = vec!["12"; 100];
+        texts.extend(["7,5", "12,50"]);
+        assert_eq!(form(&texts), text_form(',', None, &[], &[]));
+        let mut texts = vec!["3.5"; 100];
+        texts.push("1,234.0");
+        assert_eq!(form(&texts), text_form('.', Some(','), &[], &[]));
+        // Nobody groups a number that begins with a zero.
+        assert_eq!(form(&["1,234", "0,125"]), text_form(',', None, &[], &[]));
+    }
+
+    #[test]
+    fn a_comma_that_may_group_digits_or_begin_a_fraction_is_told() {
+        let either = |texts: &[&str]| {
+            let seen = seen(texts);
+            let (form, _) = seen.numbers().unwrap();
+            let found = seen.either(&form);
+            found.map(|(text, read, other)| (text.to_owned(), read, other))
+        };
+        let told = |text: &str, read, other| Some((text.to_owned(), read, other));
+        assert_eq!(
+            either(&["5,678", "1,234", "9"]),
+            told("1,234", 1234.0, 1.234)
+        );
+        assert_eq!(either(&["1.234", "9"]), told("1.234", 1.234, 1234.0));
+        for sure in [
+            &["1,234", "1,5"][..],
+            &["1,234", "1,234.5"],
+            &["1,234,567"],
+            &["1", "2"],
+            &["1.5"],
+        ] {
+            assert_eq!(either(sure), None, "{sure:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_is_no_currency_makes_no_number() {
+        for codes in [
+            ["TRM00042", "TRM00043"],
+            ["SKU 17", "SKU 18"],
+            ["ATM1", "POS2"],
+        ] {
+            assert_eq!(form(&codes), None, "{codes:?}");
+        }
+        assert_eq!(
+            form(&["EUR 3", "USD 4"]),
+            text_form('.', None, &["EUR", "USD"], &[])
+        );
+        assert!(!seen(&["$007"]).is_plain);
+        assert!(seen(&["$7", "$0.07", "-$0"]).is_plain);
     }
 
     #[test]
