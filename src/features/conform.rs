@@ -11,8 +11,8 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type, Field, Int64Type,
-    SchemaRef, TimeUnit, UInt64Type,
+    DataType, Date32Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Field,
+    Int64Type, SchemaRef, TimeUnit, UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
@@ -171,6 +171,13 @@ fn inexact(own: &ArrayRef, wider: &DataType) -> Option<usize> {
             let values = own.as_primitive::<Decimal128Type>();
             first(own, |row| !few_digits(values.value(row)))
         }
+        DataType::Decimal256(_, _) if is_float => {
+            let values = own.as_primitive::<Decimal256Type>();
+            // 39 digits and more are too many even where most of them are zeros.
+            first(own, |row| {
+                !values.value(row).to_i128().is_some_and(few_digits)
+            })
+        }
         DataType::Date32 if matches!(wider, DataType::Timestamp(TimeUnit::Nanosecond, _)) => {
             let days = own.as_primitive::<Date32Type>();
             first(own, |row| {
@@ -296,5 +303,22 @@ mod tests {
         );
         let nulls = [conformed.column(0), nested.column(1), conformed.column(2)];
         assert!(nulls.iter().all(|column| column.null_count() == 2));
+    }
+
+    #[test]
+    fn a_wide_decimal_that_a_float_would_round_is_refused() {
+        use arrow::array::Decimal256Array;
+        use arrow::datatypes::i256;
+        let of = |unscaled: i128| -> ArrayRef {
+            let values = [i256::from_i128(unscaled)];
+            let decimals = Decimal256Array::from_iter_values(values);
+            Arc::new(decimals.with_precision_and_scale(50, 2).unwrap())
+        };
+        let exact = widen(&of(1_234_500), &DataType::Float64).ok().unwrap();
+        assert_eq!(exact.as_primitive::<Float64Type>().values(), &[12_345.0]);
+        for unscaled in [12_345_678_901_234_567, i128::MAX] {
+            let widened = widen(&of(unscaled), &DataType::Float64);
+            assert!(matches!(widened, Err(Fault::Value { row: 0, .. })));
+        }
     }
 }
