@@ -98,6 +98,8 @@ pub struct Cluster {
     /// Of the offsets, each that this divides has no key.
     pub keyless_every: Option<usize>,
     pub is_transactional: bool,
+    /// A group without offsets begins at the end.
+    pub begins_at_end: bool,
     /// Outputs of the largest transaction.
     pub largest_commit: usize,
     pub sessions: Vec<SendOptions>,
@@ -258,10 +260,14 @@ impl MemorySource {
     fn join(&mut self, cluster: &Cluster) -> Polled {
         let partitions: Vec<_> = (0..cluster.input.len()).map(partition).collect();
         let at = |of: &TopicPartition| {
+            let begin = match cluster.begins_at_end {
+                true => cluster.input[of.partition.0 as usize].len(),
+                false => 0,
+            };
             cluster
                 .committed
                 .get(of)
-                .map_or(0, |next: &Offset| next.0 as usize)
+                .map_or(begin, |next: &Offset| next.0 as usize)
         };
         self.state = Membership::Assigned(partitions.iter().map(at).collect());
         let assigned = partitions
@@ -271,6 +277,7 @@ impl MemorySource {
                 next: Offset(at(&partition) as i64),
                 end: Offset(cluster.input[number].len() as i64),
                 lost_from: None,
+                is_end_chosen: cluster.begins_at_end && !cluster.committed.contains_key(&partition),
                 partition,
             });
         Polled::Assigned(assigned.collect())

@@ -352,6 +352,19 @@ fn an_aborted_transaction_is_done_again_from_the_committed_offsets() {
 }
 
 #[test]
+fn a_group_that_begins_at_the_end_commits_that_place_before_any_record_comes() {
+    let memory = Memory::new(Cluster {
+        begins_at_end: true,
+        ..cluster(2, 10)
+    });
+    let (ended, _) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    let cluster = memory.lock();
+    assert!(cluster.is_done(), "{:?}", cluster.committed);
+    assert!(cluster.outputs.is_empty());
+}
+
+#[test]
 fn a_revocation_commits_what_is_in_hand_before_the_partitions_are_given_back() {
     // A transaction interval longer than the test: without the commit at the revocation nothing would be there.
     let config = config("[delivery]\ntransaction_interval_ms = 7000");

@@ -490,6 +490,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             if let Some(from) = of.lost_from {
                 self.count_skipped(of, from);
             }
+            if of.is_end_chosen {
+                self.open().positions.advance(&of.partition, of.next);
+            }
         }
         let ends = assigned.iter().map(|of| PartitionEnd {
             partition: of.partition.clone(),

@@ -32,6 +32,9 @@ pub struct Assigned {
     pub end: Offset,
     /// The committed offset, where the log has lost it: the records from there up to `next` are gone.
     pub lost_from: Option<Offset>,
+    /// Whether a policy has chosen the end of the log, as no committed offset says where to go on. Until one does, whoever
+    /// comes next would choose a later end, and skip what came in between.
+    pub is_end_chosen: bool,
 }
 
 /// The end of a partition.

@@ -65,10 +65,10 @@ impl Policies {
             start,
             end,
         } = known;
-        let (next, lost_from) = match *committed {
+        let (next, lost_from, is_end_chosen) = match *committed {
             None => match self.absent {
-                OffsetPolicy::Earliest => (*start, None),
-                OffsetPolicy::Latest => (*end, None),
+                OffsetPolicy::Earliest => (*start, None, false),
+                OffsetPolicy::Latest => (*end, None, true),
                 OffsetPolicy::Fail => {
                     return Err(format!(
                         "{partition}: the group has committed no offset, and auto.offset.reset is \"error\""
@@ -77,7 +77,9 @@ impl Policies {
             },
             Some(committed) if committed < *start => match self.lost {
                 // What is left of the log was never read: nobody may skip it.
-                OffsetPolicy::Earliest | OffsetPolicy::Latest => (*start, Some(Offset(committed))),
+                OffsetPolicy::Earliest | OffsetPolicy::Latest => {
+                    (*start, Some(Offset(committed)), false)
+                }
                 OffsetPolicy::Fail => {
                     return Err(format!(
                         "{partition}: the committed offset {committed} is gone, the log starts at {start}: {} records were \
@@ -87,8 +89,8 @@ impl Policies {
                 }
             },
             Some(committed) if committed > *end => match self.lost {
-                OffsetPolicy::Earliest => (*start, None),
-                OffsetPolicy::Latest => (*end, None),
+                OffsetPolicy::Earliest => (*start, None, false),
+                OffsetPolicy::Latest => (*end, None, true),
                 OffsetPolicy::Fail => {
                     return Err(format!(
                         "{partition}: the committed offset {committed} lies beyond the end of the log, {end}: the topic was \
@@ -96,13 +98,14 @@ impl Policies {
                     ));
                 }
             },
-            Some(committed) => (committed, None),
+            Some(committed) => (committed, None, false),
         };
         Ok(Assigned {
             partition: partition.clone(),
             next: Offset(next),
             end: Offset(*end),
             lost_from,
+            is_end_chosen,
         })
     }
 }
@@ -193,6 +196,12 @@ mod tests {
         };
         let assigned = policies.start_of(&known(committed))?;
         assert_eq!(assigned.end, Offset(200));
+        let is_at_end = policy == OffsetPolicy::Latest && assigned.next == assigned.end;
+        assert_eq!(
+            assigned.is_end_chosen,
+            is_at_end && committed != Some(200),
+            "only what nobody has committed is to be committed"
+        );
         Ok((assigned.next.0, assigned.lost_from.map(|from| from.0)))
     }
 
