@@ -342,12 +342,12 @@ fn watch(watched: Watched, delivery: &DeliveryConfig) -> anyhow::Result<()> {
         drain: delivery.drain_timeout,
     };
     let end = |verdict| {
-        eprintln!("maskwatch: {verdict}");
-        // What libraries do at the end of a process could wait for the very thread that hangs.
+        // What libraries do at the end of a process could wait for the very thread that hangs, and so could the line.
         let _ = std::thread::Builder::new().spawn(|| {
             std::thread::sleep(EXIT_WITHIN);
             std::process::abort()
         });
+        eprintln!("maskwatch: {verdict}");
         std::process::exit(1)
     };
     watchdog::start(watched, limits, end).context("cannot start the watchdog's thread")

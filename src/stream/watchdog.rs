@@ -2,13 +2,15 @@
 //!
 //! The sign of life of the stream's thread and the request to stop flow in. A line in the log, a count, `/healthz` and, at
 //! last, the end of the process flow out: whoever restarts it starts from the committed offsets, so that nothing is lost.
-//! It uses nothing that the stream's thread could hold locked for long.
+//! It uses nothing that the stream's thread could hold locked for long: a line in the log, which waits where nobody reads
+//! standard error, is written by a thread that nobody waits for.
 
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use tracing::{error, warn};
 
 use super::shutdown::Shutdown;
@@ -17,6 +19,8 @@ use crate::telemetry::{Metrics, Readiness};
 
 /// How often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a line in the log may take before the watchdog goes on without it.
+const LINE_WITHIN: Duration = Duration::from_millis(500);
 /// How long `/healthz` says that the stream stands still before the process ends: a probe or a scrape may see it.
 const STALL_TOLD_FOR: Duration = Duration::from_secs(5);
 
@@ -74,13 +78,32 @@ pub fn start(
 ) -> io::Result<()> {
     let watch = move || {
         let verdict = watched.watch(limits);
-        error!("{verdict}; the process ends, a restart goes on from the committed offsets");
+        say(move || {
+            error!("{verdict}; the process ends, a restart goes on from the committed offsets");
+        });
         end(verdict);
     };
     thread::Builder::new()
         .name("watchdog".to_owned())
         .spawn(watch)
         .map(drop)
+}
+
+/// Writes a line; waits for it no longer than [`LINE_WITHIN`]. The stream's thread may hang in writing one itself.
+fn say(line: impl FnOnce() + Send + 'static) {
+    let (written, told) = bounded(1);
+    let write = move || {
+        line();
+        // Fails only when it took too long.
+        let _ = written.send(());
+    };
+    if thread::Builder::new()
+        .name("watchdog-line".to_owned())
+        .spawn(write)
+        .is_ok()
+    {
+        let _ = told.recv_timeout(LINE_WITHIN);
+    }
 }
 
 /// How far a stall has come.
@@ -125,22 +148,26 @@ impl Watched {
         let still = operation.is_streaming() && silent >= stall / 2;
         match stage {
             Stage::Quiet if still => {
-                warn!(%operation, silent_s = silent.as_secs(), stall_timeout_s = stall.as_secs(), "the stream does not go on");
+                say(move || {
+                    warn!(%operation, silent_s = silent.as_secs(), stall_timeout_s = stall.as_secs(), "the stream does not go on");
+                });
                 Stage::Warned
             }
             Stage::Warned if still && silent >= stall => {
-                error!(%operation, silent_s = silent.as_secs(), "the stream stands still");
                 self.metrics.stream_stalled();
                 self.readiness.stalled(Some(format!(
                     "the stream has been in \"{operation}\" for over {} s",
                     stall.as_secs()
                 )));
+                say(move || {
+                    error!(%operation, silent_s = silent.as_secs(), "the stream stands still");
+                });
                 Stage::Told(Instant::now())
             }
             Stage::Quiet | Stage::Warned | Stage::Told(_) if !still => {
                 if stage != Stage::Quiet {
-                    warn!(%operation, "the stream goes on again");
                     self.readiness.stalled(None);
+                    say(move || warn!(%operation, "the stream goes on again"));
                 }
                 Stage::Quiet
             }
@@ -207,6 +234,17 @@ mod tests {
         }
         assert!(told.try_recv().is_err());
         assert_eq!(watched.readiness.health(), Ok(()));
+    }
+
+    #[test]
+    fn a_line_that_nobody_reads_does_not_hold_the_watchdog() {
+        let (let_go, held) = mpsc::channel::<()>();
+        let begin = Instant::now();
+        say(move || {
+            let _ = held.recv();
+        });
+        assert!(begin.elapsed() >= LINE_WITHIN, "it was waited for");
+        drop(let_go);
     }
 
     #[test]

@@ -277,12 +277,13 @@ impl KafkaSink {
         Some(self.faults.code("produce", *code, detail, false))
     }
 
-    /// Waits until every output is acknowledged or has failed, and its report is read.
+    /// Waits until every output is acknowledged or has failed, and its report is read. A drain that begins meanwhile ends
+    /// the wait when it has to be over.
     fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
         while let Err(error) = self.producer.flush(Duration::ZERO) {
             let again = code_of(&error) == Some(RDKafkaErrorCode::OperationTimedOut);
-            if !again || Instant::now() >= deadline {
+            if !again || Instant::now() >= self.calls.not_beyond_drain(deadline) {
                 return Err(error);
             }
             self.producer.poll(FLUSH_LOOK);
