@@ -242,8 +242,10 @@ impl OutputTopicsSeen {
         });
         // Answers come in the order of the questions.
         for (index, output) in self.outputs.iter_mut().enumerate() {
+            // What was told before holds where there is no answer this time.
+            let known = output.told.unwrap_or_default();
             let answer = answers.get(index).and_then(|answer| answer.as_ref().ok());
-            let told = answer.map(limits).unwrap_or_default();
+            let told = answer.map_or(known, limits);
             if output.told != Some(told) {
                 output.told = Some(told);
                 output.tell(told);

@@ -37,6 +37,9 @@ const SIGNS_EVERY: Duration = Duration::from_secs(45);
 const CONNECTION_FAILED: &str = "FAIL";
 /// Signs, in such lines, of a broker that does not accept us.
 const REFUSAL_SIGNS: [&str; 4] = ["uthentication", "SSL", "ssl3_", "certificate"];
+/// Sign of a connection that was closed without a word, in the first request or in the handshake of TLS. The client's own
+/// guess beside it ("broker might require SASL authentication") is no word of the cluster.
+const CLOSED: &str = "Disconnected";
 /// The client's first request, which needs no rights.
 const FIRST_REQUEST: &str = "in state APIVERSION_QUERY";
 
@@ -158,9 +161,11 @@ impl Troubles {
     /// Learns why a connection failed.
     fn learn(&self, text: &str, now: Instant) {
         let text = without_thread(text);
-        let (limit, words) = if REFUSAL_SIGNS.iter().any(|sign| text.contains(sign)) {
+        let is_refusal = REFUSAL_SIGNS.iter().any(|sign| text.contains(sign));
+        let is_closed = text.contains(CLOSED);
+        let (limit, words) = if is_refusal && !is_closed {
             (Some(REFUSED_FOR), text.to_owned())
-        } else if text.contains(FIRST_REQUEST) && text.contains("Disconnected") {
+        } else if is_closed && (is_refusal || text.contains(FIRST_REQUEST)) {
             let hint = "is security.protocol right, or is this a TLS listener?";
             (Some(CLOSED_FOR), format!("{text}; {hint}"))
         } else {
@@ -322,7 +327,25 @@ mod tests {
         let tls = "b:1/bootstrap: SSL handshake failed: certificate verify failed";
         let closed =
             "[thrd:b]: b:1/bootstrap: Disconnected: closed (after 1ms in state APIVERSION_QUERY)";
+        let at_handshake = "b:1/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker \
+                            listener? (after 3ms in state SSL_HANDSHAKE)";
+        let guessed = "b:1/bootstrap: Disconnected: verify that security.protocol is correctly configured, broker might \
+                       require SASL authentication (after 2ms in state APIVERSION_QUERY)";
+        let long_enough = Instant::now()
+            .checked_sub(REFUSED_FOR + Duration::from_secs(1))
+            .unwrap();
+        for line in [at_handshake, guessed] {
+            let proxied = troubles();
+            proxied.learn(line, long_enough);
+            proxied.learn(line, Instant::now());
+            assert!(
+                wait(&proxied).is_ok(),
+                "a proxy whose broker is away closes connections too: {line}"
+            );
+        }
         for (line, words) in [
+            (at_handshake, "security.protocol"),
+            (guessed, "SASL"),
             (sasl, "SASL authentication error"),
             (tls, "verify failed"),
             (closed, "security.protocol"),
