@@ -19,6 +19,7 @@ use ureq::Agent;
 use ureq::http::Uri;
 
 use crate::features::{WriterSchemaError, WriterSchemas};
+use crate::stream::properties::blot;
 
 /// Time for one question and its answer: far above what a healthy registry takes, far below Kafka's poll interval.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +42,9 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
 /// The registry's code for an id that it does not have; the status beside it, 404, is a proxy's word too.
 const SCHEMA_NOT_FOUND: u32 = 40_403;
+
+/// The scheme of the credentials.
+const BASIC: &str = "Basic ";
 
 /// Bytes of an answer that an error quotes.
 const QUOTED_BYTES_MAX: usize = 200;
@@ -200,7 +204,7 @@ impl Registry {
             .new_agent();
         let authorization = config.basic_auth.as_ref().map(|(user, password)| {
             let pair = format!("{user}:{}", password.reveal());
-            Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))
+            Secret::new(format!("{BASIC}{}", BASE64_STANDARD.encode(pair)))
         });
         let origin = config.url.trim_end_matches('/').to_owned();
         Ok(Self {
@@ -269,13 +273,30 @@ impl Registry {
             404 if body.as_deref().is_ok_and(says_unknown) => Ok(self.unknown()),
             408 | 429 | 500.. => Err(Attempt::Trouble(format!(
                 "status {status}: {}",
-                quoted(body.as_deref())
+                self.quoted(body.as_deref())
             ))),
             _ => Err(Attempt::Refused {
                 status,
-                why: quoted(body.as_deref()),
+                why: self.quoted(body.as_deref()),
             }),
         }
+    }
+
+    /// The beginning of an answer, for an error. Proxies repeat what they were sent: credentials are blotted out first.
+    fn quoted(&self, body: Result<&str, &ureq::Error>) -> String {
+        let text = match body {
+            Ok("") => return "an empty answer".to_owned(),
+            Ok(text) => text,
+            Err(error) => return error.to_string(),
+        };
+        let password = self.config.basic_auth.as_ref();
+        let password = password.map(|(_, password)| password.reveal());
+        let pair = self.authorization.as_ref().map(|whole| {
+            let whole = whole.reveal();
+            whole.strip_prefix(BASIC).unwrap_or(whole)
+        });
+        let blotted = blot(text, password.into_iter().chain(pair));
+        blotted[..blotted.floor_char_boundary(QUOTED_BYTES_MAX)].to_owned()
     }
 
     fn unknown(&self) -> Answer {
@@ -380,15 +401,6 @@ fn read_schema(body: &str) -> Result<Answer, String> {
         )));
     }
     Ok(Answer::Schema(Arc::from(body.schema)))
-}
-
-/// The beginning of an answer, for an error.
-fn quoted(body: Result<&str, &ureq::Error>) -> String {
-    match body {
-        Ok("") => "an empty answer".to_owned(),
-        Ok(text) => text[..text.floor_char_boundary(QUOTED_BYTES_MAX)].to_owned(),
-        Err(error) => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -396,7 +396,9 @@ impl Provider {
                 TokenError::NoAnswer(format!("token endpoint {}: {why}", self.endpoint))
             });
         }
-        let quoted = blotted(&body[..body.floor_char_boundary(QUOTED_BYTES_MAX)]);
+        // First blotted, then cut: the beginning of a secret would not be found.
+        let quoted = blotted(&body);
+        let quoted = &quoted[..quoted.floor_char_boundary(QUOTED_BYTES_MAX)];
         let why = format!(
             "token endpoint {}: status {status}: {quoted}",
             self.endpoint

@@ -121,6 +121,27 @@ fn no_error_and_no_debug_form_shows_the_credentials() {
 }
 
 #[test]
+fn an_answer_that_repeats_the_credentials_is_quoted_without_them() {
+    // printf 'me:hunter2' | base64
+    let body = "Authorization: Basic bWU6aHVudGVyMg==, that is hunter2";
+    for status in [401, 404] {
+        let fake = FakeRegistry::start(vec![(status, body.to_owned())]);
+        let mut registry = Registry::new(RegistryConfig {
+            basic_auth: Some(("me".to_owned(), Secret::new("hunter2"))),
+            ..fake.config()
+        })
+        .unwrap();
+        let text = registry.writer_schema(1).unwrap_err().to_string();
+        assert!(text.contains("Authorization"), "{text}");
+        assert!(
+            !text.contains("hunter2") && !text.contains("bWU6"),
+            "{text}"
+        );
+        fake.asked();
+    }
+}
+
+#[test]
 fn an_unknown_id_is_kept_for_a_while_and_then_asked_for_again() {
     let script = vec![
         (404, r#"{"error_code": 40403}"#.to_owned()),

@@ -106,6 +106,16 @@ fn the_life_of_a_token_is_told_by_the_answer_or_by_the_token() {
 }
 
 #[test]
+fn a_secret_at_the_end_of_what_is_quoted_is_hidden_whole() {
+    let before = "x".repeat(QUOTED_BYTES_MAX - SECRET.len() / 2);
+    let Err(error) = ask(401, format!("{before}{SECRET}")).0 else {
+        unreachable!("a token with status 401");
+    };
+    let text = error.to_string();
+    assert!(!text.contains(&SECRET[..2]), "{text}");
+}
+
+#[test]
 fn a_no_is_told_from_trouble_and_neither_shows_a_secret() {
     let body = format!(r#"{{"error":"invalid_client","you_sent":"{SECRET} bWU6czNjcmV0"}}"#);
     for status in [400, 401, 403, 404] {
