@@ -93,8 +93,9 @@ impl Connections {
 
     fn ask_the_idlest_to_leave(&self) {
         let mut table = locked(&self.table);
-        if table.values().any(|known| known.asked) {
-            // It is on its way.
+        let is_leaving = |known: &Known| known.asked && known.idle_since.is_some();
+        if table.values().any(is_leaving) {
+            // One that took a request up in the same moment answers it first, and is not waited for.
             return;
         }
         let idle = table
