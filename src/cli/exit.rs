@@ -213,7 +213,7 @@ fn generate_code(error: &GenerateError) -> Option<u8> {
         GenerateError::NotParquet { .. } | GenerateError::NoOrigin { .. } => Some(BAD_DATA),
         GenerateError::Unreadable { source, .. } => match source.kind() {
             std::io::ErrorKind::NotFound => Some(BAD_DATA),
-            _ => Some(FAILED),
+            _other => Some(FAILED),
         },
         GenerateError::Io { .. } | GenerateError::Parquet { .. } => Some(FAILED),
         GenerateError::Batch(_)

@@ -154,7 +154,23 @@ fn a_group_without_offsets_begins_at_the_end_where_it_is_told_to() {
 }
 
 #[test]
-fn a_missing_scores_topic_makes_the_instance_unready_and_its_lag_is_what_is_not_committed() {
+fn what_comes_after_a_group_has_begun_at_the_end_is_not_skipped_by_whoever_comes_next() {
+    let setting = Setting::with_scores("latest-restart");
+    setting.produce(0, 10);
+    let latest = "\"auto.offset.reset\" = \"latest\"";
+    let first = setting.start("", latest);
+    // No record has come, and the place is committed all the same.
+    setting.wait_for_offset(10);
+    first.stop().unwrap();
+    setting.produce(10, 15);
+    let second = setting.start("", latest);
+    setting.wait_for_offset(15);
+    second.stop().unwrap();
+    assert_eq!(setting.scored(), [10, 11, 12, 13, 14]);
+}
+
+#[test]
+fn a_missing_scores_topic_makes_the_instance_unready_and_no_lag_says_that_all_is_done() {
     let setting = Setting::new("no-scores");
     setting.produce(0, 40);
     let instance = setting.start("", "");
@@ -165,23 +181,15 @@ fn a_missing_scores_topic_makes_the_instance_unready_and_its_lag_is_what_is_not_
             .find(|missing| missing.starts_with("delivery"))
     });
     assert!(unready.is_some(), "{:?}", instance.missing());
-    assert_eq!(setting.lag(&instance), Some(40.0));
+    // The group is not joined without the topic, so that there is no lag to tell; never is it 0.
+    let owes = || setting.lag(&instance).is_none_or(|lag| lag == 40.0);
+    assert!(owes(), "{:?}", setting.lag(&instance));
     let failed = "maskwatch_sessions_failed_total{reason=\"interrupted\"}";
     let counted = poll_until(PATIENCE, || {
         metric(&instance.metrics(), failed).filter(|count| *count >= 1.0)
     });
     assert!(counted.is_some(), "{}", instance.metrics());
-    assert_eq!(
-        setting.lag(&instance),
-        Some(40.0),
-        "between two sessions too"
-    );
-    assert!(
-        !instance
-            .missing()
-            .iter()
-            .all(|missing| missing.starts_with("model"))
-    );
+    assert!(owes(), "between two sessions too");
 
     // The topic comes; nothing was lost.
     setting
