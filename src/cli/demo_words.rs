@@ -3,6 +3,7 @@
 //! In flow an output envelope and what is known of the payment, out flow lines that need no knowledge of the model.
 
 use super::demo_tally::Truth;
+use chrono::DateTime;
 use serde_json::Value;
 
 /// Reasons that are shown of an alert.
@@ -50,9 +51,15 @@ pub fn shown(envelope: &Value, truth: &Truth) -> Shown {
 
 fn rarity(p_value: &Value) -> String {
     match p_value.as_f64() {
-        Some(p) if p > 0.0 => format!("as unusual as one payment in {:.0}", 1.0 / p),
+        Some(p) if p > 0.0 => format!("as unusual as one payment in {}", round(1.0 / p)),
         _ => "unusual".to_owned(),
     }
+}
+
+/// Two digits and zeros.
+fn round(count: f64) -> f64 {
+    let unit = 10_f64.powf((count.max(1.0).log10().floor() - 1.0).max(0.0));
+    (count / unit).round() * unit
 }
 
 fn expected(expected: &Value) -> String {
@@ -82,7 +89,11 @@ fn expected(expected: &Value) -> String {
 fn value(value: &Value) -> String {
     match value {
         Value::Null => "missing".to_owned(),
-        Value::String(text) => text.clone(),
+        // As an expected moment is told: the day of the week and the hour are what the model sees of it.
+        Value::String(text) => match DateTime::parse_from_rfc3339(text) {
+            Ok(moment) => moment.format("%a %Hh").to_string(),
+            Err(_) => text.clone(),
+        },
         Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), short),
         other => other.to_string(),
     }
@@ -116,17 +127,17 @@ mod tests {
     #[test]
     fn an_alert_is_told_in_words_that_need_no_model() {
         let envelope = json!({
-            "event_id": "a", "p_value": 0.000_25, "anomaly_score": 4.5,
+            "event_id": "a", "p_value": 0.000_249_98, "anomaly_score": 4.5,
             "reasons": [
-                {"field": "new_device", "observed": true,
-                 "expected": {"categories": [{"value": "false", "probability": 0.991},
-                                             {"value": "true", "probability": 0.009}]}},
+                {"field": "time", "observed": "2026-02-04T03:25:03.006Z",
+                 "expected": {"categories": [{"value": "Sat 17h", "probability": 0.024},
+                                             {"value": "Fri 17h", "probability": 0.023}]}},
                 {"field": "amount_ratio", "observed": 9.3127,
                  "expected": {"value": 0.9, "low": 0.04411, "high": 2.8}},
                 {"field": "device", "observed": null,
                  "expected": {"categories": [{"value": "ios", "probability": 0.5},
                                              {"value": "android", "probability": 0.4}]}},
-                {"field": "left out", "observed": 1, "expected": {"low": 0, "high": 2}},
+                {"field": "never shown", "observed": 1, "expected": {"low": 0, "high": 2}},
             ],
         });
         let truth = Truth {
@@ -137,7 +148,7 @@ mod tests {
         assert_eq!(
             shown.text,
             "  account takeover: 812.40 EUR, online; as unusual as one payment in 4000\n\
-             \x20   new_device is true; expected false (99 %)\n\
+             \x20   time is Wed 03h; expected Sat 17h (2.4 %)\n\
              \x20   amount_ratio is 9.31; expected 0.0441 to 2.8\n\
              \x20   device is missing; expected ios (50 %) or android (40 %)\n"
         );

@@ -28,7 +28,7 @@ const TRAINING: &str = "[model]\nwidth = 16\nblocks = 1\n[views]\nratios = [0.5]
 const BUDGET: f64 = 0.05;
 
 /// A bundle, loaded twice: as it is, and with the budget held by channel; and payments that it has not seen.
-fn detectors() -> (Detector, Detector, RecordBatch) {
+pub(super) fn detectors() -> (Detector, Detector, RecordBatch) {
     let folder = tempfile::tempdir().unwrap();
     let mut generator = Generator::new(&GeneratorConfig {
         customers: 100,
