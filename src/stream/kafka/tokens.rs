@@ -211,13 +211,14 @@ fn keep_fresh(provider: &Provider, shared: &Shared) {
         if state.ended {
             return;
         }
+        let clients: Vec<_> = state.clients.iter().filter_map(Weak::upgrade).collect();
         let wait = match asked {
             Ok(token) => {
                 pause = PAUSE_MIN;
                 let left = token.ends.saturating_sub(now());
                 info!(lives_s = left.as_secs(), "OAUTHBEARER token received");
                 state.refused = None;
-                for client in state.clients.iter().filter_map(Weak::upgrade) {
+                for client in &clients {
                     tell(hand_over(client.native(), &token, &shared.extensions));
                 }
                 state.token = Some(token);
@@ -228,7 +229,7 @@ fn keep_fresh(provider: &Provider, shared: &Shared) {
                 let valid = state.token.as_ref().is_some_and(|token| token.ends > now());
                 // A token that is still good outlives a provider in trouble; without one the brokers cannot be reached.
                 if let (TokenError::Refused(why), false) = (error, valid) {
-                    for client in state.clients.iter().filter_map(Weak::upgrade) {
+                    for client in &clients {
                         fail(client.native(), &why);
                     }
                     state.refused = Some(why);
@@ -238,9 +239,12 @@ fn keep_fresh(provider: &Provider, shared: &Shared) {
                 wait
             }
         };
+        // A client whose session has let go of it meanwhile is closed here, which may take long: nobody waits for the lock.
+        drop(state);
+        drop(clients);
         let waited = shared
             .changed
-            .wait_timeout_while(state, wait, |state| !state.ended);
+            .wait_timeout_while(shared.state(), wait, |state| !state.ended);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.ended {
             return;
