@@ -49,16 +49,16 @@ pub(super) enum LabelName {
 /// What the name says of a label, if anything.
 pub(super) fn label_name(name: &str) -> Option<LabelName> {
     const FRAUD: &str = "fraud frauds fraudulent fraudulence fraude frauduleux fraudulento betrug frode chargeback \
-        anomaly anomalous outlier abnormal scam malicious attack intrusion isfraud isfraudulent \
+        anomaly anomalous outlier abnormal scam malicious attack intrusion laundering illicit isfraud isfraudulent \
         isanomaly isoutlier isattack ischargeback fraudflag fraudlabel fraudind";
     /// Words that may stand beside without making it something else.
     const PLAIN: &str = "is tx transaction trans txn payment label labels flag ind indicator bool boolean class \
-        target confirmed reported yn bin binary true real truth y";
+        target confirmed reported detected found p yn bin binary true real truth y";
     /// Words that make it a number that was known before: a feature.
     const BEFORE: &str = "score rate ratio risk count cnt num number prior previous prev past last history historical \
         days hours since avg mean sum prob probability 24h 7d 30d pct percent ever index code";
     const CLASS: &str = "label labels class target y outcome ground_truth groundtruth truth is_bad classification \
-        y_true gt";
+        y_true gt is_sar sar_flag";
     let words = words(name);
     if words.iter().any(|word| is_in(BEFORE, word)) {
         return None;
@@ -195,6 +195,9 @@ mod tests {
             "FRAUD_IND",
             "attack",
             "fraude",
+            "Is Laundering",
+            "fraud_bool",
+            "FraudFound_P",
         ] {
             assert_eq!(label_name(name), Some(LabelName::Fraud), "{name}");
         }
@@ -207,6 +210,7 @@ mod tests {
             "is_label",
             "binary_class",
             "target_label",
+            "IS_SAR",
         ] {
             assert_eq!(label_name(name), Some(LabelName::Class), "{name}");
         }

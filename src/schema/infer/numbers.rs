@@ -8,7 +8,8 @@
 //!   that is drawn at random fills a range without ever coming twice.
 //! - A *long code* (card, account, telephone) has one number of digits in 95 % of the rows, nine or more; the largest is
 //!   1.2 times the smallest at least, and begins with a digit above 1. Amounts have many widths (Benford's law). Clocks
-//!   span a small part of a decade, and moments from 2001 to 2033 begin with a 1 in every unit.
+//!   span a small part of a decade, and moments from 2001 to 2033 begin with a 1 in every unit. A *hash* is a long code
+//!   too: 95 % of the rows have 17 digits or more, with any sign, and they are no clock. No quantity is known so finely.
 //! - A *code in repeated use* (shop, address, area) has signs, each worth a point: how often neighbouring values occur is
 //!   unrelated; there are irregular gaps where most of its rows are; nearly all values have the same number of digits.
 //!   A zero, round numbers and prices (multiples of 5, endings in 99) speak against it, a number below zero rules it
@@ -25,6 +26,8 @@ const ROOM: f64 = 4.0;
 const ROWS_MIN: u64 = 50;
 /// Digits of a long code at least.
 const LONG_DIGITS_MIN: usize = 9;
+/// Digits of a hash at least: an f64 tells integers of up to 15 apart, and those of 16 for the most part.
+const HASH_DIGITS_MIN: usize = 17;
 /// Steps upwards of a clock at least: a file may be sorted by something that has two values.
 const CLOCK_RISES_MIN: u64 = 5;
 /// Distinct values from which a code in repeated use can be told, and rows that each has on average.
@@ -114,6 +117,9 @@ impl Numbers {
     /// Whether nearly all have the same large number of digits, all over their decade.
     pub(super) fn is_long_code(&self) -> bool {
         let rows = self.spread.count();
+        if self.whole && rows >= ROWS_MIN && self.is_hash(rows) {
+            return true;
+        }
         let width = (0..WIDTHS)
             .max_by_key(|&width| self.widths[width])
             .unwrap_or(0);
@@ -122,6 +128,14 @@ impl Numbers {
         let spans = |(least, most)| least > 0.0 && most >= 1.2 * least && most >= 2.0 * decade;
         let spans = self.range().is_some_and(spans);
         self.whole && rows >= ROWS_MIN && width >= LONG_DIGITS_MIN && same && spans
+    }
+
+    /// Whether nearly all of `rows` have more digits than quantities have, over a good part of their range.
+    fn is_hash(&self, rows: u64) -> bool {
+        let long: u64 = self.widths[HASH_DIGITS_MIN..].iter().sum();
+        // Nanoseconds since 1970 have 19 digits, and span a few percent.
+        let spans = |(least, most): (f64, f64)| most - least >= 0.2 * least.abs().max(most.abs());
+        long as f64 >= 0.95 * rows as f64 && self.range().is_some_and(spans)
     }
 
     /// Whether the values rise from row to row, so that later records are beyond all of them.

@@ -308,7 +308,7 @@ fn identifier_or_code(name: &str, profile: &Profile, numbers: &Numbers) -> Optio
         return None;
     }
     if numbers.is_long_code() {
-        let reason = "An identifier: nearly all have the same number of digits, nine or more, and span their decade.";
+        let reason = "An identifier: nearly all have the same number of digits, nine or more, or 17 and more, as codes and hashes have.";
         return Some(Decision::ignored(with_key_hint(reason, profile)));
     }
     if numbers.is_running_number(&profile.distinct) && !is_time_name(name) {

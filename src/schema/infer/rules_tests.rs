@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, UInt64Array};
 
 use super::super::distinct::hash;
 use super::super::profile::hashes;
@@ -90,6 +90,13 @@ fn running_numbers_and_long_codes_are_identifiers_and_say_so() {
         integers((0..3_000).map(|i| 1_000_000 + i)),
         integers((0..3_000).map(|i| 1_000_000 + (i * 1_777) % 3_000)),
         integers(draws(3_000, 1_900_000_000_000_000).map(|x| 4_000_000_000_000_000 + x)),
+        // Hashes of 64 bits have 18 to 20 digits, and signs where they are read as signed.
+        integers((0..3_000_u64).map(|i| hash(&i.to_le_bytes()).cast_signed())),
+        Arc::new(
+            (0..3_000_u64)
+                .map(|i| Some(hash(&i.to_le_bytes())))
+                .collect::<UInt64Array>(),
+        ),
     ] {
         let decision = decided("x", &column);
         assert_eq!(decision.role, Role::Ignore);
@@ -104,6 +111,12 @@ fn running_numbers_and_long_codes_are_identifiers_and_say_so() {
         // Money is money, whatever it looks like.
         assert_eq!(kind("total_amount", &column), Some(Kind::Numeric));
     }
+}
+
+#[test]
+fn nanoseconds_without_a_name_are_no_hashes() {
+    let at = draws(3_000, 30_000_000_000_000_000).map(|x| 1_767_600_000_000_000_000 + x);
+    assert_eq!(kind("x", &integers(at)), Some(Kind::Numeric));
 }
 
 #[test]
