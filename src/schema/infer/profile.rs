@@ -24,6 +24,9 @@ const LABELLED_VALUES_MAX: usize = 64;
 /// Rows that the rarer label must have before a column can be said to give it away.
 const LABEL_ROWS_MIN: u64 = 10;
 
+/// Rows that a value must have on average: one that comes once goes with one label whatever it is.
+const LABELLED_VALUE_ROWS_MIN: u64 = 5;
+
 /// The hash that stands for null: null too may go with one label.
 const NULL_HASH: u64 = 0;
 
@@ -202,6 +205,10 @@ impl LabelLink {
     }
 
     fn is_whole(&self) -> bool {
-        self.rows_of.len() > 1 && self.rows_of.values().all(|&rows| rows >= LABEL_ROWS_MIN)
+        let rows: u64 = self.rows_of.values().sum();
+        let repeated = rows >= LABELLED_VALUE_ROWS_MIN * self.label_of.len() as u64;
+        repeated
+            && self.rows_of.len() > 1
+            && self.rows_of.values().all(|&rows| rows >= LABEL_ROWS_MIN)
     }
 }

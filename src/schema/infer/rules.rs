@@ -377,8 +377,9 @@ fn numeric(name: &str, profile: &Profile, numbers: &Numbers) -> Decision {
         let (rows, of) = (few.rows, few.of);
         // What a transform spreads out again is only worth a look where it was all that could be seen.
         if few.share >= BLIND_SHARE || findings.transform == Transform::None {
+            let hold = if rows == 1 { "holds" } else { "hold" };
             decision.doubt = Some(format!(
-                "{rows} of {of} rows hold most of its variance ({})",
+                "{rows} of {of} rows {hold} most of its variance ({})",
                 named.join(", ")
             ));
         }

@@ -370,4 +370,7 @@ fn a_column_that_gives_the_label_away_is_ignored() {
     // Nine rows of one label are too few to tell.
     let few = integers((0..60).map(|i| i64::from(i < 9)));
     assert_eq!(with("split", &few, &few).kind, Some(Kind::Numeric));
+    // In a small file every amount comes once, and so with one label only.
+    let amounts = floats((0..60).map(|i| f64::from(i) + 0.5));
+    assert_eq!(with("amount", &amounts, &labels).kind, Some(Kind::Numeric));
 }
