@@ -52,6 +52,8 @@ struct Facts {
     null_share: f64,
     /// Probability of a value that training did not have.
     unseen_share: f64,
+    /// Whether its values may not be shown.
+    redact: bool,
     number: Option<NumericEncoder>,
     shape: FieldShape,
 }
@@ -132,6 +134,8 @@ pub enum Cause {
         found: f64,
         /// The typical value of training.
         trained: f64,
+        /// Whether neither may be shown.
+        redact: bool,
     },
     /// Values that are known but rare for what surrounds them.
     Surprising {
@@ -146,10 +150,10 @@ impl FirstRecords {
     /// Nothing seen yet, of a stream that `detector` scores under `budget`.
     pub fn new(detector: &Detector, budget: AlertBudget) -> Self {
         let encoder = detector.scorer().model().encoder();
-        let facts: Vec<Facts> = encoder
-            .fields()
-            .iter()
-            .map(|field| Facts {
+        let fields = encoder.fields().iter().zip(detector.schema().features());
+        let facts: Vec<Facts> = fields
+            .map(|(field, of_schema)| Facts {
+                redact: of_schema.redact,
                 name: field.name.clone(),
                 // One is added to each side: no share is known to be 0.
                 null_share: (field.nulls + 1) as f64 / (field.rows + 2) as f64,
@@ -339,6 +343,7 @@ impl FirstRecords {
                     field,
                     found: number.decode(shift as f32),
                     trained: number.decode(0.0),
+                    redact: facts.redact,
                 };
                 causes.push((1.0 + present as f64 / records, shifted));
             } else if surprising >= SHARE_MIN / 4.0 {
@@ -436,8 +441,17 @@ impl fmt::Display for Cause {
             ),
             Self::Shifted {
                 field,
+                redact: true,
+                ..
+            } => write!(
+                f,
+                "'{field}' is typically far from what it was in training (redacted): another unit?"
+            ),
+            Self::Shifted {
+                field,
                 found,
                 trained,
+                redact: false,
             } => write!(
                 f,
                 "'{field}' is typically {} (in training {}): another unit?",
@@ -586,6 +600,13 @@ mod tests {
                     field: "amount".to_owned(),
                     found: 7_714.9,
                     trained: 77.149,
+                    redact: false,
+                },
+                Cause::Shifted {
+                    field: "income".to_owned(),
+                    found: 52_345.0,
+                    trained: 523.45,
+                    redact: true,
                 },
             ],
         };
@@ -600,8 +621,14 @@ mod tests {
             "at most 0.15 %",
             "'device' is null in 100 %",
             "'amount' is typically 7710 (in training 77.1): another unit?",
+            "'income' is typically far from what it was in training (redacted)",
         ] {
             assert!(lines[1].contains(part), "{part}: {lines:?}");
         }
+        // A value that no output shows stands in no log line either.
+        assert!(
+            !lines[1].contains("52") && !lines[1].contains("523"),
+            "{lines:?}"
+        );
     }
 }
