@@ -25,7 +25,7 @@ const DECIMAL_BYTES_MAX: usize = 128;
 /// Characters of [`DECIMAL_BYTES_MAX`] bytes in base64, padding included.
 const DECIMAL_TEXT_MAX: usize = DECIMAL_BYTES_MAX.div_ceil(3) * 4;
 
-/// Integers up to this size are exact as an f64: 2^53.
+/// Integers below this size are exact as an f64, and no other rounds to them: 2^53.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// The alphabet of RFC 4648, section 4; the padding may be left out.
@@ -77,10 +77,10 @@ pub fn whole(number: f64) -> Option<i128> {
     (number.fract() == 0.0 && number.abs() < 1e30).then_some(number as i128)
 }
 
-/// The integer that `number` is, if it has no fraction and no neighbour rounds to the same f64 (up to 2^53): a code
+/// The integer that `number` is, if it has no fraction and no neighbour rounds to the same f64 (below 2^53): a code
 /// that was rounded would be another code.
 pub fn exact_whole(number: f64) -> Option<i64> {
-    (number.fract() == 0.0 && number.abs() <= EXACT_MAX).then_some(number as i64)
+    (number.fract() == 0.0 && number.abs() < EXACT_MAX).then_some(number as i64)
 }
 
 /// An unscaled decimal: big-endian two's complement, as Java's `BigInteger` and Avro write it.
@@ -325,8 +325,9 @@ mod tests {
             assert_eq!(whole(number), None, "{number}");
         }
         assert_eq!(exact_whole(5_411.0), Some(5_411));
-        assert_eq!(exact_whole(9_007_199_254_740_992.0), Some(1 << 53));
-        assert_eq!(exact_whole(9_007_199_254_740_994.0), None);
+        assert_eq!(exact_whole(9_007_199_254_740_991.0), Some((1 << 53) - 1));
+        // 2^53 + 1 rounds to 2^53.
+        assert_eq!(exact_whole(9_007_199_254_740_992.0), None);
     }
 
     #[test]
