@@ -21,7 +21,7 @@ use statrs::function::factorial::ln_binomial;
 use super::detector::Detector;
 use super::manifest::PartRows;
 use crate::features::{FieldShape, NumericEncoder, ValueEncoder};
-use crate::score::{AlertBudget, Scores};
+use crate::score::{AlertBudget, Scores, share_text};
 
 /// Records that are looked at: enough for a share to mean something, and seconds of most streams.
 pub const FIRST_RECORDS: usize = 1_000;
@@ -384,10 +384,9 @@ impl Opening {
     pub fn warnings(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.absent.is_empty() {
-            let named = self
-                .absent
-                .iter()
-                .map(|(field, trained)| format!("'{field}' ({} in training)", percent(*trained)));
+            let named = self.absent.iter().map(|(field, trained)| {
+                format!("'{field}' ({} in training)", share_text(*trained))
+            });
             lines.push(format!(
                 "null in all of the first {} records: {}; every score suffers: send these fields, or train without them",
                 self.records,
@@ -414,9 +413,9 @@ impl Opening {
              like the training rows. Likely cause: {causes}",
             self.alerts,
             self.records,
-            percent(rate),
+            share_text(rate),
             self.budget,
-            percent(self.rate_max),
+            share_text(self.rate_max),
         )
     }
 }
@@ -431,13 +430,13 @@ impl fmt::Display for Cause {
             } => write!(
                 f,
                 "'{field}' is null in {} (in training {})",
-                percent(*found),
-                percent(*trained)
+                share_text(*found),
+                share_text(*trained)
             ),
             Self::Unseen { field, found } => write!(
                 f,
                 "'{field}' has values that training did not have in {}",
-                percent(*found)
+                share_text(*found)
             ),
             Self::Shifted {
                 field,
@@ -461,7 +460,7 @@ impl fmt::Display for Cause {
             Self::Surprising { field, found } => write!(
                 f,
                 "'{field}' is as unusual in {} as in 1 % of the training rows: another population?",
-                percent(*found)
+                share_text(*found)
             ),
         }
     }
@@ -472,17 +471,6 @@ fn short(number: f64) -> String {
     let digits = 2 - number.abs().max(1e-9).log10().floor() as i32;
     let unit = 10_f64.powi(digits.clamp(-300, 300));
     ((number * unit).round() / unit).to_string()
-}
-
-/// A share as a percentage of two digits.
-fn percent(share: f64) -> String {
-    match 100.0 * share {
-        p if p >= 10.0 => format!("{p:.0} %"),
-        p if p >= 1.0 => format!("{p:.1} %"),
-        p if p >= 0.01 => format!("{p:.2} %"),
-        p if p > 0.0 => "under 0.01 %".to_owned(),
-        _ => "0 %".to_owned(),
-    }
 }
 
 #[cfg(test)]

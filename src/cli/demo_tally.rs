@@ -1,8 +1,8 @@
 //! What the demonstration counts: payments under way, and what became of them.
 
-use super::demo_words::{Shown, percent, shown};
+use super::demo_words::{Shown, shown};
 use crate::evaluate::Share;
-use crate::score::AlertBudget;
+use crate::score::{AlertBudget, share_text};
 use crate::stream::shutdown::Shutdown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -190,7 +190,7 @@ impl Tally {
 
     fn write_frauds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = |f: &mut fmt::Formatter<'_>, name: &str, planted: u64, found: u64| {
-            let share = percent(found as f64 / planted.max(1) as f64);
+            let share = share_text(found as f64 / planted.max(1) as f64);
             writeln!(f, "  {name:<24} {planted:>8} {found:>8} {share:>8}")
         };
         writeln!(
@@ -209,7 +209,7 @@ impl Tally {
             "\n  {} alerts in {} payments: {found} are frauds ({}), {} are not",
             self.alerts,
             self.scored,
-            percent(found as f64 / self.alerts.max(1) as f64),
+            share_text(found as f64 / self.alerts.max(1) as f64),
             self.alerts - found,
         )
     }
@@ -234,10 +234,10 @@ impl Tally {
         writeln!(
             f,
             "  alert budget {}: promised {} to {} of all payments (90 % interval), found {}: {verdict}",
-            percent(budget.share()),
-            percent(low),
-            percent(high),
-            percent(held.share),
+            share_text(budget.share()),
+            share_text(low),
+            share_text(high),
+            share_text(held.share),
         )
     }
 }

@@ -3,6 +3,7 @@
 //! In flow an output envelope and what is known of the payment, out flow lines that need no knowledge of the model.
 
 use super::demo_tally::Truth;
+use crate::score::share_text;
 use chrono::DateTime;
 use serde_json::Value;
 
@@ -81,7 +82,7 @@ fn expected(expected: &Value) -> String {
     });
     let named = likely.take(CATEGORIES).map(|(_, category)| {
         let share = category["probability"].as_f64().unwrap_or(0.0);
-        format!("{} ({})", value(&category["value"]), percent(share))
+        format!("{} ({})", value(&category["value"]), share_text(share))
     });
     named.collect::<Vec<_>>().join(" or ")
 }
@@ -107,16 +108,6 @@ fn short(number: f64) -> String {
     let digits = (2.0 - number.abs().max(1e-9).log10().floor()).max(0.0);
     let unit = 10_f64.powf(digits);
     ((number * unit).round() / unit).to_string()
-}
-
-/// A share as a percentage of about two digits.
-pub fn percent(share: f64) -> String {
-    match 100.0 * share {
-        p if p >= 10.0 => format!("{p:.0} %"),
-        p if p >= 1.0 => format!("{p:.1} %"),
-        p if p > 0.0 => format!("{p:.2} %"),
-        _ => "0 %".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use crate::artifact::Detector;
 use crate::model::ops::simd::Instructions;
+use crate::score::share_text;
 use crate::stream::config::StreamConfig;
 use crate::telemetry::metrics::StreamTotals;
 use crate::telemetry::{Metrics, Readiness};
@@ -52,9 +53,9 @@ fn opening_lines(config: &StreamConfig, detector: &Detector) -> Vec<String> {
     let promise = match budget.realised_rate(detector.calibration_rows()) {
         Some((low, high)) => format!(
             "at most {} of all records, for this model {} to {} (90 % interval)",
-            percent(budget.share()),
-            percent(low),
-            percent(high)
+            share_text(budget.share()),
+            share_text(low),
+            share_text(high)
         ),
         None => "never reached with so few calibration rows".to_owned(),
     };
@@ -107,8 +108,8 @@ fn line(
         0 => String::new(),
         _ => format!(
             " ({}, budget {})",
-            percent(alerts as f64 / scored as f64),
-            percent(budget)
+            share_text(alerts as f64 / scored as f64),
+            share_text(budget)
         ),
     };
     let lag = lag.map_or_else(|| "unknown".to_owned(), |lag| format!("{lag} records"));
@@ -116,16 +117,6 @@ fn line(
     format!(
         "last minute: {scored} records scored, {alerts} alerts{share}, {dead} dead letters; lag {lag}{missing}"
     )
-}
-
-/// A share as a percentage of two digits or more.
-fn percent(share: f64) -> String {
-    match 100.0 * share {
-        p if p >= 10.0 => format!("{p:.0} %"),
-        p if p >= 1.0 => format!("{p:.1} %"),
-        p if p >= 0.01 || p == 0.0 => format!("{p:.2} %"),
-        p => format!("{p:.1e} %"),
-    }
 }
 
 #[cfg(test)]

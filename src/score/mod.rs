@@ -36,4 +36,4 @@ pub use segment::{
 pub use segmented::{RankedAmong, Segment, SegmentedScores};
 pub use surprise::{Axes, SurpriseModel, Surprises};
 pub use survival::{KNOTS_MAX, SurvivalTable};
-pub use types::{Category, Expected, Reason, Scores, p_value_text};
+pub use types::{Category, Expected, Reason, Scores, p_value_text, share_text};
