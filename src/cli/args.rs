@@ -81,7 +81,7 @@ pub enum Verb {
 /// `maskwatch init`
 #[derive(Debug, Args)]
 pub struct InitArguments {
-    /// Parquet files, folders or glob patterns; all files with the same columns.
+    /// Parquet files, folders or glob patterns. A column that a file lacks is null in its rows.
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<String>,
     /// The column that is 1 for fraud, if there is one; the model will not see it.
@@ -125,8 +125,8 @@ pub struct ScoreArguments {
     /// The bundle's folder.
     #[arg(long)]
     pub model: PathBuf,
-    /// Parquet files, folders or glob patterns. Several files must have the same columns; their
-    /// rows follow each other in the order of the paths.
+    /// Parquet files, folders or glob patterns. Rows follow each other in the order of the paths. A
+    /// column that a file lacks is null in its rows.
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<String>,
     /// The Parquet file to write; one that is there is replaced.

@@ -429,13 +429,15 @@ impl TopicGrowth {
     /// transactions, and the marks that end transactions, count.
     #[track_caller]
     pub fn offsets_given(&self) -> i64 {
-        let end = |&partition: &i32| {
-            let (_, end) = self
-                .consumer
-                .fetch_watermarks(&self.topic, partition, REQUEST_PATIENCE)
-                .expect("watermarks");
-            end
+        // A partition that has just been made, or moved, is not led by whom the client knows.
+        let asked = |partition| {
+            let consumer = &self.consumer;
+            poll_until(REQUEST_PATIENCE, || {
+                let marks = consumer.fetch_watermarks(&self.topic, partition, REQUEST_PATIENCE);
+                marks.ok().map(|(_, end)| end)
+            })
         };
+        let end = |&partition: &i32| asked(partition).expect("watermarks");
         self.partitions.iter().map(end).sum()
     }
 }
