@@ -18,6 +18,7 @@ use super::scoring::ScoringLink;
 use super::session::{End, Session};
 use super::shutdown::Shutdown;
 use super::sink::Connector;
+use super::source::Owed;
 use super::types::Positions;
 use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Metrics, Readiness};
@@ -42,6 +43,29 @@ pub struct Shared {
     pub shutdown: Shutdown,
     /// The sign of life of the stream, and the bound of a drain.
     pub calls: BoundedCalls,
+}
+
+impl Shared {
+    /// Tells the lag of a group that no session could join: it is owed all the same. Nothing is told where nothing is known.
+    fn tell_owed(&self, owed: &[Owed], records: u64) {
+        if owed.is_empty() {
+            return;
+        }
+        let metrics = &self.metrics;
+        let name = |of: &Owed| {
+            (
+                of.partition.topic.as_str().to_owned(),
+                of.partition.partition.0,
+            )
+        };
+        metrics.waiting(owed.iter().map(name));
+        for of in owed {
+            let (topic, partition) = name(of);
+            metrics.set_lag(&topic, partition, of.records);
+        }
+        let total = owed.iter().map(|of| of.records).sum();
+        self.readiness.owes(total, records);
+    }
 }
 
 /// What is known across sessions.
@@ -119,7 +143,12 @@ fn one_session<C: Connector>(
     carried: &mut Carried,
 ) -> Result<End, DeliveryFault> {
     let options = carried.refusals.options();
-    let (source, sink) = connector.open(options)?;
+    let (source, sink) = connector.open(options).inspect_err(|fault| {
+        // Whoever ends has no lag to tell.
+        if fault.is_curable() || matches!(fault, DeliveryFault::Fenced { .. }) {
+            shared.tell_owed(&connector.owed(), carried.records);
+        }
+    })?;
     carried.refusals.told(connector.limits());
     info!(?options, "session opened");
     Session::new(source, sink, link, shared, carried).run()

@@ -15,7 +15,7 @@ use super::message::{Incoming, MessageBatch};
 use super::output::OutputRecord;
 use super::refusal::{Objection, RefusedTicket, SendOptions, TopicLimits};
 use super::sink::{Connector, Sent, Sink};
-use super::source::{Assigned, PartitionEnd, Polled, Source};
+use super::source::{Assigned, Owed, PartitionEnd, Polled, Source};
 use super::types::{Offset, Partition, Positions, Topic, TopicPartition};
 
 /// The twin's only input topic.
@@ -86,6 +86,8 @@ pub struct Cluster {
     pub at_poll: BTreeMap<u64, Accident>,
     /// Every commit fails.
     pub is_down: bool,
+    /// An output topic is missing for so many sessions.
+    pub missing_for: usize,
     pub client_bytes_max: Option<usize>,
     pub record_bytes_max: Option<usize>,
     pub batch_bytes_max: Option<usize>,
@@ -220,6 +222,9 @@ impl Connector for Shared {
         let (session, told) = {
             let mut cluster = self.lock();
             cluster.sessions.push(options);
+            if cluster.sessions.len() <= cluster.missing_for {
+                return Err(interrupted("look up the output topics"));
+            }
             (cluster.sessions.len(), cluster.told.clone())
         };
         self.told = told;
@@ -238,6 +243,17 @@ impl Connector for Shared {
 
     fn limits(&self) -> &[(Topic, TopicLimits)] {
         &self.told
+    }
+
+    fn owed(&mut self) -> Vec<Owed> {
+        let cluster = self.lock();
+        let of = |(number, records): (usize, &Vec<_>)| {
+            let partition = partition(number);
+            let next = cluster.committed.get(&partition).map_or(0, |next| next.0);
+            let records = u64::try_from(records.len() as i64 - next).unwrap();
+            Owed { partition, records }
+        };
+        cluster.input.iter().enumerate().map(of).collect()
     }
 }
 

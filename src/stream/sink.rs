@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fault::DeliveryFault;
 use super::output::OutputRecord;
 use super::refusal::{SendOptions, TopicLimits};
-use super::source::Source;
+use super::source::{Owed, Source};
 use super::types::{Positions, Topic};
 
 /// What became of an output that was handed over.
@@ -55,4 +55,8 @@ pub trait Connector {
 
     /// What the output topics take, as far as [`open`](Self::open) was told.
     fn limits(&self) -> &[(Topic, TopicLimits)];
+
+    /// What the group owes of every partition of the input topics, asked without joining the group: for sessions that
+    /// cannot begin. Empty where the cluster does not tell within seconds.
+    fn owed(&mut self) -> Vec<Owed>;
 }

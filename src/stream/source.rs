@@ -46,6 +46,15 @@ pub struct PartitionEnd {
     pub end: Offset,
 }
 
+/// What the group owes of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owed {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Records beyond the committed offset, or beyond where a group without one begins.
+    pub records: u64,
+}
+
 /// A consumer of the group.
 pub trait Source {
     /// Waits up to `timeout` for something; a message goes to the end of `batch`.

@@ -223,7 +223,7 @@ pub struct StreamTotals {
 /// What is not a running total: read when metrics are encoded.
 #[derive(Default)]
 struct Live {
-    /// Assigned partitions: the only ones that may have a lag series.
+    /// Assigned partitions, or all where no session can begin: the only ones that may have a lag series.
     assigned: BTreeSet<(String, i32)>,
     /// The loaded model's feature fields, in schema order, and when it was trained (seconds since
     /// 1970).
@@ -396,6 +396,12 @@ impl Metrics {
     /// Records that no partition is this instance's, until the next rebalance: all lag vanishes.
     pub fn revoked(&self) {
         self.keep_lag_of(BTreeSet::new());
+    }
+
+    /// Records that no session can begin: until the next rebalance the lag of exactly `partitions` is told, all those of
+    /// the input topics.
+    pub fn waiting(&self, partitions: impl IntoIterator<Item = (String, i32)>) {
+        self.keep_lag_of(partitions.into_iter().collect());
     }
 
     fn keep_lag_of(&self, assigned: BTreeSet<(String, i32)>) {

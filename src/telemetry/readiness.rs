@@ -161,6 +161,13 @@ impl State {
         }
     }
 
+    fn report_progress(&mut self, now: Instant, lag_records: u64, records_total: u64) {
+        match &mut self.progress {
+            Some(progress) => progress.report(now, lag_records, records_total),
+            empty => *empty = Some(Progress::new(now, lag_records, records_total)),
+        }
+    }
+
     /// Another share of the partitions: the lag starts anew, and so does the time in which to make
     /// progress.
     fn assigned(&mut self, now: Instant, partitions: usize) {
@@ -216,10 +223,14 @@ impl Readiness {
             // Nothing is left to commit: a marker of a transaction a partition is no record.
             state.failed = None;
         }
-        match &mut state.progress {
-            Some(progress) => progress.report(now, lag_records, records_total),
-            empty => *empty = Some(Progress::new(now, lag_records, records_total)),
-        }
+        state.report_progress(now, lag_records, records_total);
+    }
+
+    /// What the group owes while no session can begin, as [`progress`](Self::progress); that nothing is owed is no sign that
+    /// delivery works.
+    pub fn owes(&self, lag_records: u64, records_total: u64) {
+        self.state()
+            .report_progress(Instant::now(), lag_records, records_total);
     }
 
     /// Outputs are in hand, to be committed within `due_in`.

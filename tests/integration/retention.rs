@@ -45,10 +45,25 @@ impl Setting {
         setting
     }
 
+    /// The same group and input, with a scores topic that nobody has made.
+    fn without_scores(&self) -> Self {
+        Self {
+            broker: self.broker,
+            input: self.input.clone(),
+            scores: self.broker.unique_name("nowhere"),
+            group: self.group.clone(),
+        }
+    }
+
     /// `kafka` and `properties` are keys of those sections.
     fn start(&self, kafka: &str, properties: &str) -> StreamInstance {
+        self.start_as("a", kafka, properties)
+    }
+
+    /// As [`start`](Self::start), with a name of its own.
+    fn start_as(&self, instance: &str, kafka: &str, properties: &str) -> StreamInstance {
         StreamInstance::start(&format!(
-            "[kafka]\nbootstrap_servers = \"{}\"\ngroup_id = \"{}\"\ninstance_id = \"a\"\n\
+            "[kafka]\nbootstrap_servers = \"{}\"\ngroup_id = \"{}\"\ninstance_id = \"{instance}\"\n\
              input_topics = [\"{}\"]\nscores_topic = \"{}\"\n{kafka}\n\
              [kafka.properties]\n\"session.timeout.ms\" = 6000\n{properties}\n",
             self.broker.bootstrap_servers(),
@@ -90,6 +105,27 @@ impl Setting {
 
     fn lag(&self, instance: &StreamInstance) -> Option<f64> {
         self.of_partition(instance, "maskwatch_consumer_lag_records")
+    }
+
+    /// Waits until the instance owes exactly `records`.
+    #[track_caller]
+    fn wait_for_lag(&self, instance: &StreamInstance, records: f64) {
+        let reached = poll_until(PATIENCE, || {
+            (self.lag(instance) == Some(records)).then_some(())
+        });
+        assert!(reached.is_some(), "{:?}", self.lag(instance));
+    }
+
+    /// Waits until `/readyz` says that nothing can be delivered because the scores topic is missing.
+    #[track_caller]
+    fn wait_until_missing(&self, instance: &StreamInstance) {
+        let unready = poll_until(Duration::from_secs(30), || {
+            let missing = instance.missing();
+            missing
+                .into_iter()
+                .find(|missing| missing.starts_with("delivery") && missing.contains(&self.scores))
+        });
+        assert!(unready.is_some(), "{:?}", instance.missing());
     }
 
     fn of_partition(&self, instance: &StreamInstance, name: &str) -> Option<f64> {
@@ -170,32 +206,36 @@ fn what_comes_after_a_group_has_begun_at_the_end_is_not_skipped_by_whoever_comes
 }
 
 #[test]
-fn a_missing_scores_topic_makes_the_instance_unready_and_no_lag_says_that_all_is_done() {
+fn a_missing_scores_topic_makes_the_instance_unready_and_the_lag_is_all_that_is_not_committed() {
     let setting = Setting::new("no-scores");
     setting.produce(0, 40);
     let instance = setting.start("", "");
-    let unready = poll_until(Duration::from_secs(30), || {
-        let missing = instance.missing();
-        missing
-            .into_iter()
-            .find(|missing| missing.starts_with("delivery"))
-    });
-    assert!(unready.is_some(), "{:?}", instance.missing());
-    // The group is not joined without the topic, so that there is no lag to tell; never is it 0.
-    let owes = || setting.lag(&instance).is_none_or(|lag| lag == 40.0);
-    assert!(owes(), "{:?}", setting.lag(&instance));
+    setting.wait_until_missing(&instance);
+    // It is told with the first session that fails, before `/readyz` says so.
+    setting.wait_for_lag(&instance, 40.0);
     let failed = "maskwatch_sessions_failed_total{reason=\"interrupted\"}";
     let counted = poll_until(PATIENCE, || {
         metric(&instance.metrics(), failed).filter(|count| *count >= 1.0)
     });
     assert!(counted.is_some(), "{}", instance.metrics());
-    assert!(owes(), "between two sessions too");
+    assert_eq!(
+        setting.lag(&instance),
+        Some(40.0),
+        "between two sessions too"
+    );
+    setting.produce(40, 60);
+    setting.wait_for_lag(&instance, 60.0);
+    let committed = setting
+        .broker
+        .committed_offsets(&setting.group, &setting.input);
+    assert_eq!(committed, BTreeMap::new(), "nothing is done");
 
     // The topic comes; nothing was lost.
     setting
         .broker
         .create_topics(&[TopicSpec::new(&setting.scores, 1)]);
-    setting.wait_for_offset(40);
+    setting.wait_for_offset(60);
+    setting.wait_for_lag(&instance, 0.0);
     let ready = poll_until(PATIENCE, || {
         let missing = instance.missing();
         (!missing
@@ -205,5 +245,29 @@ fn a_missing_scores_topic_makes_the_instance_unready_and_no_lag_says_that_all_is
     });
     assert!(ready.is_some(), "{:?}", instance.missing());
     instance.stop().unwrap();
-    assert_eq!(setting.scored(), (0..40).collect::<Vec<_>>());
+    assert_eq!(setting.scored(), (0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_instance_without_its_scores_topic_owes_what_others_have_not_committed_and_takes_nothing_from_them()
+ {
+    let setting = Setting::with_scores("no-scores-of-one");
+    setting.produce(0, 20);
+    let well = setting.start_as("well", "", "");
+    setting.wait_for_offset(20);
+    let lacking = setting.without_scores();
+    let second = lacking.start_as("lacking", "", "");
+    lacking.wait_until_missing(&second);
+    lacking.wait_for_lag(&second, 0.0);
+    setting.produce(20, 50);
+    setting.wait_for_offset(50);
+    assert_eq!(well.partitions(), 1, "the group is as it was");
+    assert_eq!(second.partitions(), 0);
+
+    // Nobody is left who could do it.
+    well.stop().unwrap();
+    setting.produce(50, 80);
+    lacking.wait_for_lag(&second, 30.0);
+    drop(second);
+    assert_eq!(setting.scored(), (0..50).collect::<Vec<_>>());
 }

@@ -23,13 +23,15 @@ pub use preflight::{faults_of_clients, faults_of_properties};
 pub use registry::{Registry, RegistryConfig, RegistryConfigError, Secret};
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::embedded::EmbeddedBroker;
 use self::outputs::OutputTopicsSeen;
 use self::sink::KafkaSink;
 use self::source::{GroupConsumer, KafkaSource};
+use self::starts::{OWED_TIMEOUT, Policies};
 use self::tokens::Tokens;
 use self::troubles::Troubles;
 use super::calls::{BoundedCalls, OnStop};
@@ -37,6 +39,7 @@ use super::config::{Mode, StreamConfig};
 use super::fault::DeliveryFault;
 use super::refusal::{SendOptions, TopicLimits};
 use super::sink::Connector;
+use super::source::Owed;
 use super::types::Topic;
 use crate::telemetry::heartbeat::Operation;
 
@@ -109,6 +112,21 @@ impl KafkaConnector {
         &self.bootstrap_servers
     }
 
+    /// A consumer that has not joined the group.
+    fn consumer(&self) -> Result<Arc<GroupConsumer>, DeliveryFault> {
+        self.calls.enter(Operation::MakeClients);
+        let consumer = source::consumer(
+            &self.config.kafka,
+            &self.bootstrap_servers,
+            Arc::clone(&self.troubles),
+        )?;
+        let consumer = Arc::new(consumer);
+        if let Some(tokens) = &self.tokens {
+            tokens.give_to_consumer(&consumer);
+        }
+        Ok(consumer)
+    }
+
     /// The producer of the configured mode.
     fn sink(
         &self,
@@ -168,16 +186,7 @@ impl Connector for KafkaConnector {
     type Sink = KafkaSink;
 
     fn open(&mut self, options: SendOptions) -> Result<(KafkaSource, KafkaSink), DeliveryFault> {
-        self.calls.enter(Operation::MakeClients);
-        let consumer = source::consumer(
-            &self.config.kafka,
-            &self.bootstrap_servers,
-            Arc::clone(&self.troubles),
-        )?;
-        let consumer = Arc::new(consumer);
-        if let Some(tokens) = &self.tokens {
-            tokens.give_to_consumer(&consumer);
-        }
+        let consumer = self.consumer()?;
         // The producer comes first: it completes or aborts what an earlier one left, so that the offsets from which the
         // consumer starts are final.
         let source = KafkaSource::new(
@@ -202,5 +211,30 @@ impl Connector for KafkaConnector {
 
     fn limits(&self) -> &[(Topic, TopicLimits)] {
         self.outputs.limits()
+    }
+
+    fn owed(&mut self) -> Vec<Owed> {
+        let topics = self.config.kafka.input_topics.clone();
+        let policies = Policies::of(&self.config.kafka);
+        let told = self.consumer().and_then(|consumer| {
+            let ask = move || {
+                starts::owed(&consumer, &topics, policies, Instant::now() + OWED_TIMEOUT)
+                // The consumer is closed here, on the thread of the call.
+            };
+            let (operation, stop) = (Operation::FindOffsets, OnStop::EndAtOnce);
+            self.calls
+                .run(operation, OWED_TIMEOUT, stop, ask, || Ok(()))
+        });
+        match told {
+            Ok(Ok(owed)) => owed,
+            Ok(Err(error)) => {
+                debug!(%error, "the cluster does not tell what the group owes");
+                Vec::new()
+            }
+            Err(fault) => {
+                debug!(%fault, "what the group owes is not found out");
+                Vec::new()
+            }
+        }
     }
 }

@@ -256,7 +256,8 @@ impl KafkaSource {
         let consumer = self.consumer()?;
         consumer.context().troubles().let_in();
         let (asking, asked) = (Arc::clone(consumer), partitions.clone());
-        let ask = move || starts::ask(&asking, &asked);
+        let deadline = Instant::now() + OFFSETS_TIMEOUT;
+        let ask = move || starts::ask(&asking, &asked, deadline);
         let known = self
             .calls
             .run(

@@ -5,7 +5,6 @@
 //! skips records that are still there. Here the two are told apart. The invariant: a record that the log still has, at or
 //! beyond the committed offset, is never skipped because others before it are gone.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -14,11 +13,13 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::source::GroupConsumer;
 use crate::stream::config::{KafkaConfig, OffsetPolicy};
-use crate::stream::source::Assigned;
+use crate::stream::source::{Assigned, Owed};
 use crate::stream::types::{Offset, Partition, TopicPartition};
 
 /// How long the cluster may take to tell all offsets: a coordinator that loads, or a partition without leader, takes seconds.
 pub const OFFSETS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where only the lag depends on it, and a session is to be begun anew.
+pub const OWED_TIMEOUT: Duration = Duration::from_secs(4);
 /// A partition whose leader has just changed may tell an end that lies behind what it had told before, for a moment.
 const END_LOOKS: u32 = 4;
 /// Between two looks.
@@ -110,13 +111,46 @@ impl Policies {
     }
 }
 
-/// Asks the cluster; blocks for up to [`OFFSETS_TIMEOUT`].
+/// What the group owes of every partition of `topics`. `consumer` need not have joined it; blocks until `deadline`.
+///
+/// # Errors
+/// As [`ask`].
+pub fn owed(
+    consumer: &GroupConsumer,
+    topics: &[String],
+    policies: Policies,
+    deadline: Instant,
+) -> Result<Vec<Owed>, KafkaError> {
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = consumer.fetch_metadata(Some(topic), left)?;
+        // A topic that does not exist has no partitions, and owes nothing.
+        let found = answer.topics().iter().flat_map(|found| found.partitions());
+        partitions.extend(found.map(|of| TopicPartition::new(topic, Partition(of.id()))));
+    }
+    let known = ask(consumer, &partitions, deadline)?;
+    let owed = known.iter().map(|known| {
+        // Where the policy is not to go on, all that is there waits for somebody's decision.
+        let next = policies
+            .start_of(known)
+            .map_or(known.start, |assigned| assigned.next.0);
+        Owed {
+            partition: known.partition.clone(),
+            records: u64::try_from(known.end - next).unwrap_or(0),
+        }
+    });
+    Ok(owed.collect())
+}
+
+/// Asks the cluster; blocks until `deadline`.
 ///
 /// # Errors
 /// The cluster does not tell, as a whole or of one partition.
 pub fn ask(
-    consumer: &Arc<GroupConsumer>,
+    consumer: &GroupConsumer,
     partitions: &[TopicPartition],
+    deadline: Instant,
 ) -> Result<Vec<Known>, KafkaError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
@@ -128,7 +162,6 @@ pub fn ask(
         }
         Ok(list)
     };
-    let deadline = Instant::now() + OFFSETS_TIMEOUT;
     let left = || deadline.saturating_duration_since(Instant::now());
     let mut looks = 0;
     loop {

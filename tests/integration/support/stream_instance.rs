@@ -27,6 +27,7 @@ use maskwatch::stream::refusal::{SendOptions, TopicLimits};
 use maskwatch::stream::scoring::{self, SCORING_THREADS, ScoringClient};
 use maskwatch::stream::shutdown::Shutdown;
 use maskwatch::stream::sink::{Connector, Sent, Sink};
+use maskwatch::stream::source::Owed;
 use maskwatch::stream::types::{Positions, Topic};
 use maskwatch::stream::worker::{RecordScorer, ScorerFailure, Worker, WorkerOptions};
 use maskwatch::telemetry::{Metrics, Readiness};
@@ -128,6 +129,10 @@ impl Connector for FaultyConnector {
 
     fn limits(&self) -> &[(Topic, TopicLimits)] {
         self.kafka.limits()
+    }
+
+    fn owed(&mut self) -> Vec<Owed> {
+        self.kafka.owed()
     }
 }
 
