@@ -106,6 +106,9 @@ pub struct Cluster {
     pub largest_commit: usize,
     pub sessions: Vec<SendOptions>,
     pub commits: u64,
+    pub abandons: u64,
+    /// After an abort that failed the producer is of no more use.
+    pub aborts_fail: bool,
     pub polls: u64,
 }
 
@@ -130,7 +133,7 @@ impl Cluster {
     }
 
     /// What a broker has against an output.
-    fn objection(&self, output: &Written) -> Option<Objection> {
+    pub fn objection(&self, output: &Written) -> Option<Objection> {
         let is_compacted = self.compacted.contains(&output.topic.as_str());
         if self
             .record_bytes_max
@@ -463,7 +466,10 @@ impl Sink for MemorySink {
         }
     }
 
-    fn abandon(&mut self) {
+    fn abandon(&mut self) -> bool {
         self.open.clear();
+        let mut cluster = self.cluster.lock();
+        cluster.abandons += 1;
+        !cluster.aborts_fail
     }
 }

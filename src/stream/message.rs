@@ -137,10 +137,10 @@ impl MessageBatch {
         self.rows.iter().map(|row| MessageRef { batch: self, row })
     }
 
-    /// Moves `positions` beyond every message of this batch.
-    pub fn advance(&self, positions: &mut Positions) {
+    /// Moves `positions` beyond the messages at `rows`.
+    pub fn advance(&self, rows: Range<usize>, positions: &mut Positions) {
         let mut last: Vec<Option<Offset>> = vec![None; self.partitions.len()];
-        for row in &self.rows {
+        for row in self.rows.get(rows).unwrap_or_default() {
             if let Some(last) = last.get_mut(row.partition) {
                 *last = (*last).max(Some(row.offset));
             }
@@ -300,7 +300,7 @@ mod tests {
             batch.push(&incoming(partition, offset, Some(b"x")));
         }
         let mut positions = Positions::default();
-        batch.advance(&mut positions);
+        batch.advance(0..batch.len(), &mut positions);
         let found: Vec<_> = positions
             .iter()
             .map(|(of, next)| (of.partition.0, next.0))

@@ -113,6 +113,17 @@ pub struct ScoredBatch {
 }
 
 impl ScoredBatch {
+    /// The outputs of the records at `rows`.
+    pub fn outputs_of(&self, rows: &Range<usize>) -> &[Planned] {
+        let begin = self
+            .outputs
+            .partition_point(|output| output.row() < rows.start);
+        let end = self
+            .outputs
+            .partition_point(|output| output.row() < rows.end);
+        self.outputs.get(begin..end).unwrap_or_default()
+    }
+
     /// The JSON at `range`.
     pub fn json(&self, range: &Range<usize>) -> &[u8] {
         self.json.get(range.clone()).unwrap_or_default()

@@ -3,13 +3,13 @@
 //! A transaction with a refused output can only be aborted. What a topic refuses is learned from three sources, the earliest
 //! first: its settings, read when a session begins (its size limit, whether it is compacted); refusals that name a record;
 //! and refusals that name a whole produce batch. In the last case the next session sends every output alone and so finds
-//! the records. From then on a refused output is not sent again: a dead letter stands in for it, then a shorter one, then
-//! nothing but a line in the log. Where no single output is refused, it was the batch that was too large for the topic, and
-//! batches get smaller from then on.
+//! the records (`session/settle.rs`). From then on a refused output is not sent again: a dead letter stands in for it, then a
+//! shorter one, then nothing but a line in the log. Where no single output is refused, it was the batch that was too large
+//! for the topic, and batches get smaller from then on.
 //!
-//! What is learned of one output is held against others where that is certain: an output that is at least as large as a
-//! refused one, or that has no key where a topic takes none without, is not sent at all. A topic that refuses one output
-//! after the other for what is not in the outputs (a policy, a clock) is not sent those of the failed transaction.
+//! What is learned of one output is held against others only where that is certain: an output that is at least as large as
+//! a refused one is not sent for a while, and one without a key is not sent to a topic whose settings say that it is
+//! compacted. Whatever else a topic refuses is held against that very output only: every other output is tried.
 //!
 //! The invariant: the memory is bounded, and every round either commits or knows more than the one before.
 
@@ -22,14 +22,17 @@ use crate::telemetry::metrics::RefusalCause;
 
 /// Marks at most: more than a transaction can have outputs, so that all of one can be remembered.
 pub const MARKS_MAX: usize = 1 << 16;
-/// Commits after which outputs are sent together again although not all suspects were seen: their partition may have
-/// gone to another instance.
-const LONE_COMMITS_MAX: u32 = 64;
+/// Commits after which outputs are sent together again although not all suspects were seen. Those of partitions that have
+/// gone to another instance are forgotten at once; what is left are offsets that never come back, of a topic made anew.
+const LONE_COMMITS_MAX: u32 = 4_096;
+/// How long after the last refusal that named records outputs are committed in portions: where more such come, their
+/// neighbours need no new session.
+const IN_PORTIONS_FOR: Duration = Duration::from_secs(60);
+/// How long a lesson about a topic is held against outputs that were not sent. Its settings may have changed where they
+/// cannot be read; to try again costs one transaction.
+const LESSON_KEPT: Duration = Duration::from_secs(600);
 /// The smallest produce batch worth having.
 const BATCH_BYTES_MIN: usize = 16 << 10;
-/// Outputs of one transaction that a topic refuses one by one before all of that transaction's are held to be refused. A
-/// session that sends alone learns of three to five (those in flight), so that these take about a quarter of a minute.
-const STRIKES_MAX: u32 = 64;
 /// Lines on refused outputs in a minute: where every output is refused, more say nothing more.
 const LINES_PER_MINUTE: u32 = 20;
 
@@ -110,29 +113,31 @@ struct Known {
     told: TopicLimits,
     /// The size of the smallest output that was refused for its size.
     refused_bytes: Option<usize>,
-    /// An output without a key was refused.
+    /// An output without a key was refused: dead letters are given one.
     refused_keyless: bool,
-    /// Refused for what is not in the outputs, since the suspects were named.
-    strikes: u32,
-    /// All outputs of the suspects are held to be refused.
-    refuses_all: Option<RefusalCause>,
+    /// When the first of the two was learned.
+    learned: Option<Instant>,
 }
 
 impl Known {
-    fn needs_key(&self) -> bool {
-        self.refused_keyless || self.told.is_compacted == Some(true)
-    }
-
     fn objection(&self, bytes: usize, has_key: bool) -> Option<RefusalCause> {
-        if !has_key && self.needs_key() {
+        if !has_key && self.told.is_compacted == Some(true) {
             return Some(RefusalCause::NoKey);
         }
         let too_large = self.told.bytes_max.is_some_and(|most| bytes > most)
             || self.refused_bytes.is_some_and(|refused| bytes >= refused);
-        if too_large {
-            return Some(RefusalCause::TooLarge);
+        too_large.then_some(RefusalCause::TooLarge)
+    }
+
+    /// Forgets what was learned too long ago.
+    fn forget_old(&mut self, now: Instant) {
+        let is_old = |at: Instant| now.saturating_duration_since(at) >= LESSON_KEPT;
+        if self.learned.is_some_and(is_old) {
+            *self = Self {
+                told: self.told,
+                ..Self::default()
+            };
         }
-        self.refuses_all
     }
 }
 
@@ -145,9 +150,11 @@ pub struct Refusals {
     marks: BTreeMap<(TopicPartition, Offset, Part), RefusalCause>,
     /// While outputs are sent alone: beyond which positions no suspect is left.
     suspects: Option<Positions>,
-    /// Whether it is known by now why the suspects were refused.
+    /// Whether it is known by now why the suspects were refused, or is nothing that smaller batches could cure.
     found: bool,
     lone_commits: u32,
+    /// When a broker last named the records that it refuses.
+    named: Option<Instant>,
     batch_bytes_max: Option<usize>,
     topics: BTreeMap<Topic, Known>,
     lessons: u64,
@@ -163,6 +170,7 @@ impl Refusals {
             suspects: None,
             found: false,
             lone_commits: 0,
+            named: None,
             batch_bytes_max: None,
             topics: BTreeMap::new(),
             lessons: 0,
@@ -176,6 +184,11 @@ impl Refusals {
             alone: self.suspects.is_some(),
             batch_bytes_max: self.batch_bytes_max,
         }
+    }
+
+    /// Whether the next session commits in portions, so that what is refused costs no new session.
+    pub fn in_portions(&self) -> bool {
+        self.suspects.is_some() || self.named.is_some()
     }
 
     /// How often something was learned: a session that ends with more has made progress. The cluster can teach only so much
@@ -210,7 +223,7 @@ impl Refusals {
         let bytes_max = [known.told.bytes_max, below].into_iter().flatten().min();
         Room {
             bytes_max,
-            needs_key: known.needs_key(),
+            needs_key: known.refused_keyless || known.told.is_compacted == Some(true),
         }
     }
 
@@ -237,11 +250,13 @@ impl Refusals {
     /// Learns that a transaction failed because these outputs were refused.
     pub fn refused(&mut self, outputs: &[RefusedOutput]) {
         let alone = self.suspects.is_some() || outputs.len() == 1;
-        let (exact, vague): (Vec<_>, Vec<_>) = outputs
-            .iter()
-            .partition(|output| alone || output.is_exact || self.lacks_a_key(output));
+        let (exact, vague): (Vec<_>, Vec<_>) =
+            outputs.iter().partition(|output| alone || output.is_exact);
         for output in &exact {
             self.accuse(output);
+        }
+        if exact.iter().any(|output| output.is_exact) {
+            self.named = Some(Instant::now());
         }
         // A topic that named some records of a batch meant those, and their neighbours were in the way.
         let named: BTreeSet<&Topic> = exact.iter().map(|output| &output.topic).collect();
@@ -251,13 +266,15 @@ impl Refusals {
         }
         if !suspects.is_empty() {
             self.suspects = Some(suspects);
-            self.found = false;
+            self.found = vague
+                .iter()
+                .all(|output| output.objection != Objection::Size);
             self.lone_commits = 0;
             self.lessons += 1;
         }
     }
 
-    /// Whether the record was refused for want of a key: a broker that calls a record invalid and takes the topic's others.
+    /// Whether the record was refused for want of a key, as far as can be told.
     fn lacks_a_key(&self, output: &RefusedOutput) -> bool {
         let known = self.topics.get(&output.topic);
         let compacted = known.and_then(|known| known.told.is_compacted);
@@ -273,24 +290,23 @@ impl Refusals {
         let cause = match output.objection {
             Objection::Record if lacks_a_key => {
                 known.refused_keyless = true;
-                // The topic takes this one once it has a key, and takes none without.
-                return;
+                known.learned.get_or_insert_with(Instant::now);
+                if matches!(output.part, Part::Letter | Part::Stub) {
+                    // The topic may take this one once it has a key, which it gets now.
+                    return;
+                }
+                RefusalCause::NoKey
             }
             Objection::Size => {
                 let smallest = known.refused_bytes.unwrap_or(usize::MAX);
                 known.refused_bytes = Some(smallest.min(output.bytes));
+                known.learned.get_or_insert_with(Instant::now);
                 RefusalCause::TooLarge
             }
             Objection::Record => RefusalCause::Invalid,
             Objection::Timestamp => RefusalCause::Timestamp,
             Objection::Policy => RefusalCause::Policy,
         };
-        if cause != RefusalCause::TooLarge && self.suspects.is_some() {
-            known.strikes += 1;
-            if known.strikes >= STRIKES_MAX {
-                known.refuses_all = Some(cause);
-            }
-        }
         if self.marks.len() >= MARKS_MAX {
             // The lowest is forgotten: should it still matter, it is refused and learned again.
             self.marks.pop_first();
@@ -299,18 +315,38 @@ impl Refusals {
         self.marks.insert((partition, offset, output.part), cause);
     }
 
+    /// Learns which partitions this instance has: suspects of others are for those that have them now. Says whether the
+    /// session is to be replaced by one that sends outputs together again.
+    pub fn assigned(&mut self, is_mine: impl Fn(&TopicPartition) -> bool) -> bool {
+        let Some(suspects) = &mut self.suspects else {
+            return false;
+        };
+        suspects.retain(is_mine);
+        let are_gone = suspects.is_empty();
+        if are_gone {
+            self.suspects = None;
+        }
+        are_gone
+    }
+
     /// Learns what is committed; says whether the session is to be replaced by one that sends outputs together again.
     pub fn committed(&mut self, positions: &Positions) -> bool {
         self.marks.retain(|(partition, offset, _), _| {
             positions.get(partition).is_none_or(|next| *offset >= next)
         });
+        let now = Instant::now();
+        for known in self.topics.values_mut() {
+            known.forget_old(now);
+        }
+        let is_over = |named: Instant| now.saturating_duration_since(named) >= IN_PORTIONS_FOR;
+        let is_over = self.named.is_some_and(is_over);
+        if is_over {
+            self.named = None;
+        }
         let Some(suspects) = &self.suspects else {
-            return false;
+            return is_over;
         };
         self.lone_commits += 1;
-        for known in self.topics.values_mut() {
-            known.strikes = 0;
-        }
         let passed = suspects
             .iter()
             .all(|(partition, beyond)| positions.get(partition).is_some_and(|at| at >= beyond));
@@ -320,9 +356,6 @@ impl Refusals {
         if passed && !self.found {
             let batch_bytes = self.batch_bytes_max.unwrap_or(self.batch_bytes) / 2;
             self.batch_bytes_max = Some(batch_bytes.max(BATCH_BYTES_MIN.min(self.batch_bytes)));
-        }
-        for known in self.topics.values_mut() {
-            known.refuses_all = None;
         }
         self.suspects = None;
         true

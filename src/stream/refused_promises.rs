@@ -284,6 +284,57 @@ fn a_topic_that_refuses_everything_does_not_stop_the_stream() {
     assert!(metrics.contains("cause=\"policy\",fate=\"dead_letter\""));
 }
 
+/// Whether the envelope of a record with an even offset.
+fn is_even_score(output: &Written) -> bool {
+    output.topic == "scores" && envelope_offset(output).is_some_and(|offset| offset % 2 == 0)
+}
+
+/// The offset in an envelope.
+fn envelope_offset(output: &Written) -> Option<i64> {
+    let envelope: serde_json::Value = serde_json::from_slice(&output.payload).ok()?;
+    envelope["offset"].as_i64()
+}
+
+#[test]
+fn however_many_neighbours_are_refused_a_good_output_is_written_and_the_rounds_are_bounded() {
+    let count = 1_200;
+    let memory = Memory::new(Cluster {
+        refuses: Some((Objection::Policy, is_even_score)),
+        ..cluster(1, count)
+    });
+    let (ended, metrics) = stream(&memory, &config(SLOW));
+    ended.unwrap();
+    let cluster = memory.lock();
+    let scored = origins(&cluster.outputs, "scores");
+    let odd = (0..count as i64).filter(|offset| offset % 2 == 1);
+    let odd: Vec<_> = odd.map(|offset| (0, offset)).collect();
+    assert_eq!(scored, odd);
+    assert_eq!(dead(&cluster).len(), count / 2);
+    // Five a round, fewer at the end of a portion; and each is told once, however often its portion was sent.
+    let rounds = cluster.abandons;
+    assert!(rounds as usize <= count / 2 / 5 * 2, "{rounds} rounds");
+    assert!(cluster.sessions.len() < 12, "{}", cluster.sessions.len());
+    let counted = format!(
+        "maskwatch_refused_outputs_total{{cause=\"policy\",fate=\"dead_letter\"}} {}",
+        count / 2
+    );
+    assert!(metrics.contains(&counted), "{metrics}");
+}
+
+#[test]
+fn where_a_client_is_of_no_use_after_an_abort_the_next_session_goes_on() {
+    let memory = Memory::new(Cluster {
+        refuses: Some((Objection::Policy, is_even_score)),
+        aborts_fail: true,
+        ..cluster(1, 60)
+    });
+    let (ended, _) = stream(&memory, &config(SLOW));
+    ended.unwrap();
+    let cluster = memory.lock();
+    assert_eq!(origins(&cluster.outputs, "scores").len(), 30);
+    assert_eq!(dead(&cluster).len(), 30);
+}
+
 #[test]
 fn where_no_topic_takes_anything_of_a_record_it_is_counted_and_the_stream_goes_on() {
     let mut input: Vec<_> = (0..20).map(|offset| record(0, offset, 2.0)).collect();
@@ -327,8 +378,28 @@ fn a_transaction_is_within_its_bound_with_the_largest_batches_and_two_outputs_a_
     assert!(largest <= TRANSACTION_OUTPUTS_MAX, "{largest}");
 }
 
+/// Records of the property below: more refused ones than any number of in-flight outputs or of a portion.
+const RECORDS: usize = 150;
+
+fn is_score(output: &Written) -> bool {
+    output.topic == "scores"
+}
+
+/// The envelopes of `input` where every topic takes everything.
+fn envelopes(input: &[Option<Vec<u8>>], keyless_every: Option<usize>) -> Vec<Written> {
+    let memory = Memory::new(Cluster {
+        input: vec![input.to_vec()],
+        keyless_every,
+        ..cluster(0, 0)
+    });
+    let (ended, _) = stream(&memory, &config(QUICK));
+    ended.unwrap();
+    let outputs = std::mem::take(&mut memory.lock().outputs);
+    outputs.into_iter().filter(is_score).collect()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_record_has_one_fate_whatever_is_refused(
@@ -337,21 +408,35 @@ proptest! {
             prop_oneof![Just(Accident::Abort), Just(Accident::Unknown { applied: true })],
             0..3,
         ),
-        large in prop::collection::btree_set(0_usize..60, 0..8),
-        bad_ones in prop::collection::btree_set(0_usize..60, 0..8),
+        large in prop::collection::btree_set(0..RECORDS, 0..8),
+        bad_ones in prop::collection::btree_set(0..RECORDS, 0..8),
         record_bytes_max in prop::option::of(3_000_usize..9_000),
         batch_bytes_max in prop::option::of(20_000_usize..40_000),
         keyless_every in prop::option::of(2_usize..5),
         compacted in prop_oneof![Just(vec![]), Just(vec!["scores"]), Just(vec!["dead"]), Just(vec!["scores", "dead"])],
+        refuses in prop_oneof![
+            Just(None),
+            Just(Some((Objection::Policy, is_even_score as fn(&Written) -> bool))),
+            Just(Some((Objection::Timestamp, is_even_score as fn(&Written) -> bool))),
+            Just(Some((Objection::Record, is_even_score as fn(&Written) -> bool))),
+            Just(Some((Objection::Policy, is_score as fn(&Written) -> bool))),
+        ],
+        at_poll in prop::collection::btree_map(60_u64..900, Just(Accident::Revoke), 0..2),
+        aborts_fail in any::<bool>(),
     ) {
         let input = |offset: usize| match (large.contains(&offset), bad_ones.contains(&offset)) {
             (_, true) => bad(8_000),
             (true, false) => long_record(6_000),
             _ => record(0, offset, 2.0),
         };
+        let input: Vec<_> = (0..RECORDS).map(input).collect();
+        let free = envelopes(&input, keyless_every);
         let memory = Memory::new(Cluster {
-            input: vec![(0..60).map(input).collect()],
+            input: vec![input],
             at_commit,
+            at_poll,
+            refuses,
+            aborts_fail,
             record_bytes_max,
             batch_bytes_max,
             keyless_every,
@@ -367,7 +452,11 @@ proptest! {
                 *fates.entry(offset).or_default() += 1;
             }
         }
-        let expected: BTreeMap<i64, u32> = (0..60).map(|offset| (offset, 1)).collect();
+        let expected: BTreeMap<i64, u32> = (0..RECORDS as i64).map(|offset| (offset, 1)).collect();
         prop_assert_eq!(fates, expected);
+        // What its topic would take is there, and is never a dead letter as refused.
+        let taken = free.iter().filter(|output| cluster.objection(output).is_none());
+        let taken: Vec<_> = taken.map(|output| (0, envelope_offset(output).unwrap())).collect();
+        prop_assert_eq!(origins(&cluster.outputs, "scores"), taken);
     }
 }

@@ -3,12 +3,18 @@
 //! Messages flow from the source through the batcher to the scoring threads, and scored batches from there into the sink, in
 //! order. The invariants: an output is committed together with the offset of its record or not at all; positions only cover
 //! batches whose outputs were all handed over; nothing of a partition that was given back is ever produced.
+//!
+//! Where outputs were refused, a session commits in portions: see `settle`.
+
+mod settle;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 
+use self::settle::{Refusal, words};
 use super::batcher::Batcher;
 use super::config::{Mode, ROWS_MAX_LIMIT};
 use super::dead_letter::{self, Form};
@@ -16,7 +22,6 @@ use super::delivery::{Carried, Shared};
 use super::fault::DeliveryFault;
 use super::message::MessageRef;
 use super::output::{OutputRecord, Part, Planned, ScoredBatch, Target};
-use super::refusal::{RefusedOutput, RefusedTicket};
 use super::scoring::{Gone, ScoringLink};
 use super::sink::{Sent, Sink};
 use super::source::{Assigned, PartitionEnd, Polled, Source};
@@ -78,7 +83,7 @@ struct Handed {
 
 /// What was handed to the sink since the last commit.
 #[derive(Debug)]
-struct Open {
+struct Open<'a> {
     begun: Instant,
     positions: Positions,
     /// By ticket.
@@ -86,6 +91,8 @@ struct Open {
     /// Kafka's timestamps of the records, where they have one.
     timestamps_ms: Vec<i64>,
     records: u64,
+    /// Outputs that are not sent, as their topic refuses them.
+    refusals: Vec<Refusal<'a>>,
 }
 
 /// A consumer and a producer at work.
@@ -98,13 +105,23 @@ pub struct Session<'a, S, K> {
     carried: &'a mut Carried,
     batcher: Batcher,
     /// None while nothing was handed to the sink since the last commit.
-    open: Option<Open>,
+    open: Option<Open<'a>>,
     /// Where the assigned partitions began: their committed offsets then.
     begun: Positions,
     /// Positions committed by this session.
     committed: Positions,
     /// Set by a commit after which outputs are to be sent in another way.
     regroup: bool,
+    /// Whether every output is sent alone.
+    is_alone: bool,
+    /// Whether scored batches are committed in portions.
+    in_portions: bool,
+    /// Records of the next portion.
+    portion: usize,
+    /// Set where the rest of a scored batch is left to the next session.
+    is_cut_short: bool,
+    /// By when what is in hand has to be done, while somebody waits for it.
+    finish_by: Option<Instant>,
 }
 
 impl<'a, S: Source, K: Sink> Session<'a, S, K> {
@@ -117,6 +134,10 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         carried: &'a mut Carried,
     ) -> Self {
         link.forget();
+        let (is_alone, in_portions) = (
+            carried.refusals.options().alone,
+            carried.refusals.in_portions(),
+        );
         Self {
             sink,
             source,
@@ -128,6 +149,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             begun: Positions::default(),
             committed: Positions::default(),
             regroup: false,
+            is_alone,
+            in_portions,
+            portion: settle::PORTION_MIN,
+            is_cut_short: false,
+            finish_by: None,
         }
     }
 
@@ -149,7 +175,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             if self.commit_is_due(Instant::now()) {
                 self.commit(self.shared.config.kafka.transaction_timeout())?;
             }
-            if self.regroup {
+            if self.regroup || self.is_cut_short {
                 // A batch may have been handed over since the commit that told.
                 self.commit(self.shared.config.kafka.transaction_timeout())?;
                 return Ok(End::Regroup);
@@ -229,7 +255,16 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             .collect(timeout)
             .map_err(|Gone| DeliveryFault::ScorerGone)?
         {
-            self.produce(&scored?)?;
+            let scored = scored?;
+            if self.in_portions {
+                self.settle(&scored)?;
+            } else {
+                self.produce(&scored)?;
+            }
+            if self.is_cut_short {
+                // What comes behind the gap is not for this session.
+                return Ok(());
+            }
             timeout = Duration::ZERO;
         }
         let waited = self.link.in_work();
@@ -245,7 +280,12 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             self.commit(self.shared.config.kafka.transaction_timeout())?;
             self.open();
         }
-        for outputs in scored.outputs.chunk_by(|a, b| a.row() == b.row()) {
+        self.hand_over(scored, 0..scored.input.len())
+    }
+
+    /// Hands the outputs of some records of a batch to the sink.
+    fn hand_over(&mut self, scored: &ScoredBatch, rows: Range<usize>) -> Result<(), DeliveryFault> {
+        for outputs in scored.outputs_of(&rows).chunk_by(|a, b| a.row() == b.row()) {
             let Some(message) = outputs
                 .first()
                 .and_then(|first| scored.input.get(first.row()))
@@ -255,14 +295,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             self.produce_record(scored, &message, outputs)?;
         }
         let open = self.open();
-        scored.input.advance(&mut open.positions);
-        open.records += scored.input.len() as u64;
-        open.timestamps_ms.extend(
-            scored
-                .input
-                .iter()
-                .filter_map(|message| message.timestamp_ms()),
-        );
+        scored.input.advance(rows.clone(), &mut open.positions);
+        open.records += rows.len() as u64;
+        let messages = rows.filter_map(|row| scored.input.get(row));
+        let timestamps_ms = messages.filter_map(|message| message.timestamp_ms());
+        open.timestamps_ms.extend(timestamps_ms);
         Ok(())
     }
 
@@ -360,8 +397,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 }
             }
         }
-        if let Some((topic, cause)) = refused {
-            self.tell_refused(message, topic, cause, fate);
+        if let Some(refused) = refused {
+            let refusal = Refusal::of(message, refused, fate);
+            self.open().refusals.push(refusal);
         }
         Ok(())
     }
@@ -396,29 +434,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         }
     }
 
-    fn tell_refused(
-        &mut self,
-        message: &MessageRef<'_>,
-        topic: &Topic,
-        cause: RefusalCause,
-        fate: RefusedFate,
-    ) {
-        self.shared.metrics.output_refused(cause, fate);
-        let Some(left_out) = self.carried.refusals.line(Instant::now()) else {
-            return;
-        };
-        let (at, offset, cause) = (message.partition(), message.offset().0, words(cause));
-        match fate {
-            RefusedFate::DeadLetter => {
-                warn!(%at, offset, %topic, cause, left_out, "output refused, a dead letter is written instead");
-            }
-            RefusedFate::Nothing => {
-                error!(%at, offset, %topic, cause, left_out, "output refused, and nothing is written instead");
-            }
-        }
-    }
-
-    fn open(&mut self) -> &mut Open {
+    fn open(&mut self) -> &mut Open<'a> {
         self.open.get_or_insert_with(|| {
             let interval = self.shared.config.delivery.transaction_interval;
             self.shared
@@ -430,6 +446,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 outputs: Vec::new(),
                 timestamps_ms: Vec::new(),
                 records: 0,
+                refusals: Vec::new(),
             }
         })
     }
@@ -466,6 +483,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             self.committed.advance(partition, next);
         }
         self.carried.records += open.records;
+        self.tell_refused(&open.refusals);
         self.regroup |= self.carried.refusals.committed(&self.committed);
         Ok(())
     }
@@ -485,6 +503,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         );
         self.shared.readiness.partitions_assigned(assigned.len());
         self.begun.clear();
+        let is_mine =
+            |partition: &TopicPartition| assigned.iter().any(|of| of.partition == *partition);
+        self.regroup |= self.carried.refusals.assigned(is_mine);
         for of in assigned {
             self.begun.advance(&of.partition, of.next);
             if let Some(from) = of.lost_from {
@@ -528,7 +549,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             .shared
             .calls
             .not_beyond_drain(Instant::now() + REVOKE_TIMEOUT);
-        if !self.finish_in_flight(deadline)? {
+        let is_finished = self.finish_in_flight(deadline)?;
+        self.finish_by = None;
+        if !is_finished {
             return Err(DeliveryFault::Interrupted {
                 operation: "drain before a revocation",
                 detail: format!("took longer than {} ms", REVOKE_TIMEOUT.as_millis()),
@@ -547,12 +570,16 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
 
     /// Takes back all that the scoring threads hold; false if it did not come in time.
     fn finish_in_flight(&mut self, deadline: Instant) -> Result<bool, DeliveryFault> {
+        self.finish_by = Some(deadline);
         while !self.link.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
             }
             self.take_scored(left.min(SCORER_WAIT))?;
+            if self.is_cut_short {
+                return Ok(false);
+            }
         }
         Ok(true)
     }
@@ -563,12 +590,13 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         // Counted from the request, however long this thread took to hear it.
         let deadline = self.shared.calls.not_beyond_drain(Instant::now() + limit);
         let late = DeliveryFault::DrainTimedOut { limit };
+        self.finish_by = Some(deadline);
         self.shared.readiness.stopping();
         info!("draining");
         while !self.batcher.is_empty() {
             if !self.link.is_full() {
                 self.submit()?;
-            } else if Instant::now() < deadline {
+            } else if Instant::now() < deadline && !self.is_cut_short {
                 self.take_scored(SCORER_WAIT)?;
             } else {
                 return Err(late);
@@ -591,8 +619,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     fn abandon(&mut self, fault: &DeliveryFault) {
         if let Some(open) = self.open.take() {
             if let DeliveryFault::Refused { outputs, .. } = fault {
-                let refused = self.refused_outputs(&open, outputs);
-                self.carried.refusals.refused(&refused);
+                self.learn(&open, outputs);
             }
             let outcome = match fault {
                 DeliveryFault::Fenced { .. } => TransactionOutcome::Fenced,
@@ -602,29 +629,6 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         }
         self.sink.abandon();
         self.link.forget();
-    }
-
-    /// What was refused, by ticket.
-    fn refused_outputs(&self, open: &Open, tickets: &[RefusedTicket]) -> Vec<RefusedOutput> {
-        let topics = &self.shared.config.kafka.outputs;
-        let refused = tickets.iter().filter_map(|refused| {
-            let handed = open.outputs.get(refused.ticket)?;
-            let topic = match handed.part {
-                Part::Scores => topics.scores.clone(),
-                Part::Alerts => topics.alerts.clone(),
-                Part::Letter | Part::Stub => topics.dead_letters.clone(),
-            };
-            Some(RefusedOutput {
-                record: handed.record.clone(),
-                topic: topic?,
-                part: handed.part,
-                bytes: handed.bytes,
-                has_key: handed.has_key,
-                objection: refused.objection,
-                is_exact: refused.is_exact,
-            })
-        });
-        refused.collect()
     }
 
     fn report_lag(&self, ends: &[PartitionEnd]) {
@@ -642,17 +646,6 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             total += lag;
         }
         self.shared.readiness.progress(total, self.carried.records);
-    }
-}
-
-/// A cause for a person.
-fn words(cause: RefusalCause) -> &'static str {
-    match cause {
-        RefusalCause::TooLarge => "larger than the topic takes",
-        RefusalCause::NoKey => "no key, topic is compacted",
-        RefusalCause::Timestamp => "its timestamp is not within what the topic takes",
-        RefusalCause::Policy => "against a policy of the cluster",
-        RefusalCause::Invalid => "the broker calls the record invalid",
     }
 }
 

@@ -36,8 +36,8 @@ pub trait Sink {
     fn commit(&mut self, positions: &Positions, timeout: Duration) -> Result<(), DeliveryFault>;
 
     /// Takes back what was sent since the last commit, as far as that can be done at once; never fails, as the next
-    /// session fences whatever is left.
-    fn abandon(&mut self);
+    /// session fences whatever is left. Says whether nothing is left, and this sink may be used again.
+    fn abandon(&mut self) -> bool;
 }
 
 /// Opens sessions: a consumer and a producer that belong together.

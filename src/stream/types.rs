@@ -106,6 +106,11 @@ impl Positions {
         self.0.clear();
     }
 
+    /// Forgets the positions of partitions that `is_kept` does not hold for.
+    pub fn retain(&mut self, is_kept: impl Fn(&TopicPartition) -> bool) {
+        self.0.retain(|partition, _| is_kept(partition));
+    }
+
     /// Partitions and their next offsets, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
         self.0.iter().map(|(partition, next)| (partition, *next))

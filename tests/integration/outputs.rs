@@ -270,6 +270,58 @@ fn a_topic_that_becomes_compacted_while_the_stream_runs_names_the_records_that_i
 }
 
 #[test]
+fn of_keyless_and_keyed_records_in_turn_every_keyed_one_is_scored_though_hundreds_are_refused() {
+    let setting = Setting::new("in-turn", 1);
+    let produce = |from: usize, to: usize| {
+        let records = (from..to).map(|number| match number % 2 {
+            0 => InputRecord {
+                key: None,
+                ..good(number)
+            },
+            _ => good(number),
+        });
+        setting
+            .broker
+            .produce(&setting.input, &records.collect::<Vec<_>>());
+    };
+    // One transaction takes them all, and the topic is compacted only once the stream runs.
+    let config = setting.config("a", "[delivery]\ntransaction_interval_ms = 5000");
+    produce(0, 10);
+    let instance = StreamInstance::start(&config);
+    setting.wait_for_offsets(&everywhere(1, 10));
+    let policy = ("cleanup.policy", "compact");
+    setting.broker.alter_topic(&setting.scores, policy);
+    produce(10, 610);
+    setting.wait_for_offsets(&everywhere(1, 610));
+    instance.stop().unwrap();
+    let keyed: Vec<i64> = (0..610).filter(|n| *n < 10 || n % 2 == 1).collect();
+    assert_eq!(scored(&setting), keyed);
+    assert_eq!(setting.read(&setting.dead).len(), 300);
+}
+
+/// Outputs wait in the client for the commit, longer than the topic takes: the broker refuses all. Sent again in small
+/// transactions they are young enough.
+#[test]
+fn outputs_that_had_become_too_old_for_their_topic_are_tried_again_and_written() {
+    let old = |name: &str| TopicSpec::new(name, 1).with("message.timestamp.before.max.ms", "2000");
+    let plain = |name: &str| TopicSpec::new(name, 1);
+    let setting = Setting::with_specs("too-old", plain, old, plain);
+    setting.produce(1, 0, 300);
+    let slow =
+        "[delivery]\ntransaction_interval_ms = 6000\n[kafka.properties]\n\"linger.ms\" = 10000\n";
+    let config = setting.config("a", slow);
+    let config = config.replace("            properties = {", "            # properties = {");
+    let instance = StreamInstance::start(&config);
+    setting.wait_for_offsets(&everywhere(1, 300));
+    let metrics = instance.metrics();
+    instance.stop().unwrap();
+    let refused = "maskwatch_sessions_failed_total{reason=\"refused\"}";
+    assert_eq!(metric(&metrics, refused), Some(1.0), "none was too old");
+    assert_eq!(scored(&setting), (0..300).collect::<Vec<_>>());
+    assert_eq!(setting.read(&setting.dead).len(), 0);
+}
+
+#[test]
 fn a_dead_letter_topic_that_is_compacted_takes_records_without_a_key_all_the_same() {
     let compacted = |name: &str| TopicSpec::new(name, 1).with("cleanup.policy", "compact");
     let plain = |name: &str| TopicSpec::new(name, 1);

@@ -2,7 +2,7 @@
 //!
 //! Transactional: outputs are in a transaction, and the offsets of their records join it just before its end. Acknowledged
 //! (at least once): offsets are committed after everything sent was acknowledged. The invariant: an end of a transaction that
-//! is not known to be a commit is never taken for one, and the producer is not used again.
+//! is not known to be a commit is never taken for one, and the producer is not used again. It is after an abort that is known.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,7 +50,7 @@ const OFFSETS_ATTEMPTS_MAX: u32 = 3;
 /// Outputs after which reports are looked at; they come only of failures.
 const SENDS_PER_POLL: usize = 256;
 
-/// Outputs that failed since the producer was made: it is not used again after the first.
+/// Outputs that failed since the last known abort: nothing is committed after the first.
 #[derive(Debug, Default)]
 struct Failures {
     /// Ticket and reason of each; bounded.
@@ -293,6 +293,14 @@ impl KafkaSink {
         Ok(())
     }
 
+    /// Reads the reports that are left of what was taken back, and forgets all.
+    fn forget_failures(&self) {
+        self.producer.poll(Duration::ZERO);
+        let context = self.producer.context();
+        *context.failures() = Failures::default();
+        context.failed.store(false, Ordering::Release);
+    }
+
     fn begin(&mut self) -> Result<(), DeliveryFault> {
         if self.state == State::Idle {
             self.calls.enter(Operation::BeginTransaction);
@@ -529,12 +537,19 @@ impl Sink for KafkaSink {
         }
     }
 
-    fn abandon(&mut self) {
-        let State::Open { .. } = self.state else {
-            return;
-        };
+    fn abandon(&mut self) -> bool {
         if self.producer.client().fatal_error().is_some() {
-            return;
+            return false;
+        }
+        match self.state {
+            State::Open { .. } => {}
+            State::Idle => return true,
+            // What is on its way would come before what is sent again.
+            State::Acknowledged if self.producer.in_flight_count() == 0 => {
+                self.forget_failures();
+                return true;
+            }
+            State::Acknowledged | State::Unknown => return false,
         }
         let operation = Operation::AbortTransaction;
         self.calls.enter(operation);
@@ -556,10 +571,15 @@ impl Sink for KafkaSink {
             })
             .and_then(|ended| ended.map_err(|error| error.to_string()));
         match aborted {
-            Ok(()) => self.state = State::Idle,
+            Ok(()) => {
+                self.forget_failures();
+                self.state = State::Idle;
+                true
+            }
             Err(why) => {
                 debug!(why, "the transaction is left for the next session to abort");
                 self.state = State::Unknown;
+                false
             }
         }
     }

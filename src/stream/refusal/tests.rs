@@ -46,6 +46,11 @@ fn objection(refusals: &Refusals, offset: i64, bytes: usize, key: bool) -> Optio
     refusals.objection((&of.0, of.1), Part::Scores, &topic(), bytes, key)
 }
 
+/// As [`objection`], of a small output with a key.
+fn objection_to(refusals: &Refusals, offset: i64) -> Option<RefusalCause> {
+    objection(refusals, offset, 10, true)
+}
+
 #[test]
 fn a_refused_batch_accuses_nobody_until_its_outputs_are_sent_alone() {
     let mut refusals = refusals();
@@ -128,20 +133,45 @@ fn what_the_cluster_tells_holds_from_the_first_output_on_and_replaces_what_was_l
 }
 
 #[test]
-fn of_a_refused_batch_the_records_without_a_key_are_accused_and_no_other_is_sent_after_them() {
+fn an_envelope_without_a_key_that_was_refused_says_nothing_of_others_where_settings_are_not_known()
+{
     let mut refusals = refusals();
     let of = |offset: i64| RefusedOutput {
         objection: Objection::Record,
-        has_key: offset != 2,
+        has_key: false,
+        is_exact: true,
         ..output(offset)
     };
-    refusals.refused(&[of(1), of(2), of(3)]);
-    assert!(!refusals.options().alone, "nobody is left to be found");
-    assert_eq!(objection(&refusals, 1, 10, true), None);
-    for offset in [2, 900] {
-        let cause = objection(&refusals, offset, 10, false);
-        assert_eq!(cause, Some(RefusalCause::NoKey), "{offset}");
-    }
+    refusals.refused(&[of(2)]);
+    assert!(!refusals.options().alone && refusals.in_portions());
+    assert_eq!(
+        objection(&refusals, 2, 10, false),
+        Some(RefusalCause::NoKey)
+    );
+    assert_eq!(objection(&refusals, 900, 10, false), None);
+    let letter = RefusedOutput {
+        part: Part::Letter,
+        ..of(7)
+    };
+    assert!(refusals.room(&topic()).needs_key, "dead letters get a key");
+    refusals.refused(&[letter]);
+    let of = record(7);
+    let again = refusals.objection((&of.0, of.1), Part::Letter, &topic(), 10, true);
+    assert_eq!(again, None, "with its key it is tried");
+}
+
+#[test]
+fn sessions_commit_in_portions_for_a_while_after_records_were_named() {
+    let mut refusals = refusals();
+    refusals.refused(&[RefusedOutput {
+        is_exact: true,
+        ..output(2)
+    }]);
+    assert!(!committed(&mut refusals, 3));
+    assert!(refusals.in_portions());
+    refusals.named = Instant::now().checked_sub(IN_PORTIONS_FOR);
+    assert!(committed(&mut refusals, 4), "together again");
+    assert!(!refusals.in_portions());
 }
 
 #[test]
@@ -180,25 +210,54 @@ fn records_that_the_broker_names_are_accused_at_once() {
 }
 
 #[test]
-fn a_topic_that_refuses_everything_is_not_asked_for_every_output_and_is_asked_again_later() {
-    let mut refusals = refusals();
-    let of = |offset| RefusedOutput {
-        objection: Objection::Timestamp,
-        ..output(offset)
-    };
-    let all: Vec<_> = (0..5_000).map(of).collect();
-    refusals.refused(&all);
-    let mut rounds = 0;
-    for five in all.chunks(5) {
-        if objection(&refusals, 4_999, 10, true).is_some() {
-            break;
+fn however_many_outputs_a_topic_refuses_the_next_is_tried() {
+    for objection in [Objection::Timestamp, Objection::Policy, Objection::Record] {
+        let mut refusals = refusals();
+        let of = |offset| RefusedOutput {
+            objection,
+            ..output(offset)
+        };
+        let all: Vec<_> = (0..5_000).map(of).collect();
+        refusals.refused(&all);
+        for five in all.chunks(5).take(900) {
+            refusals.refused(five);
         }
-        refusals.refused(five);
-        rounds += 1;
+        assert!(objection_to(&refusals, 4_499).is_some());
+        assert_eq!(objection_to(&refusals, 4_500), None, "{objection:?}");
     }
-    assert_eq!(rounds, STRIKES_MAX.div_ceil(5));
-    assert!(committed(&mut refusals, 5_000));
-    assert_eq!(objection(&refusals, 5_001, 10, true), None);
+}
+
+#[test]
+fn suspects_of_a_partition_that_has_gone_do_not_slow_the_others() {
+    let mut refusals = refusals();
+    let elsewhere = TopicPartition::new("t", Partition(1));
+    refusals.refused(&outputs([100, 101]));
+    assert!(!refusals.assigned(|of| *of == record(0).0));
+    assert!(refusals.options().alone);
+    assert!(refusals.assigned(|of| *of == elsewhere));
+    assert!(!refusals.options().alone);
+    assert_eq!(refusals.options().batch_bytes_max, None);
+}
+
+#[test]
+fn what_was_learned_long_ago_is_tried_again_and_what_is_told_holds() {
+    let mut known = Known {
+        told: TopicLimits {
+            bytes_max: Some(9_000),
+            is_compacted: None,
+        },
+        refused_bytes: Some(5_000),
+        refused_keyless: true,
+        learned: Some(Instant::now()),
+    };
+    let soon = Instant::now() + LESSON_KEPT / 2;
+    known.forget_old(soon);
+    assert!(known.refused_keyless);
+    assert_eq!(known.objection(6_000, true), Some(RefusalCause::TooLarge));
+    known.forget_old(soon + LESSON_KEPT);
+    assert!(!known.refused_keyless);
+    assert_eq!(known.objection(6_000, true), None);
+    assert_eq!(known.objection(9_001, true), Some(RefusalCause::TooLarge));
 }
 
 #[test]
@@ -249,6 +308,18 @@ fn batches_are_not_halved_where_the_cluster_has_told_a_new_limit_meanwhile() {
     };
     refusals.told(&[(topic(), told)]);
     assert!(committed(&mut refusals, 9));
+    assert_eq!(refusals.options().batch_bytes_max, None);
+}
+
+#[test]
+fn batches_do_not_get_smaller_where_it_was_not_their_size_that_was_refused() {
+    let mut refusals = refusals();
+    let of = |offset| RefusedOutput {
+        objection: Objection::Timestamp,
+        ..output(offset)
+    };
+    refusals.refused(&[of(1), of(2)]);
+    assert!(committed(&mut refusals, 9), "each was taken, alone");
     assert_eq!(refusals.options().batch_bytes_max, None);
 }
 

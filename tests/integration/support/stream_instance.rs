@@ -164,10 +164,8 @@ impl<K: Sink> Sink for FaultySink<K> {
         }
     }
 
-    fn abandon(&mut self) {
-        if !self.leave_open {
-            self.kafka.abandon();
-        }
+    fn abandon(&mut self) -> bool {
+        !self.leave_open && self.kafka.abandon()
     }
 }
 
