@@ -8,18 +8,16 @@
 //! partitions. Used by `serve` and, with the in-process broker, by `demo`.
 
 use super::budget_by;
-use super::exit::ConfigFaults;
+use super::exit::Several;
 use super::exit_service::Panicked;
 use super::minutes;
-use super::report::{shown_share, warn_all};
-use super::train_config::load_config;
-use crate::artifact::{Detector, MANIFEST, Recipe, TrainConfig, learn};
-use crate::config::{Config, TrainSection};
-use crate::features::ParquetSource;
+use super::model_start::{self, Model, Training, prepare};
+use super::report::warn_all;
+use crate::artifact::{Detector, Recipe, learn};
+use crate::config::Config;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
-use crate::schema::Schema;
 use crate::stream::calls::BoundedCalls;
-use crate::stream::config::{AlertsConfig, DeliveryConfig, StreamConfig};
+use crate::stream::config::{DeliveryConfig, StreamConfig};
 use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
@@ -30,7 +28,6 @@ use crate::stream::shutdown::Shutdown;
 use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::stream::worker::{Worker, WorkerOptions};
 use crate::telemetry::{Heartbeat, Metrics, Readiness, TrainingGauges};
-use crate::train::partition::calibration_rows;
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -256,74 +253,30 @@ fn load_or_train(
     training: &AtomicBool,
 ) -> anyhow::Result<Detector> {
     let dir = &config.model_dir;
-    if !dir.join(MANIFEST).exists() {
-        let Some(section) = &config.train else {
-            let fault = "no bundle there, and no [train] section to make one".to_owned();
-            return Err(ConfigFaults::new(dir, vec![fault]).into());
-        };
-        if let Some(field) = &config.stream.alerts.budget_by {
-            budget_by::check_schema(dir, field, &Schema::load(&section.schema)?)?;
+    let detector = match prepare(&config.model()).map_err(Several::of)? {
+        Model::Bundle(detector) => *detector,
+        Model::Training(prepared) => {
+            training.store(true, Ordering::Release);
+            train(&prepared, dir, metrics)?;
+            training.store(false, Ordering::Release);
+            model_start::bundle(dir, Some(&config.stream.alerts))?
         }
-        training.store(true, Ordering::Release);
-        train(section, dir, metrics, &config.stream.alerts)?;
-        training.store(false, Ordering::Release);
-    }
-    let detector = Detector::load(dir)?;
-    let alerts = &config.stream.alerts;
-    if !detector.attains(alerts.budget) && !alerts.allow_unattainable_budget {
-        let fault = format!(
-            "alerts.budget = {} can never be reached: with {} calibration rows the smallest p-value is {}; raise the \
-             budget, train on more rows, or set alerts.allow_unattainable_budget = true",
-            alerts.budget.share(),
-            detector.calibration_rows(),
-            shown_share(detector.scorer().conformal().smallest_p_value())
-        );
-        return Err(ConfigFaults::new(dir, vec![fault]).into());
-    }
-    let detector = budget_by::configured(detector, dir, alerts)?;
+    };
     if let Some(line) = budget_by::headline(&detector) {
         tracing::info!("{line}");
     }
     Ok(detector)
 }
 
-fn train(
-    section: &TrainSection,
-    out: &Path,
-    metrics: &Arc<Metrics>,
-    alerts: &AlertsConfig,
-) -> anyhow::Result<()> {
-    let schema = Schema::load(&section.schema)?;
-    let config = match &section.config {
-        Some(path) => load_config(path)?,
-        None => TrainConfig::default(),
-    };
-    let source = ParquetSource::open(&section.data)?;
-    source.check(&schema)?;
-    warn_all(&source.notes(&schema));
-    // A training may take hours: a budget that it cannot reach is refused before it.
-    let rows = calibration_rows(source.rows());
-    let reaches = alerts
-        .budget
-        .is_attainable(usize::try_from(rows).unwrap_or(usize::MAX));
-    if !reaches && !alerts.allow_unattainable_budget {
-        let fault = format!(
-            "alerts.budget = {} could never be reached: {} rows leave {rows} calibration rows, whose smallest p-value \
-             is {}; raise the budget, name more data, or set alerts.allow_unattainable_budget = true",
-            alerts.budget.share(),
-            source.rows(),
-            shown_share(1.0 / (rows + 1) as f64)
-        );
-        return Err(ConfigFaults::new(&section.schema, vec![fault]).into());
-    }
-    let from = section.from.as_deref().map(Detector::load).transpose()?;
+fn train(training: &Training, out: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
+    warn_all(&training.source.notes(&training.schema));
     let recipe = Recipe {
-        source: &source,
-        schema: &schema,
-        config: &config,
-        seed: section.seed,
+        source: &training.source,
+        schema: &training.schema,
+        config: &training.config,
+        seed: training.seed,
         exclude_labelled: false,
-        from: from.as_ref(),
+        from: training.from.as_ref(),
         out,
     };
     let (manifest, run) = learn(&recipe, &mut TrainingGauges::new(Arc::clone(metrics)))?;

@@ -24,6 +24,7 @@ mod init;
 mod inspect;
 mod label;
 mod minutes;
+mod model_start;
 mod output;
 mod panics;
 mod progress;

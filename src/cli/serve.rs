@@ -2,7 +2,7 @@
 
 use super::args::ServeArguments;
 use super::daemon::Daemon;
-use crate::config::Config;
+use super::model_start::load_config;
 use crate::telemetry::logging::{self, LogFormat};
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// # Errors
 /// Bad configuration (64), a bundle that is refused (65), a stream that ended by itself (1).
 pub fn run(arguments: &ServeArguments) -> anyhow::Result<ExitCode> {
-    let config = Config::load(arguments.config.path())?;
+    let config = load_config(arguments.config.path())?;
     logging::init(LogFormat::Auto)?;
     Daemon::start(config)?.join()?;
     tracing::info!("drained");

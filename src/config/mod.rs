@@ -8,7 +8,8 @@ mod sections;
 
 use crate::http::DEFAULT_LISTEN;
 use crate::stream::config::{
-    ConfigFault, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
+    AlertsConfig, ConfigFault, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawStream,
+    StreamConfig,
 };
 use sections::Sound;
 use serde::Deserialize;
@@ -52,7 +53,19 @@ pub enum ConfigError {
         path: PathBuf,
         /// Key, value and limit of each.
         faults: Vec<String>,
+        /// What it says of its model, where that much is sound: a bundle can be looked at all the same.
+        model: Option<Box<ModelSection>>,
     },
+}
+
+impl ConfigError {
+    /// What a configuration with faults says of its model, where that much is sound.
+    pub fn model(&self) -> Option<&ModelSection> {
+        match self {
+            Self::Faults { model, .. } => model.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +119,17 @@ pub struct TrainSection {
     pub seed: u64,
 }
 
+/// What a configuration says of its model.
+#[derive(Debug, Clone)]
+pub struct ModelSection {
+    /// The bundle's folder.
+    pub dir: PathBuf,
+    /// What to train on when there is no bundle.
+    pub train: Option<TrainSection>,
+    /// The budget that the model must reach; `None` where that section has faults.
+    pub alerts: Option<AlertsConfig>,
+}
+
 /// The daemon's checked configuration. Relative paths start at the working directory.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -146,6 +170,7 @@ impl Config {
             environment::variables(std::env::vars_os()).map_err(|faults| ConfigError::Faults {
                 path: path.to_owned(),
                 faults,
+                model: None,
             })?;
         let config = Self::parse(path, &text, variables.into_iter())?;
         let faults = config.stream.client_faults();
@@ -155,7 +180,17 @@ impl Config {
         Err(ConfigError::Faults {
             path: path.to_owned(),
             faults: faults.iter().map(ConfigFault::to_string).collect(),
+            model: Some(Box::new(config.model())),
         })
+    }
+
+    /// What it says of its model.
+    pub fn model(&self) -> ModelSection {
+        ModelSection {
+            dir: self.model_dir.clone(),
+            train: self.train.clone(),
+            alerts: Some(self.stream.alerts.clone()),
+        }
     }
 
     /// As [`load`](Self::load), from text and the given variables, and without the files that it names.
@@ -171,9 +206,18 @@ impl Config {
             path: path.to_owned(),
             detail: faults.join("; "),
         };
-        let told = |faults| ConfigError::Faults {
-            path: path.to_owned(),
-            faults,
+        let told = |faults: Vec<String>, mut model: Option<Box<ModelSection>>| {
+            // A key that could not be read has its default in `model`, which nobody asked for.
+            if faults.iter().any(|fault| fault.contains("alerts."))
+                && let Some(model) = &mut model
+            {
+                model.alerts = None;
+            }
+            ConfigError::Faults {
+                path: path.to_owned(),
+                faults,
+                model,
+            }
         };
         let overrides = environment::overrides(variables);
         let Sound { table, mut faults } = sections::sound(text, overrides).map_err(syntax)?;
@@ -183,17 +227,18 @@ impl Config {
             .map_err(|_| syntax(vec!["sections do not fit together".to_owned()]))?;
         match raw.check() {
             Ok(config) if faults.is_empty() => Ok(config),
-            Ok(_) => Err(told(faults)),
-            Err(further) => {
+            Ok(config) => Err(told(faults, Some(Box::new(config.model())))),
+            Err((further, model)) => {
                 faults.extend(further);
-                Err(told(faults))
+                Err(told(faults, model))
             }
         }
     }
 }
 
 impl RawConfig {
-    fn check(self) -> Result<Config, Vec<String>> {
+    /// The configuration, or every fault of it with what it says of its model, where that much is sound.
+    fn check(self) -> Result<Config, (Vec<String>, Option<Box<ModelSection>>)> {
         let Self {
             kafka,
             input,
@@ -204,6 +249,7 @@ impl RawConfig {
             http,
             train,
         } = self;
+        let sound_alerts = alerts.sound();
         let stream = RawStream {
             kafka,
             input,
@@ -216,15 +262,9 @@ impl RawConfig {
             Ok(_) => Vec::new(),
             Err(faults) => faults.iter().map(ConfigFault::to_string).collect(),
         };
+        let before = faults.len();
         if model.dir.as_os_str().is_empty() {
             faults.push("model.dir: is missing or empty, expected the bundle's folder".to_owned());
-        }
-        let listen = http.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_string());
-        let address = listen.parse::<SocketAddr>();
-        if let Err(error) = &address {
-            faults.push(format!(
-                "http.listen: \"{listen}\": {error}, expected address:port"
-            ));
         }
         if train.as_ref().is_some_and(|train| train.data.is_empty()) {
             faults.push(
@@ -239,6 +279,20 @@ impl RawConfig {
                     .to_owned(),
             );
         }
+        let section = (faults.len() == before).then(|| {
+            Box::new(ModelSection {
+                dir: model.dir.clone(),
+                train: train.clone(),
+                alerts: sound_alerts,
+            })
+        });
+        let listen = http.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_string());
+        let address = listen.parse::<SocketAddr>();
+        if let Err(error) = &address {
+            faults.push(format!(
+                "http.listen: \"{listen}\": {error}, expected address:port"
+            ));
+        }
         match (stream, address) {
             (Ok(stream), Ok(listen)) if faults.is_empty() => Ok(Config {
                 stream,
@@ -246,7 +300,7 @@ impl RawConfig {
                 listen,
                 train,
             }),
-            _ => Err(faults),
+            _ => Err((faults, section)),
         }
     }
 }

@@ -598,6 +598,14 @@ fn check_batch(
     }
 }
 
+impl RawAlerts {
+    /// The section if nothing is wrong with it, whatever is wrong with others.
+    pub fn sound(&self) -> Option<AlertsConfig> {
+        let mut faults = Vec::new();
+        check_alerts(self, &mut faults).filter(|_| faults.is_empty())
+    }
+}
+
 /// `None` stands for a budget that cannot be; its fault is told.
 fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<AlertsConfig> {
     let budget = match &raw.budget {

@@ -5,7 +5,7 @@
 use super::material::{Records, model};
 use super::setting::{PATIENCE, Setting};
 use crate::support::daemon::Daemon;
-use maskwatch::artifact::{Detector, WEIGHTS};
+use maskwatch::artifact::{Detector, MANIFEST, WEIGHTS};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -41,6 +41,9 @@ fn serve_trains_first_where_there_is_no_bundle_and_makes_the_same_one_as_train()
     );
     let setting = Setting::new("trains", 1, &bundle);
     let (code, said) = run(CHECK, &bundle, &section);
+    assert_eq!(code, Some(64), "800 calibration rows are too few: {said}");
+    let attainable = format!("{section}[alerts]\nbudget = 0.05\n");
+    let (code, said) = run(CHECK, &bundle, &attainable);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("serve trains one first"), "{said}");
     assert!(!bundle.exists(), "check made something");
@@ -113,11 +116,14 @@ fn a_port_in_use_names_the_key_and_what_to_do() {
 fn a_budget_that_the_calibration_rows_cannot_reach_is_refused_unless_it_is_allowed() {
     let bundle = &model().bundle;
     let unattainable = "[alerts]\nbudget = 0.001\n";
-    let (code, said) = run(SERVE, bundle, unattainable);
-    assert_eq!(code, Some(64), "{said}");
-    assert!(said.contains("alerts.budget = 0.001"), "{said}");
-    assert!(said.contains("800 calibration rows"), "{said}");
-    let (code, said) = run(CHECK, bundle, unattainable);
+    for verb in [SERVE, CHECK] {
+        let (code, said) = run(verb, bundle, unattainable);
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains("alerts.budget = 0.001"), "{said}");
+        assert!(said.contains("800 calibration rows"), "{said}");
+    }
+    let allowed = format!("{unattainable}allow_unattainable_budget = true\n");
+    let (code, said) = run(CHECK, bundle, &allowed);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("warning: alert budget 0.001"), "{said}");
 
@@ -179,9 +185,67 @@ fn a_damaged_bundle_is_refused_by_serve_and_check_alike_naming_the_file() {
 }
 
 #[test]
-fn no_bundle_and_no_training_is_refused() {
+fn no_bundle_and_no_training_is_refused_by_serve_and_check_alike() {
     let folder = TempDir::new().unwrap();
-    let (code, said) = run(SERVE, &folder.path().join("none"), "");
-    assert_eq!(code, Some(64), "{said}");
-    assert!(said.contains("[train]"), "{said}");
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    for (dir, found) in [
+        (folder.path().join("none"), "no bundle there, and"),
+        (empty, "no bundle there, and"),
+        (file, "no bundle there but something that is no folder, and"),
+    ] {
+        for verb in [SERVE, CHECK] {
+            let (code, said) = run(verb, &dir, "");
+            assert_eq!(code, Some(64), "{verb:?}: {said}");
+            let expected = format!("{}: {found} no [train] section to make one", dir.display());
+            assert!(said.contains(&expected), "{verb:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn faults_of_the_model_are_told_beside_those_of_the_configuration() {
+    let folder = TempDir::new().unwrap();
+    let none = folder.path().join("none");
+    let damaged = folder.path().join("damaged");
+    fs::create_dir(&damaged).unwrap();
+    fs::write(damaged.join(MANIFEST), "{").unwrap();
+    let schema = folder.path().join("schema.toml");
+    fs::write(&schema, "[[field]]\nname = \"a\"\nkind = \"odd\"\n").unwrap();
+    let training = format!(
+        "[batch]\nrows_max = 0\n[train]\ndata = [\"nowhere.parquet\"]\nschema = {schema:?}\n\
+         config = \"nowhere.toml\"\n"
+    );
+    let bad_batch = "[batch]\nrows_max = 0\n";
+    let bad_key = "[delivery]\nmood = \"good\"\n";
+    for (dir, more, parts) in [
+        (&none, bad_batch, vec!["batch.rows_max", "no bundle there"]),
+        (&none, bad_key, vec!["mood", "no bundle there"]),
+        (&damaged, bad_batch, vec!["batch.rows_max", MANIFEST]),
+        (
+            &none,
+            training.as_str(),
+            vec![
+                "batch.rows_max",
+                "schema.toml",
+                "nowhere.toml",
+                "nowhere.parquet",
+            ],
+        ),
+        (
+            &model().bundle,
+            "[batch]\nrows_max = 0\n[alerts]\nbudget = 0.001\n",
+            vec!["batch.rows_max", "800 calibration rows"],
+        ),
+    ] {
+        for verb in [SERVE, CHECK] {
+            let (code, said) = run(verb, dir, more);
+            assert_eq!(code, Some(64), "{verb:?}: {said}");
+            for part in &parts {
+                assert!(said.contains(part), "{verb:?}: {part}: {said}");
+            }
+        }
+    }
 }
