@@ -5,7 +5,7 @@ use super::error::ArtifactError;
 use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::weights::{self, WeightsFault};
 use crate::durable;
-use crate::features::FieldShape;
+use crate::features::{FieldShape, TrainedMoments};
 use crate::model::{Likelihood, MaskedAutoencoder};
 use crate::score::{
     Axes, Combination, ScoreRule, Scorer, SegmentField, SurpriseModel, segment_fields,
@@ -201,6 +201,9 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     let mut faults = description.model.faults();
     faults.extend(description.encoder.faults(&description.schema));
     faults.extend(description.score.faults());
+    let time = description.time.as_ref();
+    let time = time.and_then(TrainedMoments::fault);
+    faults.extend(time.map(|fault| format!("time: {fault}")));
     faults.extend(description.views.fault(encoder.len()));
     let objective = description.training.objective;
     if objective.hides() != description.views.hide() {

@@ -181,7 +181,8 @@ impl Detector {
     /// every one of its training. Ascending, one fault a row.
     pub fn faults(&self, batch: &RecordBatch) -> Vec<RowFault> {
         let encoder = self.scorer.model().encoder();
-        encoder.moment_faults(batch, self.schema())
+        let time = self.manifest.description.time.as_ref();
+        encoder.moment_faults(batch, self.schema(), time)
     }
 
     /// The same rows, with [`faults`](Self::faults) among their faults.

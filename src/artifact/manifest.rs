@@ -1,7 +1,7 @@
 //! The manifest: everything of a bundle that is not numbers, and the digests of what is.
 
 use super::recipe::{CalibrationConfig, EncoderConfig};
-use crate::features::Encoder;
+use crate::features::{Encoder, TrainedMoments};
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
 use crate::score::{Combination, ScoreConfig};
@@ -109,6 +109,9 @@ pub struct Description {
     pub data: DataFingerprint,
     /// The parts of the data.
     pub rows: PartRows,
+    /// Where the records' own times lay in training, if the schema has any: later ones far from them are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<TrainedMoments>,
     /// What labels changed; none for a bundle as it was trained.
     pub tuning: Option<Tuning>,
 }

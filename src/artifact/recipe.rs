@@ -385,6 +385,7 @@ fn describe(
             bad: data.bad_rows.count,
             unused: data.unused_rows,
         },
+        time: data.time.clone(),
         tuning: None,
     }
 }

@@ -10,9 +10,9 @@ use super::output::refuse_url;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
 use crate::artifact::{Description, Detector, run_path};
-use crate::features::{FieldEncoder, ValueEncoder};
+use crate::features::{FieldEncoder, TrainedMoments, ValueEncoder};
 use crate::model::Architecture;
-use crate::schema::{Field, Role, Transform, moment_to_text};
+use crate::schema::{Field, Role, Transform, moment_to_text, named};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -157,7 +157,13 @@ fn fields(out: &mut String, description: &Description) -> std::fmt::Result {
             .then(|| encoders.next())
             .flatten();
         let nulls = encoder.map_or_else(|| "-".to_owned(), null_share);
-        let learned = encoder.map_or_else(|| "-".to_owned(), |encoder| learned(field, encoder));
+        let learned = match (encoder, field.role, &description.time) {
+            (Some(encoder), ..) => learned(field, encoder),
+            (None, Role::Time, Some(time)) => {
+                format!("not seen by the model{}", moments_of(field, time))
+            }
+            _ => "-".to_owned(),
+        };
         let (name, kind, role) = (&field.name, field.kind.as_str(), word(&field.role));
         writeln!(
             out,
@@ -205,15 +211,11 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
             categorical.unseen_surprise()
         ),
         ValueEncoder::Boolean => "true or false".to_owned(),
-        ValueEncoder::Timestamp { time_zone, seen } => {
-            let text = |at| moment_to_text(at).unwrap_or_default();
-            let seen = seen
-                .bounds()
-                .filter(|_| !field.redact)
-                .map_or(String::new(), |(first, last)| {
-                    format!(", moments from {} to {}", text(first), text(last))
-                });
-            format!("hour and weekday in {time_zone}{seen}")
+        ValueEncoder::Timestamp { time_zone, moments } => {
+            format!(
+                "hour and weekday in {time_zone}{}",
+                moments_of(field, moments)
+            )
         }
     };
     if !field.nullable {
@@ -223,6 +225,21 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
         text.push_str(", redacted");
     }
     text
+}
+
+/// The span of a field's moments in training, and what does not count in it; nothing of a redacted field.
+fn moments_of(field: &Field, moments: &TrainedMoments) -> String {
+    let text = |at| moment_to_text(at).unwrap_or_default();
+    let bounds = moments.seen.bounds().filter(|_| !field.redact);
+    let Some((first, last)) = bounds else {
+        return String::new();
+    };
+    let left_out: u64 = moments.left_out.iter().map(|group| group.rows).sum();
+    let left_out = match left_out {
+        0 => String::new(),
+        rows => format!(", {rows} left out: {}", named(&moments.left_out)),
+    };
+    format!(", moments from {} to {}{left_out}", text(first), text(last))
 }
 
 fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {

@@ -180,12 +180,15 @@ const FOREIGN_SCHEMA: &str = r#"
 field = [
     { name = "day", kind = "timestamp" },
     { name = "days", kind = "timestamp", unit = "days" },
-    { name = "millis", kind = "timestamp", unit = "ms" },
+    { name = "millis", kind = "timestamp", unit = "ms", null_values = ["2026-01-05T00:00:00Z"] },
+    { name = "seconds", kind = "timestamp", unit = "s" },
+    { name = "since", kind = "timestamp", null_values = ["1970-01-01"] },
     { name = "flag", kind = "boolean", parse = true },
     { name = "word", kind = "boolean", parse = true },
     { name = "code", kind = "categorical" },
     { name = "amount", kind = "numeric", decimal_scale = 2 },
     { name = "price", kind = "numeric", decimal_scale = 3 },
+    { name = "number", kind = "numeric", null_values = ["-1"] },
 ]
 "#;
 
@@ -195,11 +198,14 @@ struct Foreign {
     day: Option<i32>,
     days: Option<i32>,
     millis: Option<f64>,
+    seconds: Option<f64>,
+    since: Option<i32>,
     flag: Option<i64>,
     word: Option<String>,
     code: Option<f64>,
     amount: Option<Vec<u8>>,
     price: Option<String>,
+    number: Option<(i32, Vec<u8>)>,
 }
 
 /// Mostly whole numbers; some have a fraction, some are beyond what is exact, some are none.
@@ -208,17 +214,30 @@ fn float() -> impl Strategy<Value = Option<f64>> {
     prop::option::of(prop_oneof![4 => whole, 1 => prop::num::f64::ANY])
 }
 
+/// Seconds since 1970 with a fraction, as Python's `time.time()` gives them; some are out of the calendar.
+fn seconds() -> impl Strategy<Value = Option<f64>> {
+    let moments = (-62_167_219_200_000_000..253_402_300_800_000_000_i64)
+        .prop_map(|micros| micros as f64 / 1e6);
+    let halves = (-4_000_000_000_i64..4_000_000_000).prop_map(|halves| halves as f64 / 2.0);
+    prop::option::of(prop_oneof![4 => moments, 1 => halves, 1 => prop::num::f64::ANY])
+}
+
 prop_compose! {
     fn foreign()(
         days in (prop::option::of(-700_000..2_900_000_i32), any::<Option<i32>>()),
-        floats in (float(), float()),
+        floats in (prop_oneof![9 => float(), 1 => Just(Some(1_767_571_200_000.0))], float(), seconds()),
+        since in prop::option::of(-1..2_i32),
         flag in prop::option::of(-1..3_i64),
         word in prop::option::of("0|1|true|False|yes"),
         amount in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
         price in prop::option::of("[A-Za-z0-9+/]{4}|[0-9]{1,6}|[A-Za-z]{2}=="),
+        number in prop::option::of((
+            prop_oneof![9 => -3..4_i32, 1 => Just(i32::MIN), 1 => Just(128)],
+            prop_oneof![Just(vec![0xff]), prop::collection::vec(any::<u8>(), 0..20)],
+        )),
     ) -> Foreign {
-        let ((day, days), (millis, code)) = (days, floats);
-        Foreign { day, days, millis, flag, word, code, amount, price }
+        let ((day, days), (millis, code, seconds)) = (days, floats);
+        Foreign { day, days, millis, seconds, since, flag, word, code, amount, price, number }
     }
 }
 
@@ -241,6 +260,14 @@ fn foreign_batch(records: &[Foreign]) -> RecordBatch {
             Arc::new(each().map(|r| r.millis).collect::<Float64Array>()),
         ),
         (
+            "seconds",
+            Arc::new(each().map(|r| r.seconds).collect::<Float64Array>()),
+        ),
+        (
+            "since",
+            Arc::new(each().map(|r| r.since).collect::<Date32Array>()),
+        ),
+        (
             "flag",
             Arc::new(each().map(|r| r.flag).collect::<Int64Array>()),
         ),
@@ -251,6 +278,7 @@ fn foreign_batch(records: &[Foreign]) -> RecordBatch {
         ),
         ("amount", Arc::new(amounts)),
         ("price", Arc::new(prices)),
+        ("number", Arc::new(numbers_with_scale(records))),
     ];
     let columns = columns
         .into_iter()
@@ -258,18 +286,39 @@ fn foreign_batch(records: &[Foreign]) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
+/// Decimals as Debezium writes them where a column of the database says nothing of their scale.
+fn numbers_with_scale(records: &[Foreign]) -> StructArray {
+    let each = || records.iter().map(|record| record.number.as_ref());
+    let scales: Int32Array = each()
+        .map(|number| Some(number.map_or(0, |n| n.0)))
+        .collect();
+    let values: BinaryArray = each()
+        .map(|number| Some(number.map_or(&[][..], |n| &n.1)))
+        .collect();
+    let there: Vec<bool> = each().map(|number| number.is_some()).collect();
+    let fields = Fields::from(vec![
+        ArrowField::new("scale", DataType::Int32, false),
+        ArrowField::new("value", DataType::Binary, false),
+    ]);
+    let parts: Vec<ArrayRef> = vec![Arc::new(scales), Arc::new(values)];
+    StructArray::new(fields, parts, Some(there.into()))
+}
+
 fn foreign_json(record: &Foreign) -> Vec<u8> {
     // JSON has no days of its own and no bytes: a date is text, bytes are base64.
-    let day = record
-        .day
-        .map(|day| moment_to_text(i64::from(day) * 86_400_000_000));
+    let date = |day: Option<i32>| day.map(|day| moment_to_text(i64::from(day) * 86_400_000_000));
+    let (day, since) = (date(record.day), date(record.since));
     let amount = record
         .amount
         .as_ref()
         .map(|bytes| BASE64_STANDARD.encode(bytes));
     json!({
-        "day": day, "days": record.days, "millis": record.millis, "flag": record.flag,
+        "day": day, "days": record.days, "millis": record.millis,
+        "seconds": record.seconds, "since": since, "flag": record.flag,
         "word": record.word, "code": record.code, "amount": amount, "price": record.price,
+        "number": record.number.as_ref().map(|(scale, value)| json!({
+            "scale": scale, "value": BASE64_STANDARD.encode(value),
+        })),
     })
     .to_string()
     .into_bytes()

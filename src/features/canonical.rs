@@ -400,13 +400,16 @@ mod tests {
             canonical.faults[2].detail,
             "field `a`: expected text, an integer or a boolean, found 1.5"
         );
-        let floats = Float64Array::from(vec![Some(1.7676e12), Some(f64::NAN), Some(0.5)]);
-        let canonical = one("kind = 'timestamp'\nunit = 'ms'", Arc::new(floats));
+        let floats = vec![Some(1.7676e12), Some(f64::NAN), Some(0.5), Some(1e30)];
+        let canonical = one(
+            "kind = 'timestamp'\nunit = 'ms'",
+            Arc::new(Float64Array::from(floats)),
+        );
         assert_eq!(
             moments(&canonical),
-            [Some(1_767_600_000_000_000), None, None]
+            [Some(1_767_600_000_000_000), None, Some(500), None]
         );
-        assert_eq!(faults(&canonical), [(1, "empty_record"), (2, "wrong_type")]);
+        assert_eq!(faults(&canonical), [(1, "empty_record"), (3, "wrong_type")]);
     }
 
     #[test]
@@ -496,6 +499,23 @@ mod tests {
         let canonical = one("kind = 'timestamp'", Arc::new(text));
         assert_eq!(moments(&canonical), [Some(1_000_000), None]);
         assert_eq!(faults(&canonical), [(1, "wrong_type")]);
+    }
+
+    #[test]
+    fn a_moment_that_is_declared_null_is_null_in_whatever_form_it_comes() {
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![0, 1]));
+        let columns: [ArrayRef; 4] = [
+            Arc::clone(&days),
+            cast(&days, &DataType::Timestamp(TimeUnit::Nanosecond, None)).unwrap(),
+            Arc::new(StringArray::from(vec!["1970-01-01 00:00:00", "1970-01-02"])),
+            Arc::new(Int64Array::from(vec![0, 86_400])),
+        ];
+        for column in columns {
+            let keys = "kind = 'timestamp'\nunit = 's'\nnull_values = ['1970-01-01T00:00:00Z']";
+            let canonical = one(keys, column);
+            assert_eq!(moments(&canonical), [None, Some(86_400_000_000)]);
+            assert_eq!(faults(&canonical), [(0, "empty_record")]);
+        }
     }
 
     #[test]

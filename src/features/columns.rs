@@ -20,7 +20,7 @@ use super::decode::{DecodeError, Fault, shown};
 use super::fault::FaultReason;
 use super::value::{
     decimal_from_base64, decimal_from_bytes, exact_whole, flag_from_text, label_from_number,
-    label_from_text, microseconds, moment_from_text, moment_to_text, whole,
+    label_from_text, microseconds, microseconds_of_number, moment_from_text, moment_to_text,
 };
 use crate::schema::{Field, Kind, Role, Schema, Spelling, TimeUnit};
 
@@ -125,7 +125,7 @@ impl Target {
             Self::Flag { parse: false } => "true or false",
             Self::Flag { parse: true } | Self::Label => "0, 1, true or false",
             Self::Moment { unit: Some(_) } => {
-                "a moment in the years 0000 to 9999, as RFC 3339 or an integer"
+                "a moment in the years 0000 to 9999, as RFC 3339 or a number"
             }
             Self::Moment { unit: None } => {
                 "a moment in the years 0000 to 9999, as RFC 3339 (integers need a `unit`)"
@@ -262,7 +262,14 @@ impl Column {
                 values.push(number.ok_or(())?);
             }
             Values::Flag(values) => values.append(flag(value, self.target).ok_or(())?),
-            Values::Moment(values) => values.push(moment(value, self.target).ok_or(())?),
+            Values::Moment(values) => {
+                let micros = moment(value, self.target).ok_or(())?;
+                if self.spelling.is_null_moment(micros) {
+                    self.push_null();
+                    return Ok(());
+                }
+                values.push(micros);
+            }
             Values::Text { bytes, .. } => {
                 write_text(value, self.target, bytes)?;
                 self.values.end_text();
@@ -373,7 +380,7 @@ fn moment(value: Value<'_>, target: Target) -> Option<i64> {
         }
         (Value::Whole(count), Target::Moment { unit: Some(unit) }) => microseconds(count, unit),
         (Value::Float(count), Target::Moment { unit: Some(unit) }) => {
-            microseconds(whole(count)?, unit)
+            microseconds_of_number(count, unit)
         }
         _ => None,
     }

@@ -18,11 +18,11 @@ use arrow::util::display::array_value_to_string;
 use super::columns::Target;
 use super::fault::{FaultReason, RowFault};
 use super::value::{
-    decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, whole,
+    decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, microseconds_of_number,
 };
 use crate::schema::{
-    Field, Kind, Role, Spelling, TimeUnit, flag_from_text, is_binary, is_text, label_from_text,
-    microseconds, moment_from_text, moment_to_text,
+    Field, Kind, Role, Spelling, TimeUnit, flag_from_text, is_binary, is_text, is_variable_decimal,
+    label_from_text, microseconds, moment_from_text, moment_to_text, variable_decimals,
 };
 
 /// Characters of a bad value that a message shows.
@@ -75,12 +75,12 @@ pub(super) fn convert(
         (Role::Key, _) | (_, Kind::Categorical) => texts(field, &plain, faults),
         (_, Kind::Boolean) => flags(field, &plain, faults),
         (_, Kind::Numeric) => numbers(field, &spelling, &plain, faults),
-        (_, Kind::Timestamp) => moments(field, &plain, faults),
+        (_, Kind::Timestamp) => moments(field, &spelling, &plain, faults),
     }
 }
 
 /// The column with the values that its field declares as null taken out; moments, which are no text and no
-/// number, stay.
+/// number, are taken out when they are known.
 fn without_nulls(
     field: &Field,
     spelling: &Spelling,
@@ -143,6 +143,15 @@ fn numbers(
             .iter()
             .enumerate()
             .map(|(row, text)| read.value(row, text, number, |text| format!("{text:?}")));
+        return Ok(Arc::new(numbers.collect::<Float64Array>()));
+    }
+    if is_variable_decimal(column.data_type()) {
+        let meant = |number: &f64| !spelling.is_null_number(*number);
+        let numbers = variable_decimals(column)?.into_iter().enumerate();
+        let numbers = numbers.map(|(row, number)| {
+            let number = read.value(row, number, |number| number, |_| shown(column, row));
+            number.filter(meant)
+        });
         return Ok(Arc::new(numbers.collect::<Float64Array>()));
     }
     if is_binary(column.data_type()) {
@@ -236,22 +245,24 @@ fn texts(
 /// Timestamp in microseconds UTC; a moment outside the years 0000 to 9999 is a fault.
 fn moments(
     field: &Field,
+    spelling: &Spelling,
     column: &ArrayRef,
     faults: &mut Vec<RowFault>,
 ) -> Result<ArrayRef, ConvertError> {
     let mut read = Reader::new(field, faults);
+    let meant = |moment: Option<i64>| moment.filter(|&micros| !spelling.is_null_moment(micros));
     let moments: TimestampMicrosecondArray = match column.as_string_opt::<i32>() {
         Some(texts) => {
             let rows = texts.iter().enumerate();
             rows.map(|(row, text)| {
-                read.value(row, text, moment_from_text, |text| format!("{text:?}"))
+                meant(read.value(row, text, moment_from_text, |text| format!("{text:?}")))
             })
             .collect()
         }
         None => {
             let rows = counted(column, field.unit)?.into_iter().enumerate();
             rows.map(|(row, moment)| {
-                read.value(row, moment, |moment| moment, |_| shown(column, row))
+                meant(read.value(row, moment, |moment| moment, |_| shown(column, row)))
             })
             .collect()
         }
@@ -275,8 +286,8 @@ fn counted(
     };
     let moment = |count: i128| microseconds(count, unit);
     if column.data_type().is_floating() {
-        let moment = |count: f64| moment(whole(count)?);
         let counts = finite(column)?.into_iter();
+        let moment = |count| microseconds_of_number(count, unit);
         return Ok(counts.map(|count| count.map(moment)).collect());
     }
     // A u64 beyond an i64 would turn null in a cast, and go unseen.

@@ -5,10 +5,11 @@
 
 use super::binary::{BinaryEncoder, TwoValues};
 use super::categorical::{CategoricalEncoder, FrequentValues};
+use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
-use super::temporal::{SeenMoments, day_time};
-use crate::schema::{Field, Kind, Schema, Spread, Transform, blinding};
+use super::temporal::{TrainedMoments, day_time};
+use crate::schema::{Field, Kind, MomentTally, Schema, Spread, Transform, blinding};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use chrono_tz::Tz;
@@ -76,7 +77,8 @@ pub enum ValueEncoder {
         /// Where the hour is read.
         time_zone: Tz,
         /// Where the moments of the training lie, of all its rows.
-        seen: SeenMoments,
+        #[serde(flatten)]
+        moments: TrainedMoments,
     },
 }
 
@@ -122,7 +124,7 @@ impl FieldEncoder {
             (ValueEncoder::Binary(binary), Kind::Numeric) => binary.fault(),
             (ValueEncoder::Categorical(_), Kind::Categorical)
             | (ValueEncoder::Boolean, Kind::Boolean) => None,
-            (ValueEncoder::Timestamp { seen, .. }, Kind::Timestamp) => seen.fault(),
+            (ValueEncoder::Timestamp { moments, .. }, Kind::Timestamp) => moments.fault(),
             (_, kind) => Some(format!("the schema says {}", kind.as_str())),
         };
         let transform = match &self.value {
@@ -241,8 +243,12 @@ impl Slots<'_> {
                     self.records.set_present(row, self.field);
                 }
             }
-            ValueEncoder::Timestamp { time_zone, .. } => {
+            ValueEncoder::Timestamp { time_zone, moments } => {
                 for (row, micros) in present(micros(batch, &field.name)?.iter()) {
+                    // Records with such a moment are bad; of a training row it is null.
+                    if !moments.seen.is_near(micros) {
+                        continue;
+                    }
                     let Some(at) = day_time(micros, *time_zone) else {
                         continue;
                     };
@@ -283,7 +289,13 @@ enum Statistics {
     },
     Categorical(FrequentValues),
     Boolean,
-    Timestamp(Tz, SeenMoments),
+    Timestamp {
+        zone: Tz,
+        /// Moments of the rows that statistics are taken of.
+        fit: MomentTally,
+        /// Moments of all rows; empty if nobody showed them.
+        all: MomentTally,
+    },
 }
 
 impl EncoderFitter {
@@ -324,16 +336,17 @@ impl EncoderFitter {
     /// [`EncodeError::NotCanonical`] if a timestamp's column is absent or has another type.
     pub fn observe_moments(&mut self, batch: &RecordBatch) -> Result<(), EncodeError> {
         for field in &mut self.fields {
-            if let Statistics::Timestamp(_, seen) = &mut field.statistics {
+            if let Statistics::Timestamp { all, .. } = &mut field.statistics {
                 let column = micros(batch, &field.name)?;
-                column.iter().flatten().for_each(|at| seen.observe(at));
+                column.iter().flatten().for_each(|at| all.observe(at));
             }
         }
         Ok(())
     }
 
-    /// A sentence for each number whose scale a few values make, so that the model cannot tell the others apart, and
-    /// for each with values that look like "missing". Values of a redacted field are not shown.
+    /// A sentence for each number whose scale a few values make, so that the model cannot tell the others apart, for
+    /// each with values that look like "missing", and for each timestamp with a few moments far from all others. Values
+    /// of a redacted field are not shown.
     pub fn blinded(&self) -> Vec<String> {
         self.fields
             .iter()
@@ -381,7 +394,11 @@ impl FieldFitter {
                 Statistics::Categorical(FrequentValues::new(field.max_cardinality))
             }
             Kind::Boolean => Statistics::Boolean,
-            Kind::Timestamp => Statistics::Timestamp(field.time_zone, SeenMoments::default()),
+            Kind::Timestamp => Statistics::Timestamp {
+                zone: field.time_zone,
+                fit: MomentTally::default(),
+                all: MomentTally::default(),
+            },
         };
         Self {
             name: field.name.clone(),
@@ -418,16 +435,19 @@ impl FieldFitter {
             Statistics::Boolean => {
                 self.nulls += booleans(batch, &self.name)?.null_count() as u64;
             }
-            Statistics::Timestamp(_, seen) => {
+            Statistics::Timestamp { fit, .. } => {
                 let column = micros(batch, &self.name)?;
                 self.nulls += column.null_count() as u64;
-                column.iter().flatten().for_each(|at| seen.observe(at));
+                column.iter().flatten().for_each(|at| fit.observe(at));
             }
         }
         Ok(())
     }
 
     fn blinded(&self) -> Option<String> {
+        if let Statistics::Timestamp { fit, all, .. } = &self.statistics {
+            return far_moments(&self.name, self.redact, shown(all, fit));
+        }
         let Statistics::Numeric {
             transform, spread, ..
         } = &self.statistics
@@ -444,6 +464,7 @@ impl FieldFitter {
     }
 
     fn finish(self, rows: u64, head_classes_max: usize) -> Result<FieldEncoder, EncodeError> {
+        let mut nulls = self.nulls;
         let value = match self.statistics {
             Statistics::Numeric {
                 transform,
@@ -469,14 +490,29 @@ impl FieldFitter {
                 ValueEncoder::Categorical(CategoricalEncoder::fit(frequent, head_classes_max))
             }
             Statistics::Boolean => ValueEncoder::Boolean,
-            Statistics::Timestamp(time_zone, seen) => ValueEncoder::Timestamp { time_zone, seen },
+            Statistics::Timestamp { zone, fit, all } => {
+                let tally = shown(&all, &fit);
+                nulls += fit.rows_far_from(&tally.split().kept);
+                ValueEncoder::Timestamp {
+                    time_zone: zone,
+                    moments: TrainedMoments::of(tally),
+                }
+            }
         };
         Ok(FieldEncoder {
             name: self.name,
             value,
             rows,
-            nulls: self.nulls,
+            nulls,
         })
+    }
+}
+
+/// The moments of all rows, or those of the fit rows if nobody showed the others.
+fn shown<'a>(all: &'a MomentTally, fit: &'a MomentTally) -> &'a MomentTally {
+    match all.rows() {
+        0 => fit,
+        _ => all,
     }
 }
 

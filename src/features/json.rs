@@ -9,6 +9,7 @@
 //! `NaN` and `Infinity`, numbers beyond f64, nesting deeper than `serde_json`'s 128. A message that is both malformed
 //! and of wrong types is malformed. The invariant: a row depends on its own payload only.
 
+mod decimal;
 mod envelope;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::columns::{Columns, Value, wrong_type};
+use super::columns::{Columns, Target, Value, wrong_type};
 use super::decode::{
     DecodeError, DecodeLimits, Decoded, FRAMING_BYTES, Fault, decode_rows, framed_id, shown,
 };
@@ -193,6 +194,13 @@ impl Row<'_> {
                 "an object there",
             ));
         }
+    }
+
+    /// Whether only numbers are expected at `place`, so that an object there can only be a decimal with its scale.
+    fn takes_decimals(&self, place: usize) -> bool {
+        let node = self.reader.tree.place(place);
+        let number = |&column: &usize| matches!(self.columns.target(column), Target::Number { .. });
+        node.children.is_empty() && !node.columns.is_empty() && node.columns.iter().all(number)
     }
 
     /// Notes that the fields at `place` itself take no object or array.
@@ -376,6 +384,11 @@ impl<'de> Visitor<'de> for PlaceSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        if self.row.takes_decimals(self.place) {
+            let value = decimal::read(map, &mut self.row.reader.unknown_keys)?;
+            self.row.scalar(self.place, value);
+            return Ok(());
+        }
         self.row.container(self.place, "an object");
         self.row.object(self.place, map)
     }

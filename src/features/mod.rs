@@ -45,6 +45,7 @@ pub use guard::panic_is_guarded;
 pub use inference::infer_schema;
 pub use inputs::{FILES_MAX, url_remedy};
 pub use json::JsonDecoder;
+pub(crate) use moment_check::far_moments;
 pub use numeric::NumericEncoder;
 pub use parquet::{
     Batches, DEFAULT_BATCH_ROWS, ParquetSource, RawBatch, RawBatches, ReadOptions, SourceBatch,
@@ -52,6 +53,7 @@ pub use parquet::{
 pub use parquet_file::SourceFile;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
 pub use root::{ROOTS_MAX, RecordRoot};
+pub use temporal::TrainedMoments;
 pub use unify::{TypeConflict, Unified};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, flag_from_text, label_from_text, microseconds,

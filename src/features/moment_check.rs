@@ -9,8 +9,10 @@ use arrow::datatypes::TimestampMicrosecondType;
 use super::canonical::first_of_each_row;
 use super::encoder::{Encoder, ValueEncoder};
 use super::fault::{FaultReason, RowFault};
-use super::temporal::{SeenMoments, YEARS_MAX};
-use crate::schema::{Field, Schema, TimeUnit, microseconds, moment_to_text};
+use super::temporal::{SeenMoments, TrainedMoments};
+use crate::schema::{
+    Field, MomentTally, Schema, TimeUnit, YEARS_MAX, microseconds, moment_to_text,
+};
 
 /// How many whole units lie between 1970-01-01T00:00:00Z and a moment.
 fn count_of(micros: i64, unit: TimeUnit) -> i128 {
@@ -25,33 +27,81 @@ fn count_of(micros: i64, unit: TimeUnit) -> i128 {
 }
 
 impl Encoder {
-    /// The rows of a canonical batch of `schema` with a moment in a feature that is more than 20 years away from every
-    /// one of the training; ascending, one fault a row.
-    pub fn moment_faults(&self, batch: &RecordBatch, schema: &Schema) -> Vec<RowFault> {
+    /// The rows of a canonical batch of `schema` with a moment in a feature, or in the record's own time, that is more than
+    /// 20 years away from every one of the training; ascending, one fault a row. `time` is what training saw of the
+    /// record's time, if that much is known.
+    pub fn moment_faults(
+        &self,
+        batch: &RecordBatch,
+        schema: &Schema,
+        time: Option<&TrainedMoments>,
+    ) -> Vec<RowFault> {
         let mut faults = Vec::new();
         for (field, encoder) in schema.features().zip(self.fields()) {
-            let ValueEncoder::Timestamp { seen, .. } = &encoder.value else {
-                continue;
-            };
-            let column = batch.column_by_name(&field.name);
-            let moments =
-                column.and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
-            // A batch without the column is not canonical: encoding says so.
-            let Some(moments) = moments else { continue };
-            let far = |&row: &usize| moments.is_valid(row) && !seen.is_near(moments.value(row));
-            let rows = (0..moments.len()).filter(far);
-            faults.extend(rows.map(|row| RowFault {
-                row,
-                reason: FaultReason::WrongType,
-                detail: detail(field, seen, moments.value(row)),
-            }));
+            if let ValueEncoder::Timestamp { moments, .. } = &encoder.value {
+                faults_of(field, moments, batch, &mut faults);
+            }
+        }
+        if let (Some(field), Some(moments)) = (schema.time(), time) {
+            faults_of(field, moments, batch, &mut faults);
         }
         first_of_each_row(faults)
     }
 }
 
+fn faults_of(
+    field: &Field,
+    trained: &TrainedMoments,
+    batch: &RecordBatch,
+    faults: &mut Vec<RowFault>,
+) {
+    let column = batch.column_by_name(&field.name);
+    let moments = column.and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    // A batch without the column is not canonical: encoding says so.
+    let Some(moments) = moments else { return };
+    let far = |&row: &usize| moments.is_valid(row) && !trained.seen.is_near(moments.value(row));
+    let rows = (0..moments.len()).filter(far);
+    faults.extend(rows.map(|row| RowFault {
+        row,
+        reason: FaultReason::WrongType,
+        detail: detail(field, trained, moments.value(row)),
+    }));
+}
+
+/// A sentence on a few moments of the training that are far from all others, with what becomes of them and the remedy;
+/// `None` if there are none. Those of a redacted field are not shown.
+pub(crate) fn far_moments(name: &str, redact: bool, tally: &MomentTally) -> Option<String> {
+    let far = tally.far()?;
+    let found = match redact {
+        true => format!(
+            "{} rows have a moment far from all others (redacted)",
+            far.rows()
+        ),
+        false => far.sentence(),
+    };
+    let lone = far.lone.len() == far.groups.len();
+    let fate = match (lone, far.lone.is_empty()) {
+        (true, _) => "training reads it as null, and refuses later records with one",
+        (_, true) => {
+            "that many vouch for later records with such a moment, also where a unit is wrong"
+        }
+        _ => {
+            "training reads the rarest as null and refuses later records with one, the others vouch for such records"
+        }
+    };
+    let remedy = match far.groups.first() {
+        Some(group) if !redact && group.first == group.last => format!(
+            "correct them, or set `null_values = [\"{}\"]` if it means \"missing\"",
+            group.words()
+        ),
+        _ => "correct them, or name in `null_values` what means \"missing\"".to_owned(),
+    };
+    Some(format!("field `{name}`: {found}; {fate}; {remedy}"))
+}
+
 /// What was expected and found, with the unit as the likely cause.
-fn detail(field: &Field, seen: &SeenMoments, micros: i64) -> String {
+fn detail(field: &Field, trained: &TrainedMoments, micros: i64) -> String {
+    let seen = &trained.seen;
     let text = |micros| moment_to_text(micros).unwrap_or_else(|| "no moment".to_owned());
     let of_training = match seen.bounds() {
         Some((first, last)) if !field.redact => {
@@ -63,10 +113,20 @@ fn detail(field: &Field, seen: &SeenMoments, micros: i64) -> String {
         true => "***".to_owned(),
         false => text(micros),
     };
+    let left_out = trained.left_out.iter().find(|group| group.is_near(micros));
+    let cause = match left_out {
+        Some(group) => format!(
+            "training had {} like it and left them out: if it means \"missing\", name it in `null_values`",
+            match group.rows {
+                1 => "a row".to_owned(),
+                rows => format!("{rows} rows"),
+            }
+        ),
+        None => cause(field, seen, micros),
+    };
     format!(
-        "field `{}`: expected a moment at most {YEARS_MAX} years from {of_training}, found {found}; {}",
+        "field `{}`: expected a moment at most {YEARS_MAX} years from {of_training}, found {found}; {cause}",
         field.name,
-        cause(field, seen, micros),
     )
 }
 
@@ -94,7 +154,7 @@ fn cause(field: &Field, seen: &SeenMoments, micros: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
     use crate::features::{DecodeLimits, EncoderFitter, JsonDecoder};
@@ -129,7 +189,7 @@ mod tests {
             .unwrap();
         let encoder = fitter.finish().unwrap();
         let schema = schema(keys);
-        let faults = encoder.moment_faults(&batch(&schema, moments), &schema);
+        let faults = encoder.moment_faults(&batch(&schema, moments), &schema, None);
         assert!(
             faults
                 .iter()
@@ -175,6 +235,64 @@ mod tests {
         let moments = ["\"2006-01-02\"", "\"2046-01-01\"", "null"];
         assert_eq!(faults("", &moments), []);
         assert_eq!(faults("", &["\"2005-12-01\"", "\"2046-03-01\""]).len(), 2);
+    }
+
+    #[test]
+    fn a_lone_moment_of_the_training_vouches_for_none_and_is_null_there() {
+        let schema = schema("");
+        let mut moments = vec!["\"2026-01-05T10:00:00Z\""; 99];
+        moments.push("\"1970-01-01\"");
+        let training = batch(&schema, &moments);
+        let mut fitter = EncoderFitter::new(schema.features(), 16).unwrap();
+        // All rows are shown, and those of the fit part once more.
+        fitter.observe_moments(&training).unwrap();
+        fitter.observe(&training).unwrap();
+        let warnings = fitter.blinded();
+        let expected = "field `at`: 1 row has a moment more than 20 years from all others (1970-01-01T00:00:00Z), of 100; \
+                        training reads it as null, and refuses later records with one; correct them, or set \
+                        `null_values = [\"1970-01-01T00:00:00Z\"]` if it means \"missing\"";
+        assert_eq!(warnings, [expected]);
+        let encoder = fitter.finish().unwrap();
+        let at = &encoder.fields()[0];
+        assert_eq!((at.rows, at.nulls), (100, 1));
+        assert_eq!(encoder.faults(&schema), Vec::<String>::new());
+        let stored = serde_json::to_string(&encoder).unwrap();
+        assert_eq!(serde_json::from_str::<Encoder>(&stored).unwrap(), encoder);
+        let records = encoder.encode(&training).unwrap();
+        assert_eq!(records.present(98), [true, true]);
+        assert_eq!(records.present(99), [false, true]);
+        let faults = encoder.moment_faults(&training, &schema, None);
+        let [fault] = faults.as_slice() else {
+            panic!("{faults:?}")
+        };
+        assert_eq!((fault.row, fault.reason), (99, FaultReason::WrongType));
+        assert!(
+            fault
+                .detail
+                .contains("training had a row like it and left them out"),
+            "{}",
+            fault.detail
+        );
+    }
+
+    #[test]
+    fn the_time_of_a_record_is_checked_though_no_feature_shows_it() {
+        let text = "[[field]]\nname='at'\nrole='time'\nkind='timestamp'\nunit='ms'\n\
+                    [[field]]\nname='x'\nkind='numeric'";
+        let schema = Schema::parse(text, "test").unwrap();
+        let mut fitter = EncoderFitter::new(schema.features(), 16).unwrap();
+        let training = batch(&schema, &["1767600000000"]);
+        fitter.observe(&training).unwrap();
+        let encoder = fitter.finish().unwrap();
+        let mut tally = MomentTally::default();
+        tally.observe(1_767_600_000_000_000);
+        let trained = TrainedMoments::of(&tally);
+        let records = batch(&schema, &["1767600000000", "1767600000", "null"]);
+        let faults = encoder.moment_faults(&records, &schema, Some(&trained));
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].row, 1);
+        assert!(faults[0].detail.contains("`s` that was read as `ms`"));
+        assert_eq!(encoder.moment_faults(&records, &schema, None), []);
     }
 
     #[test]

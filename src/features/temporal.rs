@@ -8,14 +8,7 @@ use chrono::{DateTime, Datelike, Timelike};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{MICROSECONDS_MAX, MICROSECONDS_MIN};
-
-/// Years that a moment may lie from the nearest one of the training: more than any stream outlives its model, less than
-/// a wrong unit moves the moments of this century.
-pub const YEARS_MAX: i64 = 20;
-
-/// [`YEARS_MAX`] years of 365.25 days in microseconds.
-const FAR_MICROS: i64 = YEARS_MAX * 31_557_600_000_000;
+use crate::schema::{FAR_MICROS, MICROSECONDS_MAX, MICROSECONDS_MIN, MomentGroup, MomentTally};
 
 /// Where a moment lies in the day and in the week.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,35 +34,28 @@ pub fn day_time(micros: i64, zone: Tz) -> Option<DayTime> {
 
 /// Where moments were seen: spans `[first, last]` in microseconds since 1970-01-01T00:00:00Z, ascending.
 ///
-/// Moments at most twice [`YEARS_MAX`] apart share a span, as every moment between them is near one of the two. So a span
+/// Moments at most 40 years apart share a span, as every moment between them is near one of the two. So a span
 /// tells for any moment whether it is near one that was seen, and ten thousand years hold 250 spans at most.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SeenMoments(Vec<[i64; 2]>);
 
 impl SeenMoments {
-    /// Adds a moment of the calendar.
-    pub fn observe(&mut self, micros: i64) {
-        let near = 2 * FAR_MICROS;
-        let spans = &mut self.0;
-        let at = spans.partition_point(|[_, last]| last.saturating_add(near) < micros);
-        match spans.get_mut(at) {
-            Some([first, last]) if first.saturating_sub(near) <= micros => {
-                *first = micros.min(*first);
-                *last = micros.max(*last);
+    /// Where the moments of these groups lie, which are ascending.
+    pub fn of(groups: &[MomentGroup]) -> Self {
+        let mut spans: Vec<[i64; 2]> = Vec::new();
+        for group in groups {
+            match spans.last_mut() {
+                Some(last) if group.first.saturating_sub(2 * FAR_MICROS) <= last[1] => {
+                    last[1] = group.last;
+                }
+                _ => spans.push([group.first, group.last]),
             }
-            _ => spans.insert(at, [micros, micros]),
         }
-        // Only the span that has grown can have come near the next.
-        if let (Some(&[_, last]), Some(&[next, end])) = (spans.get(at), spans.get(at + 1))
-            && next.saturating_sub(near) <= last
-        {
-            spans[at][1] = end;
-            spans.remove(at + 1);
-        }
+        Self(spans)
     }
 
-    /// Whether a moment lies at most [`YEARS_MAX`] years from one that was seen.
+    /// Whether a moment lies at most 20 years from one that was seen.
     pub fn is_near(&self, micros: i64) -> bool {
         self.0.iter().any(|[first, last]| {
             (first.saturating_sub(FAR_MICROS)..=last.saturating_add(FAR_MICROS)).contains(&micros)
@@ -82,8 +68,8 @@ impl SeenMoments {
         Some((first[0], last[1]))
     }
 
-    /// What is wrong with spans that were read from a file: none, out of the calendar, or not as [`observe`](Self::observe)
-    /// leaves them.
+    /// What is wrong with spans that were read from a file: none, out of the calendar, or not as [`of`](Self::of) makes
+    /// them.
     pub fn fault(&self) -> Option<String> {
         let calendar = MICROSECONDS_MIN..=MICROSECONDS_MAX;
         let sound = |[first, last]: &[i64; 2]| {
@@ -104,6 +90,34 @@ impl SeenMoments {
     }
 }
 
+/// What a model knows of the moments of one field in its training.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TrainedMoments {
+    /// Where they lie, but for those left out.
+    pub seen: SeenMoments,
+    /// Lone moments far from all others, which vouch for none: training reads them as null, later records with one are
+    /// bad.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<MomentGroup>,
+}
+
+impl TrainedMoments {
+    /// What is to be known of the moments of a tally.
+    pub fn of(tally: &MomentTally) -> Self {
+        let split = tally.split();
+        Self {
+            seen: SeenMoments::of(&split.kept),
+            left_out: split.lone,
+        }
+    }
+
+    /// What is wrong with those that were read from a file.
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.left_out.iter().find_map(MomentGroup::fault);
+        self.seen.fault().or(fault)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -114,9 +128,9 @@ mod tests {
     const YEAR: i64 = 31_557_600_000_000;
 
     fn seen(moments: &[i64]) -> SeenMoments {
-        let mut seen = SeenMoments::default();
-        moments.iter().for_each(|&moment| seen.observe(moment));
-        seen
+        let mut tally = MomentTally::default();
+        moments.iter().for_each(|&moment| tally.observe(moment));
+        SeenMoments::of(&tally.groups())
     }
 
     #[test]
@@ -140,6 +154,18 @@ mod tests {
     #[test]
     fn spans_of_a_file_are_checked() {
         assert_eq!(seen(&[0, 50 * YEAR]).fault(), None);
+        let left_out = |first, last, rows| TrainedMoments {
+            seen: seen(&[0]),
+            left_out: vec![MomentGroup { first, last, rows }],
+        };
+        assert_eq!(left_out(0, 0, 1).fault(), None);
+        for forged in [
+            left_out(1, 0, 1),
+            left_out(0, i64::MAX, 1),
+            left_out(0, 0, 0),
+        ] {
+            assert!(forged.fault().is_some());
+        }
         for spans in [
             vec![],
             vec![[1, 0]],

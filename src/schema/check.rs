@@ -11,15 +11,13 @@ use super::error::SchemaFault;
 use super::field::{
     DEFAULT_DECIMAL_SEPARATOR, DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform,
 };
+use super::value::DECIMAL_SCALE_MAX;
 
 /// Null values, and texts to strip, that a field may have at most: each is compared with every value.
 const SPELLINGS_MAX: usize = 64;
 
 /// Bytes that each of them may have at most.
 const SPELLING_BYTES_MAX: usize = 256;
-
-/// Digits behind (or, negative, before) the point that a decimal may have: databases go to 127, an f64 to 308.
-const DECIMAL_SCALE_MAX: u16 = 127;
 
 /// Every broken rule of `fields`.
 pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {

@@ -15,6 +15,7 @@ use arrow::error::ArrowError;
 
 use super::definition::Schema;
 use super::field::{Field, Kind, Role};
+use super::variable_decimal::is_variable_decimal;
 
 /// A field that a file cannot give.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,7 +267,9 @@ fn accepts(field: &Field, data_type: &DataType) -> bool {
             (Role::Ignore, _) => true,
             (Role::Key, _) => whole || boolean || text || date,
             (Role::Label, _) => number || boolean || text,
-            (_, Kind::Numeric) => number || unscaled || (text && field.parse),
+            (_, Kind::Numeric) => {
+                number || unscaled || (text && field.parse) || is_variable_decimal(data_type)
+            }
             (_, Kind::Categorical) => whole || boolean || text,
             (_, Kind::Boolean) => boolean || (field.parse && (number || text)),
             (_, Kind::Timestamp) => date || text || ((integer || float) && field.unit.is_some()),

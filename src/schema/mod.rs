@@ -10,23 +10,27 @@ mod error;
 mod field;
 mod fit;
 mod infer;
+mod moments;
 mod raw;
 mod spelling;
 mod spread;
 mod tails;
 pub mod value;
+mod variable_decimal;
 
 pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
 pub use error::{SchemaError, SchemaFault};
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
 pub use infer::{Inference, InferenceError, Inferred};
+pub use moments::{FAR_MICROS, FarMoments, MomentGroup, MomentTally, YEARS_MAX, named};
 pub use spelling::Spelling;
 pub use spread::{Points, Spread};
 pub use tails::{FewValues, Findings, StandIn, blinding, examine};
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, flag_from_text, label_from_text, microseconds,
-    moment_from_text, moment_to_text, number_from_text, number_to_json,
+    microseconds_of_number, moment_from_text, moment_to_text, number_from_text, number_to_json,
 };
 
 pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit, fit_part};
 pub(crate) use fit::{is_binary, is_text};
+pub(crate) use variable_decimal::{SCALE, VALUE, is_variable_decimal, variable_decimals};

@@ -4,8 +4,8 @@
 //! flows a [`Spelling`] that Parquet, JSON and Avro all ask, so that a value means the same in each. The
 //! invariant: text that follows the declared form in part only is no number. `1,5` is never 15.
 
-use super::field::{DEFAULT_DECIMAL_SEPARATOR, Field};
-use super::value::number_from_text;
+use super::field::{DEFAULT_DECIMAL_SEPARATOR, Field, Kind, Role};
+use super::value::{moment_from_text, number_from_text};
 
 /// Bytes of the longest text that is read as a number of a declared form.
 const NUMBER_BYTES_MAX: usize = 128;
@@ -16,6 +16,8 @@ pub struct Spelling {
     null_texts: Vec<String>,
     null_integers: Vec<i128>,
     null_numbers: Vec<f64>,
+    /// Of a timestamp, in microseconds since 1970-01-01T00:00:00Z.
+    null_moments: Vec<i64>,
     /// `None` where a number in text is plain decimal, as in JSON.
     form: Option<NumberForm>,
 }
@@ -29,6 +31,8 @@ impl Spelling {
             strip: field.strip.clone(),
         };
         let texts = &field.null_values;
+        let is_moment = field.kind == Kind::Timestamp && field.role != Role::Key;
+        let moments = texts.iter().filter(|_| is_moment);
         Self {
             null_texts: texts.clone(),
             null_integers: texts.iter().filter_map(|text| text.parse().ok()).collect(),
@@ -36,6 +40,7 @@ impl Spelling {
                 .iter()
                 .filter_map(|text| number_from_text(text))
                 .collect(),
+            null_moments: moments.filter_map(|text| moment_from_text(text)).collect(),
             form: (!form.is_plain()).then_some(form),
         }
     }
@@ -58,6 +63,11 @@ impl Spelling {
     /// Whether a null value writes this number.
     pub fn is_null_number(&self, value: f64) -> bool {
         self.null_numbers.contains(&value)
+    }
+
+    /// Whether a null value writes this moment, in whatever form the moment came.
+    pub fn is_null_moment(&self, micros: i64) -> bool {
+        self.null_moments.contains(&micros)
     }
 
     /// The number that `text` writes in the form of the field; `None` of anything else.

@@ -71,6 +71,41 @@ pub fn microseconds(count: i128, unit: TimeUnit) -> Option<i64> {
     within_range(i64::try_from(scaled).ok()?)
 }
 
+/// Microseconds of the moment `number` units after 1970-01-01T00:00:00Z: of whole numbers as of integers, of others
+/// rounded to the nearest microsecond from the exact value of the f64 (nanoseconds rounded down, as integers are). `None`
+/// outside the years 0000 to 9999.
+pub fn microseconds_of_number(number: f64, unit: TimeUnit) -> Option<i64> {
+    let factor: i128 = match unit {
+        TimeUnit::Days => 86_400_000_000,
+        TimeUnit::S => 1_000_000,
+        TimeUnit::Ms => 1_000,
+        TimeUnit::Us => 1,
+        TimeUnit::Ns => return microseconds(whole(number.floor())?, unit),
+    };
+    let count = whole(number.trunc())?;
+    let fraction = scaled_fraction(number.fract().abs(), factor);
+    let fraction = if number < 0.0 { -fraction } else { fraction };
+    let micros = count.checked_mul(factor)?.checked_add(fraction)?;
+    within_range(i64::try_from(micros).ok()?)
+}
+
+/// `fraction` times `factor`, rounded to the nearest integer from the exact product, halves up; 0 <= fraction < 1 and
+/// factor < 2^37.
+fn scaled_fraction(fraction: f64, factor: i128) -> i128 {
+    let bits = fraction.to_bits();
+    let exponent = (bits >> 52) as i32;
+    if exponent == 0 {
+        return 0;
+    }
+    // The fraction is mantissa / 2^shift, with 53 bits of mantissa and a shift of at least 53.
+    let mantissa = i128::from(bits & ((1 << 52) - 1) | 1 << 52);
+    let shift = 1_075 - exponent;
+    if shift > 120 {
+        return 0;
+    }
+    (mantissa * factor + (1 << (shift - 1))) >> shift
+}
+
 /// The integer that `number` is, if it has no fraction: JSON libraries and data frames write 7 as 7.0.
 pub fn whole(number: f64) -> Option<i128> {
     // Any moment and any category lies far within; a cast beyond i128 would saturate.
@@ -128,6 +163,26 @@ pub fn decimal_from_bytes(bytes: &[u8], scale: i16) -> Option<f64> {
     }
     let number = Unscaled::from_bytes(bytes).scaled(scale.into());
     number.is_finite().then_some(number)
+}
+
+/// Digits behind (or, negative, before) the point that a decimal may have: databases go to 127, an f64 to 308.
+pub const DECIMAL_SCALE_MAX: u16 = 127;
+
+/// The decimal whose unscaled number is `bytes` and that carries its `scale` with it; `None` as [`decimal_from_bytes`], and
+/// of a scale beyond [`DECIMAL_SCALE_MAX`].
+pub fn decimal_of_scale(bytes: &[u8], scale: i64) -> Option<f64> {
+    let scale = i16::try_from(scale).ok()?;
+    (scale.unsigned_abs() <= DECIMAL_SCALE_MAX)
+        .then(|| decimal_from_bytes(bytes, scale))
+        .flatten()
+}
+
+/// The same with the unscaled number in base64, as JSON writes it.
+pub fn decimal_of_scale_in_base64(text: &str, scale: i64) -> Option<f64> {
+    let scale = i16::try_from(scale).ok()?;
+    (scale.unsigned_abs() <= DECIMAL_SCALE_MAX)
+        .then(|| decimal_from_base64(text, scale))
+        .flatten()
 }
 
 /// The decimal whose unscaled number is written in base64, as Kafka Connect's JSON converter writes `Decimal`; `None`
@@ -315,6 +370,40 @@ mod tests {
         assert_eq!(microseconds(-1, TimeUnit::Days), Some(-86_400_000_000));
         assert_eq!(microseconds(4_000_000, TimeUnit::Days), None);
         assert_eq!(microseconds(i128::MAX, TimeUnit::Days), None);
+    }
+
+    #[test]
+    fn fractions_of_a_unit_are_rounded_to_the_nearest_microsecond() {
+        for (number, unit, micros) in [
+            (1_767_600_000.25, TimeUnit::S, 1_767_600_000_250_000),
+            // The nearest f64 is 1767600000.0999999046.
+            (1_767_600_000.1, TimeUnit::S, 1_767_600_000_100_000),
+            (-0.25, TimeUnit::S, -250_000),
+            (-1.75, TimeUnit::S, -1_750_000),
+            (20_458.5, TimeUnit::Days, 1_767_614_400_000_000),
+            (0.5, TimeUnit::Ms, 500),
+            (0.5, TimeUnit::Us, 1),
+            (0.499, TimeUnit::Us, 0),
+            (1_999.0, TimeUnit::Ns, 1),
+            (1_999.9, TimeUnit::Ns, 1),
+            (-0.5, TimeUnit::Ns, -1),
+            (5e-324, TimeUnit::S, 0),
+            (1e-40, TimeUnit::Days, 0),
+            (7.0, TimeUnit::S, 7_000_000),
+        ] {
+            assert_eq!(
+                microseconds_of_number(number, unit),
+                Some(micros),
+                "{number} {unit:?}"
+            );
+        }
+        for number in [f64::NAN, f64::INFINITY, 1e300, 253_402_300_800.5] {
+            assert_eq!(
+                microseconds_of_number(number, TimeUnit::S),
+                None,
+                "{number}"
+            );
+        }
     }
 
     #[test]

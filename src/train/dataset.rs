@@ -12,10 +12,10 @@ use super::partition::{
 use super::report::TrainObserver;
 use crate::features::{
     DataError, EncodeError, Encoder, EncoderFitter, ParquetSource, ReadOptions, Records, RowFault,
-    SourceBatch,
+    SourceBatch, TrainedMoments, far_moments,
 };
 use crate::rng::{ChaCha8Rng, Purpose, stream};
-use crate::schema::Schema;
+use crate::schema::{MomentTally, Schema};
 use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
@@ -68,6 +68,8 @@ pub struct Dataset {
     pub fit_rows: u64,
     /// Rows of the latest times beyond the calibration part's limit.
     pub unused_rows: u64,
+    /// What is known of the record's own time, if any row has one.
+    pub time: Option<TrainedMoments>,
     /// What makes the fit rows worse than they look, a sentence each; at most 21.
     pub warnings: Vec<String>,
 }
@@ -213,14 +215,12 @@ pub fn read(
     }
     observer.calibration_rows(calibration_rows(census.rows));
     observer.stage("fitting the encoder");
-    let (encoder, fingerprint, fit_rows, warnings) = reader.fit(&census)?;
-    for warning in &warnings {
+    let fitted = reader.fit(&census)?;
+    for warning in &fitted.warnings {
         observer.warning(warning);
     }
     observer.stage("encoding the training rows");
-    let mut data = reader.encode(&census, encoder, fingerprint, fit_rows)?;
-    data.warnings = warnings;
-    Ok(data)
+    reader.encode(&census, fitted)
 }
 
 /// The first warnings, and how many more there are.
@@ -261,6 +261,15 @@ struct Reader<'a> {
     source: &'a ParquetSource,
     schema: &'a Schema,
     options: &'a DatasetOptions,
+}
+
+/// What the first pass over the rows gives.
+struct Fitted {
+    encoder: Encoder,
+    fingerprint: DataFingerprint,
+    fit_rows: u64,
+    time: Option<TrainedMoments>,
+    warnings: Vec<String>,
 }
 
 /// What must be known before the first row is assigned to a part.
@@ -345,11 +354,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The encoder, the digest of all rows, the number of fit rows, and what is wrong with their numbers.
-    fn fit(
-        &self,
-        census: &Census,
-    ) -> Result<(Encoder, DataFingerprint, u64, Vec<String>), DatasetError> {
+    /// The encoder, the digest of all rows, the number of fit rows, and what is wrong with their values.
+    fn fit(&self, census: &Census) -> Result<Fitted, DatasetError> {
         let encode = |source| DatasetError::Encode {
             files: self.files(),
             source,
@@ -359,9 +365,13 @@ impl Reader<'_> {
             EncoderFitter::new(features, self.options.head_classes_max).map_err(encode)?;
         let mut fingerprinter = Fingerprinter::default();
         let mut fit_rows = 0;
+        let mut times = MomentTally::default();
         self.each_part(census, |source, parts| {
             let batch = &source.canonical;
             fingerprinter.observe(batch);
+            sound_rows(source)
+                .filter_map(|row| self.time(batch, row))
+                .for_each(|at| times.observe(at));
             // A bad row is no record of the training: its moments must not vouch for others.
             let sound = UInt64Array::from_iter_values(sound_rows(source).map(|row| row as u64));
             let moments = match source.faults.is_empty() {
@@ -379,22 +389,32 @@ impl Reader<'_> {
                 .observe(&take_record_batch(batch, &rows)?)
                 .map_err(encode)
         })?;
-        let warnings = bounded(fitter.blinded());
-        Ok((
-            fitter.finish().map_err(encode)?,
-            fingerprinter.finish(),
+        let mut warnings = fitter.blinded();
+        warnings.extend(self.far_times(&times));
+        Ok(Fitted {
+            encoder: fitter.finish().map_err(encode)?,
+            fingerprint: fingerprinter.finish(),
             fit_rows,
-            warnings,
-        ))
+            time: (times.rows() > 0).then(|| TrainedMoments::of(&times)),
+            warnings: bounded(warnings),
+        })
     }
 
-    fn encode(
-        &self,
-        census: &Census,
-        encoder: Encoder,
-        fingerprint: DataFingerprint,
-        fit_rows: u64,
-    ) -> Result<Dataset, DatasetError> {
+    /// What is to be said of the record's own time, unless a feature that is read from the same place says it.
+    fn far_times(&self, times: &MomentTally) -> Option<String> {
+        let field = self.schema.time()?;
+        let same = self.schema.features().any(|other| other.path == field.path);
+        far_moments(&field.name, field.redact, times).filter(|_| !same)
+    }
+
+    fn encode(&self, census: &Census, fitted: Fitted) -> Result<Dataset, DatasetError> {
+        let Fitted {
+            encoder,
+            fingerprint,
+            fit_rows,
+            time,
+            warnings,
+        } = fitted;
         let encode = |source| DatasetError::Encode {
             files: self.files(),
             source,
@@ -430,7 +450,8 @@ impl Reader<'_> {
             bad_rows,
             fit_rows,
             unused_rows,
-            warnings: Vec::new(),
+            time,
+            warnings,
         })
     }
 

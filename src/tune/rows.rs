@@ -345,7 +345,7 @@ fn check_moments(
     source: &ParquetSource,
     batch: &SourceBatch,
 ) -> Result<(), DatasetError> {
-    let faults = encoder.moment_faults(&batch.canonical, schema);
+    let faults = encoder.moment_faults(&batch.canonical, schema, None);
     match faults.into_iter().next() {
         None => Ok(()),
         Some(fault) => Err(DatasetError::BadRow {

@@ -13,7 +13,7 @@ use crate::features::empty::{NAMES_DEPTH_MAX, Names};
 use crate::features::fault::FaultReason;
 use crate::features::paths::{PathTree, ROOT};
 use crate::features::root::{Found, Roots};
-use crate::features::value::{Unscaled, microseconds};
+use crate::features::value::{Unscaled, decimal_of_scale, microseconds};
 use crate::schema::TimeUnit;
 
 /// Records within records a message may have, as in JSON: what recursive types could otherwise do to the stack.
@@ -318,7 +318,10 @@ impl Layout<'_> {
                         .iter()
                         .any(|&branch| !null(branch) && self.fits(branch, target))
             }
-            found => fits(found, target),
+            found => {
+                let is_number = matches!(target, Target::Number { .. });
+                fits(found, target) || (is_number && self.types.variable_decimal(id).is_some())
+            }
         }
     }
 
@@ -517,11 +520,30 @@ impl<'a> Row<'a, '_> {
                 let branch = branches[self.cursor.index(branches.len(), "branch")?];
                 self.value(branch)?
             }
-            found => {
-                self.skip(id, 0)?;
-                Value::Other(words(found))
-            }
+            found => match self.types.variable_decimal(id) {
+                Some(scale_first) => self.variable_decimal(scale_first)?,
+                None => {
+                    self.skip(id, 0)?;
+                    Value::Other(words(found))
+                }
+            },
         })
+    }
+
+    /// The decimal that carries its own scale.
+    fn variable_decimal(&mut self, scale_first: bool) -> Result<Value<'a>, ReadError> {
+        let before = if scale_first {
+            Some(self.cursor.int()?)
+        } else {
+            None
+        };
+        let unscaled = self.cursor.bytes()?;
+        let scale = match before {
+            Some(scale) => scale,
+            None => self.cursor.int()?,
+        };
+        let number = decimal_of_scale(unscaled, scale.into());
+        Ok(number.map_or(Value::Other("a decimal out of range"), Value::Float))
     }
 
     /// Reads past a value, checking it as if it were wanted.

@@ -62,6 +62,10 @@ fn text(value: &str) -> Vec<u8> {
     [long(value.len() as i64), value.as_bytes().to_vec()].concat()
 }
 
+fn text_bytes(value: &[u8]) -> Vec<u8> {
+    [long(value.len() as i64), value.to_vec()].concat()
+}
+
 fn framed(id: u32, parts: &[Vec<u8>]) -> Vec<u8> {
     [vec![0], id.to_be_bytes().to_vec(), parts.concat()].concat()
 }
@@ -449,6 +453,38 @@ fn semantic_types_of_connect_and_debezium_mean_what_they_say() {
         .as_primitive::<TimestampMicrosecondType>()
         .value(0);
     assert_eq!(micros, 20_458 * DAY + 8 * 3_600_000_000);
+}
+
+#[test]
+fn a_decimal_that_carries_its_scale_is_a_number_as_debezium_writes_it() {
+    let numeric = one_field("kind = \"numeric\"");
+    let decimal = |fields: &str| {
+        format!(
+            r#"["null", {{"type": "record", "name": "VariableScaleDecimal", "namespace": "io.debezium.data",
+                "fields": [{fields}], "connect.name": "io.debezium.data.VariableScaleDecimal", "connect.version": 1}}]"#
+        )
+    };
+    let (scale, value) = (
+        r#"{"name": "scale", "type": "int"}"#,
+        r#"{"name": "value", "type": "bytes"}"#,
+    );
+    let number = |fields: &str, parts: &[Vec<u8>]| {
+        let batch = row_of(&numeric, &one_type(&decimal(fields)), parts);
+        batch.column(0).as_primitive::<Float64Type>().value(0)
+    };
+    let unscaled = text_bytes(&[0x04, 0xd2]);
+    let written = number(
+        &format!("{scale}, {value}"),
+        &[long(1), long(2), unscaled.clone()],
+    );
+    assert_eq!(written, 12.34);
+    let turned = number(&format!("{value}, {scale}"), &[long(1), unscaled, long(-1)]);
+    assert_eq!(turned, 12_340.0);
+    // A field below it is still to be had by its path.
+    let below = one_field("kind = \"numeric\"\npath = \"v.scale\"");
+    let avro = one_type(&decimal(&format!("{scale}, {value}")));
+    let batch = row_of(&below, &avro, &[long(1), long(2), text_bytes(&[1])]);
+    assert_eq!(batch.column(0).as_primitive::<Float64Type>().value(0), 2.0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::schema::TimeUnit;
+use crate::schema::{SCALE, TimeUnit, VALUE};
 
 /// The number of a type in its table.
 pub(super) type TypeId = usize;
@@ -72,6 +72,21 @@ impl Types {
             types: parser.types,
             root,
         })
+    }
+
+    /// Whether the scale comes first in a record that is a decimal with its own scale, as Debezium's
+    /// `VariableScaleDecimal`; `None` of any other type. It is known by its fields, as a name may be lost on the way.
+    pub fn variable_decimal(&self, id: TypeId) -> Option<bool> {
+        let Type::Record(fields) = self.get(id) else {
+            return None;
+        };
+        let part = |name: &str, of: &Type| {
+            fields
+                .iter()
+                .position(|(n, id)| n == name && self.get(*id) == of)
+        };
+        let (scale, value) = (part(SCALE, &Type::Int)?, part(VALUE, &Type::Bytes)?);
+        (fields.len() == 2).then_some(scale < value)
     }
 
     /// The type with this number.

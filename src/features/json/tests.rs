@@ -1,7 +1,7 @@
 //! What the JSON decoder takes, what it refuses and why, and that a bad message leaves its neighbours alone.
 #![allow(clippy::unwrap_used)]
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 
@@ -287,7 +287,11 @@ const BAD_TEXTS: &[(&str, FaultReason, &str)] = &[
         FaultReason::WrongType,
         "integers need a `unit`",
     ),
-    (r#"{"tick": 1.5}"#, FaultReason::WrongType, "field `tick`"),
+    (
+        r#"{"tick": 1.5e300}"#,
+        FaultReason::WrongType,
+        "field `tick`",
+    ),
     (
         r#"{"tick": 9223372036854775807}"#,
         FaultReason::WrongType,
@@ -330,7 +334,7 @@ fn one(keys: &str, value: &str) -> Result<RecordBatch, RowFault> {
 }
 
 #[test]
-fn a_moment_may_be_a_whole_float_of_any_unit() {
+fn a_moment_may_be_a_number_of_any_unit_with_or_without_a_fraction() {
     // 2026-01-05T08:00:00Z, or its day.
     let moment_of = |unit: &str, value: &str| {
         let keys = format!("kind = \"timestamp\"\nunit = \"{unit}\"");
@@ -343,6 +347,10 @@ fn a_moment_may_be_a_whole_float_of_any_unit() {
         ("ms", "1767600000000.0", micros),
         ("ms", "1.7676e12", micros),
         ("s", "1767600000.0", micros),
+        ("s", "1767600000.25", micros + 250_000),
+        ("s", "1767600000.1234567", micros + 123_457),
+        ("ms", "1767600000000.5", micros + 500),
+        ("days", "20458.5", day + 12 * 3_600_000_000),
         ("us", "1767600000000000", micros),
         ("ns", "1767600000000000000", micros),
         ("days", "20458", day),
@@ -354,7 +362,7 @@ fn a_moment_may_be_a_whole_float_of_any_unit() {
             "{unit} of {value}"
         );
     }
-    let fault = moment_of("ms", "1767600000000.5").unwrap_err();
+    let fault = moment_of("s", "1767600000000.5").unwrap_err();
     assert_eq!(fault.reason, FaultReason::WrongType);
     assert!(
         fault.detail.ends_with("found 1767600000000.5"),
@@ -587,4 +595,47 @@ proptest! {
         let decoded = decode(&[good, &bytes, good]);
         prop_assert!(decoded.payloads.contains(&0) && decoded.payloads.contains(&2));
     }
+}
+
+#[test]
+fn a_decimal_with_its_scale_is_a_number_and_any_other_object_is_none() {
+    let number = |value: &str| {
+        one("kind = \"numeric\"", value).map(|batch| {
+            let numbers = batch.column(0).as_primitive::<Float64Type>();
+            numbers.is_valid(0).then(|| numbers.value(0))
+        })
+    };
+    for (value, expected) in [
+        ("{\"scale\": 2, \"value\": \"BNI=\"}", 12.34),
+        ("{\"value\": \"+y4=\", \"scale\": 2}", -12.34),
+        ("{\"scale\": -3, \"value\": \"AQ==\"}", 1_000.0),
+        ("{\"scale\": 0.0, \"value\": \"AQ==\"}", 1.0),
+    ] {
+        assert_eq!(number(value), Ok(Some(expected)), "{value}");
+    }
+    for value in [
+        "{\"scale\": 2}",
+        "{\"scale\": \"2\", \"value\": \"BNI=\"}",
+        "{\"scale\": 2, \"value\": 1234}",
+        "{\"scale\": 2, \"value\": \"12.34\"}",
+        "{\"scale\": 128, \"value\": \"BNI=\"}",
+        "{\"scale\": 2, \"value\": \"BNI=\", \"unit\": {\"a\": [1]}}",
+        "{}",
+    ] {
+        let fault = number(value).unwrap_err();
+        assert_eq!(fault.reason, FaultReason::WrongType, "{value}");
+        assert!(
+            fault.detail.ends_with("found an object"),
+            "{}",
+            fault.detail
+        );
+    }
+    let twice = number("{\"scale\": 2, \"scale\": 2, \"value\": \"BNI=\"}").unwrap_err();
+    assert_eq!(twice.reason, FaultReason::Malformed);
+    // A category is no decimal.
+    let fault = one(
+        "kind = \"categorical\"",
+        "{\"scale\": 0, \"value\": \"AQ==\"}",
+    );
+    assert_eq!(fault.unwrap_err().reason, FaultReason::WrongType);
 }

@@ -36,6 +36,9 @@ pub(super) fn candidates<'n>(
         .collect()
 }
 
+/// Share that the rarer of two values has at least where they are a category: labels of fraud are rarer.
+const BALANCED_SHARE_MIN: f64 = 0.1;
+
 /// The values of a column whose name is that of a label.
 #[derive(Debug, Default)]
 pub(super) struct LabelValues {
@@ -91,6 +94,13 @@ impl LabelValues {
             return LabelFit::TwoValues;
         }
         LabelFit::Other
+    }
+
+    /// Whether there are two values, and neither is rare.
+    pub(super) fn is_balanced(&self) -> bool {
+        let rows: u64 = self.rows_of.values().sum();
+        let frequent = |&of: &u64| of as f64 >= BALANCED_SHARE_MIN * rows as f64;
+        self.rows_of.len() == 2 && self.rows_of.values().all(frequent)
     }
 
     /// The values, for a comment; at most four.

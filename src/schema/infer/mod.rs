@@ -12,6 +12,7 @@ mod profile;
 mod rules;
 mod text;
 mod texts;
+mod times;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
@@ -19,12 +20,14 @@ use arrow::error::ArrowError;
 
 use super::definition::FIELDS_MAX;
 use super::field::{Role, Transform};
-use super::fit::column_at;
+use super::fit::{column_at, is_text};
+use super::moments::MomentGroup;
+use super::variable_decimal::is_variable_decimal;
 use distinct::Distinct;
 use labels::{LabelFit, candidates};
 use names::{LabelName, label_name};
 use profile::{Hashes, Profile, hashes};
-use rules::{Decision, decide};
+use rules::{Decision, certain_moments, decide};
 
 /// Why no schema can be inferred.
 #[derive(Debug, thiserror::Error)]
@@ -156,8 +159,7 @@ impl Inference {
         let named = leaves.iter().enumerate();
         let named = named.filter(|(_, leaf)| leaf.is_usable() && may_be_label(leaf.plain_type()));
         let candidates = candidates(named.map(|(index, leaf)| (index, leaf.last())), forced);
-        let profile =
-            |leaf: &Leaf| Profile::new(candidates.len(), label_name(leaf.last()).is_some());
+        let profile = |leaf: &Leaf| Profile::new(candidates.len(), leaf.last());
         let profiles = leaves.iter().map(profile).collect();
         Ok(Self {
             leaves,
@@ -201,8 +203,9 @@ impl Inference {
     /// [`InferenceError::NoFeature`] when no column can be a feature, with the reason of each.
     pub fn finish(self, origin: &str) -> Result<Inferred, InferenceError> {
         let label = self.label();
+        let moments = self.moments();
         let decisions: Vec<Decision> = (0..self.leaves.len())
-            .map(|index| self.decision(index, label))
+            .map(|index| self.decision(index, label, &moments))
             .collect();
         if !decisions
             .iter()
@@ -248,6 +251,14 @@ impl Inference {
         }
     }
 
+    /// Where the moments of those columns lie of which nobody doubts that they hold moments.
+    fn moments(&self) -> Vec<MomentGroup> {
+        let columns = self.leaves.iter().zip(&self.profiles);
+        columns
+            .filter_map(|(leaf, profile)| certain_moments(leaf.last(), leaf.plain_type(), profile))
+            .collect()
+    }
+
     /// What the values of a column say that is named as a label.
     fn fit(&self, index: usize) -> LabelFit {
         let is_number = self.leaves[index].plain_type().is_numeric();
@@ -255,7 +266,7 @@ impl Inference {
         values.map_or(LabelFit::Other, |values| values.fit(is_number))
     }
 
-    fn decision(&self, index: usize, label: Option<usize>) -> Decision {
+    fn decision(&self, index: usize, label: Option<usize>, moments: &[MomentGroup]) -> Decision {
         let leaf = &self.leaves[index];
         if label.is_some_and(|label| self.candidates[label] == index) {
             return match self.fit(index) {
@@ -270,7 +281,7 @@ impl Inference {
             return Decision::ignored("Its name cannot stand in a schema.");
         }
         let profile = &self.profiles[index];
-        let plain = || decide(leaf.last(), leaf.plain_type(), profile, label);
+        let plain = || decide(leaf.last(), leaf.plain_type(), profile, label, moments);
         let Some(name) = label_name(leaf.last()).filter(|_| may_be_label(leaf.plain_type())) else {
             return plain();
         };
@@ -279,11 +290,16 @@ impl Inference {
                 "About the label, by its name and its values: the model must not see it.",
             ),
             LabelFit::TwoValues => {
-                let values = profile
-                    .label_values
-                    .as_ref()
-                    .map(labels::LabelValues::shown);
+                let of_label = profile.label_values.as_ref();
+                let values = of_label.map(labels::LabelValues::shown);
                 let values = values.unwrap_or_default();
+                // Economy and business, not sick and healthy: nobody has as many frauds as that.
+                if name == LabelName::Class
+                    && is_text(leaf.plain_type())
+                    && of_label.is_some_and(labels::LabelValues::is_balanced)
+                {
+                    return may_be_a_label(plain(), &values);
+                }
                 Decision::ignored(format!(
                     "Named as a label, but its values ({values}) do not say which is fraud: write 0 and 1 for a label."
                 ))
@@ -300,6 +316,19 @@ impl Inference {
             },
         }
     }
+}
+
+/// A category that is named as a label: kept, and named for a person to look at.
+fn may_be_a_label(category: Decision, values: &str) -> Decision {
+    if category.role != Role::Feature {
+        return category;
+    }
+    category
+        .because(format!(
+            "Named as a label, but its values ({values}) are no words of one, and none is rare: a category. If it does \
+             say which records are fraud, write 0 and 1, or ignore it."
+        ))
+        .doubted(format!("may be a label; its values are {values}"))
 }
 
 /// The first reason of a decision up to its first full stop or colon; of the label how it was known.
@@ -334,7 +363,7 @@ fn may_be_label(data_type: &DataType) -> bool {
         data_type,
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _)
     );
-    rules::is_readable(data_type) && !moment
+    rules::is_readable(data_type) && !moment && !is_variable_decimal(data_type)
 }
 
 fn collect_leaves(
@@ -347,7 +376,9 @@ fn collect_leaves(
         segments.push(field.name().clone());
         indices.push(index);
         match field.data_type() {
-            DataType::Struct(children) => collect_leaves(children, segments, indices, leaves),
+            DataType::Struct(children) if !is_variable_decimal(field.data_type()) => {
+                collect_leaves(children, segments, indices, leaves);
+            }
             data_type => leaves.push(Leaf {
                 segments: segments.clone(),
                 indices: indices.clone(),

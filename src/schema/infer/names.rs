@@ -150,6 +150,37 @@ pub(super) fn is_thing_name(name: &str) -> bool {
     named.is_some_and(|word| is_in(WORDS, word))
 }
 
+/// How surely a name is that of a date, so that integers may count days from 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DateName {
+    /// `value_date`, `dt`, `epoch_days`: nothing else is called so.
+    Sure,
+    /// `day`: numbers of other things are called so too.
+    Likely,
+}
+
+/// What the name says of a date, if anything: its last word decides.
+pub(super) fn date_name(name: &str) -> Option<DateName> {
+    const DATE: &str = "date dates dt dte datum fecha dob";
+    /// Words that end in `date` and are none.
+    const OTHER: &str = "update candidate validate mandate consolidate liquidate outdate predate";
+    /// Words beside `day` that make it a duration or a rate.
+    const RATE: &str =
+        "per of avg average mean median age since count cnt max min total sum in to until";
+    let words = words(name);
+    let last = words.last()?.as_str();
+    let epoch = words.iter().any(|word| is_in("epoch unix", word));
+    let days = words.iter().any(|word| is_in("day days", word));
+    let is_date = is_in(DATE, last)
+        || (last.ends_with("date") && !is_in(OTHER, last))
+        || words.starts_with(&["date".to_owned(), "of".to_owned()]);
+    if is_date || (epoch && days) {
+        return Some(DateName::Sure);
+    }
+    let is_rate = words.iter().any(|word| is_in(RATE, word)) || is_money_name(name);
+    (last == "day" && !is_rate).then_some(DateName::Likely)
+}
+
 /// Whether the name is that of a moment, so that integers may count from 1970.
 pub(super) fn is_time_name(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
@@ -263,6 +294,36 @@ mod tests {
             "paid", "num", "humid", "PAID", "number", "id_count", "idle", "Covid",
         ] {
             assert_eq!(identifier_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn dates_are_known_by_the_last_word_of_their_name() {
+        for name in [
+            "date",
+            "value_date",
+            "bookingDate",
+            "DT",
+            "event_dt",
+            "birthdate",
+            "date_of_birth",
+            "epoch_day",
+        ] {
+            assert_eq!(date_name(name), Some(DateName::Sure), "{name}");
+        }
+        assert_eq!(date_name("day"), Some(DateName::Likely));
+        assert_eq!(date_name("posting_day"), Some(DateName::Likely));
+        for name in [
+            "days",
+            "age_days",
+            "payments_per_day",
+            "day_of_week",
+            "update",
+            "candidate",
+            "dated_amount",
+            "since",
+        ] {
+            assert_eq!(date_name(name), None, "{name}");
         }
     }
 

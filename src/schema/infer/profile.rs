@@ -8,14 +8,21 @@ use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
+};
 use arrow::error::ArrowError;
 
 use super::super::fit::{decimal_scale, is_text};
+use super::super::moments::MomentTally;
+use super::super::value::{MICROSECONDS_MAX, MICROSECONDS_MIN};
+use super::super::variable_decimal::{is_variable_decimal, variable_decimals};
 use super::distinct::{Distinct, hash};
 use super::labels::LabelValues;
+use super::names::label_name;
 use super::numbers::Numbers;
 use super::texts::Texts;
+use super::times::Times;
 
 /// Values of a column that are followed at most to see whether each goes with one label: a column with
 /// more is no list of fraud scenarios, and by chance many rare values have one label each.
@@ -43,6 +50,10 @@ pub(super) struct Profile {
     pub(super) numbers: Box<Numbers>,
     /// What is known of text.
     pub(super) texts: Option<Box<Texts>>,
+    /// What is known of columns of moments, but for text.
+    pub(super) moments: MomentTally,
+    /// What integers are as moments, for a column whose name is that of a time or a date.
+    pub(super) times: Option<Box<Times>>,
     /// The values, for a column whose name is that of a label.
     pub(super) label_values: Option<LabelValues>,
     /// For each column that may be the label, which label goes with which value; `None` when several do.
@@ -53,10 +64,11 @@ pub(super) struct Profile {
 pub(super) type Hashes = Vec<Option<u64>>;
 
 impl Profile {
-    /// Nothing seen yet; `labels` columns may be the label, and this is one of them if `is_label`.
-    pub(super) fn new(labels: usize, is_label: bool) -> Self {
+    /// Nothing seen yet of a column called `name`; `labels` columns may be the label.
+    pub(super) fn new(labels: usize, name: &str) -> Self {
         Self {
-            label_values: is_label.then(LabelValues::default),
+            times: Times::of(name).map(Box::new),
+            label_values: label_name(name).is_some().then(LabelValues::default),
             links: (0..labels).map(|_| Some(LabelLink::default())).collect(),
             ..Self::default()
         }
@@ -135,12 +147,19 @@ impl Profile {
                 let finite = values.map(|value| value.filter(|value| value.is_finite()));
                 finite.map(|value| Some(self.float(value?))).collect()
             }
+            decimal if is_variable_decimal(decimal) => {
+                let values = variable_decimals(column)?.into_iter();
+                values.map(|value| Some(self.float(value??))).collect()
+            }
             text if is_text(text) => {
                 let values = cast(column, &DataType::Utf8)?;
                 let values = values.as_string::<i32>().iter();
                 values.map(|value| Some(self.text(value?))).collect()
             }
-            _ => {
+            other => {
+                if !matches!(other, DataType::Null) {
+                    self.note_moments(column)?;
+                }
                 let values = cast(column, &DataType::Int64)?;
                 let values = values.as_primitive::<Int64Type>().iter();
                 values
@@ -151,8 +170,23 @@ impl Profile {
         Ok(hashes)
     }
 
+    /// Notes the moments of a column of dates or timestamps.
+    fn note_moments(&mut self, column: &ArrayRef) -> Result<(), ArrowError> {
+        let moments = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+        let moments = moments.as_primitive::<TimestampMicrosecondType>().iter();
+        let calendar = MICROSECONDS_MIN..=MICROSECONDS_MAX;
+        moments
+            .flatten()
+            .filter(|micros| calendar.contains(micros))
+            .for_each(|micros| self.moments.observe(micros));
+        Ok(())
+    }
+
     fn integer(&mut self, value: i128) -> u64 {
         self.numbers.add_integer(value);
+        if let Some(times) = &mut self.times {
+            times.add(value);
+        }
         self.count(hash(&value.to_le_bytes()), value as f64, || {
             value.to_string()
         })
@@ -186,7 +220,7 @@ impl Profile {
 
 /// The hash of every value of a batch.
 pub(super) fn hashes(column: &ArrayRef) -> Result<Hashes, ArrowError> {
-    Profile::new(0, false).hashes(column)
+    Profile::new(0, "").hashes(column)
 }
 
 /// Which label goes with each value of a column.

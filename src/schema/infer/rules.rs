@@ -9,8 +9,10 @@
 //!    signal.)
 //! 4. A column of which each value goes with one label only is the label in disguise: ignored.
 //! 5. Booleans are boolean, dates and moments timestamps. Floats and decimals with a fraction are numeric, always.
-//! 6. Integers named as a time (`*_time`, `*_ts`, `*_at`, `timestamp*`) that all lie in the years 2000
-//!    to 2100 in one of the units s, ms, us, ns are timestamps of that unit. So is text in RFC 3339.
+//! 6. Integers named as a time (`*_time`, `*_ts`, `*_at`, `timestamp*`) or a date (`*_date`, `dt`) that all lie in the
+//!    years 2000 to 2100 in one of the units s, ms, us, ns, days are timestamps of that unit (`times`), but for stand-ins
+//!    and lone values. Days need the name of a date, or a name of a time or `day` and a column of moments near them. So
+//!    is text in RFC 3339. Stand-ins far from all other moments are null values.
 //! 7. Integers and text that are named as an identifier (`id`, `*_id`, `*_uuid`, `customerId`; `*_num`, `*_number`,
 //!    `*_no`, `*_ref` unless they are small counts) are ignored.
 //! 8. Integers whose name is no quantity's are ignored where they are running numbers or long codes, and categorical
@@ -28,8 +30,9 @@ use arrow::datatypes::DataType;
 
 use super::super::field::{DEFAULT_MAX_CARDINALITY, Kind, Role, TimeUnit, Transform};
 use super::super::fit::{decimal_scale, is_text};
+use super::super::moments::MomentGroup;
 use super::super::tails::{BLIND_SHARE, examine, number};
-use super::super::value::microseconds;
+use super::super::variable_decimal::is_variable_decimal;
 use super::names::{
     IdentifierName, identifier_name, is_code_name, is_money_name, is_quantity_name, is_thing_name,
     is_time_name,
@@ -37,15 +40,13 @@ use super::names::{
 use super::numbers::Numbers;
 use super::profile::Profile;
 use super::texts::NumberText;
+use super::times::with_far_moments;
 
 /// Text of whole numbers with at most so many values is a category: as many as a category head tells apart.
 pub(super) const CATEGORIES_OF_NUMBERS_MAX: u64 = 1_024;
 
 /// Text with fractions and more values than this is a quantity; fewer may be versions or sizes.
 const FRACTIONS_MIN: u64 = 32;
-
-/// 2000-01-01T00:00:00Z and 2100-01-01T00:00:00Z in microseconds: integers named as a time lie between.
-const TIMES: std::ops::Range<i64> = 946_684_800_000_000..4_102_444_800_000_000;
 
 /// What becomes of a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +79,7 @@ impl Decision {
         }
     }
 
-    fn because(mut self, reason: impl Into<String>) -> Self {
+    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
         self.reasons.push(reason.into());
         self
     }
@@ -112,12 +113,13 @@ impl Decision {
 }
 
 /// Applies the rules to a column called `name` (the last of its path) of a plain (not dictionary) type; `label` is
-/// the place of the label among the columns that may be it.
+/// the place of the label among the columns that may be it, `moments` is where those of other columns lie.
 pub(super) fn decide(
     name: &str,
     data_type: &DataType,
     profile: &Profile,
     label: Option<usize>,
+    moments: &[MomentGroup],
 ) -> Decision {
     if !is_readable(data_type) {
         return Decision::ignored(format!("Values of type {data_type} are no kind of field."));
@@ -131,11 +133,11 @@ pub(super) fn decide(
     let decision = match data_type {
         DataType::Boolean => Decision::feature(Kind::Boolean),
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => {
-            Decision::feature(Kind::Timestamp)
+            with_far_moments(Decision::feature(Kind::Timestamp), &profile.moments)
         }
         text if is_text(text) => decide_text(name, profile),
         whole if whole.is_integer() || decimal_scale(whole) == Some(0) => {
-            decide_integer(name, profile)
+            decide_integer(name, profile, moments)
         }
         _ => decide_float(name, profile),
     };
@@ -151,6 +153,7 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
         || data_type.is_floating()
         || decimal_scale(data_type).is_some()
         || is_text(data_type)
+        || is_variable_decimal(data_type)
         || matches!(
             data_type,
             DataType::Null
@@ -161,14 +164,41 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
         )
 }
 
-fn decide_integer(name: &str, profile: &Profile) -> Decision {
-    if let Some(unit) = unit_of_times(name, profile) {
+/// Where (nearly) all moments of a column lie, if it holds moments without a doubt.
+pub(super) fn certain_moments(
+    name: &str,
+    data_type: &DataType,
+    profile: &Profile,
+) -> Option<MomentGroup> {
+    match data_type {
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => profile.moments.bulk(),
+        text if is_text(text) => {
+            let texts = profile.texts.as_ref()?;
+            texts.moments().and_then(|_| texts.when.bulk())
+        }
+        _ => {
+            let times = profile.times.as_ref()?;
+            times.in_unit(times.unit(name, &[])?)?.bulk()
+        }
+    }
+}
+
+fn decide_integer(name: &str, profile: &Profile, moments: &[MomentGroup]) -> Decision {
+    if let Some(times) = &profile.times
+        && let Some(unit) = times.unit(name, moments)
+        && let Some(tally) = times.in_unit(unit)
+    {
         let timestamp = Decision {
             unit: Some(unit),
             ..Decision::feature(Kind::Timestamp)
         };
-        return timestamp
-            .because("Named as a time, and within the years 2000 to 2100 in this unit.");
+        let why = match unit {
+            TimeUnit::Days => {
+                "Named as a date, and within the years 2000 to 2100 as days since 1970."
+            }
+            _ => "Named as a time, and within the years 2000 to 2100 in this unit.",
+        };
+        return with_far_moments(timestamp.because(why), tally);
     }
     let numbers = &profile.numbers;
     named_identifier(name, profile, Some(numbers))
@@ -203,7 +233,8 @@ fn decide_text(name: &str, profile: &Profile) -> Decision {
         } else {
             " but for the null values"
         };
-        return timestamp.because(format!("Every text is a moment in RFC 3339{but}."));
+        let timestamp = timestamp.because(format!("Every text is a moment in RFC 3339{but}."));
+        return with_far_moments(timestamp, &texts.when);
     }
     if let Some(identifier) = named_identifier(name, profile, None) {
         return identifier;
@@ -406,18 +437,6 @@ fn with_key_hint(reason: &str, profile: &Profile) -> String {
     let hint = " It differs in (nearly) every row: `role = \"key\"` would name records by it.";
     let hint = if profile.is_unique() { hint } else { "" };
     format!("{reason}{hint}")
-}
-
-/// The unit in which every integer of a column named as a time lies between 2000 and 2100.
-fn unit_of_times(name: &str, profile: &Profile) -> Option<TimeUnit> {
-    if !is_time_name(name) {
-        return None;
-    }
-    let (least, most) = profile.numbers.integers?;
-    let within = |count, unit| microseconds(count, unit).is_some_and(|time| TIMES.contains(&time));
-    [TimeUnit::S, TimeUnit::Ms, TimeUnit::Us, TimeUnit::Ns]
-        .into_iter()
-        .find(|&unit| within(least, unit) && within(most, unit))
 }
 
 #[cfg(test)]

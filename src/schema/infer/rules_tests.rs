@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, UInt64Array}
 use super::super::distinct::hash;
 use super::super::profile::hashes;
 use super::*;
+use crate::schema::moment_from_text;
 
 fn integers(values: impl IntoIterator<Item = i64>) -> ArrayRef {
     Arc::new(values.into_iter().map(Some).collect::<Int64Array>())
@@ -22,9 +23,19 @@ fn texts(values: impl IntoIterator<Item = String>) -> ArrayRef {
 }
 
 fn decided(name: &str, column: &ArrayRef) -> Decision {
-    let mut profile = Profile::new(0, false);
+    beside(name, column, "")
+}
+
+/// What becomes of a column beside one whose moments are all on the day `moment`, if there is one.
+fn beside(name: &str, column: &ArrayRef, moment: &str) -> Decision {
+    let mut profile = Profile::new(0, name);
     profile.add(column, &[]).unwrap();
-    decide(name, column.data_type(), &profile, None)
+    let moments = moment_from_text(moment).map(|micros| MomentGroup {
+        first: micros,
+        last: micros,
+        rows: 1,
+    });
+    decide(name, column.data_type(), &profile, None, moments.as_slice())
 }
 
 fn kind(name: &str, column: &ArrayRef) -> Option<Kind> {
@@ -357,9 +368,9 @@ fn only_nulls_are_ignored_and_a_constant_is_kept() {
 #[test]
 fn a_column_that_gives_the_label_away_is_ignored() {
     let with = |name: &str, column: &ArrayRef, labels: &ArrayRef| {
-        let mut profile = Profile::new(1, false);
+        let mut profile = Profile::new(1, "");
         profile.add(column, &[hashes(labels).unwrap()]).unwrap();
-        decide(name, column.data_type(), &profile, Some(0))
+        decide(name, column.data_type(), &profile, Some(0), &[])
     };
     let labels = integers((0..60).map(|i| i64::from(i % 3 == 0)));
     let scenario = integers((0..60).map(|i| if i % 3 == 0 { 1 + i % 2 } else { 0 }));
@@ -373,4 +384,80 @@ fn a_column_that_gives_the_label_away_is_ignored() {
     // In a small file every amount comes once, and so with one label only.
     let amounts = floats((0..60).map(|i| f64::from(i) + 0.5));
     assert_eq!(with("amount", &amounts, &labels).kind, Some(Kind::Numeric));
+}
+
+#[test]
+fn days_since_1970_are_dates_where_name_and_values_agree() {
+    let days = || integers(draws(3_000, 900).map(|day| 19_800 + day));
+    for name in ["value_date", "dt", "bookingDate", "date_of_birth"] {
+        let decision = decided(name, &days());
+        let found = (decision.kind, decision.unit);
+        assert_eq!(
+            found,
+            (Some(Kind::Timestamp), Some(TimeUnit::Days)),
+            "{name}"
+        );
+    }
+    // Less of a name needs moments of another column nearby.
+    for name in ["posting_day", "settled_at", "event_time"] {
+        assert_eq!(decided(name, &days()).kind, Some(Kind::Numeric), "{name}");
+        assert_eq!(
+            beside(name, &days(), "1999-01-01").kind,
+            Some(Kind::Numeric),
+            "{name}"
+        );
+        let decision = beside(name, &days(), "2026-01-01");
+        assert_eq!(decision.unit, Some(TimeUnit::Days), "{name}");
+    }
+    // A value alone says nothing: so old are people of fifty.
+    for name in ["age_days", "days", "x", "payments_per_day", "amount"] {
+        assert_eq!(
+            beside(name, &days(), "2026-01-01").kind,
+            Some(Kind::Numeric),
+            "{name}"
+        );
+    }
+    // Nor does a name: these are no days of this century.
+    for values in [
+        draws(3_000, 28).collect(),
+        vec![20_260_105; 50],
+        vec![2026; 50],
+    ] {
+        assert_eq!(decided("date", &integers(values)).unit, None);
+    }
+}
+
+#[test]
+fn stand_ins_for_a_moment_are_null_values_and_other_far_moments_are_named() {
+    let with = |odd: i64, rows: u64| {
+        let days = draws(1_000, 900).map(move |day| 19_800 + day);
+        integers(days.chain((0..rows).map(move |_| odd)))
+    };
+    for (odd, rows, null) in [
+        (0, 1, "1970-01-01T00:00:00Z"),
+        (0, 300, "1970-01-01T00:00:00Z"),
+        (-1, 3, "1969-12-31T00:00:00Z"),
+        (2_932_896, 50, "9999-12-31T00:00:00Z"),
+    ] {
+        let decision = decided("value_date", &with(odd, rows));
+        assert_eq!(decision.unit, Some(TimeUnit::Days), "{odd}");
+        assert_eq!(decision.null_values, [null]);
+        assert!(decision.doubt.unwrap().contains(null));
+    }
+    let slip = decided("value_date", &with(919_714, 1));
+    assert_eq!(
+        (slip.unit, slip.null_values.len()),
+        (Some(TimeUnit::Days), 0)
+    );
+    let doubt = "1 row has a moment far from all others: 4488-02-03T00:00:00Z";
+    assert_eq!(slip.doubt.as_deref(), Some(doubt));
+    let dates = (0..200).map(|i| match i {
+        7 => "4488-02-03".to_owned(),
+        9 => "1970-01-01 00:00:00".to_owned(),
+        _ => format!("2026-01-{:02}", 1 + i % 28),
+    });
+    let found = decided("x", &texts(dates));
+    assert_eq!(found.kind, Some(Kind::Timestamp));
+    assert_eq!(found.null_values, ["1970-01-01T00:00:00Z"]);
+    assert_eq!(found.doubt.as_deref(), Some(doubt));
 }

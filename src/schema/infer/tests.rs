@@ -251,6 +251,62 @@ fn a_number_named_class_with_many_values_is_no_label_and_odd_labels_are_named() 
 }
 
 #[test]
+fn a_class_of_two_ordinary_words_is_a_category_and_is_named() {
+    let words = |rarer: &'static str, common: &'static str, every: i64| -> ArrayRef {
+        let words = (0..300).map(|i| if i % every == 0 { rarer } else { common });
+        Arc::new(words.map(Some).collect::<StringArray>())
+    };
+    let columns = vec![
+        ("class", words("business", "economy", 4)),
+        ("target", words("sick", "well", 50)),
+        ("is_fraud", words("checked", "open", 2)),
+        ("x", amounts()),
+    ];
+    let found = whole(&[records(columns)], None);
+    let schema = Schema::parse(&found.text, "s").unwrap();
+    let features: Vec<&str> = schema.features().map(|field| field.name.as_str()).collect();
+    assert_eq!(features, ["class", "x"]);
+    assert_eq!(schema.fields()[0].kind, Kind::Categorical);
+    let doubt = "may be a label; its values are business, economy";
+    assert_eq!(found.doubts[0], ("class".to_owned(), doubt.to_owned()));
+    let ignored: Vec<&str> = found.ignored.iter().map(|(name, _)| &name[..]).collect();
+    assert_eq!(ignored, ["target", "is_fraud"]);
+    let labelled = whole(
+        &[records(vec![
+            ("class", words("bad", "good", 4)),
+            ("x", amounts()),
+        ])],
+        None,
+    );
+    assert_eq!(labelled.label.unwrap().0, "class");
+}
+
+#[test]
+fn days_are_dates_beside_moments_of_the_same_years() {
+    let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(
+        (0..300).map(|i| 1_767_600_000_000 + i * 60_000),
+    ));
+    let days = || ints(|i| 20_400 + (i * 7) % 60);
+    let beside = vec![("paid", times), ("posting_day", days()), ("age", days())];
+    let schema = Schema::parse(&inferred(&records(beside), None), "s").unwrap();
+    let kinds: Vec<(&str, Kind)> = schema
+        .features()
+        .map(|field| (field.name.as_str(), field.kind))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            ("paid", Kind::Timestamp),
+            ("posting_day", Kind::Timestamp),
+            ("age", Kind::Numeric)
+        ]
+    );
+    let alone = vec![("posting_day", days()), ("age", days())];
+    let schema = Schema::parse(&inferred(&records(alone), None), "s").unwrap();
+    assert_eq!(schema.fields()[0].kind, Kind::Numeric);
+}
+
+#[test]
 fn text_with_markers_and_transforms_are_written_with_their_keys() {
     let prices = (0..300).map(|i| match i {
         7 => "N/A".to_owned(),

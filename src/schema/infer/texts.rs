@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::super::field::DEFAULT_DECIMAL_SEPARATOR;
+use super::super::moments::MomentTally;
 use super::super::spelling::number_of_form;
 use super::super::value::{moment_from_text, number_from_text};
 use super::numbers::Numbers;
@@ -125,6 +126,8 @@ pub(super) struct Texts {
     rows: u64,
     others: [Others; FORMS.len()],
     not_moments: Others,
+    /// The texts that are moments.
+    pub(super) when: MomentTally,
     affixes: Option<Vec<String>>,
     /// The first text by its letters that is one number with a decimal point and another with a comma, and both.
     either: Option<(String, [f64; 2])>,
@@ -142,6 +145,7 @@ impl Default for Texts {
             rows: 0,
             others: std::array::from_fn(|_| none.clone()),
             not_moments: none,
+            when: MomentTally::default(),
             affixes: Some(Vec::new()),
             either: None,
             is_plain: true,
@@ -155,8 +159,11 @@ impl Texts {
     /// Counts a text; returns the number that it writes with a decimal point, else with a comma, else NaN.
     pub(super) fn add(&mut self, text: &str) -> f64 {
         self.rows += 1;
-        if self.not_moments.0.is_some() && moment_from_text(text).is_none() {
-            self.not_moments.add(text);
+        if self.not_moments.0.is_some() {
+            match moment_from_text(text) {
+                Some(micros) => self.when.observe(micros),
+                None => self.not_moments.add(text),
+            }
         }
         if self.others.iter().all(|others| others.0.is_none()) {
             return f64::NAN;

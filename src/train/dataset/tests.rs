@@ -137,7 +137,7 @@ fn the_moments_of_bad_rows_vouch_for_no_others() {
     let mut far: Vec<i64> = Vec::new();
     for batch in source.batches(&schema, ReadOptions::default()) {
         let batch = batch.unwrap();
-        let faults = data.encoder.moment_faults(&batch.canonical, &schema);
+        let faults = data.encoder.moment_faults(&batch.canonical, &schema, None);
         far.extend(
             faults
                 .iter()

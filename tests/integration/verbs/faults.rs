@@ -1,9 +1,9 @@
 //! What must be refused: with which exit code, with which words, and with nothing left behind.
 
-use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
+use super::rig::{PAYMENTS, Rig, SMALL, read, with_column, without_columns, write};
 use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray, UInt32Array, new_null_array,
 };
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Float32Type, TimestampMillisecondType};
@@ -284,6 +284,60 @@ fn moments_in_another_unit_than_the_trainings_are_bad_rows_and_stop_nothing() {
     assert!(message.contains("600 of 6000 rows"), "{message}");
     let text = rig.run("inspect bundle").succeeded();
     assert!(text.contains("moments from "), "{text}");
+}
+
+#[test]
+fn a_stand_in_date_is_named_by_init_and_by_train_and_does_not_widen_what_the_bundle_knows() {
+    let rig = Rig::empty();
+    // Payments of 2026 with days since 1970, of which one is 4488-02-03 and one is the beginning of 1970.
+    let rows = 2_000_i64;
+    let day = |row: i64| match row {
+        7 => 919_714,
+        11 => 0,
+        _ => 20_400 + row % 300,
+    };
+    let days: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(day)));
+    let amounts: ArrayRef = Arc::new(Float64Array::from_iter_values(
+        (0..rows).map(|row| ((row * 37) % 101) as f64 + 0.5),
+    ));
+    let batch = RecordBatch::try_from_iter([("value_date", days), ("amount", amounts)]).unwrap();
+    write(&rig.path("days.parquet"), &batch);
+    let said = rig
+        .run("init --data days.parquet --out days.toml")
+        .succeeded();
+    let slip = "1 row has a moment far from all others: 4488-02-03T00:00:00Z";
+    assert!(said.contains(slip), "{said}");
+    let text = fs::read_to_string(rig.path("days.toml")).unwrap();
+    let keys = "unit = \"days\"\nnull_values = [\"1970-01-01T00:00:00Z\"]";
+    assert!(text.contains(keys), "{text}");
+
+    fs::write(rig.path("train.toml"), SMALL).unwrap();
+    let line = "train --data days.parquet --schema days.toml --config train.toml --out days";
+    let said = rig.run(line);
+    assert_eq!(said.code, Some(0));
+    let said = said.stderr;
+    assert!(said.contains("4488-02-03T00:00:00Z"), "{said}");
+    assert!(!said.contains("1970-01-01"), "{said}");
+    let shown = rig.run("inspect days").succeeded();
+    let kept = "moments from 2025-11-08T00:00:00Z to 2026-09-03T00:00:00Z, 1 left out: 4488-02-03T00:00:00Z";
+    assert_eq!(
+        shown.matches(kept).count(),
+        2,
+        "the feature and the time: {shown}"
+    );
+    rig.run("score --model days --data days.parquet --out days-scored.parquet")
+        .succeeded();
+    let scored = read(&rig.path("days-scored.parquet"));
+    let errors = scored["error"].as_string::<i32>();
+    let bad: Vec<usize> = (0..rows as usize)
+        .filter(|&row| errors.is_valid(row))
+        .collect();
+    assert_eq!(bad, [7]);
+    assert!(
+        errors.value(7).contains("training had a row like it"),
+        "{}",
+        errors.value(7)
+    );
 }
 
 #[test]
