@@ -47,7 +47,8 @@ pub fn service_code(cause: &(dyn Error + 'static)) -> Option<u8> {
 
 fn stream_code(error: &StreamError) -> u8 {
     match error {
-        StreamError::Fenced { fault, .. } | StreamError::Fatal(fault) => fault_code(fault),
+        StreamError::Fenced { fault, .. } => fault_code(fault),
+        StreamError::Fatal(fault) => fault_code(fault),
         StreamError::GaveUp { last, .. } => fault_code(last),
         StreamError::Thread(_) => FAILED,
     }
@@ -121,6 +122,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::stream::fault::Evidence;
     use std::collections::BTreeMap;
     use std::path::Path;
     use std::time::Duration;
@@ -168,7 +170,10 @@ mod tests {
         let fenced = StreamError::Fenced {
             group_id: "g".to_owned(),
             instance_id: "i".to_owned(),
-            fault: interrupted(),
+            evidence: Evidence::Member {
+                after: Duration::from_secs(25),
+            },
+            fault: Box::new(interrupted()),
         };
         assert_eq!(code(fenced), Some(1));
         let waited = Duration::from_secs(60);

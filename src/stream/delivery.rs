@@ -3,7 +3,7 @@
 //! A session is a consumer and a producer that belong together. Whatever goes wrong ends the session, and the next one does
 //! what a restarted process would do: fence what was left, read the committed offsets, go on from there. So there is one
 //! path of recovery, and `kill -9` takes the same one. Sessions without a commit between are bounded in number, and the
-//! pause between them doubles. A schema registry that does not answer is waited for without that bound, as brokers are.
+//! pause between them doubles. Who was fenced looks for a twin first (`fencing`). A schema registry that does not answer is waited for without that bound, as brokers are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use tracing::{error, info, warn};
 
 use super::calls::BoundedCalls;
 use super::config::{KafkaConfig, StreamConfig};
-use super::fault::{DeliveryFault, StreamError, chain};
+use super::fault::{DeliveryFault, Evidence, StreamError, chain};
+use super::fencing::Fencings;
 use super::refusal::Refusals;
 use super::scoring::ScoringLink;
 use super::session::{End, Session};
@@ -82,7 +83,7 @@ pub struct Carried {
 /// Runs the stream on the calling thread until it is asked to stop.
 ///
 /// # Errors
-/// [`StreamError`]: fenced, given up, or fatal.
+/// [`StreamError`]: a twin has taken over, given up, or fatal.
 pub fn run<C: Connector>(
     connector: &mut C,
     link: &mut ScoringLink,
@@ -104,6 +105,7 @@ fn sessions<C: Connector>(
         skipped: Positions::default(),
     };
     let mut attempts = 0;
+    let mut fencings = Fencings::new(shared.config.kafka.session_timeout());
     while !shared.shutdown.is_requested() {
         let before = (carried.records, carried.refusals.lessons());
         let fault = match one_session(connector, link, shared, &mut carried) {
@@ -126,7 +128,14 @@ fn sessions<C: Connector>(
             // It is waited for without end; a fault of another kind still has a session left after it.
             attempts = attempts.min(SESSIONS_MAX - 2);
         }
-        if let Some(last) = last_word(fault, attempts, &shared.config.kafka) {
+        let evidence = match fault {
+            DeliveryFault::Fenced { .. } => {
+                let (calls, shutdown) = (&shared.calls, &shared.shutdown);
+                fencings.judge(calls, shutdown, || connector.has_member())
+            }
+            _ => None,
+        };
+        if let Some(last) = last_word(fault, evidence, attempts, &shared.config.kafka) {
             error!(error = %chain(&last), "stream ended");
             return Err(last);
         }
@@ -145,7 +154,7 @@ fn one_session<C: Connector>(
     let options = carried.refusals.options();
     let (source, sink) = connector.open(options).inspect_err(|fault| {
         // Whoever ends has no lag to tell.
-        if fault.is_curable() || matches!(fault, DeliveryFault::Fenced { .. }) {
+        if fault.is_curable() {
             shared.tell_owed(&connector.owed(), carried.records);
         }
     })?;
@@ -155,12 +164,18 @@ fn one_session<C: Connector>(
 }
 
 /// The error that ends the stream, or `None` if there is to be another session.
-fn last_word(fault: DeliveryFault, attempts: u32, kafka: &KafkaConfig) -> Option<StreamError> {
-    if let DeliveryFault::Fenced { .. } = fault {
+fn last_word(
+    fault: DeliveryFault,
+    twin: Option<Evidence>,
+    attempts: u32,
+    kafka: &KafkaConfig,
+) -> Option<StreamError> {
+    if let Some(evidence) = twin {
         return Some(StreamError::Fenced {
             group_id: kafka.group_id.clone(),
             instance_id: kafka.instance_id.clone(),
-            fault,
+            evidence,
+            fault: Box::new(fault),
         });
     }
     if !fault.is_curable() {
@@ -190,7 +205,7 @@ mod tests {
     use crate::stream::properties::Properties;
 
     #[test]
-    fn sessions_without_a_commit_are_bounded_and_fencing_is_never_retried() {
+    fn sessions_without_a_commit_are_bounded_and_a_twin_ends_the_stream_at_once() {
         let kafka = KafkaConfig {
             bootstrap_servers: "b:1".into(),
             group_id: "g".into(),
@@ -205,12 +220,13 @@ mod tests {
             operation: "commit",
             detail: String::new(),
         };
-        let fenced = DeliveryFault::Fenced {
+        let fenced = || DeliveryFault::Fenced {
             operation: "commit",
             detail: String::new(),
         };
-        assert!(last_word(interrupted(), SESSIONS_MAX - 1, &kafka).is_none());
-        let last = last_word(interrupted(), SESSIONS_MAX, &kafka);
+        assert!(last_word(interrupted(), None, SESSIONS_MAX - 1, &kafka).is_none());
+        assert!(last_word(fenced(), None, SESSIONS_MAX - 1, &kafka).is_none());
+        let last = last_word(interrupted(), None, SESSIONS_MAX, &kafka);
         assert!(matches!(
             last,
             Some(StreamError::GaveUp {
@@ -218,8 +234,12 @@ mod tests {
                 ..
             })
         ));
+        let last = last_word(fenced(), None, SESSIONS_MAX, &kafka);
+        assert!(matches!(last, Some(StreamError::GaveUp { .. })));
+        let after = Duration::from_secs(25);
+        let twin = Some(Evidence::Member { after });
         assert!(matches!(
-            last_word(fenced, 1, &kafka),
+            last_word(fenced(), twin, 1, &kafka),
             Some(StreamError::Fenced { .. })
         ));
         let outage = || {
@@ -232,10 +252,10 @@ mod tests {
             DeliveryFault::Scoring(DecodeError::WriterSchema(error).into())
         };
         assert!(
-            last_word(outage(), 1_000, &kafka).is_none(),
+            last_word(outage(), None, 1_000, &kafka).is_none(),
             "it is waited for"
         );
-        let gone = last_word(DeliveryFault::ScorerGone, 1, &kafka);
+        let gone = last_word(DeliveryFault::ScorerGone, None, 1, &kafka);
         assert!(matches!(gone, Some(StreamError::Fatal(_))));
     }
 

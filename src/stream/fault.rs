@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+pub use super::fencing::Evidence;
 use super::refusal::RefusedTicket;
 use super::worker::WorkerError;
 use crate::telemetry::metrics::SessionFailure;
@@ -12,7 +13,8 @@ use crate::telemetry::metrics::SessionFailure;
 /// Why a session ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryFault {
-    /// Another process uses the same instance id. Nothing is retried: the newer one is to live.
+    /// Somebody else has had this instance's name since. `delivery` looks who: a twin that lives ends the stream, and where
+    /// nobody is found a new session begins.
     #[error("{operation}: {detail}")]
     Fenced {
         /// What was being done.
@@ -77,13 +79,12 @@ impl DeliveryFault {
         matches!(self, Self::Scoring(error) if error.is_retriable())
     }
 
-    /// Whether a new session may do better.
+    /// Whether a new session may do better; after a fencing only where there is no twin.
     pub fn is_curable(&self) -> bool {
         match self {
-            Self::Interrupted { .. } | Self::Refused { .. } => true,
+            Self::Interrupted { .. } | Self::Refused { .. } | Self::Fenced { .. } => true,
             Self::Scoring(error) => error.is_retriable(),
-            Self::Fenced { .. }
-            | Self::Stopped { .. }
+            Self::Stopped { .. }
             | Self::Impossible { .. }
             | Self::ScorerGone
             | Self::ScorerStalled { .. }
@@ -111,18 +112,20 @@ impl DeliveryFault {
 /// Why the stream ended.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// A twin took over.
+    /// A twin took over, or very likely did.
     #[error(
-        "fenced: another process serves group \"{group_id}\" as instance \"{instance_id}\" and has taken over; \
-         give every live instance its own kafka.instance_id ({fault})"
+        "fenced as instance \"{instance_id}\" of group \"{group_id}\": {evidence}; give every live instance its own \
+         kafka.instance_id ({fault})"
     )]
     Fenced {
         /// `kafka.group_id`.
         group_id: String,
         /// `kafka.instance_id`.
         instance_id: String,
+        /// What speaks for a twin.
+        evidence: Evidence,
         /// What the cluster said.
-        fault: DeliveryFault,
+        fault: Box<DeliveryFault>,
     },
     /// Sessions failed one after the other without a commit between.
     #[error("gave up after {attempts} sessions without a commit")]

@@ -35,7 +35,7 @@ pub enum Accident {
     },
     /// The commit never returns.
     Hang,
-    /// A twin of this instance has started.
+    /// Somebody else has this instance's name.
     Fence,
     /// The group takes the partitions back, and waits for the answer.
     Revoke,
@@ -86,6 +86,8 @@ pub struct Cluster {
     pub at_poll: BTreeMap<u64, Accident>,
     /// Every commit fails.
     pub is_down: bool,
+    /// What the group tells of members with this instance's name.
+    pub has_member: Option<bool>,
     /// An output topic is missing for so many sessions.
     pub missing_for: usize,
     pub client_bytes_max: Option<usize>,
@@ -246,6 +248,10 @@ impl Connector for Shared {
 
     fn limits(&self) -> &[(Topic, TopicLimits)] {
         &self.told
+    }
+
+    fn has_member(&mut self) -> Option<bool> {
+        self.lock().has_member
     }
 
     fn owed(&mut self) -> Vec<Owed> {

@@ -16,6 +16,7 @@ pub mod decoder;
 pub mod delivery;
 pub mod envelope;
 pub mod fault;
+mod fencing;
 pub mod first_look;
 pub mod kafka;
 #[cfg(test)]

@@ -149,6 +149,10 @@ pub(super) fn config(sections: &str) -> StreamConfig {
 
 pub(super) const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
 
+/// The same in a group that forgets silent members soon.
+const FORGETFUL: &str = "[kafka.properties]\n\"session.timeout.ms\" = 100\n\"heartbeat.interval.ms\" = 30\n\
+    [delivery]\ntransaction_interval_ms = 2";
+
 /// As many as the daemon has.
 fn workers(config: &StreamConfig, metrics: &Arc<Metrics>) -> Vec<Worker> {
     let scorer: Arc<dyn RecordScorer> = Arc::new(Amount::default());
@@ -395,18 +399,35 @@ fn a_revocation_commits_what_is_in_hand_before_the_partitions_are_given_back() {
 }
 
 #[test]
-fn a_fenced_instance_ends_and_says_so() {
+fn an_instance_that_a_twin_has_fenced_ends_and_says_so() {
     let at_commit = BTreeMap::from([(0, Accident::Fence)]);
     let memory = Memory::new(Cluster {
         at_commit,
+        has_member: Some(true),
         ..cluster(1, 50)
     });
-    let (ended, metrics) = stream(&memory, &config(QUICK));
+    let (ended, metrics) = stream(&memory, &config(FORGETFUL));
     let error = ended.unwrap_err();
     assert!(matches!(error, StreamError::Fenced { .. }));
     assert!(error.to_string().contains("instance \"i\""), "{error}");
     assert_eq!(memory.lock().outputs, []);
     assert!(metrics.contains("maskwatch_transactions_total{outcome=\"fenced\"} 1"));
+    assert_eq!(memory.lock().sessions.len(), 1, "the twin is left alone");
+}
+
+#[test]
+fn an_instance_that_is_fenced_and_has_no_twin_goes_on_and_nothing_is_lost_or_doubled() {
+    let at_commit = BTreeMap::from([(0, Accident::Fence), (1, Accident::Fence)]);
+    let memory = Memory::new(Cluster {
+        at_commit,
+        has_member: Some(false),
+        ..cluster(1, 50)
+    });
+    let (ended, metrics) = stream(&memory, &config(FORGETFUL));
+    ended.unwrap();
+    assert_exactly_once(&memory, "scores");
+    assert_eq!(memory.lock().sessions.len(), 3);
+    assert!(metrics.contains("maskwatch_sessions_failed_total{reason=\"fenced\"} 2"));
 }
 
 #[test]

@@ -59,4 +59,8 @@ pub trait Connector {
     /// What the group owes of every partition of the input topics, asked without joining the group: for sessions that
     /// cannot begin. Empty where the cluster does not tell within seconds.
     fn owed(&mut self) -> Vec<Owed>;
+
+    /// Whether the group has a member of this instance's name, asked without joining the group, while no session is open.
+    /// `None` where the cluster does not tell within seconds.
+    fn has_member(&mut self) -> Option<bool>;
 }

@@ -21,6 +21,8 @@ pub enum Operation {
     LookUpOutputs,
     /// The group's offsets are asked for.
     FindOffsets,
+    /// The group's members are asked for.
+    LookAtGroup,
     /// Messages are read.
     Consume,
     /// Scored batches are waited for.
@@ -49,12 +51,13 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of their numbers.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Start,
         Self::MakeClients,
         Self::InitTransactions,
         Self::LookUpOutputs,
         Self::FindOffsets,
+        Self::LookAtGroup,
         Self::Consume,
         Self::Score,
         Self::Produce,
@@ -77,6 +80,7 @@ impl Operation {
             Self::InitTransactions => "init transactions",
             Self::LookUpOutputs => "look up the output topics",
             Self::FindOffsets => "find the group's offsets",
+            Self::LookAtGroup => "look at the group's members",
             Self::Consume => "consume",
             Self::Score => "wait for the scoring threads",
             Self::Produce => "produce",

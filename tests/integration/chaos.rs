@@ -13,6 +13,7 @@ mod fleet;
 
 // What goes wrong, from a seed, and what it comes to.
 mod counts;
+mod ends;
 mod plan;
 
 // Everything at once.

@@ -213,6 +213,9 @@ fn a_twin_is_fenced_and_the_newer_one_goes_on() {
     assert!(error.to_string().contains("instance \"same\""), "{error}");
     setting.produce(2, 200, 400);
     setting.wait_for_offsets(&everywhere(2, 400));
+    let fenced = "maskwatch_sessions_failed_total{reason=\"fenced\"}";
+    let of_newer = metric(&newer.metrics(), fenced);
+    assert_eq!(of_newer, Some(0.0), "nobody fences the newer one back");
     newer.stop().unwrap();
 
     setting.assert_scored_exactly_once(2, 400);

@@ -18,6 +18,9 @@ mod outputs;
 // The stream goes on where a broker goes away.
 mod coordinator;
 
+// An instance that is fenced ends where it has a twin, and goes on where it has none.
+mod fencing;
+
 // Who is not let in says so and ends.
 mod credentials;
 

@@ -52,6 +52,8 @@ pub const DEFAULT_REASONS_MAX: usize = 5;
 /// librdkafka's transaction timeout unless `properties` says otherwise: how long a killed instance's open transaction may
 /// hide what lies behind it.
 pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u64 = 15_000;
+/// How long the group waits for a silent member unless `properties` says otherwise: a dead instance's partitions move then.
+pub const DEFAULT_SESSION_TIMEOUT_MS: u64 = 10_000;
 
 /// librdkafka's limits of a produce batch and of a message (`batch.size`, `message.max.bytes`) unless `properties` says
 /// otherwise.
@@ -133,6 +135,13 @@ impl KafkaConfig {
         let set = self.properties.get("message.max.bytes");
         set.and_then(|text| text.parse().ok())
             .unwrap_or(DEFAULT_BATCH_BYTES)
+    }
+
+    /// The session timeout in force: how long the group waits for a silent member.
+    pub fn session_timeout(&self) -> Duration {
+        let set = self.properties.get("session.timeout.ms");
+        let set = set.and_then(|text| text.parse().ok());
+        Duration::from_millis(set.unwrap_or(DEFAULT_SESSION_TIMEOUT_MS))
     }
 
     /// The transaction timeout in force.

@@ -14,13 +14,11 @@ use crate::stream::refusal::SendOptions;
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
 /// Of a consumer, unless the user says otherwise. Each with its reason.
-const CONSUMER_DEFAULTS: [(&str, &str); 11] = [
+const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
     // A group without offsets starts with what there is: records are missed by choice, never by default.
     ("auto.offset.reset", "earliest"),
     // Eager: all partitions are revoked before any moves, so that one drain settles all that is in hand.
     ("partition.assignment.strategy", "range"),
-    // A dead instance's partitions move after 10 s; a restarted one's are its own again at once.
-    ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "3000"),
     // Prefetched at most: 32 MiB or 20,000 messages, whichever is first. Below some 10 MB a record of 10 MB would starve
     // its neighbours.
@@ -119,6 +117,11 @@ pub fn consumer(kafka: &KafkaConfig, servers: &str) -> ClientConfig {
     client
         .set("group.id", &kafka.group_id)
         .set("group.instance.id", &kafka.instance_id)
+        // A dead instance's partitions move after that time; a restarted one's are its own again at once.
+        .set(
+            "session.timeout.ms",
+            kafka.session_timeout().as_millis().to_string(),
+        )
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")

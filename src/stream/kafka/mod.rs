@@ -7,6 +7,7 @@ mod client;
 pub mod embedded;
 mod faults;
 mod headers;
+mod members;
 mod outputs;
 mod preflight;
 mod property_names;
@@ -211,6 +212,28 @@ impl Connector for KafkaConnector {
 
     fn limits(&self) -> &[(Topic, TopicLimits)] {
         self.outputs.limits()
+    }
+
+    fn has_member(&mut self) -> Option<bool> {
+        let kafka = &self.config.kafka;
+        let (group, instance) = (kafka.group_id.clone(), kafka.instance_id.clone());
+        let asked = self.consumer().and_then(|consumer| {
+            let ask = move || members::has_static_member(&consumer, &group, &instance);
+            let (operation, stop) = (Operation::LookAtGroup, OnStop::EndAtOnce);
+            self.calls
+                .run(operation, members::MEMBERS_TIMEOUT, stop, ask, || Ok(()))
+        });
+        match asked {
+            Ok(Ok(has_member)) => Some(has_member),
+            Ok(Err(error)) => {
+                debug!(%error, "the cluster does not tell of the group's members");
+                None
+            }
+            Err(fault) => {
+                debug!(%fault, "the group's members are not found out");
+                None
+            }
+        }
     }
 
     fn owed(&mut self) -> Vec<Owed> {

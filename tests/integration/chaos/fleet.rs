@@ -1,26 +1,29 @@
 //! The daemons of a run, and whoever starts them again.
 //!
-//! In: names. Out: processes, and what was odd about their ends. Invariant: a name has one process,
-//! but for the moments of a twin; a process that ends by itself is followed by another, as under any
-//! service manager.
+//! In: names, and the step of the plan. Out: processes, the causes of their ends, and which of them the
+//! plan does not explain. Invariant: a name has one process, but for the moments of a twin; a process
+//! that ends by itself is followed by another, as under any service manager.
 
 use super::arena::{Arena, PATIENCE, Setup, url};
+use super::ends::Cause;
+use super::plan::Step;
 use crate::support::daemon::Daemon;
 use crate::support::poll_until;
+use std::collections::BTreeMap;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 /// Batches and transactions so small that a fault hits the middle of some.
 const SECTIONS: &str = "[batch]\nrows_max = 64\n[delivery]\ntransaction_interval_ms = 300\n";
 
-/// The exit code of a daemon that leaves the decision to whoever restarts it.
-const GAVE_UP: i32 = 1;
-
 /// Daemons by name.
 #[derive(Default)]
 pub struct Fleet {
     members: Vec<(String, Daemon)>,
-    /// How often a daemon ended by itself, and was started again.
-    pub restarts: usize,
+    /// What is going on, as planned.
+    step: Option<Step>,
+    /// How often a daemon ended by itself, and was started again, by cause.
+    pub ends: BTreeMap<Cause, usize>,
     /// Rebalances, twins, ends: what should not have been, in words.
     pub findings: Vec<String>,
 }
@@ -31,6 +34,11 @@ impl Fleet {
             sections: SECTIONS,
             ..Setup::default()
         }
+    }
+
+    /// From now on ends are explained by this step or not at all.
+    pub fn expect(&mut self, step: Step) {
+        self.step = Some(step);
     }
 
     /// Starts a daemon, and waits until it is ready: it has its model and its share of the partitions.
@@ -85,12 +93,11 @@ impl Fleet {
         if !newer_ended {
             std::mem::swap(older, &mut newer);
         }
-        let code = newer.wait(PATIENCE).code();
-        let log = newer.log();
-        let said = log.lines().last().unwrap_or_default().to_owned();
-        if code != Some(GAVE_UP) || !said.contains("fenced") {
+        let status = newer.wait(PATIENCE);
+        let (cause, said) = end_of(status, &newer);
+        if cause != Cause::Fenced {
             self.findings
-                .push(format!("{name}: a twin ended with {code:?}: {said}"));
+                .push(format!("{name}: a twin ended with {status}: {said}"));
         }
     }
 
@@ -112,15 +119,20 @@ impl Fleet {
             if daemon.is_running() {
                 continue;
             }
-            let code = daemon.wait(Duration::ZERO).code();
-            let log = daemon.log();
-            let said = log.lines().last().unwrap_or_default();
-            eprintln!("chaos: {name} ended with {code:?} and is started again: {said}");
-            if code != Some(GAVE_UP) {
-                self.findings
-                    .push(format!("{name} ended with {code:?}: {said}"));
+            let status = daemon.wait(Duration::ZERO);
+            let (cause, said) = end_of(status, daemon);
+            eprintln!("chaos: {name} ended with {status} and is started again: {said}");
+            let is_explained = self
+                .step
+                .as_ref()
+                .is_some_and(|step| cause.is_explained_by(step));
+            if !is_explained {
+                self.findings.push(format!(
+                    "{name} ended with {status} ({cause}), which {:?} does not explain: {said}",
+                    self.step
+                ));
             }
-            self.restarts += 1;
+            *self.ends.entry(cause).or_default() += 1;
             *daemon = arena.start(name, &Self::setup());
         }
     }
@@ -155,10 +167,14 @@ fn drained(name: &str, daemon: &mut Daemon) -> Option<String> {
     if ended.is_none() {
         return Some(format!("{name} does not end after SIGTERM"));
     }
-    let code = daemon.wait(Duration::ZERO).code();
+    let status = daemon.wait(Duration::ZERO);
+    let (cause, said) = end_of(status, daemon);
+    (!cause.may_end_a_drain()).then(|| format!("{name} ended with {status} after SIGTERM: {said}"))
+}
+
+/// Why a daemon has ended, and its last words.
+fn end_of(status: ExitStatus, daemon: &Daemon) -> (Cause, String) {
     let log = daemon.log();
-    let said = log.lines().last().unwrap_or_default();
-    // A drain that a fault interrupts may end without a commit; it may not end in any other way.
-    (code != Some(0) && code != Some(GAVE_UP))
-        .then(|| format!("{name} ended with {code:?} after SIGTERM: {said}"))
+    let said = log.lines().last().unwrap_or_default().to_owned();
+    (Cause::of(status.code(), &said), said)
 }

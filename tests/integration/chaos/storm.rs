@@ -71,8 +71,11 @@ fn whatever_happens_to_instances_and_brokers_every_record_comes_out_once_in_orde
     eprintln!(
         "chaos: seed {seed}, {rounds} rounds in {} s, {total} records, {} ends of an instance by itself",
         began.elapsed().as_secs(),
-        run.fleet.restarts
+        run.fleet.ends.values().sum::<usize>()
     );
+    for (cause, times) in &run.fleet.ends {
+        eprintln!("chaos: {times} x ended by itself: {cause}");
+    }
     for (fault, times) in &run.faults {
         eprintln!("chaos: {times} x {fault}");
     }
@@ -105,6 +108,7 @@ impl Run {
     }
 
     fn carry_out(&mut self, step: Step) {
+        self.fleet.expect(step);
         match step {
             Step::Busy {
                 instance,

@@ -131,6 +131,10 @@ impl Connector for FaultyConnector {
         self.kafka.limits()
     }
 
+    fn has_member(&mut self) -> Option<bool> {
+        self.kafka.has_member()
+    }
+
     fn owed(&mut self) -> Vec<Owed> {
         self.kafka.owed()
     }
