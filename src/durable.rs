@@ -7,7 +7,7 @@
 //! socket would remove it. A symbolic link stays, and what it points at is replaced.
 
 use std::fs::{self, File, FileType};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
 
@@ -123,6 +123,37 @@ fn kind_of(kind: &FileType) -> &'static str {
 pub fn irregular(path: &Path) -> Option<&'static str> {
     let kind = fs::metadata(path).ok()?.file_type();
     (!kind.is_file() && !kind.is_dir()).then(|| kind_of(&kind))
+}
+
+/// The bytes of a regular file, links followed. A FIFO or a device is refused before it is opened, since that may never
+/// end.
+///
+/// # Errors
+/// What it is instead of a regular file, that it is longer than `bytes_max`, or why it cannot be read.
+pub fn read_regular(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    if let Some(found) = irregular(path) {
+        let found = format!("is {found}, expected a regular file");
+        return Err(io::Error::other(found));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(io::Error::other(format!(
+            "longer than {bytes_max} bytes, which is the limit"
+        ))),
+        false => Ok(bytes),
+    }
+}
+
+/// The same as text.
+///
+/// # Errors
+/// As [`read_regular`], and for bytes that are not UTF-8.
+pub fn read_regular_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    String::from_utf8(read_regular(path, bytes_max)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// A file beside `path`, removed when dropped, with the permissions that new files have.
@@ -321,6 +352,8 @@ mod tests {
         assert_eq!(folder_target(&at("to_folder")).unwrap(), at("folder"));
         assert!(folder_target(Path::new("/dev/null")).is_err());
         assert_eq!(irregular(&at("socket")), Some("a socket"));
+        let refused = read_regular(&at("socket"), 9).unwrap_err().to_string();
+        assert_eq!(refused, "is a socket, expected a regular file");
         assert_eq!(irregular(&at("to_folder")), None);
         assert_eq!(irregular(&at("absent")), None);
     }

@@ -7,6 +7,7 @@
 use super::bundle;
 use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows, Tuning};
+use crate::durable::read_regular;
 use crate::features::ParquetSource;
 use crate::score::{ScoreError, Scorer};
 use crate::train::TrainObserver;
@@ -171,12 +172,8 @@ fn names(source: &ParquetSource) -> Vec<String> {
 
 /// The parent's `run.json`, as far as it can be read, with the tuning beside it. It is outside of every digest.
 fn run_of(model: &Path, run: &TuneRun) -> Value {
-    let path = bundle::run_path(model);
-    let size = std::fs::metadata(&path).map_or(u64::MAX, |metadata| metadata.len());
-    let bytes = (size <= RUN_BYTES_MAX).then(|| std::fs::read(&path).ok());
-    let parent = bytes
-        .flatten()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let bytes = read_regular(&bundle::run_path(model), RUN_BYTES_MAX).ok();
+    let parent = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut all = match parent {
         Some(Value::Object(parent)) => parent,
         _ => serde_json::Map::new(),

@@ -10,6 +10,7 @@ use super::output::refuse_url;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
 use crate::artifact::{Description, Detector, run_path};
+use crate::durable::read_regular;
 use crate::features::{FieldEncoder, TrainedMoments, ValueEncoder};
 use crate::model::Architecture;
 use crate::schema::{Field, Role, Transform, moment_to_text, named};
@@ -43,9 +44,7 @@ pub fn run(arguments: &InspectArguments) -> anyhow::Result<ExitCode> {
 
 /// `run.json` if there is one that is JSON.
 fn read_run(dir: &Path) -> Option<Value> {
-    let path = run_path(dir);
-    let bytes = std::fs::metadata(&path).ok()?.len();
-    let text = (bytes <= RUN_BYTES_MAX).then(|| std::fs::read(&path).ok())??;
+    let text = read_regular(&run_path(dir), RUN_BYTES_MAX).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

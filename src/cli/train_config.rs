@@ -5,6 +5,7 @@
 
 use super::exit::ConfigFaults;
 use crate::artifact::TrainConfig;
+use crate::durable::read_regular_text;
 use crate::train::DeviceKind;
 use crate::train::config::SKIP_BAD_ROWS_MAX;
 use serde::Deserialize;
@@ -20,17 +21,9 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// [`ConfigFaults`] with everything that is wrong.
 pub fn load_config(path: &Path) -> Result<TrainConfig, ConfigFaults> {
     let faults = |faults| ConfigFaults::new(path, faults);
-    let text = read(path).map_err(|e| faults(vec![format!("cannot read the file: {e}")]))?;
+    let text = read_regular_text(path, CONFIG_BYTES_MAX);
+    let text = text.map_err(|e| faults(vec![format!("cannot read the file: {e}")]))?;
     parse(&text).map_err(faults)
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > CONFIG_BYTES_MAX {
-        let limit = format!("{bytes} bytes, the limit is {CONFIG_BYTES_MAX}");
-        return Err(std::io::Error::other(limit));
-    }
-    std::fs::read_to_string(path)
 }
 
 /// The configuration of a text; what it does not say is as by default.
@@ -199,6 +192,22 @@ mod tests {
         );
         let cuda = faults("cuda");
         assert_eq!(cuda.is_ok(), cfg!(feature = "cuda"), "{cuda:?}");
+    }
+
+    #[test]
+    fn a_file_whose_reading_may_never_end_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = load_config(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("is a FIFO, expected a regular file"),
+            "{error}"
+        );
+        let error = crate::schema::Schema::load(&path).unwrap_err();
+        let error = format!("{:#}", anyhow::Error::from(error));
+        assert!(error.contains("is no regular file"), "{error}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array,
-    Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+    Int32Array, Int64Array, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
@@ -188,6 +188,7 @@ field = [
     { name = "code", kind = "categorical" },
     { name = "amount", kind = "numeric", decimal_scale = 2 },
     { name = "price", kind = "numeric", decimal_scale = 3 },
+    { name = "single", kind = "categorical" },
     { name = "number", kind = "numeric", null_values = ["-1"] },
 ]
 "#;
@@ -205,6 +206,7 @@ struct Foreign {
     code: Option<f64>,
     amount: Option<Vec<u8>>,
     price: Option<String>,
+    single: Option<f32>,
     number: Option<(i32, Vec<u8>)>,
 }
 
@@ -231,13 +233,17 @@ prop_compose! {
         word in prop::option::of("0|1|true|False|yes"),
         amount in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
         price in prop::option::of("[A-Za-z0-9+/]{4}|[0-9]{1,6}|[A-Za-z]{2}=="),
+        single in prop::option::of(prop_oneof![
+            4 => (-16_777_215..16_777_216_i32).prop_map(|code| code as f32),
+            1 => Just(0.5_f32),
+        ]),
         number in prop::option::of((
             prop_oneof![9 => -3..4_i32, 1 => Just(i32::MIN), 1 => Just(128)],
             prop_oneof![Just(vec![0xff]), prop::collection::vec(any::<u8>(), 0..20)],
         )),
     ) -> Foreign {
         let ((day, days), (millis, code, seconds)) = (days, floats);
-        Foreign { day, days, millis, seconds, since, flag, word, code, amount, price, number }
+        Foreign { day, days, millis, seconds, since, flag, word, code, amount, price, single, number }
     }
 }
 
@@ -278,6 +284,10 @@ fn foreign_batch(records: &[Foreign]) -> RecordBatch {
         ),
         ("amount", Arc::new(amounts)),
         ("price", Arc::new(prices)),
+        (
+            "single",
+            Arc::new(each().map(|r| r.single).collect::<Float32Array>()),
+        ),
         ("number", Arc::new(numbers_with_scale(records))),
     ];
     let columns = columns
@@ -315,7 +325,7 @@ fn foreign_json(record: &Foreign) -> Vec<u8> {
     json!({
         "day": day, "days": record.days, "millis": record.millis,
         "seconds": record.seconds, "since": since, "flag": record.flag,
-        "word": record.word, "code": record.code, "amount": amount, "price": record.price,
+        "word": record.word, "code": record.code, "amount": amount, "price": record.price, "single": record.single,
         "number": record.number.as_ref().map(|(scale, value)| json!({
             "scale": scale, "value": BASE64_STANDARD.encode(value),
         })),

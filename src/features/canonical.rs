@@ -413,6 +413,32 @@ mod tests {
     }
 
     #[test]
+    fn a_code_that_single_precision_has_rounded_is_a_fault() {
+        let codes = Float32Array::from(vec![Some(5_411.0), Some(16_777_215.0), Some(16_777_217.0)]);
+        let canonical = one("kind = 'categorical'", Arc::new(codes));
+        let expected = [Some("5411".to_owned()), Some("16777215".to_owned()), None];
+        assert_eq!(texts(&canonical), expected);
+        assert_eq!(faults(&canonical), [(2, "wrong_type")]);
+        let doubles = Float64Array::from(vec![16_777_217.0]);
+        let canonical = one("kind = 'categorical'", Arc::new(doubles));
+        assert_eq!(texts(&canonical), some(&["16777217"]));
+    }
+
+    #[test]
+    fn integers_with_and_without_a_sign_in_one_table_are_moments() {
+        let counts =
+            Decimal128Array::from(vec![Some(1_767_600_000), None, Some(i128::from(u64::MAX))])
+                .with_precision_and_scale(20, 0)
+                .unwrap();
+        let canonical = one("kind = 'timestamp'\nunit = 's'", Arc::new(counts));
+        assert_eq!(
+            moments(&canonical),
+            [Some(1_767_600_000_000_000), None, None]
+        );
+        assert_eq!(faults(&canonical), [(1, "empty_record"), (2, "wrong_type")]);
+    }
+
+    #[test]
     fn epoch_days_are_days() {
         let days: ArrayRef = Arc::new(Int32Array::from(vec![Some(20_458), None]));
         let expected = [Some(1_767_571_200_000_000), None];

@@ -19,8 +19,9 @@ use super::canonical::canonical_schema;
 use super::decode::{DecodeError, Fault, shown};
 use super::fault::FaultReason;
 use super::value::{
-    decimal_from_base64, decimal_from_bytes, exact_whole, flag_from_text, label_from_number,
-    label_from_text, microseconds, microseconds_of_number, moment_from_text, moment_to_text,
+    SINGLE_EXACT_MAX, decimal_from_base64, decimal_from_bytes, exact_whole, flag_from_text,
+    label_from_number, label_from_text, microseconds, microseconds_of_number, moment_from_text,
+    moment_to_text,
 };
 use crate::schema::{Field, Kind, Role, Schema, Spelling, TimeUnit};
 
@@ -40,6 +41,8 @@ pub(crate) enum Value<'a> {
     Whole(i128),
     /// Any other number; NaN and infinities (Avro only) are null.
     Float(f64),
+    /// The same in single precision (Avro only), in which large integers are not exact.
+    Single(f32),
     /// Text.
     Text(&'a str),
     /// Bytes that no type explains (Avro only).
@@ -247,6 +250,17 @@ impl Column {
 
     /// Appends `value`, or says that the column does not take it and appends nothing.
     fn push(&mut self, value: Value<'_>) -> Result<(), ()> {
+        let value = match value {
+            Value::Single(value) => {
+                let value = f64::from(value);
+                let is_text = matches!(self.values, Values::Text { .. });
+                if is_text && value.is_finite() && value.abs() >= SINGLE_EXACT_MAX {
+                    return Err(());
+                }
+                Value::Float(value)
+            }
+            value => value,
+        };
         let null = match value {
             Value::Null => true,
             Value::Float(value) if !value.is_finite() => self.target.takes_floats(),
@@ -401,7 +415,9 @@ fn write_text(value: Value<'_>, target: Target, bytes: &mut Vec<u8>) -> Result<(
         Value::Moment(micros) if target == Target::Key => {
             bytes.extend_from_slice(moment_to_text(micros).ok_or(())?.as_bytes());
         }
-        Value::Null | Value::Bytes(_) | Value::Moment(_) | Value::Other(_) => return Err(()),
+        Value::Null | Value::Single(_) | Value::Bytes(_) | Value::Moment(_) | Value::Other(_) => {
+            return Err(());
+        }
     }
     Ok(())
 }
@@ -426,6 +442,7 @@ fn describe(value: Value<'_>) -> String {
         Value::Whole(value) => value.to_string(),
         // With its point: `1767600000000` would hide why it is refused.
         Value::Float(value) => format!("{value:?}"),
+        Value::Single(value) => format!("{:?}", f64::from(value)),
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
         Value::Text(text) => format!("text {:?}", shown(text)),
         Value::Uuid(_) => "a UUID".to_owned(),

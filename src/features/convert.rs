@@ -11,18 +11,22 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::compute::{cast, nullif};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit as ArrowUnit, UInt64Type};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit as ArrowUnit, UInt64Type,
+};
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
 use super::columns::Target;
 use super::fault::{FaultReason, RowFault};
 use super::value::{
-    decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number, microseconds_of_number,
+    SINGLE_EXACT_MAX, decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number,
+    microseconds_of_number,
 };
 use crate::schema::{
-    Field, Kind, Role, Spelling, TimeUnit, flag_from_text, is_binary, is_text, is_variable_decimal,
-    label_from_text, microseconds, moment_from_text, moment_to_text, variable_decimals,
+    Field, Kind, Role, Spelling, TimeUnit, decimal_scale, flag_from_text, is_binary, is_text,
+    is_variable_decimal, label_from_text, microseconds, moment_from_text, moment_to_text,
+    variable_decimals,
 };
 
 /// Characters of a bad value that a message shows.
@@ -223,7 +227,16 @@ fn texts(
     let text: StringArray = match column.data_type() {
         float if float.is_floating() => {
             let mut read = Reader::new(field, faults);
-            let code = |number| exact_whole(number).map(|code| code.to_string());
+            // Integers below this size are exact in the type; a code that was rounded would be another code.
+            let exact = match column.data_type() {
+                DataType::Float16 => 2_048.0,
+                DataType::Float32 => SINGLE_EXACT_MAX,
+                _ => f64::INFINITY,
+            };
+            let code = |number: f64| {
+                let code = exact_whole(number).filter(|_| number.abs() < exact)?;
+                Some(code.to_string())
+            };
             let rows = finite(column)?.into_iter().enumerate();
             rows.map(|(row, number)| read.value(row, number, code, |number| format!("{number:?}")))
                 .collect()
@@ -296,6 +309,17 @@ fn counted(
             .iter()
             .map(|count| count.map(|count| moment(count.into())))
             .collect());
+    }
+    // Int64 beside UInt64 in one table: decimals of 20 digits.
+    if decimal_scale(column.data_type()).is_some() {
+        let counts = cast(column, &DataType::Decimal128(38, 0))?;
+        let counts = counts.as_primitive::<Decimal128Type>();
+        // What has more digits than any moment is no moment, and no null.
+        let count = |row| {
+            let count = counts.is_valid(row).then(|| counts.value(row));
+            column.is_valid(row).then(|| count.and_then(moment))
+        };
+        return Ok((0..column.len()).map(count).collect());
     }
     let counts = cast(column, &DataType::Int64)?;
     let counts = counts.as_primitive::<Int64Type>();

@@ -35,7 +35,8 @@ pub enum EncodeError {
     /// Values so large that their moments are no numbers.
     #[error(
         "field '{field}': values from {min:e} to {max:e} are too large to be standardised (a stand-in for missing \
-         values? write null instead, or set transform = \"log1p\")"
+         values? write null instead{})",
+        remedy(*transform, *min)
     )]
     OutOfRange {
         /// The field.
@@ -44,6 +45,8 @@ pub enum EncodeError {
         min: f64,
         /// Its largest.
         max: f64,
+        /// The transform that it has already.
+        transform: Transform,
     },
     /// The schema has no field with the role feature.
     #[error("the schema has no field with role \"feature\"")]
@@ -479,6 +482,7 @@ impl FieldFitter {
                         field: self.name,
                         min,
                         max,
+                        transform,
                     });
                 }
                 match BinaryEncoder::fit(encoder, &two) {
@@ -505,6 +509,15 @@ impl FieldFitter {
             rows,
             nulls,
         })
+    }
+}
+
+/// A transform that would help against values too large, where there is none yet; `min` is the smallest value.
+fn remedy(transform: Transform, min: f64) -> &'static str {
+    match transform {
+        Transform::None if min >= 0.0 => ", or set transform = \"log1p\"",
+        Transform::None => ", or set transform = \"asinh\"",
+        Transform::Log1p | Transform::Asinh => "",
     }
 }
 
@@ -700,6 +713,29 @@ mod tests {
             error.contains("'amount'") && error.contains("e308"),
             "{error}"
         );
+        for (transform, min, remedy) in [
+            (
+                Transform::None,
+                0.0,
+                "instead, or set transform = \"log1p\")",
+            ),
+            (
+                Transform::None,
+                -1.0,
+                "instead, or set transform = \"asinh\")",
+            ),
+            (Transform::Log1p, 0.0, "write null instead)"),
+            (Transform::Asinh, -1.0, "write null instead)"),
+        ] {
+            let (field, max) = ("a".to_owned(), f64::MAX);
+            let error = EncodeError::OutOfRange {
+                field,
+                min,
+                max,
+                transform,
+            };
+            assert!(error.to_string().ends_with(remedy), "{error}");
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub fn infer_schema(source: &ParquetSource, label: Option<&str>) -> Result<Infer
             input: "an empty list".to_owned(),
         });
     };
-    let mut inference = Inference::new(source.columns(), label)?;
+    let inference = Inference::new(source.columns(), label)?;
+    let mut inference = inference.with_folder_columns(source.folder_columns());
     for batch in source.raw_batches(DEFAULT_BATCH_ROWS) {
         inference.add(&batch?.records)?;
     }

@@ -269,6 +269,15 @@ impl ParquetSource {
         notes
     }
 
+    /// Columns that only the names of folders give.
+    pub fn folder_columns(&self) -> BTreeSet<String> {
+        let columns = self.files.iter().flat_map(|file| file.folders.iter());
+        columns
+            .map(|column| column.name.clone())
+            .filter(|name| !self.hidden.contains(name))
+            .collect()
+    }
+
     /// The records as `schema` reads them. A source that does not fit gives [`DataError::Mismatch`] as
     /// its first item, with all mismatches of all files; after an error the stream ends.
     pub fn batches<'a>(&'a self, schema: &'a Schema, options: ReadOptions) -> Batches<'a> {

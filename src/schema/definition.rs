@@ -49,6 +49,12 @@ impl Schema {
             file: origin.clone(),
             source,
         };
+        let kind = std::fs::metadata(path).map_err(read)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            // Reading a FIFO or a device may never end.
+            let found = std::io::Error::other("is no regular file, as a schema must be");
+            return Err(read(found));
+        }
         let file = std::fs::File::open(path).map_err(read)?;
         let mut text = String::new();
         file.take(SCHEMA_BYTES_MAX + 1)

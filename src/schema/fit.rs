@@ -272,7 +272,7 @@ fn accepts(field: &Field, data_type: &DataType) -> bool {
             }
             (_, Kind::Categorical) => whole || boolean || text,
             (_, Kind::Boolean) => boolean || (field.parse && (number || text)),
-            (_, Kind::Timestamp) => date || text || ((integer || float) && field.unit.is_some()),
+            (_, Kind::Timestamp) => date || text || (whole && field.unit.is_some()),
         }
 }
 

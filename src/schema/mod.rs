@@ -32,5 +32,5 @@ pub use value::{
 };
 
 pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit, fit_part};
-pub(crate) use fit::{is_binary, is_text};
+pub(crate) use fit::{decimal_scale, is_binary, is_text};
 pub(crate) use variable_decimal::{SCALE, VALUE, is_variable_decimal, variable_decimals};

@@ -28,6 +28,9 @@ const DECIMAL_TEXT_MAX: usize = DECIMAL_BYTES_MAX.div_ceil(3) * 4;
 /// Integers below this size are exact as an f64, and no other rounds to them: 2^53.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
+/// The same for an f32: 2^24.
+pub const SINGLE_EXACT_MAX: f64 = 16_777_216.0;
+
 /// The alphabet of RFC 4648, section 4; the padding may be left out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,

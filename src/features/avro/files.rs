@@ -4,14 +4,13 @@
 //! a configuration fault and never a fault of the first message.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::check_writer_schema;
+use crate::durable::read_regular_text;
 use crate::features::decode::{WriterSchemaError, WriterSchemas};
 
 /// Bytes of a schema file at most: 1 MiB is hundreds of times a large schema.
@@ -54,14 +53,7 @@ impl FileSchemas {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    file.take(SCHEMA_FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
-    if text.len() as u64 > SCHEMA_FILE_BYTES_MAX {
-        return Err(format!("longer than {SCHEMA_FILE_BYTES_MAX} bytes"));
-    }
+    let text = read_regular_text(path, SCHEMA_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
     check_writer_schema(&text)?;
     Ok(text)
 }

@@ -380,6 +380,7 @@ fn fits(found: &Type, target: Target) -> bool {
         Target::Moment { unit } => match found {
             Type::Date | Type::Timestamp(_) | Type::String => true,
             Type::Int | Type::Long | Type::Float | Type::Double => unit.is_some(),
+            Type::Decimal { scale, .. } => *scale == 0 && unit.is_some(),
             _ => false,
         },
     }
@@ -500,7 +501,7 @@ impl<'a> Row<'a, '_> {
             Type::Date => moment(self.cursor.int()?.into(), TimeUnit::Days),
             Type::Long => Value::Integer(self.cursor.long()?),
             Type::Timestamp(unit) => moment(self.cursor.long()?.into(), *unit),
-            Type::Float => Value::Float(f32::from_le_bytes(self.cursor.array()?).into()),
+            Type::Float => Value::Single(f32::from_le_bytes(self.cursor.array()?)),
             Type::Double => Value::Float(f64::from_le_bytes(self.cursor.array()?)),
             Type::String => Value::Text(self.cursor.text()?),
             Type::Decimal { fixed, scale } => {

@@ -14,6 +14,8 @@ mod text;
 mod texts;
 mod times;
 
+use std::collections::BTreeSet;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
 use arrow::error::ArrowError;
@@ -83,6 +85,8 @@ pub struct Inference {
     /// Indices in `leaves` of the columns that may be the label, the likeliest first.
     candidates: Vec<usize>,
     rows: u64,
+    /// Columns at the top that only the names of folders give.
+    folder_columns: BTreeSet<String>,
 }
 
 /// A schema file, and what a person should know of it.
@@ -167,7 +171,15 @@ impl Inference {
             forced,
             candidates,
             rows: 0,
+            folder_columns: BTreeSet::new(),
         })
+    }
+
+    /// The same where only the names of folders give these columns, which no record of a stream has.
+    #[must_use]
+    pub fn with_folder_columns(mut self, names: BTreeSet<String>) -> Self {
+        self.folder_columns = names;
+        self
     }
 
     /// Looks at the rows of `batch`, which must be of the Arrow schema given at first.
@@ -281,6 +293,20 @@ impl Inference {
             return Decision::ignored("Its name cannot stand in a schema.");
         }
         let profile = &self.profiles[index];
+        if leaf.segments.len() == 1 && self.folder_columns.contains(leaf.last()) {
+            if profile.distinct_values() <= 1 {
+                return Decision::ignored(
+                    "Only the names of folders give it, with one value: no record of a stream has it.",
+                );
+            }
+            let decision = decide(leaf.last(), leaf.plain_type(), profile, label, moments);
+            return match decision.role {
+                Role::Feature => decision
+                    .because("Only the names of folders give it: it is null in every record of a stream.")
+                    .doubted("only the names of folders give it, and no record of a stream"),
+                _ => decision,
+            };
+        }
         let plain = || decide(leaf.last(), leaf.plain_type(), profile, label, moments);
         let Some(name) = label_name(leaf.last()).filter(|_| may_be_label(leaf.plain_type())) else {
             return plain();

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt64Type,
+    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    UInt64Type,
 };
 use arrow::error::ArrowError;
 
@@ -140,6 +141,11 @@ impl Profile {
                 values
                     .map(|value| Some(self.integer(value?.into())))
                     .collect()
+            }
+            DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(_, 0) => {
+                let values = cast(column, &DataType::Decimal128(38, 0))?;
+                let values = values.as_primitive::<Decimal128Type>().iter();
+                values.map(|value| Some(self.integer(value?))).collect()
             }
             number if number.is_floating() || decimal_scale(number).is_some() => {
                 let values = cast(column, &DataType::Float64)?;

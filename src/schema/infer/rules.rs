@@ -32,6 +32,7 @@ use super::super::field::{DEFAULT_MAX_CARDINALITY, Kind, Role, TimeUnit, Transfo
 use super::super::fit::{decimal_scale, is_text};
 use super::super::moments::MomentGroup;
 use super::super::tails::{BLIND_SHARE, examine, number};
+use super::super::value::SINGLE_EXACT_MAX;
 use super::super::variable_decimal::is_variable_decimal;
 use super::names::{
     IdentifierName, identifier_name, is_code_name, is_money_name, is_quantity_name, is_thing_name,
@@ -139,7 +140,7 @@ pub(super) fn decide(
         whole if whole.is_integer() || decimal_scale(whole) == Some(0) => {
             decide_integer(name, profile, moments)
         }
-        _ => decide_float(name, profile),
+        _ => decide_float(name, data_type, profile),
     };
     if decision.role == Role::Ignore && is_money_name(name) {
         return decision.doubted("it is named as money, and ignored");
@@ -207,8 +208,16 @@ fn decide_integer(name: &str, profile: &Profile, moments: &[MomentGroup]) -> Dec
 }
 
 /// A float is never an identifier and never a category; what looks like a code is named.
-fn decide_float(name: &str, profile: &Profile) -> Decision {
+fn decide_float(name: &str, data_type: &DataType, profile: &Profile) -> Decision {
     let decision = numeric(name, profile, &profile.numbers);
+    let spread = &profile.numbers.spread;
+    let most = spread.highest().first().map_or(0.0, |(value, _)| *value);
+    if *data_type == DataType::Float32 && profile.numbers.whole && most >= SINGLE_EXACT_MAX {
+        let hint = "Whole numbers above 16,777,216, which are rounded as Float32. Codes need integers, Float64 or text.";
+        return decision
+            .because(hint)
+            .doubted("whole numbers that are rounded as Float32");
+    }
     let points = code_points(name, profile, &profile.numbers);
     if points.is_some_and(|points| points >= 2) && decision.doubt.is_none() {
         let hint = "Whole numbers that look like codes. Floats are no categories: as integers or text they could be.";

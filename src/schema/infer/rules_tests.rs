@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, Float32Array, Float64Array, Int64Array, StringArray, UInt64Array};
 
 use super::super::distinct::hash;
 use super::super::profile::hashes;
@@ -460,4 +460,21 @@ fn stand_ins_for_a_moment_are_null_values_and_other_far_moments_are_named() {
     assert_eq!(found.kind, Some(Kind::Timestamp));
     assert_eq!(found.null_values, ["1970-01-01T00:00:00Z"]);
     assert_eq!(found.doubt.as_deref(), Some(doubt));
+}
+
+#[test]
+fn whole_numbers_that_single_precision_rounds_are_named() {
+    let single = |offset: i64| {
+        let values = draws(2_000, 1_000).map(move |x| Some((offset + x) as f32));
+        let column: ArrayRef = Arc::new(values.collect::<Float32Array>());
+        decided("code", &column).doubt
+    };
+    assert_eq!(
+        single(20_000_000).as_deref(),
+        Some("whole numbers that are rounded as Float32")
+    );
+    assert_ne!(
+        single(5_000).as_deref(),
+        Some("whole numbers that are rounded as Float32")
+    );
 }

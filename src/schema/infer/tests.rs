@@ -282,6 +282,24 @@ fn a_class_of_two_ordinary_words_is_a_category_and_is_named() {
 }
 
 #[test]
+fn a_column_that_only_folders_give_is_named_and_one_of_one_value_is_ignored() {
+    let columns = vec![
+        ("env", ints(|_| 3)),
+        ("channel", ints(|i| i % 3)),
+        ("x", amounts()),
+    ];
+    let batch = records(columns);
+    let folders = ["env", "channel"].map(str::to_owned).into();
+    let inference = Inference::new(batch.schema_ref(), None).unwrap();
+    let mut inference = inference.with_folder_columns(folders);
+    inference.add(&batch).unwrap();
+    let found = inference.finish("x.parquet").unwrap();
+    assert_eq!(found.ignored[0].0, "env");
+    assert_eq!(found.ignored.len(), 1);
+    assert_eq!(found.doubts[0].0, "channel");
+}
+
+#[test]
 fn days_are_dates_beside_moments_of_the_same_years() {
     let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(
         (0..300).map(|i| 1_767_600_000_000 + i * 60_000),
