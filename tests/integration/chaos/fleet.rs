@@ -24,6 +24,8 @@ pub struct Fleet {
     step: Option<Step>,
     /// How often a daemon ended by itself, and was started again, by cause.
     pub ends: BTreeMap<Cause, usize>,
+    /// How often a daemon that has left was fenced, and how many of them were planned twins.
+    pub fencings: (usize, usize),
     /// Rebalances, twins, ends: what should not have been, in words.
     pub findings: Vec<String>,
 }
@@ -65,6 +67,7 @@ impl Fleet {
         let follower = arena.start(name, &Self::setup());
         let mut killed = std::mem::replace(self.member(name), follower);
         killed.kill();
+        self.fencings.0 += fencings(&killed);
     }
 
     /// SIGSTOP or SIGCONT (`signal` without `SIG`); nothing where the process has just ended by itself.
@@ -95,6 +98,8 @@ impl Fleet {
         }
         let status = newer.wait(PATIENCE);
         let (cause, said) = end_of(status, &newer);
+        self.fencings.0 += fencings(&newer);
+        self.fencings.1 += 1;
         if cause != Cause::Fenced {
             self.findings
                 .push(format!("{name}: a twin ended with {status}: {said}"));
@@ -111,6 +116,7 @@ impl Fleet {
             true => self.findings.extend(drained(&name, &mut daemon)),
             false => daemon.kill(),
         }
+        self.fencings.0 += fencings(&daemon);
     }
 
     /// Starts again whoever has ended by itself.
@@ -133,6 +139,7 @@ impl Fleet {
                 ));
             }
             *self.ends.entry(cause).or_default() += 1;
+            self.fencings.0 += fencings(daemon);
             *daemon = arena.start(name, &Self::setup());
         }
     }
@@ -144,6 +151,7 @@ impl Fleet {
             if is_well && daemon.is_running() {
                 self.findings.extend(drained(name, daemon));
             }
+            self.fencings.0 += fencings(daemon);
         }
         self.members.clear();
     }
@@ -170,6 +178,11 @@ fn drained(name: &str, daemon: &mut Daemon) -> Option<String> {
     let status = daemon.wait(Duration::ZERO);
     let (cause, said) = end_of(status, daemon);
     (!cause.may_end_a_drain()).then(|| format!("{name} ended with {status} after SIGTERM: {said}"))
+}
+
+/// How often a daemon has looked for a twin.
+fn fencings(daemon: &Daemon) -> usize {
+    daemon.log().matches("fenced: this instance stops").count()
 }
 
 /// Why a daemon has ended, and its last words.

@@ -76,6 +76,8 @@ fn whatever_happens_to_instances_and_brokers_every_record_comes_out_once_in_orde
     for (cause, times) in &run.fleet.ends {
         eprintln!("chaos: {times} x ended by itself: {cause}");
     }
+    let (fencings, twins) = run.fleet.fencings;
+    eprintln!("chaos: {fencings} x fenced, {twins} x by a planned twin");
     for (fault, times) in &run.faults {
         eprintln!("chaos: {times} x {fault}");
     }
