@@ -4,6 +4,7 @@
 //! client becomes a `DeliveryFault` in `faults`, and its log lines go through `tracing`, secrets blotted out.
 
 mod client;
+mod clock;
 pub mod embedded;
 mod faults;
 mod headers;

@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use tracing::debug;
 
 use super::client;
+use super::clock::Moment;
 use super::faults::{Faults, Severity, code_of};
 use super::headers;
 use super::source::GroupConsumer;
@@ -116,7 +117,7 @@ enum State {
     /// Between transactions.
     Idle,
     /// In a transaction since then.
-    Open { begun: Instant },
+    Open { begun: Moment },
     /// The end of a transaction is not known: it is neither committed again nor aborted.
     Unknown,
 }
@@ -308,7 +309,7 @@ impl KafkaSink {
                 .begin_transaction()
                 .map_err(|error| self.fault("begin a transaction", &error))?;
             self.state = State::Open {
-                begun: Instant::now(),
+                begun: Moment::now(),
             };
         }
         Ok(())
