@@ -37,17 +37,37 @@ pub struct TargetError {
 /// Where a file of this name is written: `path` itself, or what it points at if it is a symbolic link.
 ///
 /// # Errors
-/// [`TargetError`] if it is a folder, a device, a FIFO, a socket, an open file of a process (`/dev/stdout`), or a link to
-/// nothing.
+/// [`TargetError`] if it is a folder, a device, a FIFO, a socket, an open file of a process (`/dev/stdout`), a link to
+/// nothing, or in a folder that is not there.
 pub fn file_target(path: &Path) -> Result<PathBuf, TargetError> {
     let expected = "the name of a file, new or to be replaced as a whole";
-    target(path, expected, FileType::is_file)
+    let real = target(path, expected, FileType::is_file)?;
+    check_folder_of(path, &real)?;
+    Ok(real)
+}
+
+/// Whether the folder of a file that is to be written is there: none is made, as a misspelt name would be.
+fn check_folder_of(path: &Path, real: &Path) -> Result<(), TargetError> {
+    let folder = folder_of(real);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let is = match folder.exists() {
+        true => "is no folder",
+        false => "is not there",
+    };
+    Err(TargetError {
+        path: path.to_owned(),
+        found: format!("the folder {} {is}", folder.display()),
+        expected: "a folder that exists",
+    })
 }
 
 /// Where a folder of this name is written: `path` itself, or what it points at if it is a symbolic link.
 ///
 /// # Errors
-/// [`TargetError`] as for [`file_target`], but for a folder where a file is no folder.
+/// [`TargetError`] as for [`file_target`], but for a folder where a file is no folder. The folder that it is to be in may
+/// be absent.
 pub fn folder_target(path: &Path) -> Result<PathBuf, TargetError> {
     target(path, "the name of a folder", |kind| {
         // A file is told by who looks into the folder.
@@ -169,7 +189,14 @@ pub fn temporary_sibling(path: &Path) -> io::Result<NamedTempFile> {
         // Narrowed by the process's umask, as for any new file.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder_of(path))
+    builder.tempfile_in(folder_of(path)).map_err(without_path)
+}
+
+/// An error of `tempfile` without the path of the file that could not be made, whose name nobody has ever seen.
+fn without_path(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|wrapped| wrapped.source());
+    let code = inner.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error());
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 /// Gives a finished sibling its name, replacing what had it.

@@ -346,7 +346,7 @@ fn check_equal(
     })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
     let metadata = fs::metadata(path).map_err(ArtifactError::io(path, "find the file"))?;
     // Reading a FIFO or a device may never end.
     let odd = match metadata.is_dir() {

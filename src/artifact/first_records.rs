@@ -1,27 +1,28 @@
 //! A look at the first records that a bundle meets: are they what it was trained for?
 //!
 //! In flow canonical batches with their scores and alerts, out flows, once, an [`Opening`]: features that are null
-//! in all of the first records and were hardly ever in training, and an alert rate that the budget does not explain,
-//! with what stands out in the records. Memory is a few counters a field, whatever flows through.
+//! in all of the first records and were hardly ever in training, and the alert rate beside the promised one, with what
+//! stands out in the records where the budget does not explain it. Memory is a few counters a field, whatever flows
+//! through.
 //!
-//! **When the rate is too high.** The number of alerts among m further records of the calibration rows' kind has a
-//! beta-binomial law: the realised rate is Beta(k, n + 1 - k) (Vovk 2012), the count binomial under it. An opening is
-//! flagged where a count as high has a chance below 1e-6 and is more than three times what the interval allows. Frauds
-//! come in bursts, which are news and no fault of the set-up: the records are cut into blocks, and the blocks with
-//! the most alerts are left out of the count, so that only an excess that is everywhere counts.
+//! **When the rate is too high.** `Promise` (`score`) has the law of the number of alerts among records of the calibration
+//! rows' kind. A count is told at WARN where chance brings as many in less than one of a million starts, and where it is
+//! more than three times what the interval allows. What that means depends on where the alerts lie ([`Excess`]). Frauds
+//! come in bursts, which are news and no fault of the set-up. So the records are cut into blocks, and the blocks with the
+//! most alerts are left out: what is still far too much then is *everywhere*. Few alerts can all lie in the blocks that
+//! are left out. These are *scattered* if they are too many also without the fullest two tenths of the records, else a
+//! *burst*.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use statrs::function::beta::ln_beta;
-use statrs::function::factorial::ln_binomial;
 
 use super::detector::Detector;
 use super::manifest::PartRows;
 use crate::features::{FieldShape, NumericEncoder, ValueEncoder};
-use crate::score::{AlertBudget, Scores, share_text};
+use crate::score::{AlertBudget, Promise, Scores, count_text, number_text, share_text};
 
 /// Records that are looked at: enough for a share to mean something, and seconds of most streams.
 pub const FIRST_RECORDS: usize = 1_000;
@@ -30,10 +31,14 @@ const BLOCK: usize = 10;
 const BLOCKS: usize = FIRST_RECORDS / BLOCK;
 /// One block in so many is left out: those with the most alerts.
 const LEFT_OUT_ONE_IN: usize = 5;
-/// The chance of a false warning.
+/// Parts of the records by which a burst is told from scattered alerts.
+const TENTHS: usize = 10;
+/// Of them, those with the most alerts that are left out: a burst may lie across a border.
+const TENTHS_LEFT_OUT: usize = 2;
+/// The chance that alerts are called scattered where all but a burst is as promised.
+const SCATTERED_CHANCE: f64 = 0.01;
+/// The chance of a false warning of a field that never comes.
 const CHANCE_MAX: f64 = 1e-6;
-/// How far beyond the interval's upper limit a rate must be, as in the alert rule `MaskwatchAlertSurge`.
-const BEYOND: f64 = 3.0;
 /// A field that was null more often than this in training may well be null for a while.
 const HARDLY_EVER: f64 = 0.05;
 /// A field is as surprising as one in a hundred of the reference rows, nats.
@@ -78,11 +83,7 @@ struct Counts {
 /// Counts the first records. Share it among the threads that score.
 #[derive(Debug)]
 pub struct FirstRecords {
-    budget: f64,
-    /// Calibration rows and the rank among them that is still an alert; none if no rate can be judged.
-    ranks: Option<(usize, usize)>,
-    /// The upper limit of the realised rate.
-    rate_max: f64,
+    promise: Promise,
     facts: Vec<Facts>,
     counts: Mutex<Counts>,
     done: AtomicBool,
@@ -95,16 +96,28 @@ pub struct Opening {
     pub records: usize,
     /// Of them, alerts.
     pub alerts: usize,
-    /// The configured budget.
-    pub budget: f64,
-    /// The largest share that the budget's interval allows.
-    pub rate_max: f64,
-    /// Whether the alert rate is far beyond that.
-    pub flooded: bool,
+    /// What the budget promises of their number.
+    pub promise: Promise,
+    /// Where the alerts lie, if they are far more than promised.
+    pub excess: Option<Excess>,
     /// Features that are null in every record and were hardly ever in training, with their null share there.
     pub absent: Vec<(String, f64)>,
-    /// What stands out in the records, the likeliest cause first.
+    /// What stands out in the records, the likeliest cause first; empty without an excess.
     pub causes: Vec<Cause>,
+}
+
+/// Where alerts lie that are far more than promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// Far too many also without the fifth of all blocks of ten records that has the most.
+    Everywhere,
+    /// Too many also without the fullest two tenths of the records.
+    Scattered,
+    /// As promised without these two tenths.
+    Burst {
+        /// The alerts in them.
+        alerts: usize,
+    },
 }
 
 /// Something that stands out in the first records.
@@ -172,13 +185,8 @@ impl FirstRecords {
         let rows = detector.sample_rows().into_iter();
         let rows = rows.filter(|&rows| budget.is_attainable(rows)).min();
         let apart = set_apart(&detector.manifest().description.rows);
-        let rank = |rows: usize| ((budget.share() + apart) * (rows + 1) as f64).ceil() as usize;
-        let ranks = rows.map(|rows| (rows, rank(rows)));
-        let realised = rows.and_then(|rows| budget.realised_rate(rows));
         Self {
-            budget: budget.share(),
-            ranks: ranks.filter(|&(rows, rank)| rank <= rows),
-            rate_max: realised.map_or(1.0, |(_, high)| high) + apart,
+            promise: Promise::new(budget, rows.unwrap_or(0), apart),
             counts: Mutex::new(Counts {
                 records: 0,
                 alerts: [0; BLOCKS],
@@ -277,34 +285,46 @@ impl FirstRecords {
         };
         let fields = self.facts.iter().zip(&counts.fields);
         let absent: Vec<_> = fields.filter_map(absent).collect();
-        let flooded = self.is_flooded(counts);
+        let excess = self.excess(counts);
         Opening {
             records,
             alerts: counts.alerts.iter().sum(),
-            budget: self.budget,
-            rate_max: self.rate_max,
-            flooded,
+            promise: self.promise,
+            excess,
             absent,
-            causes: if flooded {
-                self.causes(counts)
-            } else {
-                Vec::new()
+            causes: match excess {
+                Some(_) => self.causes(counts),
+                None => Vec::new(),
             },
         }
     }
 
-    fn is_flooded(&self, counts: &Counts) -> bool {
-        let Some((n, k)) = self.ranks else {
-            return false;
-        };
+    /// What the budget promises of any records.
+    pub fn promise(&self) -> &Promise {
+        &self.promise
+    }
+
+    fn excess(&self, counts: &Counts) -> Option<Excess> {
         let blocks = counts.records.div_ceil(BLOCK);
-        let mut alerts = counts.alerts[..blocks].to_vec();
-        alerts.sort_unstable();
-        let kept = blocks - blocks.div_ceil(LEFT_OUT_ONE_IN);
-        let alerts: usize = alerts[..kept].iter().sum();
-        let records = (kept * BLOCK).min(counts.records);
-        let far = alerts as f64 > BEYOND * self.rate_max * records as f64;
-        far && chance_of_at_least(alerts, records, n, k) < CHANCE_MAX
+        let alerts = &counts.alerts[..blocks];
+        let all: usize = alerts.iter().sum();
+        if !self.promise.is_far_exceeded(all, counts.records) {
+            return None;
+        }
+        let left_out = blocks.div_ceil(LEFT_OUT_ONE_IN);
+        let (outside, records) = without_fullest(alerts.to_vec(), left_out, counts.records);
+        if self.promise.is_far_exceeded(outside, records) {
+            return Some(Excess::Everywhere);
+        }
+        let tenth = blocks.div_ceil(TENTHS).max(1);
+        let tenths: Vec<usize> = alerts.chunks(tenth).map(|part| part.iter().sum()).collect();
+        let (outside, records) = without_fullest(tenths, TENTHS_LEFT_OUT, counts.records);
+        if self.promise.exceeds(outside, records, SCATTERED_CHANCE) {
+            return Some(Excess::Scattered);
+        }
+        Some(Excess::Burst {
+            alerts: all - outside,
+        })
     }
 
     /// What stands out, the largest share of records first.
@@ -369,18 +389,29 @@ fn set_apart(rows: &PartRows) -> f64 {
     rows.excluded as f64 / all.max(1) as f64 + rows.presumed_abnormal as f64 / calibration
 }
 
-/// P(at least `alerts` of `records` rank among the top k of n + 1), beta-binomial with a = k, b = n + 1 - k.
-fn chance_of_at_least(alerts: usize, records: usize, n: usize, k: usize) -> f64 {
-    let (a, b) = (k as f64, (n + 1 - k) as f64);
-    let log_chance = |alerts: usize| {
-        let (x, m) = (alerts as f64, records as f64);
-        ln_binomial(records as u64, alerts as u64) + ln_beta(a + x, b + m - x) - ln_beta(a, b)
-    };
-    (alerts..=records).map(|x| log_chance(x).exp()).sum()
+/// The alerts and the records outside of the `left_out` parts that have the most alerts, of equal parts of `records`.
+fn without_fullest(mut parts: Vec<usize>, left_out: usize, records: usize) -> (usize, usize) {
+    parts.sort_unstable();
+    let kept = parts.len().saturating_sub(left_out);
+    let alerts = parts[..kept].iter().sum();
+    (alerts, records * kept / parts.len().max(1))
 }
 
 impl Opening {
-    /// One line for each thing that whoever runs this should know; none if all is well.
+    /// Whether the records as a whole are not like the training rows.
+    pub fn is_flooded(&self) -> bool {
+        self.excess == Some(Excess::Everywhere)
+    }
+
+    /// The alert rate beside the promised one, whatever it is.
+    pub fn headline(&self) -> String {
+        let records = count_text(self.records as u64);
+        let records = format!("the first {records} records");
+        self.promise.line(self.alerts, self.records, &records)
+    }
+
+    /// One line for each thing that whoever runs this should know; none if all is well. With an excess, one of them begins
+    /// with the headline.
     pub fn warnings(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.absent.is_empty() {
@@ -389,34 +420,43 @@ impl Opening {
             });
             lines.push(format!(
                 "null in all of the first {} records: {}; every score suffers: send these fields, or train without them",
-                self.records,
+                count_text(self.records as u64),
                 named.collect::<Vec<_>>().join(", ")
             ));
         }
-        if self.flooded {
-            lines.push(self.flood());
+        if let Some(excess) = self.excess {
+            lines.push(self.excess_line(excess));
         }
         lines
     }
 
-    fn flood(&self) -> String {
-        let rate = self.alerts as f64 / self.records as f64;
+    fn excess_line(&self, excess: Excess) -> String {
+        let times = self.alerts as f64 / self.records as f64 / self.promise.budget();
+        let times = format!("{times:.0} times the budget");
+        let meaning = match excess {
+            Excess::Everywhere => {
+                "The alerts are everywhere: these records are not like the training rows".to_owned()
+            }
+            Excess::Scattered => {
+                "The alerts are scattered: part of these records is not like the training rows, or there are many real \
+                 anomalies (the reasons of the alerts tell them apart)"
+                    .to_owned()
+            }
+            Excess::Burst { alerts } => format!(
+                "{} of the {} lie in two tenths of these records: a burst of real anomalies is possible, or a stretch of \
+                 faulty records",
+                count_text(alerts as u64),
+                count_text(self.alerts as u64)
+            ),
+        };
         let causes: Vec<String> = self.causes.iter().map(Cause::to_string).collect();
         let causes = match causes.is_empty() {
-            true => "no single field stands out; the records are of another population than the training rows (customers, \
-                     countries, season)"
+            false => format!("Likely cause: {}", causes.join("; ")),
+            true => "No single field stands out: no field is null or in another unit throughout. Another population than \
+                     that of the training rows (customers, countries, season) is possible"
                 .to_owned(),
-            false => causes.join("; "),
         };
-        format!(
-            "{} of the first {} records are alerts ({}), where a budget of {} promises at most {}: these records are not \
-             like the training rows. Likely cause: {causes}",
-            self.alerts,
-            self.records,
-            share_text(rate),
-            self.budget,
-            share_text(self.rate_max),
-        )
+        format!("{}: {times}. {meaning}. {causes}", self.headline())
     }
 }
 
@@ -454,8 +494,8 @@ impl fmt::Display for Cause {
             } => write!(
                 f,
                 "'{field}' is typically {} (in training {}): another unit?",
-                short(*found),
-                short(*trained)
+                number_text(*found),
+                number_text(*trained)
             ),
             Self::Surprising { field, found } => write!(
                 f,
@@ -464,13 +504,6 @@ impl fmt::Display for Cause {
             ),
         }
     }
-}
-
-/// Three digits, as a person reads them.
-fn short(number: f64) -> String {
-    let digits = 2 - number.abs().max(1e-9).log10().floor() as i32;
-    let unit = 10_f64.powi(digits.clamp(-300, 300));
-    ((number * unit).round() / unit).to_string()
 }
 
 #[cfg(test)]
@@ -482,12 +515,9 @@ mod tests {
 
     /// A look at records without features, under a budget of k of n + 1.
     fn look(n: usize, k: usize) -> FirstRecords {
-        let budget = AlertBudget::new(k as f64 / (n + 1) as f64 + 1e-9);
-        let realised = budget.ok().and_then(|budget| budget.realised_rate(n));
+        let budget = AlertBudget::new(k as f64 / (n + 1) as f64 + 1e-9).unwrap();
         FirstRecords {
-            budget: k as f64 / (n + 1) as f64,
-            ranks: Some((n, k)),
-            rate_max: realised.map_or(1.0, |(_, high)| high),
+            promise: Promise::new(budget, n, 0.0),
             facts: Vec::new(),
             counts: Mutex::new(counts(&[])),
             done: AtomicBool::new(false),
@@ -511,29 +541,15 @@ mod tests {
         counts(&alerts)
     }
 
-    #[test]
-    fn the_tail_is_that_of_the_beta_binomial_law() {
-        // python: from math import lgamma, exp; lb = lambda a, b: lgamma(a) + lgamma(b) - lgamma(a + b)
-        // pmf = lambda x: exp(lgamma(801) - lgamma(x + 1) - lgamma(801 - x) + lb(12 + x, 12789 - x) - lb(12, 11989))
-        // [sum(pmf(x) for x in range(t, 801)) for t in (1, 5, 8, 10)]
-        let expected = [
-            0.539_206_933_57,
-            2.304_677_642e-3,
-            9.155_494_345e-6,
-            1.613_509_139e-7,
-        ];
-        for (at_least, expected) in [1, 5, 8, 10].into_iter().zip(expected) {
-            let found = chance_of_at_least(at_least, 800, 12_000, 12);
-            assert!(
-                (found / expected - 1.0).abs() < 1e-6,
-                "{at_least}: {found:e}"
-            );
-        }
-        assert!((chance_of_at_least(0, 800, 12_000, 12) - 1.0).abs() < 1e-9);
+    /// Alerts at these places of the first records.
+    fn at(places: impl IntoIterator<Item = usize>) -> Counts {
+        let mut alerts = [false; FIRST_RECORDS];
+        places.into_iter().for_each(|place| alerts[place] = true);
+        counts(&alerts)
     }
 
     #[test]
-    fn records_like_the_training_rows_are_no_flood() {
+    fn records_like_the_training_rows_have_no_excess() {
         let mut rng = stream(1, Purpose::Tests);
         for (n, k) in [
             (12_000, 12),
@@ -543,30 +559,89 @@ mod tests {
             (100_000, 5_000),
         ] {
             let look = look(n, k);
-            let Ok(rates) = Beta::new(k as f64, (n + 1 - k) as f64) else {
-                continue;
-            };
+            let rates = Beta::new(k as f64, (n + 1 - k) as f64).unwrap();
             for _ in 0..2_000 {
                 let rate: f64 = rates.sample(&mut rng);
-                assert!(
-                    !look.is_flooded(&drawn(&mut rng, FIRST_RECORDS, rate)),
-                    "{n} {k}"
-                );
+                let excess = look.excess(&drawn(&mut rng, FIRST_RECORDS, rate));
+                assert_eq!(excess, None, "{n} {k}");
             }
         }
     }
 
     #[test]
-    fn an_excess_everywhere_is_a_flood_and_a_burst_is_not() {
+    fn an_excess_everywhere_is_told_from_a_burst_and_from_scattered_alerts() {
         let look = look(12_000, 12);
         let mut rng = stream(2, Purpose::Tests);
-        assert!(look.is_flooded(&drawn(&mut rng, FIRST_RECORDS, 0.1)));
-        let mut burst = [false; FIRST_RECORDS];
-        burst[300..360].fill(true);
-        assert!(!look.is_flooded(&counts(&burst)));
+        let everywhere = look.excess(&drawn(&mut rng, FIRST_RECORDS, 0.1));
+        assert_eq!(everywhere, Some(Excess::Everywhere));
+        let burst = Some(Excess::Burst { alerts: 60 });
+        assert_eq!(look.excess(&at(300..360)), burst);
+        assert_eq!(
+            look.excess(&at((0..1_000).step_by(60))),
+            Some(Excess::Scattered)
+        );
         // A file of few rows, all of them alerts.
-        assert!(look.is_flooded(&counts(&[true; 40])));
-        assert!(!look.is_flooded(&counts(&[true; 1])));
+        assert_eq!(look.excess(&counts(&[true; 40])), Some(Excess::Everywhere));
+        assert_eq!(look.excess(&counts(&[true; 1])), None);
+        assert_eq!(look.excess(&counts(&[])), None);
+    }
+
+    /// What is said of a stream's first records with alerts at these places, at budget .001 with 16,000 calibration rows.
+    fn said(places: impl IntoIterator<Item = usize>) -> (String, Vec<String>) {
+        let opening = look(16_000, 16).close(&at(places));
+        (opening.headline(), opening.warnings())
+    }
+
+    #[test]
+    fn eleven_times_the_budget_is_never_called_normal() {
+        // 23 planted frauds among the first 1,000 records made 11 alerts.
+        let (headline, warnings) = said((0..11).map(|n| 40 + 83 * n));
+        assert_eq!(
+            headline,
+            "11 alerts in the first 1,000 records, 1.10 %; budget 0.10 %, promised 0.06 to 0.14 %"
+        );
+        assert_eq!(warnings.len(), 1);
+        for part in [
+            headline.as_str(),
+            "11 times the budget",
+            "scattered",
+            "many real anomalies",
+            "no field is null or in another unit",
+        ] {
+            assert!(warnings[0].contains(part), "{part}: {warnings:?}");
+        }
+        // The same number in one stretch.
+        let (_, warnings) = said(500..511);
+        assert!(
+            warnings[0].contains("11 of the 11 lie in two tenths of these records"),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn another_world_with_42_alerts_in_3000_records_is_told_in_its_first_1000() {
+        let mut rng = stream(3, Purpose::Tests);
+        let mut told = 0;
+        for _ in 0..200 {
+            let look = look(16_000, 16);
+            told += u32::from(
+                look.excess(&drawn(&mut rng, FIRST_RECORDS, 0.014))
+                    .is_some(),
+            );
+        }
+        // P(Binomial(1000, 0.014) > 9) is 0.89: of 200 starts 178 are told, give or take 4.4.
+        assert!((160..=196).contains(&told), "{told}");
+        assert!(look(16_000, 16).promise().is_far_exceeded(42, 3_000));
+    }
+
+    #[test]
+    fn a_rate_as_promised_is_told_with_its_promise_and_no_warning() {
+        let (headline, warnings) = said([17, 400]);
+        assert_eq!(
+            headline,
+            "2 alerts in the first 1,000 records, 0.20 %; budget 0.10 %, promised 0.06 to 0.14 %"
+        );
+        assert_eq!(warnings, Vec::<String>::new());
     }
 
     #[test]
@@ -574,9 +649,8 @@ mod tests {
         let opening = Opening {
             records: 1_000,
             alerts: 310,
-            budget: 0.001,
-            rate_max: 0.0015,
-            flooded: true,
+            promise: *look(16_000, 16).promise(),
+            excess: Some(Excess::Everywhere),
             absent: vec![("device".to_owned(), 0.0001)],
             causes: vec![
                 Cause::Null {
@@ -605,10 +679,11 @@ mod tests {
             "{lines:?}"
         );
         for part in [
-            "310 of the first 1000 records are alerts (31 %)",
-            "at most 0.15 %",
+            "310 alerts in the first 1,000 records, 31.00 %; budget 0.10 %, promised 0.06 to 0.14 %",
+            "310 times the budget",
+            "not like the training rows",
             "'device' is null in 100 %",
-            "'amount' is typically 7710 (in training 77.1): another unit?",
+            "'amount' is typically 7715 (in training 77.1): another unit?",
             "'income' is typically far from what it was in training (redacted)",
         ] {
             assert!(lines[1].contains(part), "{part}: {lines:?}");

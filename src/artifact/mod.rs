@@ -13,16 +13,18 @@ mod first_records;
 mod forged;
 mod manifest;
 mod recipe;
+mod seen;
 mod tuning;
 mod weights;
 
 pub use bundle::{CALIBRATION, MANIFEST, RUN, WEIGHTS, check_target, load_manifest, run_path};
 pub use detector::{BudgetByError, Detector};
 pub use error::ArtifactError;
-pub use first_records::{Cause, FIRST_RECORDS, FirstRecords, Opening};
+pub use first_records::{Cause, Excess, FIRST_RECORDS, FirstRecords, Opening};
 pub use manifest::{Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Tuning};
 pub use recipe::{
     CalibrationConfig, DEFAULT_SEED, EncoderConfig, LearnError, Recipe, Run, TrainConfig,
     check_start, learn,
 };
+pub use seen::{Seen, seen};
 pub use tuning::{TuneFailure, TuneRecipe, TuneRun, tune};

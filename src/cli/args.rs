@@ -132,7 +132,7 @@ pub struct ScoreArguments {
     /// The Parquet file to write; one that is there is replaced.
     #[arg(long)]
     pub out: PathBuf,
-    /// Add `reasons`: the five most unusual fields of every scored row, with what was expected.
+    /// Add `reasons`: of every scored row the fields that stand out, five at most, with what was expected.
     /// This takes about twice as long.
     #[arg(long)]
     pub explain: bool,

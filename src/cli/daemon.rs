@@ -27,6 +27,7 @@ use crate::stream::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThread
 use crate::stream::shutdown::Shutdown;
 use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::stream::worker::{Worker, WorkerOptions};
+use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Heartbeat, Metrics, Readiness, TrainingGauges};
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -61,6 +62,8 @@ pub struct Daemon {
     shutdown: Shutdown,
     drain_timeout: Duration,
     bootstrap_servers: String,
+    /// Looked at by the watchdog.
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// HTTP, listening.
@@ -162,11 +165,19 @@ impl Daemon {
         let (mut link, client, scoring) = scoring::start(workers)?;
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
-        minutes::begin(&runtime, &config.stream, &detector, (&metrics, &readiness));
 
-        let calls = BoundedCalls::new(shutdown.clone(), delivery.drain_timeout, heartbeat);
+        let calls = BoundedCalls::new(
+            shutdown.clone(),
+            delivery.drain_timeout,
+            Arc::clone(&heartbeat),
+        );
         let mut connector = KafkaConnector::new(&config.stream, calls.clone())?;
         let bootstrap_servers = connector.bootstrap_servers().to_owned();
+        let cluster = minutes::Cluster {
+            config: &config.stream,
+            servers: &bootstrap_servers,
+        };
+        minutes::begin(&runtime, cluster, &detector, (&metrics, &readiness));
         let shared = Shared {
             config: config.stream,
             metrics,
@@ -187,6 +198,7 @@ impl Daemon {
             shutdown,
             drain_timeout: delivery.drain_timeout,
             bootstrap_servers,
+            heartbeat,
         })
     }
 
@@ -242,6 +254,8 @@ impl Daemon {
         if left > 0 {
             tracing::warn!(threads = left, "left scoring threads that do not end");
         }
+        // Whatever the process does now has no limit of a drain: `demo` goes on to score a file.
+        self.heartbeat.enter(Operation::Over);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use super::args::{DemoArguments, ScoreArguments};
 use super::daemon::Daemon;
-use super::demo_tally::{InFlight, Promise, Tally, Truth};
+use super::demo_tally::{InFlight, Tally, Truth};
 use super::exit_service::Panicked;
 use super::progress::{RowsDisplay, TrainingDisplay};
 use super::report::print;
@@ -19,8 +19,8 @@ use crate::generate::{
     DEFAULT_CUSTOMERS, DEFAULT_ROWS, Generator, GeneratorConfig, JsonRows, Origin, write_parquet,
 };
 use crate::schema::Schema;
-use crate::score::AlertBudget;
-use crate::stream::kafka::topics::{TopicReader, TopicWriter};
+use crate::score::{AlertBudget, Promise};
+use crate::stream::kafka::topics::{self, TopicReader, TopicWriter};
 use crate::stream::properties::Properties;
 use crate::stream::shutdown::Shutdown;
 use crate::telemetry::logging;
@@ -178,10 +178,8 @@ fn stream(
         .name("payments".to_owned())
         .spawn(move || sending.run(generator))
         .context("cannot start the thread that sends payments")?;
-    let promise = Promise {
-        budget: AlertBudget::new(BUDGET).map_err(|e| anyhow!(e))?,
-        calibration_rows,
-    };
+    let budget = AlertBudget::new(BUDGET).map_err(|e| anyhow!(e))?;
+    let promise = Promise::new(budget, calibration_rows, 0.0);
     let expected = u64::from(arguments.rate) * arguments.seconds;
     let tally = collect(&daemon, &in_flight, Tally::new(promise), expected);
     let shutdown = daemon.shutdown();
@@ -327,7 +325,8 @@ fn collect(
     mut tally: Tally,
     expected: u64,
 ) -> anyhow::Result<Tally> {
-    let mut reader = TopicReader::open(daemon.bootstrap_servers(), &Properties::default(), SCORES)?;
+    let properties = topics::embedded_properties()?;
+    let mut reader = TopicReader::open(daemon.bootstrap_servers(), &properties, SCORES)?;
     let mut display = RowsDisplay::new("   scored", expected);
     let mut last = Instant::now();
     while !in_flight.is_done() && !daemon.has_ended() {

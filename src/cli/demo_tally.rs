@@ -1,8 +1,7 @@
 //! What the demonstration counts: payments under way, and what became of them.
 
 use super::demo_words::{Shown, shown};
-use crate::evaluate::Share;
-use crate::score::{AlertBudget, share_text};
+use crate::score::{Promise, count_text, percentages, share_text};
 use crate::stream::shutdown::Shutdown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +22,10 @@ pub struct InFlight {
 struct State {
     payments: HashMap<String, Payment>,
     sent: u64,
-    ended: bool,
+    /// When the first was sent.
+    first: Option<Instant>,
+    /// When it was known that no more will be.
+    ended: Option<Instant>,
 }
 
 struct Payment {
@@ -56,6 +58,7 @@ impl InFlight {
             truth,
         };
         let mut state = self.state();
+        state.first.get_or_insert(payment.at);
         state.sent += 1;
         state.payments.insert(id.to_owned(), payment);
     }
@@ -71,7 +74,7 @@ impl InFlight {
 
     /// No more payments will be sent.
     pub fn end(&self) {
-        self.state().ended = true;
+        self.state().ended = Some(Instant::now());
     }
 
     /// Payments sent so far.
@@ -79,15 +82,26 @@ impl InFlight {
         self.state().sent
     }
 
+    /// Payments a second while they were sent; 0 before the end.
+    pub fn rate(&self) -> f64 {
+        let state = self.state();
+        match (state.first, state.ended) {
+            (Some(first), Some(ended)) => {
+                state.sent as f64 / (ended - first).as_secs_f64().max(1e-3)
+            }
+            _ => 0.0,
+        }
+    }
+
     /// Whether no more payments will be sent.
     pub fn has_ended(&self) -> bool {
-        self.state().ended
+        self.state().ended.is_some()
     }
 
     /// Whether no more payments will be sent and all have their score.
     pub fn is_done(&self) -> bool {
         let state = self.state();
-        state.ended && state.payments.is_empty()
+        state.ended.is_some() && state.payments.is_empty()
     }
 
     fn take(&self, id: &str) -> Option<Payment> {
@@ -99,21 +113,12 @@ impl InFlight {
     }
 }
 
-/// What a budget promises of the bundle at hand.
-#[derive(Debug, Clone, Copy)]
-pub struct Promise {
-    /// The budget.
-    pub budget: AlertBudget,
-    /// Calibration rows, from which the interval of the realised rate follows.
-    pub calibration_rows: usize,
-}
-
 /// What became of the payments.
 pub struct Tally {
     promise: Promise,
-    begin: Instant,
-    seconds: f64,
     sent: u64,
+    /// Payments sent a second.
+    rate: f64,
     scored: u64,
     alerts: u64,
     latencies: Vec<f32>,
@@ -128,9 +133,8 @@ impl Tally {
     pub fn new(promise: Promise) -> Self {
         Self {
             promise,
-            begin: Instant::now(),
-            seconds: 0.0,
             sent: 0,
+            rate: 0.0,
             scored: 0,
             alerts: 0,
             latencies: Vec::new(),
@@ -161,12 +165,12 @@ impl Tally {
                 }
             }
         }
-        self.seconds = self.begin.elapsed().as_secs_f64();
     }
 
     /// Notes how many were sent.
     pub fn close(&mut self, in_flight: &InFlight) {
         self.sent = in_flight.count();
+        self.rate = in_flight.rate();
         self.latencies.sort_unstable_by(f32::total_cmp);
     }
 
@@ -207,38 +211,67 @@ impl Tally {
         writeln!(
             f,
             "\n  {} alerts in {} payments: {found} are frauds ({}), {} are not",
-            self.alerts,
-            self.scored,
+            count_text(self.alerts),
+            count_text(self.scored),
             share_text(found as f64 / self.alerts.max(1) as f64),
-            self.alerts - found,
+            count_text(self.alerts - found),
         )
     }
 
     /// The budget beside what came of it. Alerts are judged among all payments, frauds too: the training rows, which
     /// nobody labelled, had as many.
     fn write_budget(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Promise {
-            budget,
-            calibration_rows,
-        } = self.promise;
-        let realised = budget.realised_rate(calibration_rows);
-        let held = Share::of(self.alerts as usize, self.scored as usize);
-        let (Some((low, high)), Some(held)) = (realised, held) else {
+        let (alerts, scored) = (self.alerts as usize, self.scored as usize);
+        let Some((low, high)) = self.promise.interval().filter(|_| scored > 0) else {
             return Ok(());
         };
-        let verdict = match (held.low > high, held.high < low) {
-            (true, _) => "more than promised",
-            (_, true) => "less than promised",
-            _ => "as promised",
+        let rate = alerts as f64 / scored as f64;
+        let at_least = |count| self.promise.chance_of_at_least(count, scored);
+        let verdict = if rate > high {
+            format!(
+                "more than promised; {}",
+                by_chance("many", at_least(alerts))
+            )
+        } else if rate < low {
+            let at_most = 1.0 - at_least(alerts + 1);
+            format!("less than promised; {}", by_chance("few", at_most))
+        } else {
+            "as promised".to_owned()
         };
+        let [rate, budget, low, high] = percentages([rate, self.promise.budget(), low, high]);
         writeln!(
             f,
-            "  alert budget {}: promised {} to {} of all payments (90 % interval), found {}: {verdict}",
-            share_text(budget.share()),
-            share_text(low),
-            share_text(high),
-            share_text(held.share),
+            "  alert budget {budget} %: promised {low} to {high} % of all payments, frauds included (90 % interval)"
+        )?;
+        writeln!(f, "  found {rate} %: {verdict}")?;
+        self.write_genuine(f)
+    }
+
+    /// The alerts among the payments that are no frauds: those that somebody looks at in vain.
+    fn write_genuine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.scenarios.values();
+        let (planted, found) =
+            counts.fold((0, 0), |(p, c), (planted, found)| (p + planted, c + found));
+        let (genuine, alerts) = (self.scored - planted, self.alerts - found);
+        writeln!(
+            f,
+            "  of the {} genuine payments alone {} are alerts ({})",
+            count_text(genuine),
+            count_text(alerts),
+            share_text(alerts as f64 / genuine.max(1) as f64),
         )
+    }
+}
+
+/// How often chance alone brings a count, where it is not as promised.
+fn by_chance(count: &str, chance: f64) -> String {
+    match chance {
+        c if c > 0.5 => format!("chance alone brings as {count} in most such runs"),
+        c if c >= 1e-6 => format!(
+            "chance alone brings as {count} in one of {} such runs",
+            count_text((1.0 / c).round() as u64)
+        ),
+        _ => format!("chance alone brings as {count} in less than one of a million such runs"),
     }
 }
 
@@ -249,10 +282,10 @@ impl fmt::Display for Tally {
         self.write_budget(f)?;
         writeln!(
             f,
-            "  {} sent, {} scored, {:.0} a second; half of them within {:.0} ms, 99 % within {:.0} ms",
-            self.sent,
-            self.scored,
-            self.scored as f64 / self.seconds.max(1e-9),
+            "  {} sent, {:.0} a second, {} scored; half of the scores came back within {:.0} ms, 99 % within {:.0} ms",
+            count_text(self.sent),
+            self.rate,
+            count_text(self.scored),
             self.latency_ms(0.5),
             self.latency_ms(0.99),
         )?;
@@ -272,6 +305,7 @@ impl fmt::Display for Tally {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::score::AlertBudget;
     use serde_json::json;
 
     fn fraud(scenario: &str) -> Truth {
@@ -281,11 +315,8 @@ mod tests {
         }
     }
 
-    fn promise(share: f64) -> Promise {
-        Promise {
-            budget: AlertBudget::new(share).unwrap(),
-            calibration_rows: 12_000,
-        }
+    fn promise(share: f64, calibration_rows: usize) -> Promise {
+        Promise::new(AlertBudget::new(share).unwrap(), calibration_rows, 0.0)
     }
 
     #[test]
@@ -299,7 +330,7 @@ mod tests {
             in_flight.sent(id, truth);
         }
         in_flight.end();
-        let mut tally = Tally::new(promise(0.005));
+        let mut tally = Tally::new(promise(0.005, 12_000));
         for (id, alert) in [
             ("a", true),
             ("a", true),
@@ -314,7 +345,8 @@ mod tests {
         assert_eq!((tally.scored(), tally.alerts()), (3, 2));
         let text = tally.to_string();
         for part in [
-            "3 sent, 3 scored",
+            "  3 sent, ",
+            " a second, 3 scored; half of the scores came back within ",
             "stolen card                     2        1     50 %",
             "all                             2        1     50 %",
             "2 alerts in 3 payments: 1 are frauds (50 %), 1 are not",
@@ -323,17 +355,45 @@ mod tests {
         }
     }
 
+    /// What is said of a budget with so many calibration rows.
+    fn said(share: f64, rows: usize, scored: u64, alerts: u64, frauds: (u64, u64)) -> String {
+        let mut tally = Tally::new(promise(share, rows));
+        (tally.scored, tally.alerts) = (scored, alerts);
+        tally.scenarios.insert("stolen_card".to_owned(), frauds);
+        tally.close(&InFlight::new(1));
+        tally.to_string()
+    }
+
     #[test]
     fn a_budget_that_is_not_held_is_said_to_be_exceeded() {
-        let verdict = |alerts: usize| {
-            let mut tally = Tally::new(promise(0.005));
-            (tally.scored, tally.alerts) = (10_000, alerts as u64);
-            tally.close(&InFlight::new(1));
-            tally.to_string()
-        };
-        assert!(verdict(50).contains("alert budget 0.50 %: promised 0.40 % to 0.61 %"));
+        let verdict = |alerts| said(0.005, 12_000, 10_000, alerts, (0, 0));
+        assert!(verdict(50).contains("alert budget 0.50 %: promised 0.40 to 0.61 %"));
         assert!(verdict(50).contains("found 0.50 %: as promised"));
-        assert!(verdict(100).contains("found 1.0 %: more than promised"));
-        assert!(verdict(1).contains("found 0.01 %: less than promised"));
+        assert!(verdict(100).contains("found 1.00 %: more than promised; chance alone"));
+        assert!(verdict(1).contains("found 0.01 %: less than promised; chance alone"));
+        assert!(verdict(1).contains("less than one of a million"));
+    }
+
+    #[test]
+    fn a_rate_outside_of_the_promise_is_never_rounded_into_it() {
+        // 80 of the 15,000 payments were planted, and 60 of them found. SciPy: stats.betabinom.sf(185, 15000, 160, 15841)
+        let text = said(0.01, 16_000, 15_000, 186, (80, 60));
+        for part in [
+            "alert budget 1.00 %: promised 0.87 to 1.13 % of all payments, frauds included",
+            "found 1.24 %: more than promised; chance alone brings as many in one of 45 such runs",
+            "of the 14,920 genuine payments alone 126 are alerts (0.84 %)",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // The first count beyond the upper limit, which is 1.1339 %.
+        let (_, high) = promise(0.01, 16_000).interval().unwrap();
+        let first = (high * 200_000.0).ceil() as u64;
+        let close = said(0.01, 16_000, 200_000, first, (0, 0));
+        assert!(close.contains("more than promised"), "{close}");
+        let between = |from: &str, to: &str| {
+            let (_, rest) = close.split_once(from).unwrap();
+            rest.split_once(to).unwrap().0.to_owned()
+        };
+        assert_ne!(between("found ", " %"), between(" to ", " %"), "{close}");
     }
 }

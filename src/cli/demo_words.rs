@@ -3,7 +3,7 @@
 //! In flow an output envelope and what is known of the payment, out flow lines that need no knowledge of the model.
 
 use super::demo_tally::Truth;
-use crate::score::share_text;
+use crate::score::{number_text, share_text};
 use chrono::DateTime;
 use serde_json::Value;
 
@@ -33,8 +33,13 @@ pub fn shown(envelope: &Value, truth: &Truth) -> Shown {
         truth.words,
         rarity(&envelope["p_value"])
     );
-    let reasons = envelope["reasons"].as_array().into_iter().flatten();
-    for reason in reasons.take(REASONS) {
+    let reasons = envelope["reasons"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    if reasons.is_empty() {
+        text += "    no single field stands out; it is unusual as a whole\n";
+    }
+    for reason in reasons.iter().take(REASONS) {
         let field = reason["field"].as_str().unwrap_or("?");
         text += &format!(
             "    {field} is {}; expected {}\n",
@@ -95,19 +100,11 @@ fn value(value: &Value) -> String {
             Ok(moment) => moment.format("%a %Hh").to_string(),
             Err(_) => text.clone(),
         },
-        Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), short),
+        Value::Number(number) => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), number_text),
         other => other.to_string(),
     }
-}
-
-/// Three digits, as a person reads them; whole numbers as they are.
-fn short(number: f64) -> String {
-    if number.fract() == 0.0 {
-        return number.to_string();
-    }
-    let digits = (2.0 - number.abs().max(1e-9).log10().floor()).max(0.0);
-    let unit = 10_f64.powf(digits);
-    ((number * unit).round() / unit).to_string()
 }
 
 #[cfg(test)]
@@ -144,5 +141,16 @@ mod tests {
              \x20   device is missing; expected ios (50 %) or android (40 %)\n"
         );
         assert_eq!(shown.score, 4.5);
+    }
+
+    #[test]
+    fn an_alert_without_a_field_that_stands_out_says_so() {
+        let envelope =
+            json!({"event_id": "a", "p_value": 0.01, "anomaly_score": 4.5, "reasons": []});
+        assert_eq!(
+            shown(&envelope, &Truth::default()).text,
+            "  normal: ; as unusual as one payment in 100\n\
+             \x20   no single field stands out; it is unusual as a whole\n"
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::label::refuse_feature;
 use super::output::refuse_url;
 use super::progress::RowsDisplay;
 use super::report::{budget_line, print, warn, warn_all};
-use crate::artifact::Detector;
+use crate::artifact::{Detector, Seen, seen};
 use crate::evaluate::{
     BaselineComparison, DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, EvaluationReport, Groups,
     MetricError, ScoredRows, baselines,
@@ -45,6 +45,7 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     };
     source.check(&schema)?;
     warn_all(&source.notes(&schema));
+    warn_if_seen(arguments, &detector, &source);
     let comparison = match &arguments.baselines[..] {
         [] => None,
         training => Some(BaselineComparison::new(fit_baselines(&detector, training)?)),
@@ -65,6 +66,23 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Figures on rows that the bundle was made from are too good: it is told, and how rows that it has not seen come about.
+fn warn_if_seen(arguments: &EvaluateArguments, detector: &Detector, source: &ParquetSource) {
+    let remedy = "measure on later rows";
+    match seen(&arguments.model, detector.manifest(), source) {
+        Some(Seen::Rows) => warn(&format!(
+            "{}: the model was trained on these very rows, so these figures are optimistic; {remedy}",
+            source.name()
+        )),
+        Some(Seen::Path(path)) => warn(&format!(
+            "{}: the model was made from a file of this path (run.json). If it still holds those rows, these figures are \
+             optimistic; {remedy}",
+            path.display()
+        )),
+        None => {}
+    }
 }
 
 /// The usual budgets, and the one that was given, ascending.

@@ -85,7 +85,7 @@ fn worker_code(error: &WorkerError) -> u8 {
 
 fn http_code(error: &HttpError) -> u8 {
     match error {
-        HttpError::Bind { source, .. } => match source.kind() {
+        HttpError::Bind { error, .. } => match error.kind() {
             // The address is wrong wherever nobody else listens.
             ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => BAD_CONFIGURATION,
             _other => FAILED,
@@ -191,7 +191,7 @@ mod tests {
         let code = |kind: ErrorKind| {
             service_code(&HttpError::Bind {
                 listen: ([127, 0, 0, 1], 80).into(),
-                source: kind.into(),
+                error: kind.into(),
             })
         };
         assert_eq!(code(ErrorKind::AddrInUse), Some(1));

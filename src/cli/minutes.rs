@@ -15,25 +15,35 @@ use tokio::runtime::Runtime;
 /// How often there is a line.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// The cluster that the daemon works for.
+#[derive(Clone, Copy)]
+pub struct Cluster<'a> {
+    /// Topics and group.
+    pub config: &'a StreamConfig,
+    /// `host:port,...`, the in-process broker's too.
+    pub servers: &'a str,
+}
+
 /// Says what the daemon reads, writes and goes by, and from now on one line a minute.
 pub fn begin(
     runtime: &Runtime,
-    config: &StreamConfig,
+    cluster: Cluster<'_>,
     detector: &Detector,
     (metrics, readiness): (&Arc<Metrics>, &Arc<Readiness>),
 ) {
     let instructions = detector.scorer().model().instructions();
     let kernel = instructions.map_or("none", Instructions::name);
     tracing::info!(model_id = detector.model_id(), kernel, "model loaded");
-    for line in opening_lines(config, detector) {
+    for line in opening_lines(cluster, detector) {
         tracing::info!("{line}");
     }
-    let budget = config.alerts.budget.share();
+    let budget = cluster.config.alerts.budget.share();
     runtime.spawn(tell(Arc::clone(metrics), Arc::clone(readiness), budget));
 }
 
 /// What the daemon reads, writes and goes by: one line each.
-fn opening_lines(config: &StreamConfig, detector: &Detector) -> Vec<String> {
+fn opening_lines(cluster: Cluster<'_>, detector: &Detector) -> Vec<String> {
+    let config = cluster.config;
     let kafka = &config.kafka;
     let outputs = &kafka.outputs;
     let topics = [
@@ -60,13 +70,7 @@ fn opening_lines(config: &StreamConfig, detector: &Detector) -> Vec<String> {
         None => "never reached with so few calibration rows".to_owned(),
     };
     vec![
-        format!(
-            "reads {} from {} as {}.{}",
-            kafka.input_topics.join(", "),
-            kafka.bootstrap_servers,
-            kafka.group_id,
-            kafka.instance_id
-        ),
+        reads(cluster),
         format!("writes {written}"),
         format!(
             "model {}: {} features, {} calibration rows",
@@ -76,6 +80,20 @@ fn opening_lines(config: &StreamConfig, detector: &Detector) -> Vec<String> {
         ),
         format!("alerts: {promise}"),
     ]
+}
+
+fn reads(Cluster { config, servers }: Cluster<'_>) -> String {
+    let kafka = &config.kafka;
+    let of = match kafka.is_embedded() {
+        true => format!("the in-process broker {servers}, which ends with this process,"),
+        false => servers.to_owned(),
+    };
+    format!(
+        "reads {} from {of} as {}.{}",
+        kafka.input_topics.join(", "),
+        kafka.group_id,
+        kafka.instance_id
+    )
 }
 
 /// Says every [`EVERY`] what happened since the last line, until it is dropped.
@@ -122,6 +140,25 @@ fn line(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn the_address_of_the_in_process_broker_is_told() {
+        let text = "[kafka]\nbootstrap_servers = \"embedded\"\ninstance_id = \"i\"\ninput_topics = [\"payments\"]\n\
+                    scores_topic = \"scores\"\n[model]\ndir = \"model\"\n";
+        let config = Config::parse(Path::new("c.toml"), text, std::iter::empty());
+        let config = config.map_err(|error| error.to_string());
+        let line = config.map(|config| {
+            reads(Cluster {
+                config: &config.stream,
+                servers: "127.0.0.1:43210",
+            })
+        });
+        let expected = "reads payments from the in-process broker 127.0.0.1:43210, which ends with this process, as \
+                        maskwatch.i";
+        assert_eq!(line, Ok(expected.to_owned()));
+    }
 
     #[test]
     fn a_minute_is_told_with_the_budget_beside_the_alert_rate() {

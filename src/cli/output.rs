@@ -98,8 +98,8 @@ pub fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
 /// [`Refused`] if something is.
 pub fn refuse_existing(path: &Path) -> Result<(), Refused> {
     refuse_url(path, "--out")?;
-    // Nobody should be told to remove a device.
-    if durable::irregular(path).is_some() {
+    // Nobody should be told to remove a device, nor to look for a folder that is not there.
+    if durable::irregular(path).is_some() || !durable::folder_of(path).is_dir() {
         file_target(path)?;
     }
     match path.symlink_metadata() {
@@ -239,7 +239,7 @@ mod tests {
             let error = parquet_target(Path::new(name)).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("--out"), "{error}");
         }
-        for name in ["x", "x.parquet", "x.tmp", "a.csv/x.pq", ".csv"] {
+        for name in ["x", "x.parquet", "x.tmp", ".csv"] {
             assert_eq!(parquet_target(Path::new(name)).unwrap(), Path::new(name));
         }
     }

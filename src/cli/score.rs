@@ -11,10 +11,10 @@ use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
 use super::report::{print, warn, warn_all, warn_if_unattainable};
 use super::score_columns::{Scored, output_schema, with_scores};
-use crate::artifact::{Detector, FirstRecords, Opening};
+use crate::artifact::{Detector, FIRST_RECORDS, FirstRecords, Opening};
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::Role;
-use crate::score::{AlertBudget, Reason, ScoreError};
+use crate::score::{AlertBudget, Promise, Reason, ScoreError, count_text};
 use anyhow::anyhow;
 use arrow::array::RecordBatch;
 use rayon::prelude::*;
@@ -26,13 +26,41 @@ const REASONS_MAX: usize = 5;
 const EXPLAIN_TASK_ROWS: usize = 64;
 
 /// What was written.
-#[derive(Default)]
 pub struct Tally {
     /// Rows of the input.
     pub rows: u64,
     /// Rows within the budget.
     pub alerts: u64,
     bad: BadRows,
+    /// What the budget promises of their number.
+    promise: Promise,
+}
+
+impl Tally {
+    /// The alerts among the rows that were scored, beside what was promised.
+    fn line(&self) -> String {
+        let scored = self.scored();
+        let rows = format!("{} rows", count_text(scored as u64));
+        self.promise.line(self.alerts as usize, scored, &rows)
+    }
+
+    fn scored(&self) -> usize {
+        (self.rows - self.bad.count()) as usize
+    }
+
+    /// What the first rows did not show: the alert rate of all of them is far beyond the promise.
+    fn late_excess(&self) -> Option<String> {
+        let far = self
+            .promise
+            .is_far_exceeded(self.alerts as usize, self.scored());
+        far.then(|| {
+            format!(
+                "{}: far more than promised, though the first {} rows were not; look at what changes in the data",
+                self.line(),
+                count_text(FIRST_RECORDS as u64)
+            )
+        })
+    }
 }
 
 /// Runs the verb.
@@ -42,15 +70,17 @@ pub struct Tally {
 /// field that has no segments (64), anything else (1).
 pub fn run(arguments: &ScoreArguments) -> anyhow::Result<ExitCode> {
     let (tally, detector) = scored(arguments)?;
-    let Tally { rows, alerts, bad } = &tally;
     print(&format!(
-        "{}: {rows} rows, {alerts} alerts at a budget of {}, {} rows not scored; model {}\n",
+        "{}: {}; {} rows not scored; model {}\n",
         arguments.out.display(),
-        arguments.alert_budget,
-        bad.count(),
+        tally.line(),
+        tally.bad.count(),
         detector.model_id(),
     ))?;
-    match bad.summary(*rows, "could not be scored (column `error` says why)") {
+    match tally
+        .bad
+        .summary(tally.rows, "could not be scored (column `error` says why)")
+    {
         Some(summary) if arguments.strict => Err(BadData(summary).into()),
         Some(summary) => {
             warn(&summary);
@@ -95,8 +125,14 @@ fn write_scores(
     let schema = output_schema(source, arguments.explain)?;
     let mut output = ParquetOutput::create(&arguments.out, schema.clone())?;
     let mut display = RowsDisplay::new("scoring", source.rows());
-    let mut tally = Tally::default();
     let first = FirstRecords::new(detector, budget);
+    let mut tally = Tally {
+        rows: 0,
+        alerts: 0,
+        bad: BadRows::default(),
+        promise: *first.promise(),
+    };
+    let mut excess = false;
     let options = ReadOptions {
         keep_raw: true,
         ..ReadOptions::default()
@@ -107,7 +143,7 @@ fn write_scores(
         let scores = detector.score(&good)?;
         let alerts: Vec<bool> = scores.p_value.iter().map(|&p| budget.is_alert(p)).collect();
         tally.alerts += alerts.iter().filter(|&&alert| alert).count() as u64;
-        warn_of(first.observe(detector, &good, &scores, &alerts));
+        excess |= warn_of(first.observe(detector, &good, &scores, &alerts));
         tally.rows += batch.canonical.num_rows() as u64;
         tally.bad.observe(source, &batch);
         let reasons = arguments
@@ -123,15 +159,19 @@ fn write_scores(
         display.at(tally.rows);
     }
     output.finish()?;
-    warn_of(first.finish());
+    excess |= warn_of(first.finish());
+    if let Some(line) = tally.late_excess().filter(|_| !excess) {
+        warn(&line);
+    }
     Ok(tally)
 }
 
-/// One line on stderr for each thing that makes the scores doubtful.
-fn warn_of(opening: Option<Opening>) {
+/// One line on stderr for each thing that makes the scores doubtful; whether an excess of alerts is among them.
+fn warn_of(opening: Option<Opening>) -> bool {
     for line in opening.iter().flat_map(Opening::warnings) {
         warn(&line);
     }
+    opening.is_some_and(|opening| opening.excess.is_some())
 }
 
 /// The reasons of every row of a batch of good rows, shared out among the threads.

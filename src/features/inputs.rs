@@ -35,7 +35,7 @@ pub(super) fn files_of(input: &str) -> Result<Vec<PathBuf>, DataError> {
     } else if input.contains(['*', '?', '[']) {
         found.add_matches()?;
     } else {
-        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or folder");
         return Err(DataError::Io {
             file: input.to_owned(),
             source,

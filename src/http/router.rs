@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -20,6 +20,9 @@ use crate::telemetry::{Metrics, Readiness, metrics};
 
 /// Seconds after which a client that was refused for load may come back: a batch is done by then.
 const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Where records are scored.
+const SCORE: &str = "/v1/score";
 
 /// What a person sees who opens the port in a browser.
 const INDEX: &str = "maskwatch\n\n\
@@ -70,8 +73,9 @@ pub fn router(state: HttpState) -> Router {
         .route("/metrics", get(export_metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/v1/score", post(score))
+        .route(SCORE, post(score))
         .fallback(not_found)
+        .method_not_allowed_fallback(other_method)
         .with_state(state)
 }
 
@@ -89,6 +93,20 @@ async fn not_found() -> Response {
         "no such address; GET / names those that there are",
     );
     json(StatusCode::NOT_FOUND, body)
+}
+
+/// A known address asked in another way; the header `Allow` is set by the router.
+async fn other_method(method: Method, uri: Uri) -> Response {
+    let path = uri.path();
+    let detail = match path {
+        SCORE => format!(
+            "{method} {path}: only POST scores, with one JSON record or an array of them as the body, for example: curl \
+             -X POST http://HOST:PORT{path} -d '{{\"amount\": 12.5}}'"
+        ),
+        _ => format!("{method} {path}: only GET"),
+    };
+    let body = error_json("method_not_allowed", &detail);
+    json(StatusCode::METHOD_NOT_ALLOWED, body)
 }
 
 async fn export_metrics(State(state): State<HttpState>) -> Response {
@@ -497,7 +515,14 @@ mod tests {
     #[test]
     fn other_methods_and_addresses_are_refused() {
         let server = Server::start(echo, Limits::default());
-        assert_eq!(server.get("/v1/score").0, 405);
+        let (status, headers, body) = server.get("/v1/score");
+        assert_eq!((status, headers["allow"].as_str()), (405, "POST"));
+        for part in ["method_not_allowed", "only POST", "curl -X POST", "-d '{"] {
+            assert!(body.contains(part), "{part}: {body}");
+        }
+        let (status, headers, body) = server.post("/metrics", b"{}");
+        assert_eq!((status, headers["allow"].as_str()), (405, "GET,HEAD"));
+        assert!(body.contains("POST /metrics: only GET"), "{body}");
         let (status, _, body) = server.get("/v1/reload");
         assert_eq!(status, 404);
         assert!(body.contains("GET /"), "{body}");

@@ -33,12 +33,12 @@ const ACCEPT_RETRY_MS: u64 = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address cannot be listened on.
-    #[error("http.listen: cannot listen on {listen}: {}", why_not(source))]
+    #[error("http.listen: cannot listen on {listen}: {}", why_not(error))]
     Bind {
         /// The configured address.
         listen: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. It stands in the message, so it is no source that a chain would tell again.
+        error: std::io::Error,
     },
 }
 
@@ -67,7 +67,7 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, HttpError> {
     }
     TcpListener::bind(listen)
         .await
-        .map_err(|source| HttpError::Bind { listen, source })
+        .map_err(|error| HttpError::Bind { listen, error })
 }
 
 /// Serves until `shutdown` is done; then accepts nothing more, lets requests in hand end within

@@ -95,7 +95,11 @@ impl Server {
     }
 
     pub fn score(&self, body: &[u8]) -> Answer {
-        read(self.agent.post(self.url("/v1/score")).send(body).unwrap())
+        self.post("/v1/score", body)
+    }
+
+    pub fn post(&self, path: &str, body: &[u8]) -> Answer {
+        read(self.agent.post(self.url(path)).send(body).unwrap())
     }
 
     /// Tells the server to stop, and does not wait.

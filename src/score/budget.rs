@@ -81,7 +81,7 @@ impl AlertBudget {
     }
 
     /// k: how many of n + 1 exchangeable ranks are alerts.
-    fn rank(self, calibration_rows: usize) -> usize {
+    pub(super) fn rank(self, calibration_rows: usize) -> usize {
         // The p-values that can occur are j / (n + 1); counting them as they are computed avoids rounding 0.001 * 1000
         // to 0.
         let n1 = (calibration_rows + 1) as f64;

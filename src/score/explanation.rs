@@ -1,7 +1,8 @@
 //! Why a record is unusual: its most surprising fields, what they held and what was expected of them.
 
-use super::predictive::expected;
+use super::predictive::{expected, expects_null};
 use super::scorer::{ScoreError, Scorer};
+use super::surprise::Surprises;
 use super::types::{Expected, Reason};
 use crate::features::{Records, moment_to_text, number_to_json};
 use crate::schema::Schema;
@@ -9,13 +10,20 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
 use serde_json::Value;
 
+/// A field is a reason if at most this share of the reference records has it as surprising: of ordinary fields one in twenty.
+pub const REASON_P_VALUE_MAX: f64 = 0.05;
 /// Bytes of an observed text that an explanation shows.
 pub const OBSERVED_BYTES_MAX: usize = 256;
 /// What stands for the value of a field with `redact`.
 pub const REDACTED: &str = "***";
 
 impl Scorer {
-    /// The `reasons_max` most unusual fields of each record, the most unusual first.
+    /// The fields of each record that stand out, at most `reasons_max`, the most unusual first. A field stands out if its
+    /// p-value is at most [`REASON_P_VALUE_MAX`] and it does not hold what was expected of it. Where no field does, the
+    /// list is empty: the record is ordinary, or unusual only as a whole.
+    ///
+    /// A value may be rare and expected at once: where the model is less sure than usual, what is likeliest still costs
+    /// more than usual. It explains nothing to a person, who reads value and expectation side by side.
     ///
     /// `batch` is the canonical batch that `records` were encoded from, with the same rows; `schema` says which fields
     /// are redacted.
@@ -32,24 +40,48 @@ impl Scorer {
         let mut explained = Vec::with_capacity(records.rows());
         let surprises = self.model().surprises(records)?;
         for row in 0..records.rows() {
-            let surprisal = |field| self.reference().field_surprisal(&surprises, row, field);
-            let fields = self.model().axes().fields;
-            let mut ranked: Vec<(usize, f32)> =
-                (0..fields).map(|field| (field, surprisal(field))).collect();
-            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-            ranked.truncate(reasons_max);
+            let ranked = self.unusual_fields(&surprises, row);
+            let mut reasons = Vec::new();
+            if ranked.is_empty() {
+                explained.push(reasons);
+                continue;
+            }
             let logits = self.model().logits(records, row)?;
-            let mut reasons = Vec::with_capacity(ranked.len());
-            for (field, _) in ranked {
+            for (field, p_value) in ranked {
+                if reasons.len() == reasons_max {
+                    break;
+                }
                 let views: Vec<Vec<f32>> = logits.of(field).map(<[f32]>::to_vec).collect();
                 let surprise = surprises.field(row, field, 0);
-                let p_value = self.reference().field_p_value(&surprises, row, field);
                 let place = Place { batch, row, field };
-                reasons.push(self.reason(schema, place, &views, surprise, p_value));
+                let reason = self.reason(schema, place, &views, surprise, p_value);
+                let head = self.model().model().heads().field(field);
+                if !holds_the_expected(&reason) || expects_null(head, &views) {
+                    reasons.push(reason);
+                }
             }
             explained.push(reasons);
         }
         Ok(explained)
+    }
+
+    /// The fields of a record that are rare for themselves, with their p-values, the most unusual first.
+    fn unusual_fields(&self, surprises: &Surprises, row: usize) -> Vec<(usize, f64)> {
+        let fields = 0..self.model().axes().fields;
+        let mut ranked: Vec<(usize, f64, f32)> = fields
+            .map(|field| {
+                let p_value = self.reference().field_p_value(surprises, row, field);
+                let surprisal = self.reference().field_surprisal(surprises, row, field);
+                (field, p_value, surprisal)
+            })
+            .filter(|&(_, p_value, _)| p_value <= REASON_P_VALUE_MAX)
+            .collect();
+        // By surprisal: it goes on where the p-value has come to its least.
+        ranked.sort_by(|a, b| b.2.total_cmp(&a.2));
+        ranked
+            .into_iter()
+            .map(|(field, p_value, _)| (field, p_value))
+            .collect()
     }
 
     fn reason(
@@ -82,6 +114,31 @@ impl Scorer {
             observed,
             expected,
         }
+    }
+}
+
+/// Whether the value is what the reason says was expected: a number within the interval, or the likeliest category. Of
+/// moments and of what is redacted nobody can say.
+fn holds_the_expected(reason: &Reason) -> bool {
+    match &reason.expected {
+        Expected::Interval { low, high, .. } => {
+            let [low, found, high] = [low, &reason.observed, high].map(Value::as_f64);
+            low.zip(high)
+                .zip(found)
+                .is_some_and(|((low, high), found)| (low..=high).contains(&found))
+        }
+        Expected::Categories { categories } => {
+            let likeliest = categories.first().map(|category| category.value.as_str());
+            match &reason.observed {
+                Value::String(text) => likeliest == Some(text),
+                Value::Bool(truth) => likeliest == Some(if *truth { "true" } else { "false" }),
+                Value::Number(number) => {
+                    likeliest.and_then(|text| text.parse::<f64>().ok()) == number.as_f64()
+                }
+                _ => false,
+            }
+        }
+        Expected::Redacted(_) => false,
     }
 }
 
@@ -126,7 +183,56 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::Category;
     use super::*;
+    use serde_json::json;
+
+    fn reason(observed: Value, expected: Expected) -> Reason {
+        Reason {
+            field: "f".to_owned(),
+            surprise: 9.0,
+            p_value: 0.0006,
+            observed,
+            expected,
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_expected_is_no_reason_however_unsure_the_model_was() {
+        let interval = |observed| {
+            let expected = Expected::Interval {
+                value: json!(10.37),
+                low: json!(2.155_73),
+                high: json!(1_653.09),
+            };
+            holds_the_expected(&reason(observed, expected))
+        };
+        assert!(interval(json!(76.3)));
+        for outside in [json!(2.0), json!(1_654), Value::Null] {
+            assert!(!interval(outside.clone()), "{outside}");
+        }
+        let categories = |observed, likeliest: &str| {
+            let category = |value: &str, probability| Category {
+                value: value.to_owned(),
+                probability,
+            };
+            let categories = vec![category(likeliest, 0.91), category("other", 0.09)];
+            holds_the_expected(&reason(observed, Expected::Categories { categories }))
+        };
+        assert!(categories(json!("online"), "online"));
+        assert!(categories(json!(true), "true"));
+        assert!(categories(json!(2.5), "2.5"));
+        for (found, likeliest) in [
+            (json!("other"), "online"),
+            (json!(false), "true"),
+            (json!(0), "2.5"),
+            (Value::Null, "online"),
+        ] {
+            assert!(!categories(found.clone(), likeliest), "{found}");
+        }
+        let redacted = reason(json!(REDACTED), Expected::Redacted(REDACTED));
+        assert!(!holds_the_expected(&redacted));
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters() {

@@ -3,8 +3,9 @@
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
 //! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`) -> reference tables (`survival`,
 //! `calibration`) -> `rule` or, where labels tuned it, `combination` -> anomaly score -> p-value (`conformal`, or
-//! `segmented` where a budget is held by `segment`) -> `budget`. Invariant: a record's score depends on the record and the
-//! bundle alone, never on its batch.
+//! `segmented` where a budget is held by `segment`) -> `budget`, whose `promise` is about the number of alerts. `words`
+//! writes numbers for a person. Invariant: a record's score depends on the record and the bundle alone, never on its
+//! batch.
 
 mod budget;
 mod calibration;
@@ -13,6 +14,7 @@ mod conformal;
 mod explanation;
 mod kernel;
 mod predictive;
+mod promise;
 mod rule;
 mod scorer;
 mod segment;
@@ -21,13 +23,15 @@ mod surprise;
 mod survival;
 mod tensors;
 mod types;
+mod words;
 
 pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
 pub use calibration::{ReferenceSample, ReferenceTables};
 pub use combination::{Combination, Component, Term};
 pub use conformal::{CalibrationSample, ConformalScores, SegmentCodes};
-pub use explanation::{OBSERVED_BYTES_MAX, REDACTED};
+pub use explanation::{OBSERVED_BYTES_MAX, REASON_P_VALUE_MAX, REDACTED};
 pub use kernel::Operations;
+pub use promise::Promise;
 pub use rule::{ScoreConfig, ScoreRule};
 pub use scorer::{ScoreError, Scorer};
 pub use segment::{
@@ -36,4 +40,5 @@ pub use segment::{
 pub use segmented::{RankedAmong, Segment, SegmentedScores};
 pub use surprise::{Axes, SurpriseModel, Surprises};
 pub use survival::{KNOTS_MAX, SurvivalTable};
-pub use types::{Category, Expected, Reason, Scores, p_value_text, share_text};
+pub use types::{Category, Expected, Reason, Scores};
+pub use words::{count_text, number_text, p_value_text, percentages, share_text};

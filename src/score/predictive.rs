@@ -55,6 +55,13 @@ pub fn expected(
     }
 }
 
+/// Whether the field was expected to be null, so that any value is a surprise: by the mean of its views, [V, o].
+pub fn expects_null(head: FieldView<'_>, views: &[Vec<f32>]) -> bool {
+    let null = |logits: &Vec<f32>| sigmoid(logits[0]);
+    let nulls: f32 = views.iter().map(null).sum();
+    head.value_start() > 0 && nulls / views.len() as f32 > 0.5
+}
+
 /// The probabilities of a Bernoulli head's two outcomes, no first.
 fn outcomes(head: FieldView<'_>, views: &[Vec<f32>]) -> [f32; 2] {
     let yes = |logits: &Vec<f32>| sigmoid(logits[head.value_start()]);

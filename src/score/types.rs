@@ -64,46 +64,10 @@ pub struct Category {
     pub probability: f32,
 }
 
-/// A p-value for a person: four digits, and below them only that it is small. JSON has the number.
-pub fn p_value_text(p_value: f64) -> String {
-    if p_value < 1e-4 {
-        "< 0.0001".to_owned()
-    } else {
-        format!("{p_value:.4}")
-    }
-}
-
-/// A share as a percentage for a person: two digits that count, never an exponent.
-pub fn share_text(share: f64) -> String {
-    let percent = 100.0 * share;
-    let digits = match percent {
-        p if p >= 10.0 => 0,
-        p if p >= 1.0 => 1,
-        p if p >= 0.01 => 2,
-        p if p > 0.0 => (1.0 - p.log10().floor()).min(12.0) as usize,
-        _ => 0,
-    };
-    format!("{percent:.digits$} %")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    #[test]
-    fn a_share_is_told_in_percent_without_an_exponent() {
-        for (share, text) in [
-            (1.0, "100 %"),
-            (0.31, "31 %"),
-            (0.024, "2.4 %"),
-            (0.0015, "0.15 %"),
-            (0.000_05, "0.0050 %"),
-            (0.000_000_1, "0.000010 %"),
-            (0.0, "0 %"),
-        ] {
-            assert_eq!(super::share_text(share), text);
-        }
-    }
     use super::*;
     use serde_json::json;
 

@@ -34,17 +34,12 @@ impl FirstLook {
             return;
         };
         let absent = opening.absent.iter().map(|(field, _)| field.as_str());
-        self.metrics.first_records(opening.flooded, absent);
-        let warnings = opening.warnings();
-        for line in &warnings {
+        self.metrics.first_records(opening.is_flooded(), absent);
+        for line in opening.warnings() {
             warn!("{line}");
         }
-        if warnings.is_empty() {
-            let (records, alerts) = (opening.records, opening.alerts);
-            info!(
-                alerts,
-                "the first {records} records look like those of the training"
-            );
+        if opening.excess.is_none() {
+            info!("{}", opening.headline());
         }
     }
 }

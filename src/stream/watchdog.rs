@@ -67,7 +67,7 @@ pub struct Watched {
     pub metrics: Arc<Metrics>,
 }
 
-/// Starts the watchdog; it calls `end` once, or never, and lives as long as the process.
+/// Starts the watchdog; it calls `end` once, or never, and lives until the daemon is over ([`Operation::Over`]).
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -77,7 +77,9 @@ pub fn start(
     end: impl FnOnce(Verdict) + Send + 'static,
 ) -> io::Result<()> {
     let watch = move || {
-        let verdict = watched.watch(limits);
+        let Some(verdict) = watched.watch(limits) else {
+            return;
+        };
         say(move || {
             error!("{verdict}; the process ends, a restart goes on from the committed offsets");
         });
@@ -117,23 +119,26 @@ enum Stage {
 }
 
 impl Watched {
-    /// Looks until the process has to end.
-    fn watch(&self, limits: Limits) -> Verdict {
+    /// Looks until the process has to end; `None` where the daemon has ended and the process goes on without it.
+    fn watch(&self, limits: Limits) -> Option<Verdict> {
         let mut stage = Stage::Quiet;
         loop {
             thread::sleep(LOOK);
             let (operation, silent) = self.heartbeat.look();
+            if operation == Operation::Over {
+                return None;
+            }
             if let Some(asked) = self.shutdown.requested_at()
                 && asked.elapsed() >= limits.drain
             {
                 let limit = limits.drain;
-                return Verdict::DrainTimedOut { operation, limit };
+                return Some(Verdict::DrainTimedOut { operation, limit });
             }
             stage = self.stage(stage, operation, silent, limits.stall);
             if let Stage::Told(since) = stage
                 && since.elapsed() >= STALL_TOLD_FOR.min(limits.stall)
             {
-                return Verdict::Stalled { operation, silent };
+                return Some(Verdict::Stalled { operation, silent });
             }
         }
     }
@@ -245,6 +250,16 @@ mod tests {
         });
         assert!(begin.elapsed() >= LINE_WITHIN, "it was waited for");
         drop(let_go);
+    }
+
+    #[test]
+    fn a_process_that_goes_on_after_its_daemon_is_left_alone() {
+        let (watched, told) = watched();
+        watched.shutdown.request();
+        watched.heartbeat.enter(Operation::Over);
+        // The watchdog is gone, and with it whoever could tell.
+        let gone = told.recv_timeout(PATIENCE);
+        assert_eq!(gone, Err(mpsc::RecvTimeoutError::Disconnected));
     }
 
     #[test]

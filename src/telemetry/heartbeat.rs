@@ -47,6 +47,8 @@ pub enum Operation {
     Pause,
     /// The stream has ended.
     End,
+    /// All of the daemon has ended, and the process goes on without it.
+    Over,
 }
 
 impl Operation {
@@ -70,6 +72,7 @@ impl Operation {
         Self::CloseClients,
         Self::Pause,
         Self::End,
+        Self::Over,
     ];
 
     /// The operation in words, as messages name it.
@@ -93,12 +96,13 @@ impl Operation {
             Self::CloseClients => "close the clients",
             Self::Pause => "pause between sessions",
             Self::End => "end",
+            Self::Over => "over",
         }
     }
 
     /// Whether there is a stream that could stall.
     pub fn is_streaming(self) -> bool {
-        !matches!(self, Self::Start | Self::End)
+        !matches!(self, Self::Start | Self::End | Self::Over)
     }
 }
 

@@ -48,6 +48,10 @@ const PRODUCER_DEFAULTS: [(&str, &str); 6] = [
     ("socket.keepalive.enable", "true"),
 ];
 
+/// How long an empty fetch may wait at the in-process broker, ms. That broker answers an empty fetch only after the whole
+/// wait, also where records come meanwhile: with the default of 500 ms a record would lie there for a quarter of a second.
+pub const EMBEDDED_FETCH_WAIT: (&str, &str) = ("fetch.wait.max.ms", "20");
+
 /// Beginnings of properties that only consumers know.
 const CONSUMER_ONLY: [&str; 12] = [
     "auto.offset.reset",
@@ -129,6 +133,10 @@ pub fn consumer(kafka: &KafkaConfig, servers: &str) -> ClientConfig {
         // next one finds out again.
         .set("auto.offset.reset", "error")
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    let (key, value) = EMBEDDED_FETCH_WAIT;
+    if kafka.is_embedded() && kafka.properties.get(key).is_none() {
+        client.set(key, value);
+    }
     client
 }
 
@@ -247,6 +255,20 @@ mod tests {
         );
         assert_eq!(consumer.get("isolation.level"), Some("read_committed"));
         assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
+    }
+
+    #[test]
+    fn the_in_process_broker_is_asked_again_soon_and_a_real_one_is_not() {
+        let (key, wait) = EMBEDDED_FETCH_WAIT;
+        let real = kafka(&[]);
+        assert_eq!(consumer(&real, "b:1").get(key), None);
+        let embedded = |pairs| KafkaConfig {
+            bootstrap_servers: "embedded".into(),
+            ..kafka(pairs)
+        };
+        assert_eq!(consumer(&embedded(&[]), "b:1").get(key), Some(wait));
+        let own = embedded(&[(key, "300")]);
+        assert_eq!(consumer(&own, "b:1").get(key), Some("300"));
     }
 
     #[test]

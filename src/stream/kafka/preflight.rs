@@ -57,6 +57,17 @@ pub fn faults_of_properties(properties: &Properties) -> Vec<ConfigFault> {
     faults
 }
 
+/// What librdkafka says of the property `key`, under the name that the user wrote: it calls an alias such as `linger.ms` by
+/// the name that it stands for, `queue.buffering.max.ms`.
+pub fn in_words_of(key: &str, why: &str) -> String {
+    if why.contains(&format!("\"{key}\"")) {
+        return why.to_owned();
+    }
+    NAMES.iter().fold(why.to_owned(), |why, name| {
+        why.replace(&format!("\"{name}\""), &format!("\"{key}\""))
+    })
+}
+
 fn fault_of_property(key: &str, value: &str, properties: &Properties) -> Option<ConfigFault> {
     let mut alone = ClientConfig::new();
     alone.set(key, value);
@@ -65,7 +76,8 @@ fn fault_of_property(key: &str, value: &str, properties: &Properties) -> Option<
         return Some(property_fault(key, properties.blot(&error.to_string())));
     };
     if kind != RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
-        return Some(property_fault(key, properties.blot(&why)));
+        let why = properties.blot(&in_words_of(key, &why));
+        return Some(property_fault(key, why));
     }
     let known = NAMES.iter().chain(&oauth::OURS).copied();
     let meant =
@@ -114,7 +126,8 @@ fn fault_of_client<C: FromClientConfigAndContext<Silent>>(
     let why = match made.err()? {
         // Its own text quotes the value, which may be a secret.
         KafkaError::ClientConfig(_, why, key, _) => {
-            return Some(property_fault(&key, properties.blot(&why)));
+            let why = properties.blot(&in_words_of(&key, &why));
+            return Some(property_fault(&key, why));
         }
         KafkaError::ClientCreation(why) => properties.blot(&why),
         other => properties.blot(&other.to_string()),
@@ -232,7 +245,6 @@ mod tests {
         ]);
         for part in [
             "\"sesion.timeout.ms\": librdkafka has no such property, did you mean \"session.timeout.ms\"?",
-            "\"linger.ms\": ",
             "\"fetch.max.bytes\": ",
             "\"compression.type\": ",
             "did you mean \"sasl.oauthbearer.client.secret\"?",
@@ -248,6 +260,23 @@ mod tests {
             !faults.iter().any(|fault| fault.contains("hunter2")),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn a_bad_value_is_told_under_the_name_that_was_written() {
+        for (alias, name) in [
+            ("linger.ms", "queue.buffering.max.ms"),
+            ("compression.type", "compression.codec"),
+            ("retries", "message.send.max.retries"),
+            ("delivery.timeout.ms", "message.timeout.ms"),
+        ] {
+            let faults = of_properties(&[(alias, "soon")]);
+            assert_eq!(faults.len(), 1, "{alias}: {faults:?}");
+            assert!(
+                faults[0].contains(alias) && !faults[0].contains(name),
+                "{faults:?}"
+            );
+        }
     }
 
     #[test]

@@ -29,7 +29,6 @@ use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
 use crate::stream::fault::DeliveryFault;
 use crate::stream::message::{Incoming, MessageBatch};
-use crate::stream::properties::Properties;
 use crate::stream::source::{Assigned, PartitionEnd, Polled, Source};
 use crate::stream::types::{Offset, Partition, TopicPartition};
 use crate::telemetry::heartbeat::Operation;
@@ -112,20 +111,6 @@ impl GroupContext {
         let mut group = self.group();
         group.assigned.clear();
         group.metadata = None;
-    }
-}
-
-/// A log line of librdkafka, secrets blotted out.
-pub fn log(properties: &Properties, level: RDKafkaLogLevel, facility: &str, text: &str) {
-    use RDKafkaLogLevel as Level;
-    let text = properties.blot(text);
-    match level {
-        Level::Emerg | Level::Alert | Level::Critical | Level::Error => {
-            tracing::error!(target: "librdkafka", facility, "{text}");
-        }
-        Level::Warning => tracing::warn!(target: "librdkafka", facility, "{text}"),
-        Level::Notice | Level::Info => tracing::info!(target: "librdkafka", facility, "{text}"),
-        Level::Debug => tracing::debug!(target: "librdkafka", facility, "{text}"),
     }
 }
 

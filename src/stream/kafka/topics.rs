@@ -14,12 +14,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
-use tracing::warn;
 
 use super::client;
-use super::preflight::faults_of_properties;
-use super::source::log;
+use super::preflight::{faults_of_properties, in_words_of};
 use super::tokens::Tokens;
+use super::troubles::Troubles;
 use crate::stream::properties::{Properties, RawProperty};
 use crate::stream::types::{Offset, Partition};
 
@@ -81,6 +80,15 @@ pub enum TopicError {
     },
 }
 
+/// Properties of a reader of the in-process broker: what comes is handed over soon.
+///
+/// # Errors
+/// None of the properties is a fault.
+pub fn embedded_properties() -> Result<Properties, TopicError> {
+    let (key, value) = client::EMBEDDED_FETCH_WAIT;
+    properties(BTreeMap::from([(key.to_owned(), value.to_owned())]))
+}
+
 /// Client properties from pairs as a command line gives them; references are resolved as in a configuration.
 ///
 /// # Errors
@@ -110,23 +118,39 @@ fn tokens(topic: &str, properties: &Properties) -> Result<Option<Tokens>, TopicE
 }
 
 /// The callbacks of both.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PlainContext {
+    /// What the client is called in the log.
+    client: &'static str,
     properties: Properties,
+    /// Its lines, each once a minute.
+    troubles: Troubles,
     /// The first output that failed.
     failure: Arc<Mutex<Option<String>>>,
     /// The first trouble with a broker.
     trouble: Arc<Mutex<Option<String>>>,
 }
 
+impl PlainContext {
+    fn new(client: &'static str, servers: &str, properties: &Properties) -> Self {
+        Self {
+            client,
+            properties: properties.clone(),
+            troubles: Troubles::new(servers, properties),
+            failure: Arc::default(),
+            trouble: Arc::default(),
+        }
+    }
+}
+
 impl ClientContext for PlainContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(&self.properties, level, facility, text);
+        self.troubles.log(level, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.troubles.error(self.client, &error, reason);
         let reason = self.properties.blot(reason);
-        warn!(target: "librdkafka", %error, "{reason}");
         // That all brokers are down says less than what each of them met.
         if error != KafkaError::Global(RDKafkaErrorCode::AllBrokersDown) {
             let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,10 +186,7 @@ impl TopicWriter {
     /// # Errors
     /// [`TopicError::Refused`]: a property that librdkafka refuses.
     pub fn new(servers: &str, properties: &Properties, topic: &str) -> Result<Self, TopicError> {
-        let context = PlainContext {
-            properties: properties.clone(),
-            ..PlainContext::default()
-        };
+        let context = PlainContext::new("writer", servers, properties);
         let producer: BaseProducer<PlainContext> = client::writer(servers, properties)
             .create_with_context(context)
             .map_err(|error| refused(topic, "make a producer", properties, &error))?;
@@ -322,10 +343,7 @@ impl TopicReader {
     /// # Errors
     /// [`TopicError`].
     pub fn open(servers: &str, properties: &Properties, topic: &str) -> Result<Self, TopicError> {
-        let context = PlainContext {
-            properties: properties.clone(),
-            ..PlainContext::default()
-        };
+        let context = PlainContext::new("reader", servers, properties);
         let consumer: BaseConsumer<PlainContext> = client::reader(servers, properties)
             .create_with_context(context)
             .map_err(|error| refused(topic, "make a consumer", properties, &error))?;
@@ -393,7 +411,8 @@ impl TopicReader {
             Some(Err(error)) => match self.consumer.client().fatal_error() {
                 Some(_) => Err(self.refused("read", &error)),
                 None => {
-                    warn!(%error, topic = self.topic, "reader");
+                    let context = self.consumer.context();
+                    context.troubles.note(context.client, &error);
                     Ok(None)
                 }
             },
@@ -418,7 +437,9 @@ fn refused(
 ) -> TopicError {
     let why = match error {
         // Its own text quotes the value, which may be a secret.
-        KafkaError::ClientConfig(_, why, key, _) => format!("property \"{key}\": {why}"),
+        KafkaError::ClientConfig(_, why, key, _) => {
+            format!("property \"{key}\": {}", in_words_of(key, why))
+        }
         other => other.to_string(),
     };
     TopicError::Refused {

@@ -176,7 +176,8 @@ impl Setting {
         assert_eq!(p_value, records.p_value(score), "record {number}");
         assert_eq!(envelope["alert"], p_value <= BUDGET, "record {number}");
         let reasons = envelope["reasons"].as_array().unwrap();
-        assert_eq!(!reasons.is_empty(), p_value <= BUDGET, "record {number}");
+        // An alert may be unusual only as a whole.
+        assert!(reasons.is_empty() || p_value <= BUDGET, "record {number}");
         number
     }
 
@@ -196,6 +197,12 @@ impl Setting {
         let count = |times: fn(u32) -> bool| seen.iter().filter(|&&seen| times(seen)).count();
         let (lost, doubled) = (count(|seen| seen == 0), count(|seen| seen > 1));
         assert_eq!((lost, doubled), (0, 0), "records lost, and doubled");
+        let explained = |payload: &Option<Vec<u8>>| {
+            let text = payload.as_deref().unwrap_or_default();
+            let envelope: Value = serde_json::from_slice(text).unwrap();
+            !envelope["reasons"].as_array().unwrap().is_empty()
+        };
+        assert!(alerts.is_empty() || alerts.values().any(explained));
         let raised = self.read(&self.alerts);
         assert_eq!(raised.len(), alerts.len(), "alerts");
         for output in raised {

@@ -457,11 +457,26 @@ fn a_wrong_command_line_ends_with_2_and_other_failures_with_1() {
     for line in lines {
         rig.run(line).failed(2);
     }
+    // A folder that is not there is named, and no file that nobody has asked for.
+    for line in [
+        "generate --rows 9 --out no/such/g.parquet",
+        "score --model bundle --data payments.parquet --out no/such/g.parquet",
+        "embed --model bundle --data payments.parquet --out no/such/g.parquet",
+        "init --data payments.parquet --out no/such/g.parquet",
+    ] {
+        let message = rig.run(line).failed(64);
+        let named =
+            "no/such/g.parquet: the folder no/such is not there, expected a folder that exists";
+        assert!(message.contains(named), "{message}");
+        assert!(!message.contains(".tmp"), "{message}");
+    }
     let message = rig
-        .run("generate --out no/such/g.parquet --rows 9")
-        .failed(1);
-    assert!(message.contains("no/such/g.parquet"), "{message}");
-    assert_eq!(message.matches("No such file").count(), 1, "{message}");
+        .run("score --model bundle --data nothere.parquet --out z.parquet")
+        .failed(65);
+    assert!(
+        message.contains("cannot read nothere.parquet: no such file"),
+        "{message}"
+    );
     let message = rig
         .run("score --model nowhere --data payments.parquet --out z.parquet")
         .failed(65);

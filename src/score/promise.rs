@@ -1,0 +1,190 @@
+//! What a budget promises of the number of alerts, and how what came of it stands beside that.
+//!
+//! In flow a budget and the number of calibration rows, out flow the interval of the rate and the chance of a count.
+//! The rate of alerts among endless records of the calibration rows' kind is Beta(k, n + 1 - k) for k of n + 1 ranks that
+//! are alerts (Vovk 2012). The count among m of them is binomial under it, so beta-binomial.
+
+use statrs::function::beta::ln_beta;
+use statrs::function::factorial::ln_binomial;
+
+use super::budget::AlertBudget;
+use super::words::{count_text, percentages};
+
+/// The chance of a count of alerts below which it is said to be far beyond the promise: one false word in a million starts.
+pub const FAR_CHANCE: f64 = 1e-6;
+/// How far beyond the interval's upper limit a rate must be as well, as in the alert rule `MaskwatchAlertSurge`.
+pub const FAR_TIMES: f64 = 3.0;
+
+/// A budget with the calibration rows that it rests on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Promise {
+    budget: f64,
+    /// The 90 % interval of the rate, and n and k; `None` if nothing can be an alert.
+    law: Option<Law>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Law {
+    low: f64,
+    high: f64,
+    /// Calibration rows.
+    n: usize,
+    /// Ranks of n + 1 that are alerts.
+    k: usize,
+}
+
+impl Promise {
+    /// What `budget` promises with n calibration rows. `apart` is the share of the records that the promise leaves out,
+    /// as those labelled abnormal: they may be alerts beyond the budget.
+    pub fn new(budget: AlertBudget, calibration_rows: usize, apart: f64) -> Self {
+        let n = calibration_rows;
+        let law = budget.realised_rate(n).map(|(low, high)| Law {
+            low,
+            high: (high + apart).min(1.0),
+            n,
+            k: (budget.rank(n) + (apart * (n + 1) as f64).ceil() as usize).min(n),
+        });
+        Self {
+            budget: budget.share(),
+            law,
+        }
+    }
+
+    /// The budget.
+    pub fn budget(&self) -> f64 {
+        self.budget
+    }
+
+    /// The 90 % interval of the alert rate; `None` if the budget cannot be reached, so that nothing is ever an alert.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        self.law.map(|law| (law.low, law.high))
+    }
+
+    /// The chance of at least so many alerts among `records` of the calibration rows' kind; 1 of a budget that cannot be
+    /// reached, of which nothing can be said.
+    pub fn chance_of_at_least(&self, alerts: usize, records: usize) -> f64 {
+        let Some(Law { n, k, .. }) = self.law else {
+            return 1.0;
+        };
+        let tail = |counts: std::ops::RangeInclusive<usize>| -> f64 {
+            counts.map(|x| log_chance(x, records, n, k).exp()).sum()
+        };
+        // The shorter of both tails: a chance near 1 is 1 less the rest.
+        match alerts as f64 > self.budget * records as f64 {
+            true => tail(alerts..=records),
+            false if alerts == 0 => 1.0,
+            false => 1.0 - tail(0..=alerts - 1),
+        }
+    }
+
+    /// Whether so many alerts are far beyond the promise: [`FAR_TIMES`] the upper limit of the interval, and by chance
+    /// rarer than [`FAR_CHANCE`].
+    pub fn is_far_exceeded(&self, alerts: usize, records: usize) -> bool {
+        self.exceeds(alerts, records, FAR_CHANCE)
+    }
+
+    /// The same for another chance than [`FAR_CHANCE`].
+    pub fn exceeds(&self, alerts: usize, records: usize, chance: f64) -> bool {
+        let Some((_, high)) = self.interval() else {
+            return false;
+        };
+        alerts as f64 > FAR_TIMES * high * records as f64
+            && self.chance_of_at_least(alerts, records) < chance
+    }
+
+    /// The count in a line: the rate beside the promised one. `records_text` says which records they are.
+    pub fn line(&self, alerts: usize, records: usize, records_text: &str) -> String {
+        let rate = alerts as f64 / records.max(1) as f64;
+        let alerts = format!("{} alerts in {records_text}", count_text(alerts as u64));
+        match self.interval() {
+            Some((low, high)) => {
+                let [rate, budget, low, high] = percentages([rate, self.budget, low, high]);
+                format!("{alerts}, {rate} %; budget {budget} %, promised {low} to {high} %")
+            }
+            None => {
+                let [rate, budget] = percentages([rate, self.budget]);
+                format!(
+                    "{alerts}, {rate} %; budget {budget} %, never reached with so few calibration rows"
+                )
+            }
+        }
+    }
+}
+
+/// Log of the beta-binomial chance of x alerts among m records, with a = k and b = n + 1 - k.
+fn log_chance(x: usize, m: usize, n: usize, k: usize) -> f64 {
+    let (a, b) = (k as f64, (n + 1 - k) as f64);
+    let (alerts, records) = (x as f64, m as f64);
+    ln_binomial(m as u64, x as u64) + ln_beta(a + alerts, b + records - alerts) - ln_beta(a, b)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn promise(budget: f64, rows: usize) -> Promise {
+        Promise::new(AlertBudget::new(budget).unwrap(), rows, 0.0)
+    }
+
+    #[test]
+    fn the_tail_is_that_of_the_beta_binomial_law() {
+        // python: from math import lgamma, exp; lb = lambda a, b: lgamma(a) + lgamma(b) - lgamma(a + b)
+        // pmf = lambda x: exp(lgamma(801) - lgamma(x + 1) - lgamma(801 - x) + lb(12 + x, 12789 - x) - lb(12, 11989))
+        // [sum(pmf(x) for x in range(t, 801)) for t in (1, 5, 8, 10)]
+        let expected = [
+            0.539_206_933_57,
+            2.304_677_642e-3,
+            9.155_494_345e-6,
+            1.613_509_139e-7,
+        ];
+        let promise = promise(0.001, 12_000);
+        for (at_least, expected) in [1, 5, 8, 10].into_iter().zip(expected) {
+            let found = promise.chance_of_at_least(at_least, 800);
+            assert!(
+                (found / expected - 1.0).abs() < 1e-6,
+                "{at_least}: {found:e}"
+            );
+        }
+        assert_eq!(promise.chance_of_at_least(0, 800), 1.0);
+    }
+
+    #[test]
+    fn a_count_far_beyond_the_promise_is_a_false_word_in_less_than_one_of_a_million_starts() {
+        for (budget, rows) in [
+            (0.001, 12_000),
+            (0.001, 1_000),
+            (0.01, 12_000),
+            (0.005, 1_200),
+            (0.05, 100_000),
+        ] {
+            let promise = promise(budget, rows);
+            for records in [40, 300, 1_000, 20_000] {
+                let least = (0..=records).find(|&alerts| promise.is_far_exceeded(alerts, records));
+                // The chance of the least such count is that of any.
+                let chance = least.map_or(0.0, |least| promise.chance_of_at_least(least, records));
+                assert!(chance < FAR_CHANCE, "{budget} {rows} {records}: {chance:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_out_of_reach_promises_nothing_and_says_so() {
+        let promise = promise(0.001, 10);
+        assert!(!promise.is_far_exceeded(10, 10));
+        assert_eq!(
+            promise.line(0, 10, "10 rows"),
+            "0 alerts in 10 rows, 0.00 %; budget 0.10 %, never reached with so few calibration rows"
+        );
+    }
+
+    #[test]
+    fn records_that_the_promise_leaves_out_may_be_alerts_too() {
+        let budget = AlertBudget::new(0.001).unwrap();
+        let all = Promise::new(budget, 16_000, 0.0);
+        let normal = Promise::new(budget, 16_000, 0.02);
+        assert!(all.is_far_exceeded(20, 1_000) && !normal.is_far_exceeded(20, 1_000));
+        let high = |promise: Promise| promise.interval().unwrap().1;
+        assert!((high(normal) - high(all) - 0.02).abs() < 1e-12);
+    }
+}
