@@ -53,7 +53,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of their numbers.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Start,
         Self::MakeClients,
         Self::InitTransactions,

@@ -83,7 +83,7 @@ pub enum TopicError {
 /// Properties of a reader of the in-process broker: what comes is handed over soon.
 ///
 /// # Errors
-/// None of the properties is a fault.
+/// As [`properties`].
 pub fn embedded_properties() -> Result<Properties, TopicError> {
     let (key, value) = client::EMBEDDED_FETCH_WAIT;
     properties(BTreeMap::from([(key.to_owned(), value.to_owned())]))
