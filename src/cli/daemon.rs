@@ -152,15 +152,7 @@ impl Daemon {
         watch(watched, &delivery)?;
 
         let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
-        metrics.set_model(
-            detector.model_id(),
-            detector.created_at_unix_s(),
-            detector
-                .schema()
-                .features()
-                .map(|field| field.name.as_str()),
-        );
-        metrics.set_alert_budget(config.stream.alerts.budget.share());
+        tell_model(&metrics, &detector, &config.stream.alerts);
         let workers = workers(&config.stream, &detector, &metrics)?;
         let (mut link, client, scoring) = scoring::start(workers)?;
         let _ = scorer.0.set(client);
@@ -258,6 +250,17 @@ impl Daemon {
         self.heartbeat.enter(Operation::Over);
         Ok(())
     }
+}
+
+/// The metrics of the loaded model and its budget.
+fn tell_model(metrics: &Metrics, detector: &Detector, alerts: &AlertsConfig) {
+    let features = detector.schema().features();
+    metrics.set_model(
+        detector.model_id(),
+        detector.created_at_unix_s(),
+        features.map(|field| field.name.as_str()),
+    );
+    metrics.set_alert_budget(alerts.budget.share());
 }
 
 /// The configured bundle, trained first if it is not there.
