@@ -17,7 +17,7 @@ use crate::artifact::{Detector, Recipe, learn};
 use crate::config::Config;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
 use crate::stream::calls::BoundedCalls;
-use crate::stream::config::{DeliveryConfig, StreamConfig};
+use crate::stream::config::{AlertsConfig, DeliveryConfig, StreamConfig};
 use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
