@@ -508,6 +508,8 @@ impl fmt::Display for Cause {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::rng::{ChaCha8Rng, Purpose, stream};
     use rand::RngExt;
