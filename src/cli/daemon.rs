@@ -317,7 +317,7 @@ fn watch(watched: Watched, delivery: &DeliveryConfig) -> anyhow::Result<()> {
             std::thread::sleep(EXIT_WITHIN);
             std::process::abort()
         });
-        eprintln!("maskwatch: {verdict}");
+        watchdog::say(move || eprintln!("maskwatch: {verdict}"));
         std::process::exit(1)
     };
     watchdog::start(watched, limits, end).context("cannot start the watchdog's thread")

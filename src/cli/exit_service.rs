@@ -74,6 +74,7 @@ fn worker_code(error: &WorkerError) -> u8 {
         WorkerError::Decode(DecodeError::WriterSchema(error)) => match error {
             WriterSchemaError::Unavailable { .. }
             | WriterSchemaError::Refused { .. }
+            | WriterSchemaError::Slow { .. }
             | WriterSchemaError::Unusable { .. } => FAILED,
         },
         WorkerError::Decode(DecodeError::BatchTooLarge { .. } | DecodeError::Batch(_))

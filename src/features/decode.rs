@@ -110,6 +110,18 @@ pub enum WriterSchemaError {
         /// What the answer said, cut.
         why: String,
     },
+    /// It answers, but too slowly for all the schemas that a batch asks for. What came is kept. Retriable.
+    #[error(
+        "{origin} answers slowly: {answered} schemas came, {left} more of this batch are asked for next"
+    )]
+    Slow {
+        /// Where they were asked for, without credentials.
+        origin: String,
+        /// How many came.
+        answered: usize,
+        /// How many are left.
+        left: usize,
+    },
     /// There is such a schema, but not one that can be used; its messages are `unknown_schema` faults.
     #[error("schema {id}: {why}")]
     Unusable {
@@ -124,7 +136,7 @@ impl WriterSchemaError {
     /// Whether asking again later may help.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Refused { .. } => true,
+            Self::Unavailable { .. } | Self::Refused { .. } | Self::Slow { .. } => true,
             Self::Unusable { .. } => false,
         }
     }
@@ -139,6 +151,14 @@ pub trait WriterSchemas: Send {
     /// # Errors
     /// [`WriterSchemaError`]: unavailable (retriable), refused, or unusable.
     fn writer_schema(&mut self, id: u32) -> Result<Option<Arc<str>>, WriterSchemaError>;
+
+    /// Is told which ids a batch is going to ask for, each once: a registry is asked for several at a time.
+    ///
+    /// # Errors
+    /// As [`writer_schema`](Self::writer_schema); what came nevertheless is kept.
+    fn prepare(&mut self, _ids: &[u32]) -> Result<(), WriterSchemaError> {
+        Ok(())
+    }
 }
 
 /// Why one payload is bad; it becomes a [`RowFault`] once its index is known.

@@ -1,6 +1,6 @@
 //! The decoders that the configuration asks for: a format, and where the schemas of writers come from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::features::{
     AvroDecoder, DecodeLimits, FileSchemas, FileSchemasError, JsonDecoder, WriterSchemaError,
@@ -28,11 +28,20 @@ pub enum DecoderError {
 #[derive(Clone)]
 struct SharedWriters(Arc<Mutex<dyn WriterSchemas>>);
 
+impl SharedWriters {
+    /// Whoever panicked while it asked has kept no answer, or a whole one.
+    fn lock(&self) -> MutexGuard<'_, dyn WriterSchemas + 'static> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl WriterSchemas for SharedWriters {
     fn writer_schema(&mut self, id: u32) -> Result<Option<Arc<str>>, WriterSchemaError> {
-        // Whoever panicked while it asked has kept no answer, or a whole one.
-        let mut writers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        writers.writer_schema(id)
+        self.lock().writer_schema(id)
+    }
+
+    fn prepare(&mut self, ids: &[u32]) -> Result<(), WriterSchemaError> {
+        self.lock().prepare(ids)
     }
 }
 

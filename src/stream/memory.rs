@@ -108,9 +108,9 @@ pub struct Cluster {
     pub largest_commit: usize,
     pub sessions: Vec<SendOptions>,
     pub commits: u64,
-    pub abandons: u64,
-    /// After an abort that failed the producer is of no more use.
-    pub aborts_fail: bool,
+    pub renewals: u64,
+    /// No producer can be made anew within a session.
+    pub renewals_fail: bool,
     pub polls: u64,
 }
 
@@ -472,10 +472,17 @@ impl Sink for MemorySink {
         }
     }
 
-    fn abandon(&mut self) -> bool {
+    fn abandon(&mut self) {
         self.open.clear();
+    }
+
+    fn renew(&mut self) -> Result<(), DeliveryFault> {
+        assert!(self.open.is_empty(), "not abandoned");
         let mut cluster = self.cluster.lock();
-        cluster.abandons += 1;
-        !cluster.aborts_fail
+        cluster.renewals += 1;
+        match cluster.renewals_fail {
+            true => Err(interrupted("make the producer anew")),
+            false => Ok(()),
+        }
     }
 }

@@ -311,7 +311,7 @@ fn however_many_neighbours_are_refused_a_good_output_is_written_and_the_rounds_a
     assert_eq!(scored, odd);
     assert_eq!(dead(&cluster).len(), count / 2);
     // Five a round, fewer at the end of a portion; and each is told once, however often its portion was sent.
-    let rounds = cluster.abandons;
+    let rounds = cluster.renewals;
     assert!(rounds as usize <= count / 2 / 5 * 2, "{rounds} rounds");
     assert!(cluster.sessions.len() < 12, "{}", cluster.sessions.len());
     let counted = format!(
@@ -322,10 +322,10 @@ fn however_many_neighbours_are_refused_a_good_output_is_written_and_the_rounds_a
 }
 
 #[test]
-fn where_a_client_is_of_no_use_after_an_abort_the_next_session_goes_on() {
+fn where_no_producer_can_be_made_anew_the_next_session_goes_on() {
     let memory = Memory::new(Cluster {
         refuses: Some((Objection::Policy, is_even_score)),
-        aborts_fail: true,
+        renewals_fail: true,
         ..cluster(1, 60)
     });
     let (ended, _) = stream(&memory, &config(SLOW));
@@ -422,7 +422,7 @@ proptest! {
             Just(Some((Objection::Policy, is_score as fn(&Written) -> bool))),
         ],
         at_poll in prop::collection::btree_map(60_u64..900, Just(Accident::Revoke), 0..2),
-        aborts_fail in any::<bool>(),
+        renewals_fail in any::<bool>(),
     ) {
         let input = |offset: usize| match (large.contains(&offset), bad_ones.contains(&offset)) {
             (_, true) => bad(8_000),
@@ -436,7 +436,7 @@ proptest! {
             at_commit,
             at_poll,
             refuses,
-            aborts_fail,
+            renewals_fail,
             record_bytes_max,
             batch_bytes_max,
             keyless_every,

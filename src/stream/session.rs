@@ -210,7 +210,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                     self.give_back()?;
                     break;
                 }
-                Polled::Ends(ends) => self.report_lag(&ends),
+                Polled::Ends(ends) => {
+                    self.shared.readiness.brokers_away(None);
+                    self.report_lag(&ends);
+                }
+                Polled::Away(why) => self.shared.readiness.brokers_away(Some(why)),
             }
             if self.batcher.is_full() {
                 break;

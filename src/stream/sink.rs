@@ -36,8 +36,14 @@ pub trait Sink {
     fn commit(&mut self, positions: &Positions, timeout: Duration) -> Result<(), DeliveryFault>;
 
     /// Takes back what was sent since the last commit, as far as that can be done at once; never fails, as the next
-    /// session fences whatever is left. Says whether nothing is left, and this sink may be used again.
-    fn abandon(&mut self) -> bool;
+    /// session fences whatever is left.
+    fn abandon(&mut self);
+
+    /// Makes the sink ready for what is sent next, after outputs were refused and [`abandon`](Self::abandon) was called.
+    ///
+    /// # Errors
+    /// A fault that ends the session: what was abandoned may not be taken back, or the cluster does not answer.
+    fn renew(&mut self) -> Result<(), DeliveryFault>;
 }
 
 /// Opens sessions: a consumer and a producer that belong together.

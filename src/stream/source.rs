@@ -19,6 +19,8 @@ pub enum Polled {
     Revoked,
     /// The ends of assigned partitions, for the lag.
     Ends(Vec<PartitionEnd>),
+    /// No broker is connected at present; why the latest connection failed.
+    Away(String),
 }
 
 /// A partition of this instance, and where it goes on.

@@ -92,7 +92,7 @@ pub fn start(
 }
 
 /// Writes a line; waits for it no longer than [`LINE_WITHIN`]. The stream's thread may hang in writing one itself.
-fn say(line: impl FnOnce() + Send + 'static) {
+pub fn say(line: impl FnOnce() + Send + 'static) {
     let (written, told) = bounded(1);
     let write = move || {
         line();

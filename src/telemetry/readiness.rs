@@ -13,6 +13,9 @@ use serde::Serialize;
 /// that one transaction that times out and is done again is no stall.
 pub const DEFAULT_STALL_AFTER_SECONDS: u64 = 30;
 
+/// How long no broker may be reachable: the only one of a small cluster may start again.
+const AWAY_AFTER: Duration = Duration::from_secs(5);
+
 /// Stands for a lag that the stream has not reported yet: no lag grows beyond it.
 const UNKNOWN_LAG: u64 = u64::MAX;
 
@@ -95,6 +98,8 @@ struct State {
     failed: Option<(u32, String)>,
     /// What the stream's thread does not come back from.
     stalled: Option<String>,
+    /// Since when no broker can be reached, and why the latest connection failed.
+    away: Option<(Instant, String)>,
 }
 
 /// The verdict, as `/readyz` answers it.
@@ -103,7 +108,7 @@ pub struct Report {
     /// Nothing is missing.
     pub ready: bool,
     /// What is missing, for a person; each begins with `model`, `partitions`, `progress`,
-    /// `delivery`, `stall` or `stopping`.
+    /// `brokers`, `delivery`, `stall` or `stopping`.
     pub missing: Vec<String>,
     /// The loaded model.
     pub model_id: Option<String>,
@@ -130,6 +135,15 @@ impl State {
                     .to_owned(),
             ),
             Some(_) => missing.extend(self.progress.and_then(|p| p.fault(now, stall_after))),
+        }
+        if let Some((since, why)) = &self.away {
+            let away = now.saturating_duration_since(*since);
+            if away >= AWAY_AFTER {
+                let seconds = away.as_secs();
+                missing.push(format!(
+                    "brokers: none has been reachable for {seconds} s: {why}"
+                ));
+            }
         }
         if let Some((sessions, why)) = &self.failed {
             missing.push(format!(
@@ -245,10 +259,19 @@ impl Readiness {
         state.failed = None;
     }
 
+    /// No broker can be reached, for the reason `why`; `None` once one can. Unready where it lasts, whether there is something
+    /// to commit or not.
+    pub fn brokers_away(&self, why: Option<String>) {
+        let mut state = self.state();
+        let since = state.away.take().map(|(since, _)| since);
+        state.away = why.map(|why| (since.unwrap_or_else(Instant::now), why));
+    }
+
     /// A session has ended without having committed anything, for the reason `why`; what it had in hand is done again by
-    /// the next. Unready until something is committed, or nothing is left to commit.
+    /// the next. Unready until something is committed, or the next has partitions and nothing is left to commit.
     pub fn session_failed(&self, why: &str) {
         let mut state = self.state();
+        state.partitions = None;
         let before = state.failed.take().map_or(0, |(sessions, _)| sessions);
         state.commit_due = None;
         state.failed = Some((before.saturating_add(1), why.to_owned()));
@@ -451,6 +474,45 @@ mod tests {
         assert!(missing[0].contains("unknown topic"), "{missing:?}");
         readiness.committed();
         assert!(readiness.report().ready);
+    }
+
+    #[test]
+    fn brokers_that_stay_away_make_it_unready_and_that_they_are_back_ends_that() {
+        let mut daemon = Daemon::new();
+        daemon.progress(1, 0, 100);
+        daemon.state.away = Some((daemon.at(2), "Connection refused".to_owned()));
+        assert!(daemon.ready(2), "a moment");
+        let missing = daemon.missing(12);
+        assert_eq!(
+            missing,
+            ["brokers: none has been reachable for 10 s: Connection refused"]
+        );
+        let readiness = Readiness::default();
+        readiness.brokers_away(Some("first".to_owned()));
+        let since = readiness.state().away.clone().unwrap().0;
+        readiness.brokers_away(Some("second".to_owned()));
+        assert_eq!(
+            readiness.state().away,
+            Some((since, "second".to_owned())),
+            "the time goes on"
+        );
+        readiness.brokers_away(None);
+        assert_eq!(readiness.state().away, None);
+    }
+
+    #[test]
+    fn a_session_that_has_failed_is_not_forgotten_before_the_next_has_partitions() {
+        let readiness = Readiness::default();
+        readiness.model_loaded("0123");
+        readiness.partitions_assigned(2);
+        readiness.session_failed("flush: timed out");
+        // The next session waits for the group, and its client reports that nothing is assigned.
+        readiness.progress(0, 0);
+        let missing = readiness.report().missing;
+        assert!(
+            missing.iter().any(|line| line.starts_with("delivery")),
+            "{missing:?}"
+        );
     }
 
     #[test]

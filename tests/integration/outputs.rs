@@ -104,7 +104,7 @@ fn headers_of_any_bytes_never_stop_the_stream_and_reach_the_dead_letters_as_they
 }
 
 /// Bytes that no codec makes small.
-fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+pub fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;

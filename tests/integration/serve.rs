@@ -26,6 +26,9 @@ mod endpoints;
 // A schema registry that does not answer is waited for.
 mod registry;
 
+// What the cluster does not allow is named, or done without.
+mod rights;
+
 // A drain ends in time, whatever it has to wait for.
 mod liveness;
 

@@ -17,8 +17,8 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 pub use files::{FileSchemas, FileSchemasError};
 
@@ -26,7 +26,7 @@ use self::plan::Plan;
 use super::columns::Columns;
 use super::decode::{
     DecodeError, DecodeLimits, Decoded, FRAMING_BYTES, Fault, WriterSchemaError, WriterSchemas,
-    decode_rows, framed_id,
+    decode_rows, framed_id, screen,
 };
 use super::empty::detail;
 use super::fault::FaultReason;
@@ -90,6 +90,7 @@ impl AvroDecoder {
     pub fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
         let plans = &mut self.plans;
         plans.forget_unknown();
+        plans.prepare(payloads, self.limits)?;
         let mut decoded = decode_rows(
             payloads,
             self.limits,
@@ -144,6 +145,21 @@ impl Plans {
         for id in self.unknown.drain(..) {
             self.known.remove(&id);
         }
+    }
+
+    /// Has the schemas looked up together that are not known yet.
+    fn prepare(
+        &mut self,
+        payloads: &[Option<&[u8]>],
+        limits: DecodeLimits,
+    ) -> Result<(), DecodeError> {
+        let ids = payloads
+            .iter()
+            .filter_map(|payload| framed_id(screen(*payload, limits).ok()?).ok())
+            .filter(|id| !self.known.contains_key(id));
+        let ids: BTreeSet<u32> = ids.collect();
+        let ids: Vec<u32> = ids.into_iter().collect();
+        Ok(self.writers.prepare(&ids)?)
     }
 
     /// The plan for messages with schema id `id`, or the fault that each of them is.

@@ -137,7 +137,7 @@ impl KafkaConnector {
     ) -> Result<KafkaSink, DeliveryFault> {
         let (kafka, servers) = (&self.config.kafka, &self.bootstrap_servers);
         let (consumer, calls) = (Arc::clone(consumer), self.calls.clone());
-        let tokens = self.tokens.as_deref();
+        let tokens = self.tokens.clone();
         match self.config.delivery.mode {
             Mode::ExactlyOnce => {
                 let id = kafka.transactional_id();

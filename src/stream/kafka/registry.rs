@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,13 @@ pub const DEFAULT_UNKNOWN_KEPT: Duration = Duration::from_secs(30);
 
 /// Ids whose answer is kept; a topic has a handful of writers.
 pub const DEFAULT_CACHED_MAX: usize = 1_024;
+
+/// Questions asked at a time for the schemas of one batch: few enough for any registry.
+pub const DEFAULT_ASKED_AT_ONCE: usize = 8;
+
+/// How long questions are begun for the schemas of one batch. With the last ones, and where another scoring thread asked
+/// before, that is well under the 60 s after which a batch in work counts as lost.
+pub const DEFAULT_ASKING_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes an answer may have: the text of a large schema is some hundred kilobytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
@@ -87,8 +95,12 @@ pub struct RegistryConfig {
     pub retry_pause: Duration,
     /// How long an unknown id stays unknown.
     pub unknown_kept: Duration,
-    /// Ids whose answer is kept, at least 1.
+    /// Ids whose answer is kept, at least 1; more only where one batch has more.
     pub cached_max: usize,
+    /// Questions at a time, at least 1.
+    pub asked_at_once: usize,
+    /// How long questions are begun for one batch.
+    pub asking_max: Duration,
 }
 
 impl RegistryConfig {
@@ -102,6 +114,8 @@ impl RegistryConfig {
             retry_pause: DEFAULT_RETRY_PAUSE,
             unknown_kept: DEFAULT_UNKNOWN_KEPT,
             cached_max: DEFAULT_CACHED_MAX,
+            asked_at_once: DEFAULT_ASKED_AT_ONCE,
+            asking_max: DEFAULT_ASKING_MAX,
         }
     }
 }
@@ -144,6 +158,8 @@ pub struct Registry {
     authorization: Option<Secret>,
     agent: Agent,
     answers: HashMap<u32, Answer>,
+    /// Ids of the largest batch so far: as many answers are kept, so that one batch never pushes out its own.
+    batch_ids: usize,
 }
 
 impl fmt::Debug for Registry {
@@ -213,6 +229,7 @@ impl Registry {
             authorization,
             agent,
             answers: HashMap::new(),
+            batch_ids: 0,
         })
     }
 
@@ -299,6 +316,25 @@ impl Registry {
         blotted[..blotted.floor_char_boundary(QUOTED_BYTES_MAX)].to_owned()
     }
 
+    /// Asks for several ids, each on a thread of its own.
+    fn ask_together(&self, ids: &[u32]) -> Vec<(u32, Result<Answer, WriterSchemaError>)> {
+        if let [id] = ids {
+            return vec![(*id, self.ask(*id))];
+        }
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = ids
+                .iter()
+                .map(|id| (*id, scope.spawn(move || self.ask(*id))))
+                .collect();
+            let answers = asked.into_iter().map(|(id, asked)| {
+                // A panic is passed on as it came.
+                let answer = asked.join().unwrap_or_else(|panic| resume_unwind(panic));
+                (id, answer)
+            });
+            answers.collect()
+        })
+    }
+
     fn unknown(&self) -> Answer {
         Answer::Unknown {
             until: Instant::now() + self.config.unknown_kept,
@@ -307,10 +343,11 @@ impl Registry {
 
     /// Keeps an answer; a full cache first loses what is out of date, then everything.
     fn keep(&mut self, id: u32, answer: Answer) {
-        if self.answers.len() >= self.config.cached_max {
+        let most = self.config.cached_max.max(self.batch_ids);
+        if self.answers.len() >= most && !self.answers.contains_key(&id) {
             let now = Instant::now();
             self.answers.retain(|_, kept| !kept.is_over(now));
-            if self.answers.len() >= self.config.cached_max {
+            if self.answers.len() >= most {
                 self.answers.clear();
             }
         }
@@ -349,6 +386,49 @@ impl WriterSchemas for Registry {
         };
         self.keep(id, answer.clone());
         answer.give(id)
+    }
+
+    fn prepare(&mut self, ids: &[u32]) -> Result<(), WriterSchemaError> {
+        let begin = Instant::now();
+        self.batch_ids = self.batch_ids.max(ids.len());
+        let can_be_asked = |id: &u32| i32::try_from(*id).is_ok();
+        let (old, new): (Vec<u32>, Vec<u32>) = ids
+            .iter()
+            .copied()
+            .filter(can_be_asked)
+            .filter(|id| self.answers.get(id).is_none_or(|kept| kept.is_over(begin)))
+            .partition(|id| self.answers.contains_key(id));
+        // Those that were never asked for come first. Where the time is over before those that are to be asked for again,
+        // what was said of them holds for once more: otherwise they would be asked for without end.
+        let missing = [new.as_slice(), &old].concat();
+        let at_once = self.config.asked_at_once.max(1);
+        for (asked, together) in missing.chunks(at_once).enumerate() {
+            let answered = asked * at_once;
+            if answered > 0 && begin.elapsed() >= self.config.asking_max {
+                let Some(left) = new.len().checked_sub(answered).filter(|left| *left > 0) else {
+                    for id in missing.iter().skip(answered) {
+                        self.keep(*id, self.unknown());
+                    }
+                    return Ok(());
+                };
+                return Err(WriterSchemaError::Slow {
+                    origin: self.origin.clone(),
+                    answered,
+                    left,
+                });
+            }
+            let mut failed = None;
+            for (id, answer) in self.ask_together(together) {
+                match answer {
+                    Ok(answer) => self.keep(id, answer),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Transactional: outputs are in a transaction, and the offsets of their records join it just before its end. Acknowledged
 //! (at least once): offsets are committed after everything sent was acknowledged. The invariant: an end of a transaction that
-//! is not known to be a commit is never taken for one, and the producer is not used again. It is after an abort that is known.
+//! is not known to be a commit is never taken for one. A producer is not used again after an output has failed: librdkafka
+//! (2.12.1) then leaves a gap in the sequence of its partition, for which the cluster refuses what comes next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,8 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where the process is about to end.
 const ABORT_TIMEOUT_DRAINING: Duration = Duration::from_millis(200);
+/// How long a producer that is replaced may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the reports of outputs that failed together may take to come.
 const REPORTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a full queue may take to make room.
@@ -51,7 +54,7 @@ const OFFSETS_ATTEMPTS_MAX: u32 = 3;
 /// Outputs after which reports are looked at; they come only of failures.
 const SENDS_PER_POLL: usize = 256;
 
-/// Outputs that failed since the last known abort: nothing is committed after the first.
+/// Outputs that failed since the producer was made: it is not used again after the first.
 #[derive(Debug, Default)]
 struct Failures {
     /// Ticket and reason of each; bounded.
@@ -122,8 +125,42 @@ enum State {
     Unknown,
 }
 
+/// What a producer is made of.
+struct Recipe {
+    kafka: KafkaConfig,
+    servers: String,
+    options: SendOptions,
+    tokens: Option<Arc<Tokens>>,
+    transactional_id: Option<String>,
+}
+
+impl Recipe {
+    fn producer(
+        &self,
+        consumer: &GroupConsumer,
+    ) -> Result<Arc<BaseProducer<OutputContext>>, DeliveryFault> {
+        let context = OutputContext {
+            troubles: Arc::clone(consumer.context().troubles()),
+            failures: Mutex::default(),
+            failed: AtomicBool::new(false),
+        };
+        let (kafka, id) = (&self.kafka, self.transactional_id.as_deref());
+        let producer = client::producer(kafka, &self.servers, self.options, id)
+            .create_with_context(context)
+            .map_err(|error| {
+                Faults::new(&kafka.properties).creation("make the producer", &error)
+            })?;
+        let producer = Arc::new(producer);
+        if let Some(tokens) = &self.tokens {
+            tokens.give_to_producer(&producer);
+        }
+        Ok(producer)
+    }
+}
+
 /// The stream's end of the producer.
 pub struct KafkaSink {
+    recipe: Recipe,
     /// Shared with calls in progress, one at a time; one that was left behind keeps it.
     producer: Arc<BaseProducer<OutputContext>>,
     consumer: Arc<GroupConsumer>,
@@ -146,38 +183,44 @@ impl KafkaSink {
         options: SendOptions,
         consumer: Arc<GroupConsumer>,
         calls: BoundedCalls,
-        tokens: Option<&Tokens>,
+        tokens: Option<Arc<Tokens>>,
     ) -> Result<Self, DeliveryFault> {
         let id = kafka.transactional_id();
-        let sink = Self::new(kafka, servers, options, Some(&id), consumer, calls, tokens)?;
+        let sink = Self::new(kafka, servers, options, Some(id), consumer, calls, tokens)?;
+        sink.initialise()?;
+        Ok(sink)
+    }
+
+    /// Fences whoever has the producer's id.
+    fn initialise(&self) -> Result<(), DeliveryFault> {
         let operation = Operation::InitTransactions;
         let deadline = Instant::now() + INIT_TIMEOUT;
-        let producer = Arc::clone(&sink.producer);
+        let producer = Arc::clone(&self.producer);
         let call = move || {
             again_while_retriable(deadline, u32::MAX, |left| producer.init_transactions(left))
         };
         let begin = Instant::now();
-        let troubles = Arc::clone(sink.consumer.context().troubles());
+        let troubles = Arc::clone(self.consumer.context().troubles());
         let meanwhile = || {
             // Errors of the connection are reported here and nowhere else.
-            sink.producer.poll(Duration::ZERO);
+            self.producer.poll(Duration::ZERO);
             troubles.wait(operation, begin)
         };
         let initialised =
-            sink.calls
+            self.calls
                 .run(operation, INIT_TIMEOUT, OnStop::EndAtOnce, call, meanwhile)?;
         match initialised {
             Ok(()) => {
                 troubles.let_in();
-                Ok(sink)
+                Ok(())
             }
             Err(error) if is_retriable(&error) => {
                 let cause = troubles.cause();
-                Err(sink
+                Err(self
                     .faults
                     .timed_out(operation.as_str(), INIT_TIMEOUT, cause))
             }
-            Err(error) => Err(sink.fault(operation.as_str(), &error)),
+            Err(error) => Err(self.fault(operation.as_str(), &error)),
         }
     }
 
@@ -191,7 +234,7 @@ impl KafkaSink {
         options: SendOptions,
         consumer: Arc<GroupConsumer>,
         calls: BoundedCalls,
-        tokens: Option<&Tokens>,
+        tokens: Option<Arc<Tokens>>,
     ) -> Result<Self, DeliveryFault> {
         Self::new(kafka, servers, options, None, consumer, calls, tokens)
     }
@@ -200,36 +243,31 @@ impl KafkaSink {
         kafka: &KafkaConfig,
         servers: &str,
         options: SendOptions,
-        transactional_id: Option<&str>,
+        transactional_id: Option<String>,
         consumer: Arc<GroupConsumer>,
         calls: BoundedCalls,
-        tokens: Option<&Tokens>,
+        tokens: Option<Arc<Tokens>>,
     ) -> Result<Self, DeliveryFault> {
-        let faults = Faults::new(&kafka.properties);
-        let context = OutputContext {
-            troubles: Arc::clone(consumer.context().troubles()),
-            failures: Mutex::default(),
-            failed: AtomicBool::new(false),
+        let state = match &transactional_id {
+            Some(_) => State::Idle,
+            None => State::Acknowledged,
         };
-        let producer = client::producer(kafka, servers, options, transactional_id)
-            .create_with_context(context)
-            .map_err(|error| faults.creation("make the producer", &error))?;
-        let producer = Arc::new(producer);
-        if let Some(tokens) = tokens {
-            tokens.give_to_producer(&producer);
-        }
+        let recipe = Recipe {
+            kafka: kafka.clone(),
+            servers: servers.to_owned(),
+            options,
+            tokens,
+            transactional_id,
+        };
         Ok(Self {
-            producer,
+            producer: recipe.producer(&consumer)?,
+            recipe,
             consumer,
             calls,
-            state: if transactional_id.is_some() {
-                State::Idle
-            } else {
-                State::Acknowledged
-            },
+            state,
             transaction_timeout: kafka.transaction_timeout(),
             sends: 0,
-            faults,
+            faults: Faults::new(&kafka.properties),
         })
     }
 
@@ -292,14 +330,6 @@ impl KafkaSink {
         // The reports of failures may lie behind the last acknowledgement.
         self.producer.poll(Duration::ZERO);
         Ok(())
-    }
-
-    /// Reads the reports that are left of what was taken back, and forgets all.
-    fn forget_failures(&self) {
-        self.producer.poll(Duration::ZERO);
-        let context = self.producer.context();
-        *context.failures() = Failures::default();
-        context.failed.store(false, Ordering::Release);
     }
 
     fn begin(&mut self) -> Result<(), DeliveryFault> {
@@ -538,19 +568,12 @@ impl Sink for KafkaSink {
         }
     }
 
-    fn abandon(&mut self) -> bool {
+    fn abandon(&mut self) {
+        let State::Open { .. } = self.state else {
+            return;
+        };
         if self.producer.client().fatal_error().is_some() {
-            return false;
-        }
-        match self.state {
-            State::Open { .. } => {}
-            State::Idle => return true,
-            // What is on its way would come before what is sent again.
-            State::Acknowledged if self.producer.in_flight_count() == 0 => {
-                self.forget_failures();
-                return true;
-            }
-            State::Acknowledged | State::Unknown => return false,
+            return;
         }
         let operation = Operation::AbortTransaction;
         self.calls.enter(operation);
@@ -572,15 +595,33 @@ impl Sink for KafkaSink {
             })
             .and_then(|ended| ended.map_err(|error| error.to_string()));
         match aborted {
-            Ok(()) => {
-                self.forget_failures();
-                self.state = State::Idle;
-                true
-            }
+            Ok(()) => self.state = State::Idle,
             Err(why) => {
                 debug!(why, "the transaction is left for the next session to abort");
                 self.state = State::Unknown;
-                false
+            }
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), DeliveryFault> {
+        if self.state == State::Unknown {
+            return Err(DeliveryFault::Interrupted {
+                operation: "make the producer anew",
+                detail: "the end of the transaction is not known".to_owned(),
+            });
+        }
+        let next = self.recipe.producer(&self.consumer)?;
+        let last = std::mem::replace(&mut self.producer, next);
+        self.sends = 0;
+        let (operation, finish) = (Operation::CloseClients, OnStop::FinishFirst);
+        let close = move || drop(last);
+        self.calls
+            .run(operation, CLOSE_TIMEOUT, finish, close, || Ok(()))?;
+        match self.state {
+            State::Acknowledged => Ok(()),
+            State::Idle | State::Open { .. } | State::Unknown => {
+                self.state = State::Idle;
+                self.initialise()
             }
         }
     }

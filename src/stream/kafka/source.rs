@@ -23,7 +23,7 @@ use super::client;
 use super::faults::{Faults, code_of};
 use super::headers;
 use super::starts::{self, OFFSETS_TIMEOUT, Policies};
-use super::statistics::partition_ends;
+use super::statistics::{Seen, read};
 use super::troubles::Troubles;
 use crate::stream::calls::{BoundedCalls, OnStop};
 use crate::stream::config::KafkaConfig;
@@ -46,6 +46,8 @@ enum GroupEvent {
     Lost,
     Failed(String),
     Ends(Vec<PartitionEnd>),
+    /// No broker is connected.
+    Away,
 }
 
 /// What callbacks write and the session reads. Callbacks run inside `poll`, on the session's own thread.
@@ -125,13 +127,16 @@ impl ClientContext for GroupContext {
 
     fn stats_raw(&self, report: &[u8]) {
         let mut group = self.group();
-        match partition_ends(report, &group.assigned) {
-            Ok(ends) => {
+        match read(report, &group.assigned) {
+            Ok(seen) => {
                 // Only the newest counts, and the queue stays short.
                 group
                     .events
-                    .retain(|event| !matches!(event, GroupEvent::Ends(_)));
-                group.events.push_back(GroupEvent::Ends(ends));
+                    .retain(|event| !matches!(event, GroupEvent::Ends(_) | GroupEvent::Away));
+                group.events.push_back(match seen {
+                    Seen::Ends(ends) => GroupEvent::Ends(ends),
+                    Seen::Away => GroupEvent::Away,
+                });
             }
             Err(error) => warn!(%error, "librdkafka's statistics cannot be read"),
         }
@@ -283,6 +288,7 @@ impl KafkaSource {
             GroupEvent::Offered(partitions) => self.take(partitions),
             GroupEvent::Revoked => Ok(Polled::Revoked),
             GroupEvent::Ends(ends) => Ok(Polled::Ends(ends)),
+            GroupEvent::Away => Ok(Polled::Away(self.consumer()?.context().troubles().away())),
             GroupEvent::Lost => Err(interrupted(
                 "the group has given the partitions to others without asking".to_owned(),
             )),

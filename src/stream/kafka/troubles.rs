@@ -113,6 +113,19 @@ impl Troubles {
         self.state().cause.clone()
     }
 
+    /// No broker is connected: tells of it now and then, and gives back why the latest connection failed.
+    pub fn away(&self) -> String {
+        let why = self.cause();
+        let why = why.unwrap_or_else(|| "nothing answers".to_owned());
+        if let Some(repeated) = self.tell("no broker is reachable", Instant::now()) {
+            warn!(
+                brokers = self.servers,
+                repeated, "no broker is reachable: {why}"
+            );
+        }
+        why
+    }
+
     /// A log line of the client; it comes from a thread of the client, without a poll.
     pub fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         use RDKafkaLogLevel as Level;

@@ -1,7 +1,8 @@
 //! A session after outputs were refused: each that a topic refuses is found, and every other one is tried and written.
 //!
 //! It sends every output alone where brokers named whole batches only. A scored batch is settled in portions of records, each in a transaction of its own. Where outputs are refused, the
-//! transaction is taken back, what was refused is remembered, and the portion is sent again without it, by the same clients.
+//! transaction is taken back, what was refused is remembered, and the portion is sent again without it, by a new producer and
+//! the same consumer.
 //!
 //! The invariants: a round either commits or has found a refused output; nothing is told or counted of a refused output
 //! before what stands in for it is committed. The bound: a round finds all that brokers name, or up to five outputs that
@@ -101,9 +102,11 @@ impl<S: Source, K: Sink> Session<'_, S, K> {
             // Whom to accuse is found out with clients that send alone.
             let is_vague = self.carried.refusals.options().alone && !self.is_alone;
             let is_late = self.finish_by.is_some_and(|by| Instant::now() >= by);
-            if !self.sink.abandon() || !has_learned || is_vague || is_late {
+            self.sink.abandon();
+            if !has_learned || is_vague || is_late {
                 return Err(fault);
             }
+            self.sink.renew()?;
         }
     }
 

@@ -4,6 +4,7 @@ use super::material::Records;
 use super::setting::{PATIENCE, Setting, score_of};
 use crate::support::daemon::{http_get, metric};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 #[test]
 fn probes_metrics_and_scores_are_answered_beside_the_stream() {
@@ -83,4 +84,32 @@ fn a_bad_record_of_a_request_is_told_at_its_index_and_alone_as_422() {
 /// Another path of the same daemon.
 fn served_url(url: &str, path: &str) -> String {
     url.replace("/healthz", path)
+}
+
+#[test]
+fn requests_are_answered_within_their_time_while_the_stream_catches_up_a_backlog() {
+    const ROUNDS: usize = 30;
+    let records = Records::payments(1_000);
+    let setting = Setting::new("backlog", 4, &records.bundle);
+    for _ in 0..ROUNDS {
+        setting.produce(&records.records, 0, 1_000);
+    }
+    // Reasons for every record keep the scoring threads busy.
+    let mut served = setting.start_with("budget = 0.05\nreasons = \"all\"", "");
+    served.wait_until_ready();
+    let (mut answered, mut slowest) = (0, Duration::ZERO);
+    loop {
+        let begin = Instant::now();
+        let (status, answer) = served.score(&records.records[0].json);
+        let took = begin.elapsed();
+        if setting.committed() >= ROUNDS * 1_000 {
+            break;
+        }
+        // The time of a request is 5 s; without a score by then the answer is 503.
+        assert_eq!(status, 200, "after {took:?}: {answer}");
+        (answered, slowest) = (answered + 1, slowest.max(took));
+    }
+    eprintln!("{answered} requests answered beside the backlog, the slowest after {slowest:?}");
+    assert!(answered >= 3, "{answered} requests are no trial");
+    served.drain();
 }

@@ -120,3 +120,47 @@ fn whatever_is_no_answer_of_a_registry_holds_the_stream_and_nothing_is_lost() {
     let status = served.0.wait(Duration::from_secs(60));
     assert_eq!(status.code(), Some(0), "{}", served.0.log());
 }
+
+/// A registry that knows every id, and takes `delay` to answer; lives as long as the test process.
+fn slow_registry(schema: String, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let answer = Some((200, schema.clone()));
+            std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                // A client that has gone needs no answer.
+                let _ = tell(&mut stream, answer);
+            });
+        }
+    });
+    url
+}
+
+/// One after the other the questions take 96 s, and a batch may be in work for 60.
+#[test]
+fn many_new_schemas_of_a_registry_that_just_answers_in_time_do_not_end_the_stream() {
+    const SCHEMAS: usize = 24;
+    let records = Records::payments(GOOD);
+    let setting = Setting::new("registry-slow", 1, &records.bundle);
+    let writer = AvroWriter {
+        rows: &records.rows[0],
+    };
+    let schema = json!({"schema": writer.schema().to_string()}).to_string();
+    let url = slow_registry(schema, Duration::from_secs(4));
+    let inputs: Vec<_> = (0..GOOD)
+        .map(|row| {
+            InputRecord::of(writer.message(row, WRITER_ID + (row % SCHEMAS) as u32))
+                .key(format!("key-{row}"))
+                .partition(0)
+        })
+        .collect();
+    setting.broker.produce(&setting.input, &inputs);
+    let input = format!("[input]\nformat = \"avro\"\nschema_registry_url = \"{url}\"\n");
+    let mut served = setting.start(&input);
+    setting.wait_for(&mut served, GOOD);
+    assert_eq!(setting.read(&setting.dead).len(), 0, "dead letters");
+    setting.assert_exactly_once(&records);
+    served.drain();
+}

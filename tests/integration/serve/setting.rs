@@ -71,7 +71,7 @@ impl Setting {
 
     /// Writes a configuration for the instance `a` with what is given of `[alerts]` and with
     /// sections `more`, and returns its path.
-    fn config(&self, alerts: &str, more: &str) -> PathBuf {
+    pub fn config(&self, alerts: &str, more: &str) -> PathBuf {
         let text = format!(
             "[kafka]\nbootstrap_servers = \"{}\"\ngroup_id = \"{}\"\ninstance_id = \"a\"\n\
              input_topics = [\"{}\"]\nscores_topic = \"{}\"\nalerts_topic = \"{}\"\n\

@@ -10,7 +10,7 @@
 use super::certificates::Certificates;
 use super::kafka_broker::Broker;
 use super::kafka_node::Node;
-use super::kafka_wire::{self, Coordinated, Resource};
+use super::kafka_wire::{self, Access, Coordinated, Resource, Rule};
 use super::leash::Leash;
 use super::poll_until;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -181,8 +181,14 @@ impl Cluster {
     /// everybody whom no rule lets in, but not to those in plain text.
     #[track_caller]
     pub fn deny_writing(&self, principal: &str, resource: (Resource, &str)) {
+        self.make_rule(principal, resource, (Rule::Deny, Access::Write));
+    }
+
+    /// Makes a rule about a resource and a principal, as [`deny_writing`](Self::deny_writing).
+    #[track_caller]
+    pub fn make_rule(&self, principal: &str, resource: (Resource, &str), rule: (Rule, Access)) {
         let address = self.serving_address();
-        if let Err(why) = kafka_wire::deny_writing(&address, principal, resource) {
+        if let Err(why) = kafka_wire::make_rule(&address, principal, resource, rule) {
             panic!("no rule: {why}");
         }
     }

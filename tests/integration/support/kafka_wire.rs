@@ -1,5 +1,5 @@
 //! Two requests of Kafka's own protocol: who coordinates a group or a transactional id, and a rule
-//! that denies something to somebody.
+//! that allows or denies something to somebody.
 //!
 //! In: a broker's address. Out: its answer, decoded. librdkafka asks for coordinators by itself and
 //! tells nobody, and its Rust binding cannot make access rules. Both requests are of a version that
@@ -28,8 +28,28 @@ pub(super) enum Coordinated {
 pub enum Resource {
     /// A topic.
     Topic = 2,
+    /// A consumer group.
+    Group = 3,
     /// A transactional id.
     TransactionalId = 5,
+}
+
+/// What somebody may do to it, or may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading a topic, or being in a group.
+    Read = 3,
+    /// Producing to a topic, or for a transactional id.
+    Write = 4,
+}
+
+/// Whether a rule lets in or keeps out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Whoever it names may not.
+    Deny = 2,
+    /// Whoever it names may, and everybody else may nothing.
+    Allow = 3,
 }
 
 /// The id of the coordinating broker; `Err` where the cluster knows none at the moment.
@@ -51,22 +71,21 @@ pub(super) fn find_coordinator(
     }
 }
 
-/// Denies writing to one resource to one principal (`User:name`), from every host.
-pub(super) fn deny_writing(
+/// Makes a rule about one resource and one principal (`User:name`), from every host.
+pub(super) fn make_rule(
     address: &str,
     principal: &str,
     resource: (Resource, &str),
+    (rule, access): (Rule, Access),
 ) -> Result<(), String> {
     const LITERAL: u8 = 3;
-    const WRITE: u8 = 4;
-    const DENY: u8 = 2;
     let mut body = 1_i32.to_be_bytes().to_vec();
     body.push(resource.0 as u8);
     body.extend(text(resource.1));
     body.push(LITERAL);
     body.extend(text(principal));
     body.extend(text("*"));
-    body.extend([WRITE, DENY]);
+    body.extend([access as u8, rule as u8]);
     let answer = ask(address, 30, 1, &body)?;
     let mut answer = Fields(&answer);
     let (_throttle_ms, _count) = (answer.i32()?, answer.i32()?);

@@ -27,7 +27,7 @@ pub mod daemon;
 pub mod stream_instance;
 
 /// Ends children and removes folders even where this process is killed.
-mod leash;
+pub mod leash;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -168,8 +168,14 @@ impl<K: Sink> Sink for FaultySink<K> {
         }
     }
 
-    fn abandon(&mut self) -> bool {
-        !self.leave_open && self.kafka.abandon()
+    fn abandon(&mut self) {
+        if !self.leave_open {
+            self.kafka.abandon();
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), DeliveryFault> {
+        self.kafka.renew()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The client against a registry of a few lines on a loopback port, which answers from a list and keeps what was asked.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -304,4 +304,97 @@ fn an_address_that_cannot_be_asked_is_a_configuration_fault() {
     for url in ["http://registry:8081", "https://registry/api/ccompat/v7/"] {
         assert!(Registry::new(RegistryConfig::new(url)).is_ok(), "{url}");
     }
+}
+
+/// Answers every question after `delay`, on a thread each; keeps what was asked, and how many were at a time.
+fn slow_registry(delay: Duration, answer: (u16, String)) -> (String, Arc<Mutex<Questions>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let questions = Arc::new(Mutex::new(Questions::default()));
+    let kept = Arc::clone(&questions);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (kept, (status, body)) = (Arc::clone(&kept), answer.clone());
+            std::thread::spawn(move || {
+                let lines = BufReader::new(&stream).lines().map(Result::unwrap);
+                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let path = head[0].split(' ').nth(1).unwrap().to_owned();
+                {
+                    let mut kept = kept.lock().unwrap();
+                    kept.asked.push(path);
+                    kept.open += 1;
+                    kept.most_open = kept.most_open.max(kept.open);
+                }
+                std::thread::sleep(delay);
+                kept.lock().unwrap().open -= 1;
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
+                let _ = write!(stream, "{head}Connection: close\r\n\r\n{body}");
+            });
+        }
+    });
+    (url, questions)
+}
+
+#[derive(Debug, Default)]
+struct Questions {
+    asked: Vec<String>,
+    open: usize,
+    most_open: usize,
+}
+
+#[test]
+fn the_new_schemas_of_a_batch_are_asked_for_together_and_each_once() {
+    let (url, questions) = slow_registry(Duration::from_millis(300), schema_answer());
+    let mut client = Registry::new(RegistryConfig::new(&url)).unwrap();
+    let ids: Vec<u32> = (1..=20).collect();
+    client.prepare(&ids).unwrap();
+    for id in ids {
+        assert!(client.writer_schema(id).unwrap().is_some());
+    }
+    let questions = questions.lock().unwrap();
+    assert_eq!(questions.asked.len(), 20);
+    assert!(
+        (2..=DEFAULT_ASKED_AT_ONCE).contains(&questions.most_open),
+        "{} at a time",
+        questions.most_open
+    );
+}
+
+#[test]
+fn a_slow_registry_is_asked_for_some_schemas_a_batch_and_all_come_in_the_end() {
+    let (url, questions) = slow_registry(Duration::from_millis(40), schema_answer());
+    let config = RegistryConfig {
+        asking_max: Duration::from_millis(1),
+        cached_max: 3,
+        ..RegistryConfig::new(&url)
+    };
+    let mut client = Registry::new(config).unwrap();
+    let ids: Vec<u32> = (1..=40).collect();
+    for left in [32, 24, 16, 8] {
+        let error = client.prepare(&ids).unwrap_err();
+        assert!(error.is_retriable());
+        let WriterSchemaError::Slow { left: found, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(found, left);
+    }
+    client.prepare(&ids).unwrap();
+    assert_eq!(questions.lock().unwrap().asked.len(), 40);
+}
+
+#[test]
+fn ids_that_stay_unknown_never_keep_a_slow_registry_from_getting_to_the_end() {
+    let unknown = (404, "{\"error_code\": 40403}".to_owned());
+    let (url, _questions) = slow_registry(Duration::from_millis(40), unknown);
+    let config = RegistryConfig {
+        asking_max: Duration::from_millis(1),
+        // What was answered first is out of date before the last is asked for.
+        unknown_kept: Duration::from_millis(60),
+        ..RegistryConfig::new(&url)
+    };
+    let mut client = Registry::new(config).unwrap();
+    let ids: Vec<u32> = (1..=40).collect();
+    let rounds = (0..).take_while(|_| client.prepare(&ids).is_err()).count();
+    assert_eq!(rounds, 4);
 }
