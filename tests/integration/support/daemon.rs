@@ -4,6 +4,7 @@
 //! Invariant: no child outlives its [`Daemon`], nor the test process where that is killed.
 
 use super::leash::Leash;
+use super::signals;
 use super::{poll_until, tail};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -73,12 +74,9 @@ impl Daemon {
             "no process to signal; its log ends:\n{}",
             self.log_tail()
         );
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(
-            sent.expect("cannot run kill").success(),
-            "SIG{name} was not sent"
-        );
+        if let Err(fault) = signals::send(name, self.child.id()) {
+            panic!("{fault}");
+        }
     }
 
     /// SIGTERM: asks the daemon to drain and leave.

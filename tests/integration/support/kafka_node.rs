@@ -5,11 +5,11 @@
 
 use super::kafka_broker::{Broker, CLUSTER_ID, cannot_start_java, java, log_tail};
 use super::leash::Leash;
-use super::poll_until;
+use super::{poll_until, signals};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 /// Three start at once, on a machine that may be loaded.
@@ -187,12 +187,6 @@ impl Node {
 
     fn signal(&self, name: &str) -> Result<(), String> {
         let pid = self.pid().ok_or("does not run")?;
-        let sent = Command::new("kill")
-            .args(["-s", name, &pid.to_string()])
-            .status();
-        match sent.map_err(|e| e.to_string())?.success() {
-            true => Ok(()),
-            false => Err(format!("SIG{name} was not sent to {pid}")),
-        }
+        signals::send(name, pid)
     }
 }

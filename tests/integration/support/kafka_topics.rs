@@ -482,14 +482,20 @@ fn new_topic(spec: &TopicSpec, replication: i32) -> NewTopic<'_> {
 }
 
 #[track_caller]
+/// Asked again while the broker that answers has not heard of a topic that was just made.
 fn partitions_of(consumer: &BaseConsumer, topic: &str) -> BTreeSet<i32> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), REQUEST_PATIENCE)
-        .expect("metadata");
+    let mut told = None;
+    let metadata = poll_until(REQUEST_PATIENCE, || {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), REQUEST_PATIENCE)
+            .expect("metadata");
+        told = metadata.topics()[0].error().map(RDKafkaErrorCode::from);
+        told.is_none().then_some(metadata)
+    });
+    let Some(metadata) = metadata else {
+        panic!("topic {topic}: {told:?}");
+    };
     let found = &metadata.topics()[0];
-    if let Some(error) = found.error() {
-        panic!("topic {topic}: {}", RDKafkaErrorCode::from(error));
-    }
     found
         .partitions()
         .iter()

@@ -28,6 +28,8 @@ pub mod stream_instance;
 
 /// Ends children and removes folders even where this process is killed.
 pub mod leash;
+/// Signals to children, without a program that sends them.
+mod signals;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
