@@ -257,12 +257,12 @@ mod tests {
                 losses.sum::<f64>()
             };
             let other: Vec<f32> = logits.iter().zip(&moved).map(|(logit, by)| logit + by).collect();
-            // Strictly: by more than rounding wherever it is another distribution.
+            // Strictly: by more than rounding wherever it is another distribution. For a large gamma by little.
             let mut others = vec![0f32; 12];
             crate::model::ops::math::softmax(&other, &mut others);
             let apart = probabilities.iter().zip(&others).map(|(p, q)| (p - q).powi(2)).sum::<f32>();
             let gain = expected(&other) - expected(&logits);
-            prop_assert!(gain > -1e-5 && (apart < 0.01 || gain > 1e-4), "{} {}", apart, gain);
+            prop_assert!(gain > -1e-5 && (apart < 0.01 || gain > 2e-5), "{} {}", apart, gain);
             let mut gradient = vec![0f32; 12];
             for (bin, &p) in probabilities.iter().enumerate() {
                 histogram.loss(&logits, histogram.edge(bin as f32 + 0.5), p, Some(&mut gradient));
