@@ -191,7 +191,11 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
                 Transform::None => String::new(),
                 transform => format!(" of {}", word(&transform)),
             };
-            format!("mean{of} {:.6}, scale {:.6}", numeric.mean, numeric.scale)
+            match field.redact {
+                // The mean of a field that hardly varies is its value.
+                true => format!("mean{of} and scale not shown"),
+                false => format!("mean{of} {:.6}, scale {:.6}", numeric.mean, numeric.scale),
+            }
         }
         ValueEncoder::Binary(binary) if field.redact => {
             format!("two values, unseen {:.2} nats", binary.unseen_surprise())
@@ -412,6 +416,14 @@ mod tests {
         fee.redact = true;
         let shown = learned(&fee, &encoder.fields()[0]);
         assert_eq!(shown, "two values, unseen 4.62 nats, redacted");
+        let mut number = encoder.fields()[0].clone();
+        if let ValueEncoder::Binary(binary) = number.value {
+            number.value = ValueEncoder::Numeric(binary.number);
+        }
+        let shown = learned(&fee, &number);
+        assert_eq!(shown, "mean and scale not shown, redacted");
+        fee.redact = false;
+        assert!(learned(&fee, &number).starts_with("mean 0."));
     }
 
     #[test]

@@ -138,7 +138,9 @@ fn write_scores(
         ..ReadOptions::default()
     };
     for batch in source.batches(&features, options) {
-        let batch = detector.screen(batch?);
+        // The schema of the features knows nothing of the other columns, which are written too.
+        let batch = batch.map_err(|error| error.redacted(detector.schema()))?;
+        let batch = detector.screen(batch);
         let good = without(&batch.canonical, &batch.faults)?;
         let scores = detector.score(&good)?;
         let alerts: Vec<bool> = scores.p_value.iter().map(|&p| budget.is_alert(p)).collect();
@@ -160,7 +162,7 @@ fn write_scores(
     }
     output.finish()?;
     excess |= warn_of(first.finish());
-    if let Some(line) = tally.late_excess().filter(|_| !excess) {
+    if !excess && let Some(line) = tally.late_excess() {
         warn(&line);
     }
     Ok(tally)

@@ -144,7 +144,10 @@ impl Canonicaliser {
                 file: self.origin.clone(),
                 column,
                 row: row as u64,
-                value,
+                value: match field.redact {
+                    true => "a value (redacted)".to_owned(),
+                    false => value,
+                },
             },
             ConvertError::Arrow(error) => self.convert_error(&column, &error),
         }
@@ -552,6 +555,17 @@ mod tests {
         let numbers = UInt64Array::from(vec![u64::MAX]);
         let canonical = beside("role = 'key'\nkind = 'numeric'", Arc::new(numbers)).unwrap();
         assert_eq!(texts(&canonical), some(&["18446744073709551615"]));
+    }
+
+    #[test]
+    fn a_redacted_label_that_is_none_does_not_show() {
+        let bad = Arc::new(StringArray::from(vec!["0", "secret"]));
+        let keys = "role = 'label'\npath = 'a'\nredact = true";
+        let error = beside(keys, bad).unwrap_err().to_string();
+        assert!(
+            error.ends_with("row 1 (from 0): expected a label 0 or 1, found a value (redacted)"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::binary::{BinaryEncoder, TwoValues};
 use super::categorical::{CategoricalEncoder, FrequentValues};
+use super::encode_error::EncodeError;
 use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
@@ -14,54 +15,6 @@ use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, Stri
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
-
-/// Why an encoder cannot be fitted or used.
-#[derive(Debug, thiserror::Error, PartialEq)]
-pub enum EncodeError {
-    /// Features never had a value in the fit rows.
-    #[error(
-        "{}: all {rows} training rows are null; nothing can be learned of it (set role = \"ignore\")",
-        quoted(fields)
-    )]
-    AllNull {
-        /// All such fields.
-        fields: Vec<String>,
-        /// Rows seen.
-        rows: u64,
-    },
-    /// No row is left to fit to.
-    #[error("no rows are left to fit the encoder to")]
-    NoRows,
-    /// Values so large that their moments are no numbers.
-    #[error(
-        "field '{field}': values from {min:e} to {max:e} are too large to be standardised (a stand-in for missing \
-         values? write null instead{})",
-        remedy(*transform, *min)
-    )]
-    OutOfRange {
-        /// The field.
-        field: String,
-        /// Its smallest transformed value.
-        min: f64,
-        /// Its largest.
-        max: f64,
-        /// The transform that it has already.
-        transform: Transform,
-    },
-    /// The schema has no field with the role feature.
-    #[error("the schema has no field with role \"feature\"")]
-    NoFeature,
-    /// A batch is not in the canonical form of the schema.
-    #[error("field '{field}': expected a canonical column of type {expected}, found {found}")]
-    NotCanonical {
-        /// The field.
-        field: String,
-        /// The canonical Arrow type.
-        expected: &'static str,
-        /// What the batch has.
-        found: String,
-    },
-}
 
 /// The fitted encoding of one field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +83,11 @@ impl FieldEncoder {
             (ValueEncoder::Timestamp { moments, .. }, Kind::Timestamp) => moments.fault(),
             (_, kind) => Some(format!("the schema says {}", kind.as_str())),
         };
+        // What is wrong names numbers and moments, which are values or close to them.
+        let fault = fault.map(|fault| match feature.redact {
+            true => "not what training makes (redacted)".to_owned(),
+            false => fault,
+        });
         let transform = match &self.value {
             ValueEncoder::Numeric(number) => Some(number.transform),
             ValueEncoder::Binary(binary) => Some(binary.number.transform),
@@ -477,11 +435,9 @@ impl FieldFitter {
             } => {
                 let encoder = NumericEncoder::fit(transform, &moments);
                 if !encoder.is_finite() {
-                    let (min, max) = moments.range();
                     return Err(EncodeError::OutOfRange {
                         field: self.name,
-                        min,
-                        max,
+                        range: (!self.redact).then(|| moments.range()),
                         transform,
                     });
                 }
@@ -512,29 +468,12 @@ impl FieldFitter {
     }
 }
 
-/// A transform that would help against values too large, where there is none yet; `min` is the smallest value.
-fn remedy(transform: Transform, min: f64) -> &'static str {
-    match transform {
-        Transform::None if min >= 0.0 => ", or set transform = \"log1p\"",
-        Transform::None => ", or set transform = \"asinh\"",
-        Transform::Log1p | Transform::Asinh => "",
-    }
-}
-
 /// The moments of all rows, or those of the fit rows if nobody showed the others.
 fn shown<'a>(all: &'a MomentTally, fit: &'a MomentTally) -> &'a MomentTally {
     match all.rows() {
         0 => fit,
         _ => all,
     }
-}
-
-fn quoted(fields: &[String]) -> String {
-    let names: Vec<String> = fields
-        .iter()
-        .map(|name| format!("field '{name}'"))
-        .collect();
-    names.join(", ")
 }
 
 fn present<T>(values: impl Iterator<Item = Option<T>>) -> impl Iterator<Item = (usize, T)> {
@@ -702,40 +641,26 @@ mod tests {
 
     #[test]
     fn a_sentinel_that_no_moments_can_hold_is_refused_by_name() {
-        let fields = [Field::feature("amount", Kind::Numeric)];
-        let mut fitter = EncoderFitter::new(&fields, 1024).unwrap();
-        let column: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, f64::MAX]));
-        fitter
-            .observe(&RecordBatch::try_from_iter([("amount", column)]).unwrap())
-            .unwrap();
-        let error = fitter.finish().unwrap_err().to_string();
-        assert!(
-            error.contains("'amount'") && error.contains("e308"),
-            "{error}"
+        let error = |redact: bool| {
+            let mut field = Field::feature("amount", Kind::Numeric);
+            field.redact = redact;
+            let mut fitter = EncoderFitter::new([&field], 1024).unwrap();
+            let column: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, f64::MAX]));
+            fitter
+                .observe(&RecordBatch::try_from_iter([("amount", column)]).unwrap())
+                .unwrap();
+            fitter.finish().unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(false),
+            "field 'amount': values from 1e0 to 1.7976931348623157e308 are too large to be standardised (a stand-in for \
+             missing values? write null instead, or set transform = \"log1p\")"
         );
-        for (transform, min, remedy) in [
-            (
-                Transform::None,
-                0.0,
-                "instead, or set transform = \"log1p\")",
-            ),
-            (
-                Transform::None,
-                -1.0,
-                "instead, or set transform = \"asinh\")",
-            ),
-            (Transform::Log1p, 0.0, "write null instead)"),
-            (Transform::Asinh, -1.0, "write null instead)"),
-        ] {
-            let (field, max) = ("a".to_owned(), f64::MAX);
-            let error = EncodeError::OutOfRange {
-                field,
-                min,
-                max,
-                transform,
-            };
-            assert!(error.to_string().ends_with(remedy), "{error}");
-        }
+        assert_eq!(
+            error(true),
+            "field 'amount': values (redacted) are too large to be standardised (a stand-in for missing values? write \
+             null instead, or set transform = \"asinh\")"
+        );
     }
 
     #[test]
@@ -764,6 +689,30 @@ mod tests {
         assert_eq!(fit(Transform::Log1p, false), Vec::<String>::new());
         let words = fit(Transform::None, true);
         assert!(!words[0].contains("1000000000"), "{words:?}");
+    }
+
+    #[test]
+    fn a_stored_encoder_that_is_odd_shows_nothing_of_a_redacted_field() {
+        for name in ["amount", "at"] {
+            let stored = serde_json::to_string(&fitted()).unwrap();
+            let forged = stored
+                .replace("\"scale\":1.0", "\"scale\":-7777.0")
+                .replace("[[0,", "[[7777000000,");
+            let encoder: Encoder = serde_json::from_str(&forged).unwrap();
+            let faults = |redact: bool| {
+                let field = |field: Field| {
+                    let (name, kind) = (field.name, field.kind.as_str());
+                    format!("[[field]]\nname='{name}'\nkind='{kind}'\nredact={redact}\n")
+                };
+                let text: String = fields().into_iter().map(field).collect();
+                let schema = Schema::parse(&text, "test").unwrap();
+                let faults = encoder.faults(&schema).into_iter();
+                let mut faults = faults.filter(|fault| fault.contains(&format!("'{name}'")));
+                faults.next().unwrap()
+            };
+            assert!(faults(false).contains("7777"), "{}", faults(false));
+            assert!(!faults(true).contains("7777"), "{}", faults(true));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema};
 
 use super::unify::TypeConflict;
-use crate::schema::{InferenceError, Mismatch};
+use crate::schema::{Field, InferenceError, Mismatch, Schema};
 
 /// Mismatches that a message shows before it only counts the rest.
 const MISMATCHES_SHOWN_MAX: usize = 50;
@@ -195,6 +195,19 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// The same error without its value, if it is of a column that a redacted field of `schema` is read from.
+    pub fn redacted(mut self, schema: &Schema) -> Self {
+        if let Self::Widen { column, value, .. } = &mut self {
+            // A column at the top, which the fields of a struct are below.
+            let hides =
+                |field: &Field| field.redact && field.path.segments().first() == Some(column);
+            if schema.fields().iter().any(hides) {
+                *value = "a value (redacted)".to_owned();
+            }
+        }
+        self
+    }
+
     /// The same error with the row of a batch counted from the start of its file, where the batch
     /// begins at `first_row`.
     pub(super) fn counted_from(mut self, first_row: u64) -> Self {

@@ -11,6 +11,7 @@ mod conform;
 mod convert;
 mod decode;
 mod empty;
+mod encode_error;
 pub mod encoder;
 #[cfg(test)]
 mod envelopes;
@@ -37,7 +38,8 @@ pub use decode::{
     DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, VALUE_SHOWN_BYTES_MAX,
     WriterSchemaError, WriterSchemas,
 };
-pub use encoder::{EncodeError, Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
+pub use encode_error::EncodeError;
+pub use encoder::{Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::{DataError, FileMismatch};
 pub use fault::{FaultReason, RowFault};
 pub(crate) use guard::guarded;

@@ -394,7 +394,10 @@ impl Iterator for Batches<'_> {
                     self.raw.ended = true;
                     return None;
                 }
-                Ok(Some(raw)) => self.canonical(raw),
+                Ok(Some(raw)) => {
+                    let batch = self.canonical(raw);
+                    batch.map_err(|error| error.redacted(self.schema))
+                }
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),

@@ -357,6 +357,34 @@ fn a_bad_label_is_counted_from_the_start_of_the_file() {
 }
 
 #[test]
+fn a_redacted_value_that_no_common_type_holds_does_not_show() {
+    let (_keep, folder) = folder();
+    let odd: ArrayRef = Arc::new(Int64Array::from(vec![(1 << 53) + 1]));
+    let usual: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
+    for (name, column) in [("a.parquet", odd), ("b.parquet", usual)] {
+        let batch = RecordBatch::try_from_iter([("income", column)]).unwrap();
+        write(&folder.join(name), &batch, 10);
+    }
+    let source = ParquetSource::open(&[folder.display().to_string()]).unwrap();
+    let options = ReadOptions {
+        keep_raw: true,
+        ..ReadOptions::default()
+    };
+    let error = |redact: bool| {
+        let text = format!("[[field]]\nname='income'\nkind='numeric'\nredact={redact}");
+        let schema = Schema::parse(&text, "test").unwrap();
+        let mut batches = source.batches(&schema, options);
+        batches.find_map(Result::err).unwrap().to_string()
+    };
+    assert!(error(false).contains("9007199254740993 of type"));
+    let hidden = error(true);
+    assert!(
+        hidden.contains("row 0 (from 0): a value (redacted) of type"),
+        "{hidden}"
+    );
+}
+
+#[test]
 fn a_file_replaced_while_reading_is_noticed() {
     let (_guard, folder) = folder();
     let path = folder.join("a.parquet");
