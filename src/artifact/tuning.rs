@@ -89,13 +89,14 @@ pub fn tune(
     sources.check()?;
     let encoder = scorer.model().encoder().clone();
     let components = scorer.reference().components();
-    observer.stage("reading the labelled rows");
-    let labelled = sources.read_labelled(&encoder, components.len())?;
-    observer.stage("reading the calibration rows");
     let trained = Trained {
         schema: &parent.description.schema,
         data: &parent.description.data,
+        time: parent.description.time.as_ref(),
     };
+    observer.stage("reading the labelled rows");
+    let labelled = sources.read_labelled(&encoder, components.len(), trained)?;
+    observer.stage("reading the calibration rows");
     let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
 
     observer.stage("scoring the labelled rows");

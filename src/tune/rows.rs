@@ -6,7 +6,7 @@
 
 use super::error::TuneError;
 use super::identity::{Identities, Place, holds};
-use crate::features::{Encoder, ParquetSource, Records, SourceBatch};
+use crate::features::{Encoder, ParquetSource, Records, SourceBatch, TrainedMoments};
 use crate::rng::Purpose;
 use crate::schema::{Role, Schema};
 use crate::train::dataset::{DatasetError, SelectionSample, sound_batches};
@@ -49,6 +49,8 @@ pub struct Trained<'a> {
     pub schema: &'a Schema,
     /// All rows.
     pub data: &'a DataFingerprint,
+    /// Where the records' own times lay, if that much is known: scoring refuses times far from them.
+    pub time: Option<&'a TrainedMoments>,
 }
 
 /// How many rows have which label.
@@ -143,7 +145,7 @@ impl TuneSources<'_> {
             .any(|file| holds(self.schema, Role::Label, file.schema()))
     }
 
-    /// Reads the labelled rows, of which each will have `components` numbers.
+    /// Reads the labelled rows, of which each will have `components` numbers, for a model that was `trained`.
     ///
     /// # Errors
     /// [`TuneError`]: a bad row, too few rows of a class, or too many components.
@@ -151,6 +153,7 @@ impl TuneSources<'_> {
         &self,
         encoder: &Encoder,
         components: usize,
+        trained: Trained<'_>,
     ) -> Result<LabelledRows, TuneError> {
         if components > COMPONENTS_MAX {
             return Err(TuneError::TooManyComponents {
@@ -162,7 +165,7 @@ impl TuneSources<'_> {
         let mut counts = LabelCounts::default();
         for batch in sound_batches(self.labelled, self.schema) {
             let batch = batch?;
-            check_moments(encoder, self.schema, self.labelled, &batch)?;
+            check_moments(encoder, self.schema, trained.time, self.labelled, &batch)?;
             let batch = batch.canonical;
             fingerprinter.observe(&batch);
             (0..batch.num_rows()).for_each(|row| match label(self.schema, &batch, row) {
@@ -278,7 +281,7 @@ impl TuneSources<'_> {
             });
         }
         Ok(CalibrationRows {
-            records: self.encode_calibration(encoder, rows)?,
+            records: self.encode_calibration(encoder, rows, trained.time)?,
             excluded,
             has_labels: self.calibration_has_labels(),
             fingerprint,
@@ -303,7 +306,12 @@ impl TuneSources<'_> {
         Ok(fingerprinter.finish() == *trained.data)
     }
 
-    fn encode_calibration(&self, encoder: &Encoder, rows: u64) -> Result<Records, TuneError> {
+    fn encode_calibration(
+        &self,
+        encoder: &Encoder,
+        rows: u64,
+        time: Option<&TrainedMoments>,
+    ) -> Result<Records, TuneError> {
         let mut sample = SelectionSample::new(
             rows,
             CALIBRATION_ROWS_MAX,
@@ -313,7 +321,7 @@ impl TuneSources<'_> {
         let mut records = Records::absent(&encoder.shapes(), 0);
         for batch in sound_batches(self.calibration, self.schema) {
             let batch = batch?;
-            check_moments(encoder, self.schema, self.calibration, &batch)?;
+            check_moments(encoder, self.schema, time, self.calibration, &batch)?;
             let batch = batch.canonical;
             let keeps =
                 |&row: &usize| label(self.schema, &batch, row) != Some(true) && sample.take();
@@ -342,10 +350,11 @@ impl TuneSources<'_> {
 fn check_moments(
     encoder: &Encoder,
     schema: &Schema,
+    time: Option<&TrainedMoments>,
     source: &ParquetSource,
     batch: &SourceBatch,
 ) -> Result<(), DatasetError> {
-    let faults = encoder.moment_faults(&batch.canonical, schema, None);
+    let faults = encoder.moment_faults(&batch.canonical, schema, time);
     match faults.into_iter().next() {
         None => Ok(()),
         Some(fault) => Err(DatasetError::BadRow {
@@ -425,6 +434,7 @@ fn names(source: &ParquetSource) -> String {
 mod tests {
     use super::*;
     use crate::features::EncoderFitter;
+    use crate::schema::MomentTally;
     use arrow::array::{
         ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray,
     };
@@ -482,6 +492,16 @@ mod tests {
         calibration: &RecordBatch,
         values_max: u64,
     ) -> Result<(LabelledRows, CalibrationRows), TuneError> {
+        read_as_trained(labelled, calibration, values_max, None)
+    }
+
+    /// The same for a model that was trained on records of these times.
+    fn read_as_trained(
+        labelled: &RecordBatch,
+        calibration: &RecordBatch,
+        values_max: u64,
+        time: Option<&TrainedMoments>,
+    ) -> Result<(LabelledRows, CalibrationRows), TuneError> {
         let folder = tempfile::tempdir().unwrap();
         let schema = schema();
         let sources = TuneSources {
@@ -493,7 +513,6 @@ mod tests {
         };
         sources.check()?;
         let encoder = encoder();
-        let labelled = sources.read_labelled(&encoder, 1)?;
         let data = DataFingerprint {
             rows: 0,
             sha256: String::new(),
@@ -501,7 +520,9 @@ mod tests {
         let trained = Trained {
             schema: &schema,
             data: &data,
+            time,
         };
+        let labelled = sources.read_labelled(&encoder, 1, trained)?;
         let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
         Ok((labelled, calibration))
     }
@@ -592,6 +613,31 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_scoring_refuses_is_neither_learned_from_nor_calibrated_on() {
+        let mut tally = MomentTally::default();
+        (0..1_000).for_each(|micros| tally.observe(micros));
+        let trained = TrainedMoments::of(&tally);
+        let far = 30 * 366 * 86_400_000_000;
+        let faults = |labelled: &RecordBatch, calibration: &RecordBatch| {
+            let read = read_as_trained(labelled, calibration, 10_000, Some(&trained));
+            read.err().map(|error| error.to_string())
+        };
+        let good = batch(&[(None, 0.5, "n", 9)]);
+        assert_eq!(faults(&thousand(), &good), None);
+        let odd = batch(&[(Some(false), 0.5, "n", 9), (Some(false), 0.5, "m", far)]);
+        let labelled =
+            arrow::compute::concat_batches(&thousand().schema(), [&thousand(), &odd]).unwrap();
+        for (found, place) in [
+            (faults(&labelled, &good), "labelled.parquet: row 1001"),
+            (faults(&thousand(), &odd), "calibration.parquet: row 1:"),
+        ] {
+            let found = found.unwrap();
+            assert!(found.contains(place), "{found}");
+            assert!(found.contains("field `at`: expected a moment"), "{found}");
+        }
+    }
+
+    #[test]
     fn a_model_with_too_many_components_is_refused_before_a_row_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let schema = schema();
@@ -603,7 +649,17 @@ mod tests {
             labelled_values_max: DEFAULT_LABELLED_VALUES_MAX,
             seed: 0,
         };
-        let error = sources.read_labelled(&encoder(), 2_049).unwrap_err();
+        let trained = Trained {
+            schema: &schema,
+            data: &DataFingerprint {
+                rows: 0,
+                sha256: String::new(),
+            },
+            time: None,
+        };
+        let error = sources
+            .read_labelled(&encoder(), 2_049, trained)
+            .unwrap_err();
         assert!(
             error
                 .to_string()
