@@ -7,7 +7,7 @@
 //! socket would remove it. A symbolic link stays, and what it points at is replaced.
 
 use std::fs::{self, File, FileType};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempDir};
 
@@ -176,36 +176,61 @@ pub fn read_regular_text(path: &Path, bytes_max: u64) -> io::Result<String> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// A file beside `path`, removed when dropped, with the permissions that new files have.
+/// A file beside a name that it may get, removed when dropped. No error of it names its path, which nobody has ever seen.
+#[derive(Debug)]
+pub struct Sibling(NamedTempFile);
+
+impl Write for Sibling {
+    // By the file itself: `tempfile` would add its path to an error.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.as_file_mut().flush()
+    }
+}
+
+/// A file beside `path`, with the permissions that new files have.
 ///
 /// # Errors
 /// If the folder takes no file.
-pub fn temporary_sibling(path: &Path) -> io::Result<NamedTempFile> {
+pub fn temporary_sibling(path: &Path) -> io::Result<Sibling> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".maskwatch-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Narrowed by the process's umask, as for any new file.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder_of(path)).map_err(without_path)
+    let mut options = File::options();
+    options.read(true).write(true).create_new(true);
+    // Opened here, so that an error is the system's own.
+    let made = builder.make_in(folder_of(path), |sibling| options.open(sibling));
+    made.map(Sibling).map_err(without_path)
 }
 
-/// An error of `tempfile` without the path of the file that could not be made, whose name nobody has ever seen.
+/// A folder in `parent`, removed when dropped.
+///
+/// # Errors
+/// If the parent takes no folder.
+pub fn temporary_folder(parent: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".maskwatch-");
+    builder.tempdir_in(parent).map_err(without_path)
+}
+
+/// An error of `tempfile` without the path of what could not be made. Only its text holds what the system said.
 fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|wrapped| wrapped.source());
-    let code = inner.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error());
-    code.map_or(error, io::Error::from_raw_os_error)
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((said, _)) => io::Error::new(error.kind(), said.to_owned()),
+        None => error,
+    }
 }
 
 /// Gives a finished sibling its name, replacing what had it.
 ///
 /// # Errors
 /// If it cannot be synced or renamed; the name then keeps what it had.
-pub fn persist(sibling: NamedTempFile, path: &Path) -> io::Result<File> {
-    sibling.as_file().sync_all()?;
-    let file = sibling.persist(path)?;
+pub fn persist(sibling: Sibling, path: &Path) -> io::Result<File> {
+    sibling.0.as_file().sync_all()?;
+    let file = sibling.0.persist(path)?;
     sync_folder(folder_of(path))?;
     Ok(file)
 }
@@ -214,9 +239,9 @@ pub fn persist(sibling: NamedTempFile, path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if something has; if it cannot be synced or renamed.
-pub fn persist_new(sibling: NamedTempFile, path: &Path) -> io::Result<File> {
-    sibling.as_file().sync_all()?;
-    let file = sibling.persist_noclobber(path)?;
+pub fn persist_new(sibling: Sibling, path: &Path) -> io::Result<File> {
+    sibling.0.as_file().sync_all()?;
+    let file = sibling.0.persist_noclobber(path)?;
     sync_folder(folder_of(path))?;
     Ok(file)
 }
@@ -275,9 +300,7 @@ fn cannot_exchange(error: &io::Error) -> bool {
 }
 
 fn step_aside(finished: TempDir, target: &Path) -> io::Result<()> {
-    let aside = tempfile::Builder::new()
-        .prefix(".maskwatch-")
-        .tempdir_in(folder_of(target))?;
+    let aside = temporary_folder(folder_of(target))?;
     // Kept until the new folder is in place, so that no failure between can lose the old one.
     let aside = aside.keep();
     let old = aside.join("old");
@@ -305,10 +328,7 @@ mod tests {
     use super::*;
 
     fn finished(parent: &Path, text: &str) -> TempDir {
-        let folder = tempfile::Builder::new()
-            .prefix(".maskwatch-")
-            .tempdir_in(parent)
-            .unwrap();
+        let folder = temporary_folder(parent).unwrap();
         fs::write(folder.path().join("a"), text).unwrap();
         folder
     }
@@ -395,5 +415,40 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(names(parent.path()), ["file"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_error_names_a_temporary_path_and_each_says_what_the_system_said() {
+        let inside = Path::new("/proc/self");
+        let file = temporary_sibling(&inside.join("file")).unwrap_err();
+        let folder = temporary_folder(inside).unwrap_err();
+        let expected = fs::create_dir(inside.join("folder")).unwrap_err();
+        assert_eq!(file.to_string(), expected.to_string());
+        assert_eq!(file.raw_os_error(), expected.raw_os_error());
+        assert_eq!(folder.to_string(), expected.to_string());
+        assert_eq!(folder.kind(), expected.kind());
+
+        // A file system without room.
+        let parent = tempfile::tempdir().unwrap();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let place = temporary_sibling(&parent.path().join("file")).unwrap();
+        let (_, path) = place.0.into_parts();
+        let mut sibling = Sibling(NamedTempFile::from_parts(full, path));
+        let error = sibling.write_all(b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(!error.to_string().contains(".maskwatch-"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_sibling_has_the_permissions_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let (usual, path) = (parent.path().join("usual"), parent.path().join("file"));
+        fs::write(&usual, "").unwrap();
+        persist(temporary_sibling(&path).unwrap(), &path).unwrap();
+        assert_eq!(mode(&path), mode(&usual));
     }
 }

@@ -64,10 +64,11 @@ pub fn save(
         (MANIFEST, manifest_json),
     ];
     for (name, bytes) in files {
-        write_synced(&temporary.path().join(name), &bytes)?;
+        // Told under the name that it is to have: nobody has ever seen the temporary one.
+        write_synced(&temporary.path().join(name), &bytes)
+            .map_err(ArtifactError::io(&dir.join(name), "write the file"))?;
     }
-    durable::sync_folder(temporary.path())
-        .map_err(ArtifactError::io(temporary.path(), "sync the folder"))?;
+    durable::sync_folder(temporary.path()).map_err(ArtifactError::io(dir, "sync the folder"))?;
     durable::replace_folder(temporary, dir)
         .map_err(ArtifactError::io(dir, "give the finished bundle its name"))?;
     Ok(manifest)
@@ -98,9 +99,7 @@ pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
 
 /// A folder in `parent`, removed when dropped.
 fn temporary_folder(parent: &Path) -> Result<TempDir, ArtifactError> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".maskwatch-bundle-");
-    let made = builder.tempdir_in(parent);
+    let made = durable::temporary_folder(parent);
     made.map_err(ArtifactError::io(parent, "create a temporary folder"))
 }
 
@@ -132,12 +131,10 @@ struct Signature {
     _model_id: String,
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ArtifactError> {
-    let mut file = File::create(path).map_err(ArtifactError::io(path, "create the file"))?;
-    file.write_all(bytes)
-        .map_err(ArtifactError::io(path, "write the file"))?;
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
     file.sync_all()
-        .map_err(ArtifactError::io(path, "sync the file"))
 }
 
 /// JSON with a line break at its end.

@@ -5,7 +5,7 @@
 //! had. Memory is that of one row group.
 
 use super::exit::Refused;
-use crate::durable;
+use crate::durable::{self, Sibling};
 use crate::features::{ParquetSource, url_remedy};
 use anyhow::Context;
 use arrow::array::RecordBatch;
@@ -15,7 +15,6 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// Endings of other formats than Parquet: who names one expects what will not be there.
 const OTHER_FORMATS: [&str; 17] = [
@@ -30,7 +29,7 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// A Parquet file (zstd) in the making.
 pub struct ParquetOutput {
-    writer: ArrowWriter<NamedTempFile>,
+    writer: ArrowWriter<Sibling>,
     path: PathBuf,
 }
 
@@ -169,7 +168,7 @@ pub fn refuse_input(source: &ParquetSource, path: &Path) -> Result<(), Refused> 
 }
 
 /// A file beside `path`, removed when dropped.
-fn temporary_sibling(path: &Path) -> anyhow::Result<NamedTempFile> {
+fn temporary_sibling(path: &Path) -> anyhow::Result<Sibling> {
     let sibling = durable::temporary_sibling(path);
     sibling.with_context(|| cannot_write(path))
 }

@@ -10,11 +10,10 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use tempfile::NamedTempFile;
 
 use super::batch::{Generator, payment_schema};
 use super::error::GenerateError;
-use crate::durable;
+use crate::durable::{self, Sibling};
 
 /// Rows of a row group: about 8 MB in memory, large enough that dictionaries pay.
 const ROW_GROUP_ROWS: usize = 131_072;
@@ -64,7 +63,7 @@ pub fn write_parquet(
 fn write_rows(
     generator: &mut Generator,
     rows: u64,
-    file: &mut NamedTempFile,
+    file: &mut Sibling,
     path: &Path,
     progress: &mut dyn FnMut(u64),
 ) -> Result<u64, GenerateError> {
