@@ -15,6 +15,9 @@ pub const FAR_CHANCE: f64 = 1e-6;
 /// How far beyond the interval's upper limit a rate must be as well, as in the alert rule `MaskwatchAlertSurge`.
 pub const FAR_TIMES: f64 = 3.0;
 
+/// The share of a sum that may be left out of it.
+const NEGLIGIBLE: f64 = 1e-12;
+
 /// A budget with the calibration rows that it rests on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Promise {
@@ -66,14 +69,17 @@ impl Promise {
         let Some(Law { n, k, .. }) = self.law else {
             return 1.0;
         };
-        let tail = |counts: std::ops::RangeInclusive<usize>| -> f64 {
-            counts.map(|x| log_chance(x, records, n, k).exp()).sum()
-        };
-        // The shorter of both tails: a chance near 1 is 1 less the rest.
-        match alerts as f64 > self.budget * records as f64 {
-            true => tail(alerts..=records),
-            false if alerts == 0 => 1.0,
-            false => 1.0 - tail(0..=alerts - 1),
+        if alerts == 0 || alerts > records {
+            return f64::from(alerts == 0);
+        }
+        let law = Count::new(records, n, k);
+        // The sum runs away from the mode, so that its terms fall: a chance near 1 is 1 less the rest.
+        match alerts as f64 > law.mode() {
+            true => falling_sum(law.chance(alerts), (alerts..records).map(|x| law.ratio(x))),
+            false => {
+                let down = (0..alerts - 1).rev().map(|x| law.ratio(x).recip());
+                1.0 - falling_sum(law.chance(alerts - 1), down)
+            }
         }
     }
 
@@ -111,16 +117,67 @@ impl Promise {
     }
 }
 
-/// Log of the beta-binomial chance of x alerts among m records, with a = k and b = n + 1 - k.
-fn log_chance(x: usize, m: usize, n: usize, k: usize) -> f64 {
-    let (a, b) = (k as f64, (n + 1 - k) as f64);
-    let (alerts, records) = (x as f64, m as f64);
-    ln_binomial(m as u64, x as u64) + ln_beta(a + alerts, b + records - alerts) - ln_beta(a, b)
+/// The beta-binomial law of the number of alerts among m records, with a = k >= 1 and b = n + 1 - k >= 1, so that it is
+/// log-concave.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    m: f64,
+    a: f64,
+    b: f64,
+}
+
+impl Count {
+    fn new(records: usize, n: usize, k: usize) -> Self {
+        Self {
+            m: records as f64,
+            a: k as f64,
+            b: (n + 1 - k) as f64,
+        }
+    }
+
+    /// The chance of x alerts, x <= m.
+    fn chance(&self, x: usize) -> f64 {
+        let Self { m, a, b } = *self;
+        let alerts = x as f64;
+        let log = ln_binomial(m as u64, x as u64) + ln_beta(a + alerts, b + m - alerts);
+        (log - ln_beta(a, b)).exp()
+    }
+
+    /// The chance of x + 1 alerts over that of x, x < m. It falls with x.
+    fn ratio(&self, x: usize) -> f64 {
+        let (Self { m, a, b }, x) = (*self, x as f64);
+        (m - x) * (a + x) / ((x + 1.0) * (b + m - x - 1.0))
+    }
+
+    /// Below it the chances rise, above it they fall: where the ratio is 1. Negative if they fall from 0 on.
+    fn mode(&self) -> f64 {
+        let Self { m, a, b } = *self;
+        // n = 1 leaves every count as likely as any other.
+        (m * (a - 1.0) - (b - 1.0)) / (a + b - 2.0).max(1.0)
+    }
+}
+
+/// The sum of `first` and the terms after it, each its ratio times the one before, up to where the rest is negligible.
+///
+/// The ratios fall and are at most 1, so the rest is at most a geometric series. That is nothing at once where the first
+/// term is too small for a double.
+fn falling_sum(first: f64, ratios: impl Iterator<Item = f64>) -> f64 {
+    let (mut term, mut sum) = (first, first);
+    for ratio in ratios {
+        if term * ratio <= NEGLIGIBLE * sum * (1.0 - ratio) {
+            break;
+        }
+        term *= ratio;
+        sum += term;
+    }
+    sum
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use statrs::function::beta::beta_reg;
+
     use super::*;
 
     fn promise(budget: f64, rows: usize) -> Promise {
@@ -147,6 +204,54 @@ mod tests {
             );
         }
         assert_eq!(promise.chance_of_at_least(0, 800), 1.0);
+    }
+
+    #[test]
+    fn the_tail_of_a_hundred_million_records_takes_few_terms_and_is_that_of_the_rate() {
+        // So many records show the rate itself, whose law is Beta(k, n + 1 - k).
+        let (records, promise) = (100_000_000, promise(0.001, 12_000));
+        for rate in [0.000_2, 0.001, 0.002, 0.003, 0.005] {
+            let alerts = (rate * records as f64) as usize;
+            let found = promise.chance_of_at_least(alerts, records);
+            let expected = beta_reg(11_989.0, 12.0, 1.0 - rate);
+            assert!((found / expected - 1.0).abs() < 0.01, "{rate}: {found:e}");
+        }
+        let law = Count::new(records, 12_000, 12);
+        let mut terms = 0;
+        let ratios = (300_000..records).map(|x| law.ratio(x));
+        falling_sum(law.chance(300_000), ratios.inspect(|_| terms += 1));
+        assert!(terms < 1_000_000, "{terms}");
+        // A first term that is 0 ends the sum.
+        let mut terms = 0;
+        let ratios = (50_000_000..records).map(|x| law.ratio(x));
+        let tail = falling_sum(law.chance(50_000_000), ratios.inspect(|_| terms += 1));
+        assert_eq!((tail, terms), (0.0, 1));
+        assert_eq!(promise.chance_of_at_least(50_000_000, records), 0.0);
+        assert_eq!(promise.chance_of_at_least(records + 1, records), 0.0);
+        assert_eq!(promise.chance_of_at_least(1, records), 1.0);
+    }
+
+    #[test]
+    fn the_sum_of_a_tail_is_that_of_all_its_terms() {
+        for (n, k, records) in [(1, 1, 9), (20, 1, 300), (20, 20, 50), (1_200, 6, 800)] {
+            let law = Count::new(records, n, k);
+            let chances: Vec<f64> = (0..=records).map(|x| law.chance(x)).collect();
+            assert!((chances.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            let promise = Promise {
+                budget: 0.5,
+                law: Some(Law {
+                    low: 0.0,
+                    high: 1.0,
+                    n,
+                    k,
+                }),
+            };
+            for alerts in 0..=records {
+                let all: f64 = chances[alerts..].iter().sum();
+                let found = promise.chance_of_at_least(alerts, records);
+                assert!((found - all).abs() < 1e-9, "{n} {k} {alerts}: {found}");
+            }
+        }
     }
 
     #[test]
