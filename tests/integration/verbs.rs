@@ -603,11 +603,12 @@ fn a_file_of_other_records_is_said_to_be_one_and_why() {
     let other = with_nulls(&other, "entry_mode", &all);
     for rows in [PAYMENTS, 300] {
         let said = score("other.parquet", &other.slice(0, rows));
-        let first = rows.min(1_000);
+        let first = if rows < 1_000 { "300" } else { "1,000" };
         for part in [
             format!("null in all of the first {first} records: 'entry_mode'"),
-            format!("of the first {first} records are alerts"),
-            "where a budget of 0.01 promises at most".to_owned(),
+            format!("{first} alerts in the first {first} records, 100.00 %"),
+            "budget 1.00 %, promised".to_owned(),
+            "The alerts are everywhere".to_owned(),
             "'entry_mode' is null in 100 %".to_owned(),
             "another unit?".to_owned(),
         ] {
