@@ -62,7 +62,8 @@ fn fault_code(fault: &DeliveryFault) -> u8 {
         | DeliveryFault::Impossible { .. }
         | DeliveryFault::ScorerStalled { .. }
         | DeliveryFault::Stopped { .. }
-        | DeliveryFault::DrainTimedOut { .. } => FAILED,
+        | DeliveryFault::DrainTimedOut { .. }
+        | DeliveryFault::DrainFailed { .. } => FAILED,
         DeliveryFault::Scoring(error) => worker_code(error),
         // It ends by itself only when it panics.
         DeliveryFault::ScorerGone => INTERNAL,

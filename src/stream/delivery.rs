@@ -80,6 +80,35 @@ pub struct Carried {
     pub skipped: Positions,
 }
 
+impl Carried {
+    /// What a session has got further with where it differs after it. What was learned of refused outputs is progress too:
+    /// the next session gets further.
+    fn progress(&self) -> (u64, u64) {
+        (self.records, self.refusals.lessons())
+    }
+}
+
+/// Sessions in a row that have failed and got no further.
+#[derive(Debug, Default)]
+struct Streak(u32);
+
+impl Streak {
+    /// Counts a session that has ended, whatever its end; says how many there are in a row.
+    fn ended(&mut self, has_progressed: bool, ended: &Result<End, DeliveryFault>) -> u32 {
+        if has_progressed {
+            self.0 = 0;
+        }
+        if let Err(fault) = ended {
+            self.0 += 1;
+            if fault.is_outage() {
+                // It is waited for without end; a fault of another kind still has a session left after it.
+                self.0 = self.0.min(SESSIONS_MAX - 2);
+            }
+        }
+        self.0
+    }
+}
+
 /// Runs the stream on the calling thread until it is asked to stop.
 ///
 /// # Errors
@@ -104,11 +133,13 @@ fn sessions<C: Connector>(
         records: 0,
         skipped: Positions::default(),
     };
-    let mut attempts = 0;
+    let mut streak = Streak::default();
     let mut fencings = Fencings::new(shared.config.kafka.session_timeout());
     while !shared.shutdown.is_requested() {
-        let before = (carried.records, carried.refusals.lessons());
-        let fault = match one_session(connector, link, shared, &mut carried) {
+        let before = carried.progress();
+        let ended = one_session(connector, link, shared, &mut carried);
+        let attempts = streak.ended(carried.progress() != before, &ended);
+        let fault = match ended {
             Ok(End::Drained) => return Ok(()),
             Ok(End::Regroup) => continue,
             Err(DeliveryFault::Stopped { operation }) => {
@@ -117,17 +148,8 @@ fn sessions<C: Connector>(
             }
             Err(fault) => fault,
         };
-        // What was learned of refused outputs is progress: the next session gets further.
-        if (carried.records, carried.refusals.lessons()) != before {
-            attempts = 0;
-        }
-        attempts += 1;
         shared.metrics.session_failed(fault.failure());
         shared.readiness.session_failed(&chain(&fault));
-        if fault.is_outage() {
-            // It is waited for without end; a fault of another kind still has a session left after it.
-            attempts = attempts.min(SESSIONS_MAX - 2);
-        }
         let evidence = match fault {
             DeliveryFault::Fenced { .. } => {
                 let (calls, shutdown) = (&shared.calls, &shared.shutdown);
@@ -257,6 +279,26 @@ mod tests {
         );
         let gone = last_word(DeliveryFault::ScorerGone, None, 1, &kafka);
         assert!(matches!(gone, Some(StreamError::Fatal(_))));
+    }
+
+    #[test]
+    fn a_session_that_has_committed_ends_the_streak_whatever_its_end() {
+        let mut streak = Streak::default();
+        let fails = || {
+            let (operation, detail) = ("commit", String::new());
+            Err(DeliveryFault::Interrupted { operation, detail })
+        };
+        let fail =
+            |streak: &mut Streak, times| (0..times).fold(0, |_, _| streak.ended(false, &fails()));
+        assert_eq!(fail(&mut streak, SESSIONS_MAX - 1), SESSIONS_MAX - 1);
+        assert_eq!(streak.ended(true, &Ok(End::Regroup)), 0);
+        assert_eq!(fail(&mut streak, 3), 3);
+        assert_eq!(
+            streak.ended(false, &Ok(End::Regroup)),
+            3,
+            "nothing was committed"
+        );
+        assert_eq!(streak.ended(true, &fails()), 1);
     }
 
     #[test]

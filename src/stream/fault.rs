@@ -71,6 +71,15 @@ pub enum DeliveryFault {
         /// `delivery.drain_timeout_ms`.
         limit: Duration,
     },
+    /// A fault that another session would cure has ended the last one, with work in hand.
+    #[error(
+        "the drain failed: what was in hand is not committed, and the next start does it again"
+    )]
+    DrainFailed {
+        /// What went wrong.
+        #[source]
+        fault: Box<DeliveryFault>,
+    },
 }
 
 impl DeliveryFault {
@@ -88,7 +97,8 @@ impl DeliveryFault {
             | Self::Impossible { .. }
             | Self::ScorerGone
             | Self::ScorerStalled { .. }
-            | Self::DrainTimedOut { .. } => false,
+            | Self::DrainTimedOut { .. }
+            | Self::DrainFailed { .. } => false,
         }
     }
 }
@@ -104,7 +114,9 @@ impl DeliveryFault {
             Self::Scoring(_) | Self::ScorerGone | Self::ScorerStalled { .. } => {
                 SessionFailure::Scoring
             }
-            Self::Stopped { .. } | Self::DrainTimedOut { .. } => SessionFailure::Drain,
+            Self::Stopped { .. } | Self::DrainTimedOut { .. } | Self::DrainFailed { .. } => {
+                SessionFailure::Drain
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const ABSENT_LOOKS: u32 = 2;
 /// What is added to twice the session timeout: answers take their time.
 const MARGIN: Duration = Duration::from_secs(5);
-/// A group that waits for longer than this for silent members is not waited for.
+/// Where the cluster does not tell, a group that waits for longer than this for silent members is not waited for.
 const LOOK_FOR_MAX: Duration = Duration::from_secs(90);
 /// Where the group does not tell, an instance that is fenced again within this many times of a look has a twin.
 const AGAIN_WITHIN_LOOKS: u32 = 8;
@@ -87,8 +87,10 @@ struct Times {
     interval: Duration,
     /// A member that is still there after so long is alive.
     alive_after: Duration,
-    /// When the look ends where the cluster does not tell.
+    /// When the look ends where the cluster has never told of a member of the name.
     end: Duration,
+    /// When it ends where the cluster has told of one, and tells no more.
+    end_seen: Duration,
     /// Fenced again within this time: without word from the group, a twin is taken for certain.
     again_within: Duration,
 }
@@ -103,13 +105,15 @@ impl Times {
             interval: LOOK_INTERVAL,
             alive_after,
             end: alive_after.saturating_add(MARGIN),
+            end_seen: alive_after.saturating_add(MARGIN),
             // Two that fence each other each look once between two fencings of the same one.
             again_within: alive_after.saturating_mul(AGAIN_WITHIN_LOOKS),
         };
         if alive_after <= LOOK_FOR_MAX {
             return times;
         }
-        // What is found then says nothing, so that nobody waits for it.
+        // A cluster that does not tell will hardly do so later. A member that is seen is waited for all the same: until then
+        // nobody knows whether it is alive.
         Self {
             end: FIRST_LOOK,
             again_within: LOOK_FOR_MAX.saturating_mul(AGAIN_WITHIN_LOOKS),
@@ -153,7 +157,7 @@ impl Fencings {
         warn!(
             "fenced: this instance stops, and looks whether another process of its name is in the group"
         );
-        let mut absent = 0;
+        let (mut absent, mut is_seen) = (0, false);
         let mut pause = self.times.first_look;
         while !shutdown.is_requested() {
             calls.enter(Operation::Pause);
@@ -171,11 +175,16 @@ impl Fencings {
                 );
                 return None;
             }
+            is_seen |= told == Some(true);
             let after = began.elapsed();
             if told == Some(true) && after >= self.times.alive_after {
                 return Some(Evidence::Member { after });
             }
-            if after >= self.times.end {
+            let end = match is_seen {
+                true => self.times.end_seen,
+                false => self.times.end,
+            };
+            if told.is_none() && after >= end {
                 let again = before.filter(|before| *before < self.times.again_within);
                 return again.map(|after| Evidence::Again { after });
             }
@@ -207,6 +216,7 @@ mod tests {
                 interval: ms(1),
                 alive_after: ms(60),
                 end: ms(80),
+                end_seen: ms(80),
                 again_within: Duration::from_secs(600),
             },
             seen: VecDeque::new(),
@@ -253,6 +263,71 @@ mod tests {
         let ended = (1..100).find_map(|times| Some((times, judge(&mut fencings, || Some(false))?)));
         let times = FENCINGS_MAX;
         assert_eq!(ended, Some((times, Evidence::Often { times })));
+    }
+
+    /// Of a group that waits for 45 s, a thousandth of the time.
+    fn fencings_of_patient_group() -> Fencings {
+        let times = Times::of(Duration::from_secs(45));
+        assert!(times.end < times.alive_after);
+        Fencings {
+            times: Times {
+                first_look: times.first_look / 1_000,
+                interval: times.interval / 1_000,
+                alive_after: times.alive_after / 1_000,
+                end: times.end / 1_000,
+                end_seen: times.end_seen / 1_000,
+                again_within: times.again_within,
+            },
+            seen: VecDeque::new(),
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_seen_is_never_fenced_back_however_long_the_group_waits_for_silent_ones() {
+        let evidence = judge(&mut fencings_of_patient_group(), || Some(true));
+        assert!(
+            matches!(evidence, Some(Evidence::Member { .. })),
+            "{evidence:?}"
+        );
+        // One answer that is lost does not make it nobody.
+        let mut looks = 0;
+        let told = || {
+            looks += 1;
+            (looks != 2).then_some(true)
+        };
+        let evidence = judge(&mut fencings_of_patient_group(), told);
+        assert!(
+            matches!(evidence, Some(Evidence::Member { .. })),
+            "{evidence:?}"
+        );
+        let mut looks = 0;
+        let leaves = || {
+            looks += 1;
+            Some(looks < 5)
+        };
+        assert_eq!(judge(&mut fencings_of_patient_group(), leaves), None);
+        assert_eq!(looks, 6, "one look that finds nobody is not enough");
+    }
+
+    #[test]
+    fn a_patient_group_whose_cluster_does_not_tell_is_not_waited_for() {
+        let mut fencings = fencings_of_patient_group();
+        let mut looks = 0;
+        let mut mute = || {
+            looks += 1;
+            None
+        };
+        assert_eq!(judge(&mut fencings, &mut mute), None);
+        assert_eq!(looks, 1);
+        // It had told of a member, and tells no more.
+        let told = || {
+            looks += 1;
+            (looks < 4).then_some(true)
+        };
+        let mut fencings = fencings_of_patient_group();
+        let begin = Instant::now();
+        assert_eq!(judge(&mut fencings, told), None);
+        assert!(begin.elapsed() >= fencings.times.alive_after);
     }
 
     #[test]

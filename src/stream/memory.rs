@@ -14,6 +14,7 @@ use super::fault::DeliveryFault;
 use super::message::{Incoming, MessageBatch};
 use super::output::OutputRecord;
 use super::refusal::{Objection, RefusedTicket, SendOptions, TopicLimits};
+use super::shutdown::Shutdown;
 use super::sink::{Connector, Sent, Sink};
 use super::source::{Assigned, Owed, PartitionEnd, Polled, Source};
 use super::types::{Offset, Partition, Positions, Topic, TopicPartition};
@@ -111,6 +112,12 @@ pub struct Cluster {
     pub renewals: u64,
     /// No producer can be made anew within a session.
     pub renewals_fail: bool,
+    /// What every commit takes.
+    pub commit_takes: Duration,
+    /// When a stop is asked for: looked at when a commit is asked for, and when it is done.
+    pub stop_when: Option<fn(&Cluster) -> bool>,
+    /// What asks for it.
+    pub shutdown: Option<Shutdown>,
     pub polls: u64,
 }
 
@@ -131,6 +138,16 @@ impl Cluster {
             .extend(outputs.drain(..).map(|(_, output)| output));
         for (of, next) in positions.iter() {
             self.committed.insert(of.clone(), next);
+        }
+        self.stop_in_time();
+    }
+
+    /// Asks for a stop if it is time.
+    fn stop_in_time(&self) {
+        if let (Some(is_time), Some(shutdown)) = (self.stop_when, &self.shutdown)
+            && is_time(self)
+        {
+            shutdown.request();
         }
     }
 
@@ -428,6 +445,8 @@ impl Sink for MemorySink {
     }
 
     fn commit(&mut self, positions: &Positions, _: Duration) -> Result<(), DeliveryFault> {
+        let takes = self.cluster.lock().commit_takes;
+        std::thread::sleep(takes);
         let mut cluster = self.cluster.lock();
         assert_eq!(
             self.session,
@@ -436,6 +455,7 @@ impl Sink for MemorySink {
         );
         let accident = cluster.at_commit.get(&cluster.commits).copied();
         cluster.commits += 1;
+        cluster.stop_in_time();
         if cluster.is_down {
             return Err(interrupted("commit"));
         }

@@ -14,6 +14,8 @@ pub mod config;
 pub mod dead_letter;
 pub mod decoder;
 pub mod delivery;
+#[cfg(test)]
+mod drain_promises;
 pub mod envelope;
 pub mod fault;
 mod fencing;

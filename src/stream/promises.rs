@@ -33,8 +33,20 @@ use crate::telemetry::{Metrics, Readiness};
 /// The score is the amount, the p-value its reciprocal: 1,000 and more are alerts at a budget of 0.001.
 /// Now and then a batch takes longer than those after it.
 #[derive(Default)]
-struct Amount {
+pub(super) struct Amount {
     batches: AtomicUsize,
+    /// What every batch takes at least.
+    pause: Duration,
+}
+
+impl Amount {
+    /// A scorer that takes at least `pause` for a batch.
+    pub(super) fn slow(pause: Duration) -> Self {
+        Self {
+            batches: AtomicUsize::default(),
+            pause,
+        }
+    }
 }
 
 impl RecordScorer for Amount {
@@ -50,6 +62,7 @@ impl RecordScorer for Amount {
         {
             std::thread::sleep(Duration::from_micros(300));
         }
+        std::thread::sleep(self.pause);
         let amounts = batch
             .column_by_name("amount")
             .unwrap()
@@ -200,6 +213,7 @@ pub(super) fn stream_of(
 ) -> Result<(), StreamError> {
     let (mut link, client, scorer) = scoring::start(workers).unwrap();
     let shutdown = Shutdown::new();
+    memory.lock().shutdown = Some(shutdown.clone());
     let shared = Shared {
         config: config.clone(),
         metrics: Arc::clone(metrics),
@@ -437,6 +451,7 @@ fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhil
         ..cluster(1, 50)
     });
     let metrics = Arc::new(Metrics::new().unwrap());
+    let counts = Arc::clone(&metrics);
     let config = config(QUICK);
     let (mut link, _client, _scorer) = scoring::start(workers(&config, &metrics)).unwrap();
     let shutdown = Shutdown::new();
@@ -451,7 +466,9 @@ fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhil
     };
     let mut connector = memory.clone();
     let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
-    while memory.lock().sessions.len() < 4 {
+    // Nothing is in hand in the pause after a session.
+    let four = "maskwatch_sessions_failed_total{reason=\"interrupted\"} 4";
+    while !counts.encode().unwrap().contains(four) {
         std::thread::sleep(Duration::from_millis(5));
     }
     shutdown.request();

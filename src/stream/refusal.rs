@@ -22,14 +22,16 @@ use crate::telemetry::metrics::RefusalCause;
 
 /// Marks at most: more than a transaction can have outputs, so that all of one can be remembered.
 pub const MARKS_MAX: usize = 1 << 16;
-/// Commits after which outputs are sent together again although not all suspects were seen. Those of partitions that have
-/// gone to another instance are forgotten at once; what is left are offsets that never come back, of a topic made anew.
+/// Commits after which outputs are sent together again although not all suspects were seen. Those that are committed, and
+/// those of partitions that have gone to another instance, are forgotten at once; what is left are offsets that never come
+/// back, of a topic made anew.
 const LONE_COMMITS_MAX: u32 = 4_096;
 /// How long after the last refusal that named records outputs are committed in portions: where more such come, their
 /// neighbours need no new session.
 const IN_PORTIONS_FOR: Duration = Duration::from_secs(60);
-/// How long a lesson about a topic is held against outputs that were not sent. Its settings may have changed where they
-/// cannot be read; to try again costs one transaction.
+/// How long the latest lesson of its kind about a topic is held against outputs that were not sent. Its settings may have
+/// changed where they cannot be read. To try again costs one transaction where the broker names records; where it names
+/// batches, the next session also sends outputs alone until all of that transaction are committed.
 const LESSON_KEPT: Duration = Duration::from_secs(600);
 /// The smallest produce batch worth having.
 const BATCH_BYTES_MIN: usize = 16 << 10;
@@ -111,34 +113,45 @@ pub struct RefusedOutput {
 #[derive(Debug, Default)]
 struct Known {
     told: TopicLimits,
-    /// The size of the smallest output that was refused for its size.
-    refused_bytes: Option<usize>,
-    /// An output without a key was refused: dead letters are given one.
-    refused_keyless: bool,
-    /// When the first of the two was learned.
-    learned: Option<Instant>,
+    /// The size of the smallest output that was refused for its size, and when the latest was.
+    refused_size: Option<(usize, Instant)>,
+    /// When an output without a key was refused last: dead letters are given one.
+    refused_keyless: Option<Instant>,
 }
 
 impl Known {
-    fn objection(&self, bytes: usize, has_key: bool) -> Option<RefusalCause> {
+    /// The size from which on outputs are refused, as far as lessons tell that are not too old at `now`.
+    fn refused_bytes(&self, now: Instant) -> Option<usize> {
+        let (bytes, at) = self.refused_size?;
+        is_fresh(at, now).then_some(bytes)
+    }
+
+    fn needs_key(&self, now: Instant) -> bool {
+        let is_learned = self.refused_keyless.is_some_and(|at| is_fresh(at, now));
+        is_learned || self.told.is_compacted == Some(true)
+    }
+
+    fn objection(&self, bytes: usize, has_key: bool, now: Instant) -> Option<RefusalCause> {
         if !has_key && self.told.is_compacted == Some(true) {
             return Some(RefusalCause::NoKey);
         }
         let too_large = self.told.bytes_max.is_some_and(|most| bytes > most)
-            || self.refused_bytes.is_some_and(|refused| bytes >= refused);
+            || self
+                .refused_bytes(now)
+                .is_some_and(|refused| bytes >= refused);
         too_large.then_some(RefusalCause::TooLarge)
     }
 
-    /// Forgets what was learned too long ago.
-    fn forget_old(&mut self, now: Instant) {
-        let is_old = |at: Instant| now.saturating_duration_since(at) >= LESSON_KEPT;
-        if self.learned.is_some_and(is_old) {
-            *self = Self {
-                told: self.told,
-                ..Self::default()
-            };
-        }
+    /// Learns that an output of `bytes` was refused for its size. What was learned too long ago has no say.
+    fn learn_size(&mut self, bytes: usize, now: Instant) {
+        let smallest = self.refused_bytes(now).unwrap_or(usize::MAX);
+        self.refused_size = Some((smallest.min(bytes), now));
     }
+}
+
+/// Whether what was learned at `at` still counts.
+fn is_fresh(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < LESSON_KEPT
 }
 
 /// What is known of refused outputs; outlives sessions.
@@ -219,11 +232,12 @@ impl Refusals {
             return Room::default();
         };
         // Half of what was refused: what is cut to it is refused a few times at most, whatever the limit is.
-        let below = known.refused_bytes.map(|refused| refused / 2);
+        let now = Instant::now();
+        let below = known.refused_bytes(now).map(|refused| refused / 2);
         let bytes_max = [known.told.bytes_max, below].into_iter().flatten().min();
         Room {
             bytes_max,
-            needs_key: known.refused_keyless || known.told.is_compacted == Some(true),
+            needs_key: known.needs_key(now),
         }
     }
 
@@ -237,7 +251,7 @@ impl Refusals {
         has_key: bool,
     ) -> Option<RefusalCause> {
         if let Some(known) = self.topics.get(topic)
-            && let Some(cause) = known.objection(bytes, has_key)
+            && let Some(cause) = known.objection(bytes, has_key, Instant::now())
         {
             return Some(cause);
         }
@@ -289,8 +303,7 @@ impl Refusals {
         let known = self.topics.entry(output.topic.clone()).or_default();
         let cause = match output.objection {
             Objection::Record if lacks_a_key => {
-                known.refused_keyless = true;
-                known.learned.get_or_insert_with(Instant::now);
+                known.refused_keyless = Some(Instant::now());
                 if matches!(output.part, Part::Letter | Part::Stub) {
                     // The topic may take this one once it has a key, which it gets now.
                     return;
@@ -298,9 +311,7 @@ impl Refusals {
                 RefusalCause::NoKey
             }
             Objection::Size => {
-                let smallest = known.refused_bytes.unwrap_or(usize::MAX);
-                known.refused_bytes = Some(smallest.min(output.bytes));
-                known.learned.get_or_insert_with(Instant::now);
+                known.learn_size(output.bytes, Instant::now());
                 RefusalCause::TooLarge
             }
             Objection::Record => RefusalCause::Invalid,
@@ -315,13 +326,19 @@ impl Refusals {
         self.marks.insert((partition, offset, output.part), cause);
     }
 
-    /// Learns which partitions this instance has: suspects of others are for those that have them now. Says whether the
-    /// session is to be replaced by one that sends outputs together again.
-    pub fn assigned(&mut self, is_mine: impl Fn(&TopicPartition) -> bool) -> bool {
+    /// Learns which partitions this instance has, and where each begins. Suspects of other partitions are for those that have
+    /// them now, and what lies before the beginning is committed. Says whether the session is to be replaced by one that
+    /// sends outputs together again.
+    pub fn assigned(&mut self, begins_at: impl Fn(&TopicPartition) -> Option<Offset>) -> bool {
         let Some(suspects) = &mut self.suspects else {
             return false;
         };
-        suspects.retain(is_mine);
+        let before = suspects.len();
+        suspects.retain(|of, beyond| begins_at(of).is_some_and(|begin| begin < beyond));
+        if suspects.len() < before {
+            // What was found of them is not known here: their batch may have been refused for any of them.
+            self.found = true;
+        }
         let are_gone = suspects.is_empty();
         if are_gone {
             self.suspects = None;
@@ -335,21 +352,18 @@ impl Refusals {
             positions.get(partition).is_none_or(|next| *offset >= next)
         });
         let now = Instant::now();
-        for known in self.topics.values_mut() {
-            known.forget_old(now);
-        }
         let is_over = |named: Instant| now.saturating_duration_since(named) >= IN_PORTIONS_FOR;
         let is_over = self.named.is_some_and(is_over);
         if is_over {
             self.named = None;
         }
-        let Some(suspects) = &self.suspects else {
+        let Some(suspects) = &mut self.suspects else {
             return is_over;
         };
         self.lone_commits += 1;
-        let passed = suspects
-            .iter()
-            .all(|(partition, beyond)| positions.get(partition).is_some_and(|at| at >= beyond));
+        // Each is passed once: another session, or a new assignment, knows nothing of the commits before it.
+        suspects.retain(|of, beyond| positions.get(of).is_none_or(|at| at < beyond));
+        let passed = suspects.is_empty();
         if !passed && self.lone_commits < LONE_COMMITS_MAX {
             return false;
         }

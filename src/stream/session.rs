@@ -118,8 +118,9 @@ pub struct Session<'a, S, K> {
     in_portions: bool,
     /// Records of the next portion.
     portion: usize,
-    /// Set where the rest of a scored batch is left to the next session.
-    is_cut_short: bool,
+    /// A scored batch that is committed in portions, up to which row it is. While it is there nothing that comes behind it
+    /// may be handed over; where time was short it is left to a drain or to the next session.
+    rest: Option<(ScoredBatch, usize)>,
     /// By when what is in hand has to be done, while somebody waits for it.
     finish_by: Option<Instant>,
 }
@@ -152,7 +153,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             is_alone,
             in_portions,
             portion: settle::PORTION_MIN,
-            is_cut_short: false,
+            rest: None,
             finish_by: None,
         }
     }
@@ -160,9 +161,36 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     /// Works until asked to stop, or until a fault.
     ///
     /// # Errors
-    /// The fault; what was not committed is abandoned by then.
+    /// The fault; what was not committed is abandoned by then. One that ends a drain with work in hand says so.
     pub fn run(mut self) -> Result<End, DeliveryFault> {
-        self.work().inspect_err(|fault| self.abandon(fault))
+        self.work().map_err(|fault| {
+            let is_left = self.has_work() || matches!(fault, DeliveryFault::Scoring(_));
+            let deadline = self.shared.calls.drain_deadline();
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            self.abandon(&fault);
+            let is_quiet = fault.is_curable() || matches!(fault, DeliveryFault::Stopped { .. });
+            if deadline.is_none() || !is_left || !is_quiet {
+                return fault;
+            }
+            // No other session follows, so that this one answers for what is not committed.
+            if is_late {
+                debug!(%fault, "the drain is over");
+                return self.late();
+            }
+            let fault = Box::new(fault);
+            DeliveryFault::DrainFailed { fault }
+        })
+    }
+
+    /// Whether something was read and is not committed.
+    fn has_work(&self) -> bool {
+        let is_idle = self.link.is_idle() && self.batcher.is_empty();
+        !is_idle || self.open.is_some() || self.rest.is_some()
+    }
+
+    fn late(&self) -> DeliveryFault {
+        let limit = self.shared.config.delivery.drain_timeout;
+        DeliveryFault::DrainTimedOut { limit }
     }
 
     fn work(&mut self) -> Result<End, DeliveryFault> {
@@ -175,7 +203,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             if self.commit_is_due(Instant::now()) {
                 self.commit(self.shared.config.kafka.transaction_timeout())?;
             }
-            if self.regroup || self.is_cut_short {
+            if self.regroup || self.rest.is_some() {
+                if self.shared.shutdown.is_requested() {
+                    // No other session follows: the drain does what is left.
+                    continue;
+                }
                 // A batch may have been handed over since the commit that told.
                 self.commit(self.shared.config.kafka.transaction_timeout())?;
                 return Ok(End::Regroup);
@@ -250,9 +282,16 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             .map_err(|Gone| DeliveryFault::ScorerGone)
     }
 
-    /// Produces what the scoring threads have done; waits up to `timeout` for the first.
+    /// Produces what the scoring threads have done; waits up to `timeout` for the first. What comes behind a batch of which
+    /// something is left stays where it is.
     fn take_scored(&mut self, timeout: Duration) -> Result<(), DeliveryFault> {
         let mut timeout = timeout;
+        if self.rest.is_some() && self.finish_by.is_some() {
+            self.settle()?;
+        }
+        if self.rest.is_some() {
+            return Ok(());
+        }
         self.shared.calls.enter(Operation::Score);
         while let Some(scored) = self
             .link
@@ -261,13 +300,13 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         {
             let scored = scored?;
             if self.in_portions {
-                self.settle(&scored)?;
+                self.rest = Some((scored, 0));
+                self.settle()?;
+                if self.rest.is_some() {
+                    return Ok(());
+                }
             } else {
                 self.produce(&scored)?;
-            }
-            if self.is_cut_short {
-                // What comes behind the gap is not for this session.
-                return Ok(());
             }
             timeout = Duration::ZERO;
         }
@@ -507,9 +546,11 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         );
         self.shared.readiness.partitions_assigned(assigned.len());
         self.begun.clear();
-        let is_mine =
-            |partition: &TopicPartition| assigned.iter().any(|of| of.partition == *partition);
-        self.regroup |= self.carried.refusals.assigned(is_mine);
+        let begins_at = |partition: &TopicPartition| {
+            let mut all = assigned.iter();
+            all.find(|of| of.partition == *partition).map(|of| of.next)
+        };
+        self.regroup |= self.carried.refusals.assigned(begins_at);
         for of in assigned {
             self.begun.advance(&of.partition, of.next);
             if let Some(from) = of.lost_from {
@@ -575,15 +616,12 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
     /// Takes back all that the scoring threads hold; false if it did not come in time.
     fn finish_in_flight(&mut self, deadline: Instant) -> Result<bool, DeliveryFault> {
         self.finish_by = Some(deadline);
-        while !self.link.is_idle() {
+        while self.rest.is_some() || !self.link.is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
             }
             self.take_scored(left.min(SCORER_WAIT))?;
-            if self.is_cut_short {
-                return Ok(false);
-            }
         }
         Ok(true)
     }
@@ -593,28 +631,22 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         let limit = self.shared.config.delivery.drain_timeout;
         // Counted from the request, however long this thread took to hear it.
         let deadline = self.shared.calls.not_beyond_drain(Instant::now() + limit);
-        let late = DeliveryFault::DrainTimedOut { limit };
         self.finish_by = Some(deadline);
         self.shared.readiness.stopping();
         info!("draining");
         while !self.batcher.is_empty() {
             if !self.link.is_full() {
                 self.submit()?;
-            } else if Instant::now() < deadline && !self.is_cut_short {
+            } else if Instant::now() < deadline {
                 self.take_scored(SCORER_WAIT)?;
             } else {
-                return Err(late);
+                return Err(self.late());
             }
         }
         if !self.finish_in_flight(deadline)? {
-            return Err(late);
+            return Err(self.late());
         }
-        let committed = self.commit(deadline.saturating_duration_since(Instant::now()));
-        if committed.is_err() && Instant::now() >= deadline {
-            // Whatever the client calls it: what was in hand is not committed, and the exit code says so.
-            return Err(late);
-        }
-        committed?;
+        self.commit(deadline.saturating_duration_since(Instant::now()))?;
         info!(records = self.carried.records, "drained");
         Ok(())
     }

@@ -106,9 +106,9 @@ impl Positions {
         self.0.clear();
     }
 
-    /// Forgets the positions of partitions that `is_kept` does not hold for.
-    pub fn retain(&mut self, is_kept: impl Fn(&TopicPartition) -> bool) {
-        self.0.retain(|partition, _| is_kept(partition));
+    /// Forgets the positions that `is_kept` does not hold for.
+    pub fn retain(&mut self, is_kept: impl Fn(&TopicPartition, Offset) -> bool) {
+        self.0.retain(|partition, next| is_kept(partition, *next));
     }
 
     /// Partitions and their next offsets, in order.

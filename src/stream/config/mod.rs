@@ -54,6 +54,8 @@ pub const DEFAULT_REASONS_MAX: usize = 5;
 pub const DEFAULT_TRANSACTION_TIMEOUT_MS: u64 = 15_000;
 /// How long the group waits for a silent member unless `properties` says otherwise: a dead instance's partitions move then.
 pub const DEFAULT_SESSION_TIMEOUT_MS: u64 = 10_000;
+/// librdkafka's `max.poll.interval.ms` unless `properties` says otherwise.
+pub const DEFAULT_POLL_INTERVAL_MS: u64 = 300_000;
 
 /// librdkafka's limits of a produce batch and of a message (`batch.size`, `message.max.bytes`) unless `properties` says
 /// otherwise.
@@ -142,6 +144,13 @@ impl KafkaConfig {
         let set = self.properties.get("session.timeout.ms");
         let set = set.and_then(|text| text.parse().ok());
         Duration::from_millis(set.unwrap_or(DEFAULT_SESSION_TIMEOUT_MS))
+    }
+
+    /// Within what time the consumer must be polled again, or the group takes it for dead.
+    pub fn poll_interval(&self) -> Duration {
+        let set = self.properties.get("max.poll.interval.ms");
+        let set = set.and_then(|text| text.parse().ok());
+        Duration::from_millis(set.unwrap_or(DEFAULT_POLL_INTERVAL_MS))
     }
 
     /// The transaction timeout in force.

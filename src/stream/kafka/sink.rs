@@ -187,12 +187,12 @@ impl KafkaSink {
     ) -> Result<Self, DeliveryFault> {
         let id = kafka.transactional_id();
         let sink = Self::new(kafka, servers, options, Some(id), consumer, calls, tokens)?;
-        sink.initialise()?;
+        sink.initialise(OnStop::EndAtOnce)?;
         Ok(sink)
     }
 
     /// Fences whoever has the producer's id.
-    fn initialise(&self) -> Result<(), DeliveryFault> {
+    fn initialise(&self, on_stop: OnStop) -> Result<(), DeliveryFault> {
         let operation = Operation::InitTransactions;
         let deadline = Instant::now() + INIT_TIMEOUT;
         let producer = Arc::clone(&self.producer);
@@ -206,9 +206,9 @@ impl KafkaSink {
             self.producer.poll(Duration::ZERO);
             troubles.wait(operation, begin)
         };
-        let initialised =
-            self.calls
-                .run(operation, INIT_TIMEOUT, OnStop::EndAtOnce, call, meanwhile)?;
+        let initialised = self
+            .calls
+            .run(operation, INIT_TIMEOUT, on_stop, call, meanwhile)?;
         match initialised {
             Ok(()) => {
                 troubles.let_in();
@@ -621,7 +621,8 @@ impl Sink for KafkaSink {
             State::Acknowledged => Ok(()),
             State::Idle | State::Open { .. } | State::Unknown => {
                 self.state = State::Idle;
-                self.initialise()
+                // What is left of a batch is in hand.
+                self.initialise(OnStop::FinishFirst)
             }
         }
     }

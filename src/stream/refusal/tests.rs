@@ -232,32 +232,104 @@ fn suspects_of_a_partition_that_has_gone_do_not_slow_the_others() {
     let mut refusals = refusals();
     let elsewhere = TopicPartition::new("t", Partition(1));
     refusals.refused(&outputs([100, 101]));
-    assert!(!refusals.assigned(|of| *of == record(0).0));
+    let begins =
+        |mine: TopicPartition| move |of: &TopicPartition| (*of == mine).then_some(Offset(7));
+    assert!(!refusals.assigned(begins(record(0).0)));
     assert!(refusals.options().alone);
-    assert!(refusals.assigned(|of| *of == elsewhere));
+    assert!(refusals.assigned(begins(elsewhere)));
     assert!(!refusals.options().alone);
     assert_eq!(refusals.options().batch_bytes_max, None);
 }
 
+/// Refused for their size: outputs of offsets 1 to 3 in partitions 0 and 1.
+fn in_two_partitions() -> (Refusals, [TopicPartition; 2]) {
+    let partitions = [0, 1].map(|number| TopicPartition::new("t", Partition(number)));
+    let of = |(offset, partition): (i64, &TopicPartition)| RefusedOutput {
+        record: (partition.clone(), Offset(offset)),
+        ..output(offset)
+    };
+    let mut refusals = refusals();
+    let each = partitions.iter();
+    let all: Vec<_> = each
+        .flat_map(|partition| (1..=3).map(move |offset| of((offset, partition))))
+        .collect();
+    refusals.refused(&all);
+    (refusals, partitions)
+}
+
+fn at(partition: &TopicPartition, next: i64) -> Positions {
+    let mut positions = Positions::default();
+    positions.advance(partition, Offset(next));
+    positions
+}
+
+#[test]
+fn a_suspect_is_passed_once_whatever_later_sessions_and_assignments_commit() {
+    let (mut refusals, [first, second]) = in_two_partitions();
+    assert!(!refusals.committed(&at(&first, 4)));
+    assert!(refusals.options().alone);
+    // A session after a rebalance, or a new one, has no commit of the first partition.
+    assert!(!refusals.assigned(|_| Some(Offset(2))));
+    assert!(!refusals.committed(&at(&second, 3)), "a suspect is left");
+    assert!(refusals.committed(&at(&second, 4)));
+    assert!(!refusals.options().alone);
+    assert_eq!(refusals.options().batch_bytes_max, Some(BATCH_BYTES / 2));
+}
+
+#[test]
+fn a_suspect_that_was_committed_elsewhere_is_passed_and_nothing_is_taken_from_it() {
+    let (mut refusals, [first, second]) = in_two_partitions();
+    let begins = |of: &TopicPartition| Some(Offset(if *of == first { 4 } else { 0 }));
+    assert!(!refusals.assigned(begins));
+    assert!(refusals.committed(&at(&second, 4)));
+    assert!(!refusals.options().alone);
+    assert_eq!(refusals.options().batch_bytes_max, None);
+    let (mut refusals, _) = in_two_partitions();
+    assert!(refusals.assigned(|_| Some(Offset(4))), "all are passed");
+}
+
 #[test]
 fn what_was_learned_long_ago_is_tried_again_and_what_is_told_holds() {
+    let begin = Instant::now();
     let mut known = Known {
         told: TopicLimits {
             bytes_max: Some(9_000),
             is_compacted: None,
         },
-        refused_bytes: Some(5_000),
-        refused_keyless: true,
-        learned: Some(Instant::now()),
+        refused_keyless: Some(begin),
+        ..Known::default()
     };
-    let soon = Instant::now() + LESSON_KEPT / 2;
-    known.forget_old(soon);
-    assert!(known.refused_keyless);
-    assert_eq!(known.objection(6_000, true), Some(RefusalCause::TooLarge));
-    known.forget_old(soon + LESSON_KEPT);
-    assert!(!known.refused_keyless);
-    assert_eq!(known.objection(6_000, true), None);
-    assert_eq!(known.objection(9_001, true), Some(RefusalCause::TooLarge));
+    known.learn_size(5_000, begin);
+    let soon = begin + LESSON_KEPT / 2;
+    let too_large = Some(RefusalCause::TooLarge);
+    assert!(known.needs_key(soon));
+    assert_eq!(known.objection(6_000, true, soon), too_large);
+    let late = begin + LESSON_KEPT;
+    assert!(!known.needs_key(late));
+    assert_eq!(known.objection(6_000, true, late), None);
+    assert_eq!(known.objection(9_001, true, late), too_large);
+    known.learn_size(7_000, late);
+    assert_eq!(
+        known.refused_bytes(late),
+        Some(7_000),
+        "the old one is gone"
+    );
+}
+
+#[test]
+fn a_lesson_counts_from_the_latest_of_its_kind_and_not_from_one_of_another() {
+    let begin = Instant::now();
+    let mut known = Known {
+        refused_keyless: Some(begin),
+        ..Known::default()
+    };
+    known.learn_size(5_000, begin);
+    let later = begin + LESSON_KEPT - Duration::from_secs(5);
+    known.learn_size(4_000, later);
+    let after = begin + LESSON_KEPT + Duration::from_secs(5);
+    assert!(!known.needs_key(after));
+    assert_eq!(known.refused_bytes(after), Some(4_000));
+    assert_eq!(known.refused_bytes(later + LESSON_KEPT), None);
 }
 
 #[test]

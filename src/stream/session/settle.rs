@@ -28,9 +28,10 @@ use crate::telemetry::metrics::{RefusalCause, RefusedFate, TransactionOutcome};
 pub(super) const PORTION_MIN: usize = 64;
 /// Records of a portion after several without any: the commit costs little then.
 const PORTION_MAX: usize = 1_024;
-/// How long one batch is settled by a session: the group must be polled now and then (`max.poll.interval.ms` is 300 s). The
-/// next session goes on behind what is committed.
+/// How long one batch is settled by a session at most, and as which part of the time within which the group must be polled
+/// (`max.poll.interval.ms`). The next session goes on behind what is committed.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+const SETTLES_PER_POLL: u32 = 5;
 
 /// A refused output, to be told of once what stands in for it is committed.
 #[derive(Debug)]
@@ -57,22 +58,28 @@ impl<'a> Refusal<'a> {
 }
 
 impl<S: Source, K: Sink> Session<'_, S, K> {
-    /// Commits the records of a batch in portions. Where it takes too long, or outputs may be sent together again, the rest
-    /// is left to the next session.
-    pub(super) fn settle(&mut self, scored: &ScoredBatch) -> Result<(), DeliveryFault> {
+    /// Commits what is left of a batch in portions, one of them at least. Where it takes too long, outputs may be sent
+    /// together again, or a stop is asked for, some is left.
+    pub(super) fn settle(&mut self) -> Result<(), DeliveryFault> {
         // A place that was chosen when partitions were assigned has no part in what may be taken back.
         self.commit(self.commit_timeout())?;
         let until = self
             .finish_by
-            .unwrap_or_else(|| Instant::now() + SETTLE_MAX);
-        let (mut begin, end) = (0, scored.input.len());
-        while begin < end {
-            let is_over = Instant::now() >= until;
-            if is_over || (self.regroup && self.finish_by.is_none()) {
-                self.is_cut_short = true;
+            .unwrap_or_else(|| Instant::now() + self.settle_max());
+        while let Some((scored, begin)) = self.rest.take() {
+            let settled = self.settle_portion(&scored, begin);
+            let next = *settled.as_ref().unwrap_or(&begin);
+            if next < scored.input.len() {
+                self.rest = Some((scored, next));
+            }
+            settled?;
+            // Only a drain finishes whatever it costs, and so does an answer to the group.
+            let is_free = self.finish_by.is_none();
+            let is_stopping = is_free && self.shared.shutdown.is_requested();
+            let is_replaced = is_free && self.regroup;
+            if is_stopping || is_replaced || Instant::now() >= until {
                 return Ok(());
             }
-            begin = self.settle_portion(scored, begin)?;
         }
         Ok(())
     }
@@ -113,6 +120,11 @@ impl<S: Source, K: Sink> Session<'_, S, K> {
     fn try_rows(&mut self, scored: &ScoredBatch, rows: Range<usize>) -> Result<(), DeliveryFault> {
         self.hand_over(scored, rows)?;
         self.commit(self.commit_timeout())
+    }
+
+    /// How long one batch is settled before the group is polled.
+    fn settle_max(&self) -> Duration {
+        SETTLE_MAX.min(self.shared.config.kafka.poll_interval() / SETTLES_PER_POLL)
     }
 
     /// How long a commit may take: less where a drain or the group waits for it.

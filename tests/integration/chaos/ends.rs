@@ -19,6 +19,8 @@ pub enum Cause {
     Stalled,
     /// A drain took too long, by the stream's own clock or by the watchdog's.
     LateDrain,
+    /// A fault has ended a drain with work in hand.
+    FailedDrain,
     /// Sessions failed one after the other.
     GaveUp,
     /// Exit code 0, though nobody asked for it.
@@ -33,6 +35,7 @@ impl fmt::Display for Cause {
             Self::Fenced => "fenced",
             Self::Stalled => "stalled",
             Self::LateDrain => "a drain that took too long",
+            Self::FailedDrain => "a drain that failed",
             Self::GaveUp => "gave up",
             Self::Drained => "drained",
             Self::Other => "something else",
@@ -48,6 +51,7 @@ impl Cause {
             ("without going on", Self::Stalled),
             ("the drain is not over", Self::LateDrain),
             ("the drain took longer", Self::LateDrain),
+            ("the drain failed", Self::FailedDrain),
             ("gave up after", Self::GaveUp),
         ];
         match code {
@@ -70,10 +74,13 @@ impl Cause {
         self == Self::GaveUp && has_broker_fault
     }
 
-    /// Whether an instance may end so after a request to stop: a drain that a fault interrupts may end
-    /// without a commit.
+    /// Whether an instance may end so after a request to stop: a drain that a fault interrupts ends
+    /// without a commit, and says so.
     pub fn may_end_a_drain(self) -> bool {
-        matches!(self, Self::Drained | Self::LateDrain | Self::GaveUp)
+        matches!(
+            self,
+            Self::Drained | Self::LateDrain | Self::FailedDrain | Self::GaveUp
+        )
     }
 }
 
@@ -116,6 +123,13 @@ fn an_end_is_told_from_another_by_the_daemons_own_words_and_only_an_outage_expla
         (
             DeliveryFault::DrainTimedOut { limit }.to_string(),
             Cause::LateDrain,
+        ),
+        (
+            DeliveryFault::DrainFailed {
+                fault: Box::new(fault()),
+            }
+            .to_string(),
+            Cause::FailedDrain,
         ),
         ("the stream cannot go on".to_owned(), Cause::Other),
     ];
