@@ -4,7 +4,7 @@
 
 use crate::artifact::Detector;
 use crate::model::ops::simd::Instructions;
-use crate::score::share_text;
+use crate::score::{percentages, share_text};
 use crate::stream::config::StreamConfig;
 use crate::telemetry::metrics::StreamTotals;
 use crate::telemetry::{Metrics, Readiness};
@@ -61,12 +61,11 @@ fn opening_lines(cluster: Cluster<'_>, detector: &Detector) -> Vec<String> {
     };
     let budget = config.alerts.budget;
     let promise = match budget.realised_rate(detector.calibration_rows()) {
-        Some((low, high)) => format!(
-            "at most {} of all records, for this model {} to {} (90 % interval)",
-            share_text(budget.share()),
-            share_text(low),
-            share_text(high)
-        ),
+        Some((low, high)) => {
+            // Rounded as in the line of the first records, which stands beside it.
+            let [budget, low, high] = percentages([budget.share(), low, high]);
+            format!("budget {budget} % of all records, promised {low} to {high} % (90 % interval)")
+        }
         None => "never reached with so few calibration rows".to_owned(),
     };
     vec![
