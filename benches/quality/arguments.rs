@@ -13,6 +13,9 @@ pub struct Arguments {
     /// Only these sets, NAME or NAME/PROTOCOL.
     #[arg(long, value_delimiter = ',')]
     pub sets: Vec<String>,
+    /// Only the sets of these families of benches/quality/sets.toml.
+    #[arg(long, value_delimiter = ',', conflicts_with = "sets")]
+    pub families: Vec<String>,
     /// Only these configurations of benches/quality/configurations.toml.
     #[arg(long, value_delimiter = ',')]
     pub configurations: Vec<String>,
@@ -20,7 +23,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',')]
     pub seeds: Vec<u64>,
     /// A choice of sets that ends in minutes, with the configuration `default` and seed 0.
-    #[arg(long, conflicts_with_all = ["sets", "configurations", "seeds"])]
+    #[arg(long, conflicts_with_all = ["sets", "families", "configurations", "seeds"])]
     pub quick: bool,
     /// Where finished runs are kept; a run that is there is not made again.
     #[arg(long, default_value = "target/quality")]

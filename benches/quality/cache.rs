@@ -52,7 +52,7 @@ impl Key<'_> {
     /// The key without what only changes when a run is made or how it is shown.
     fn canonical(&self) -> anyhow::Result<serde_json::Value> {
         let mut key = serde_json::to_value(self)?;
-        for part in ["protocols", "family"] {
+        for part in ["protocols", "family", "folder", "seeds"] {
             key["set"].as_object_mut().and_then(|set| set.remove(part));
         }
         Ok(key)

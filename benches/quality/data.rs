@@ -4,7 +4,8 @@
 //! model may see. Invariant: the label is never among them.
 
 use crate::protocol::{
-    Payments, Protocol, ROWS_MAX, Split, dte, half_split, handbook, sampled, time_split,
+    Payments, Protocol, ROWS_MAX, Split, dte, given_split, half_split, handbook, sampled,
+    time_split,
 };
 use crate::sets::SetSpec;
 use anyhow::{Context, anyhow, bail};
@@ -26,6 +27,8 @@ pub struct DataSet {
     /// Microseconds since 1970, if the set has a column of moments.
     times: Vec<i64>,
     cards: Vec<String>,
+    /// What the set says of each row's part, if it does.
+    parts: Vec<String>,
 }
 
 /// Cards and days of test rows.
@@ -53,11 +56,14 @@ impl DataSet {
             rows: &rows,
             spec: &spec,
         };
-        let (labels, times, cards) = columns.read().with_context(told)?;
+        let (labels, times) = columns.read().with_context(told)?;
+        let texts = |name: &Option<String>| columns.texts(name.as_deref()).with_context(told);
+        let (cards, parts) = (texts(&spec.card)?, texts(&spec.split)?);
         Ok(Self {
             labels,
             times,
             cards,
+            parts,
             rows,
             spec,
         })
@@ -85,6 +91,10 @@ impl DataSet {
         let split = match protocol {
             Protocol::HalfSplit => half_split(&labels, seed),
             Protocol::Dte => dte(&labels, ROWS_MAX, seed),
+            Protocol::GivenSplit => {
+                let parts: Vec<&str> = kept.iter().map(|row| &*self.parts[at(row)]).collect();
+                given_split(&parts, &labels)?
+            }
             Protocol::Handbook => of_cards(false),
             Protocol::HandbookClean => of_cards(true),
             Protocol::TimeSplit => time_split(&times(), &labels, false),
@@ -152,7 +162,7 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    fn read(&self) -> anyhow::Result<(Vec<bool>, Vec<i64>, Vec<String>)> {
+    fn read(&self) -> anyhow::Result<(Vec<bool>, Vec<i64>)> {
         let named = self.spec.features.iter().chain(&self.spec.drop);
         for name in named {
             self.column(name)?;
@@ -181,12 +191,17 @@ impl Columns<'_> {
             }
             None => Vec::new(),
         };
-        let cards = match &self.spec.card {
-            Some(name) => self.cast(name, &DataType::Utf8)?,
-            None => return Ok((labels, times, Vec::new())),
+        Ok((labels, times))
+    }
+
+    /// The texts of a column; none without a column.
+    fn texts(&self, name: Option<&str>) -> anyhow::Result<Vec<String>> {
+        let Some(name) = name else {
+            return Ok(Vec::new());
         };
-        let cards = cards.as_string::<i32>().iter().flatten().map(str::to_owned);
-        Ok((labels, times, cards.collect()))
+        let texts = self.cast(name, &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>().iter().flatten().map(str::to_owned);
+        Ok(texts.collect())
     }
 
     fn column(&self, name: &str) -> anyhow::Result<&ArrayRef> {

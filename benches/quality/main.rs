@@ -18,6 +18,7 @@ mod cache;
 mod configurations;
 mod data;
 mod document;
+mod families;
 mod markdown;
 mod plan;
 mod protocol;
@@ -39,6 +40,7 @@ use references::Bar;
 use results::Metric;
 use run::Prepared;
 use sets::{Entry, SetSpec, Sets};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 use summary::{Summary, Verdict};
@@ -71,7 +73,8 @@ fn benchmark(arguments: &Arguments) -> anyhow::Result<bool> {
     } else {
         &arguments.seeds
     };
-    let everything = arguments.sets.is_empty() && !arguments.quick;
+    let named = !arguments.sets.is_empty() || !arguments.families.is_empty();
+    let everything = !named && !arguments.quick;
     let ablation_sets = everything.then_some(sets.ablation_sets.as_slice());
     let plan = Plan::new(
         &chosen,
@@ -90,7 +93,8 @@ fn benchmark(arguments: &Arguments) -> anyhow::Result<bool> {
     let failures = run_all(&jobs, arguments, &cache, &mut runs);
     let summary = Summary {
         runs,
-        sets: described(&sets, &chosen),
+        family_sizes: family_sizes(&sets, &chosen),
+        sets: chosen.clone(),
     };
     let verdicts: Vec<Verdict> = bars
         .iter()
@@ -126,6 +130,9 @@ fn chosen_sets(
     } else {
         &arguments.sets
     };
+    if !arguments.families.is_empty() {
+        return of_families(&arguments.families, found);
+    }
     if asked.is_empty() {
         return Ok(found);
     }
@@ -177,6 +184,20 @@ fn chosen_sets(
     Ok(chosen)
 }
 
+/// The sets of some families.
+fn of_families(families: &[String], found: Vec<SetSpec>) -> anyhow::Result<Vec<SetSpec>> {
+    let known: BTreeSet<&String> = found.iter().filter_map(|set| set.family.as_ref()).collect();
+    if let Some(unknown) = families.iter().find(|family| !known.contains(family)) {
+        let known: Vec<&str> = known.iter().map(|family| family.as_str()).collect();
+        bail!(
+            "there is no family {unknown}; there are {}",
+            known.join(", ")
+        );
+    }
+    let is_meant = |set: &SetSpec| set.family.as_ref().is_some_and(|f| families.contains(f));
+    Ok(found.into_iter().filter(is_meant).collect())
+}
+
 fn chosen_configurations(arguments: &Arguments) -> anyhow::Result<Vec<Configuration>> {
     let all = configurations::shipped()?;
     let asked: &[String] = match arguments.quick {
@@ -198,22 +219,12 @@ fn chosen_configurations(arguments: &Arguments) -> anyhow::Result<Vec<Configurat
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// The chosen sets, and the others of their families: a bar about a family knows by them whether all of it was run.
-fn described(sets: &Sets, chosen: &[SetSpec]) -> Vec<SetSpec> {
-    let described = |name: &str| chosen.iter().any(|set| set.name == name);
-    let of_family = |set: &&SetSpec| {
-        let family =
-            set.family.is_some() && chosen.iter().any(|chosen| chosen.family == set.family);
-        described(&set.name) || family
-    };
-    let mut all: Vec<SetSpec> = sets.set.iter().filter(of_family).cloned().collect();
-    all.extend(
-        chosen
-            .iter()
-            .filter(|set| !sets.set.iter().any(|known| known.name == set.name))
-            .cloned(),
-    );
-    all
+/// How many sets each family of the chosen ones has in all: a bar about a family knows by it whether all of it was run.
+fn family_sizes(sets: &Sets, chosen: &[SetSpec]) -> BTreeMap<String, usize> {
+    let families = chosen.iter().filter_map(|set| set.family.as_ref());
+    families
+        .map(|family| (family.clone(), sets.family_size(family)))
+        .collect()
 }
 
 /// Makes the runs in order; what failed is told at the end and stops no other run.

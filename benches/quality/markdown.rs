@@ -1,10 +1,11 @@
 //! The tables of the report, as Markdown. All metrics are in percent.
 
 use crate::configurations::{Configuration, DEFAULT};
+use crate::families::Loss;
 use crate::plan::Run;
 use crate::references::{Figures, Published};
 use crate::results::{BUDGETS, Metric};
-use crate::sets::Entry;
+use crate::sets::{Entry, SetSpec};
 use crate::summary::{Method, Row, Spread, Summary, Verdict};
 use maskwatch::evaluate::Baselines;
 use std::collections::BTreeSet;
@@ -48,7 +49,9 @@ impl Report<'_> {
                 "### Card precision at 100, cards that were found removed",
             ),
             self.bars(),
+            self.standings(),
             self.costs(),
+            self.choices(),
             self.compared(),
         ];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -130,6 +133,61 @@ impl Report<'_> {
             table.push(cells);
         }
         table.titled("### Bars")
+    }
+
+    /// How the default stands on the families that are shown by their mean only, set by set.
+    fn standings(&self) -> String {
+        let mut table = Table::new(&[
+            "family",
+            "sets",
+            "ahead of kNN",
+            "ahead of the forest",
+            "ahead of both",
+            "worst against the better of both",
+        ]);
+        let many = |family: &&str| {
+            let of = |set: &SetSpec| set.family.as_deref() == Some(*family);
+            let mut sets = self.summary.sets.iter();
+            sets.any(|set| of(set) && set.folder.is_some())
+        };
+        for family in self.summary.families().into_iter().filter(many) {
+            let standing = self.summary.standing(family);
+            if standing.sets == 0 {
+                continue;
+            }
+            let [near, forest] = standing.ahead.map(|count| count.to_string());
+            table.push(vec![
+                family.to_owned(),
+                standing.sets.to_string(),
+                near,
+                forest,
+                standing.ahead_of_all.to_string(),
+                losses(&standing.losses),
+            ]);
+        }
+        table.titled("### Set by set: average precision, maskwatch (the better floor)")
+    }
+
+    /// Configurations by the mean over families, where one was run on a whole one.
+    fn choices(&self) -> String {
+        let families = self.summary.families();
+        let mut head = vec!["configuration", "mean over families"];
+        head.extend(&families);
+        head.push("worst against `default`");
+        let mut table = Table::new(&head);
+        for configuration in self.configurations {
+            let choice = self.summary.choice(&configuration.name, COMPARED_SEED);
+            if choice.families.iter().all(Option::is_none) {
+                continue;
+            }
+            let mut cells = vec![format!("`{}`", configuration.name), percent(choice.mean)];
+            cells.extend(choice.families.iter().map(|&family| percent(family)));
+            cells.push(losses(&choice.losses));
+            table.push(cells);
+        }
+        table.titled(&format!(
+            "### What is chosen by: average precision by family, seed {COMPARED_SEED}"
+        ))
     }
 
     /// Rows, alerts under budgets and cost of the default configuration.
@@ -263,11 +321,21 @@ fn alerts(runs: &[&Run], budget: f64) -> String {
 }
 
 fn name_cells(row: &Row) -> Vec<String> {
-    let protocol = row
-        .entries
-        .first()
-        .map_or_else(String::new, |entry| entry.protocol.to_string());
+    let mut protocols = row.entries.iter().map(|entry| entry.protocol);
+    let protocol = match protocols.next() {
+        None => String::new(),
+        Some(first) if protocols.all(|other| other == first) => first.to_string(),
+        Some(_) => "several".to_owned(),
+    };
     vec![row.name.clone(), protocol]
+}
+
+fn losses(losses: &[Loss]) -> String {
+    let told: Vec<String> = losses.iter().map(Loss::to_string).collect();
+    match told.is_empty() {
+        true => "-".to_owned(),
+        false => told.join(", "),
+    }
 }
 
 fn counted(rows: usize, anomalies: usize) -> String {

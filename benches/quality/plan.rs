@@ -4,7 +4,7 @@
 //! division made once. Invariant: a job that is in the cache is not planned.
 
 use crate::cache::{CACHE_VERSION, Cache, Key};
-use crate::configurations::Configuration;
+use crate::configurations::{Configuration, DEFAULT};
 use crate::protocol::Protocol;
 use crate::results::Outcome;
 use crate::sets::{Entry, SetSpec};
@@ -112,9 +112,10 @@ pub fn digests(sets: &[SetSpec], data: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 impl<'a> Plan<'a> {
-    /// Every configuration on every protocol of every set, with each of its seeds or with `seeds`; and the baselines with
-    /// the seeds that some configuration has there. A configuration that is not run everywhere is left out where
-    /// `ablation_sets` do not name the set, if there are any.
+    /// Every configuration on every protocol of every set, with each of its seeds that the set has too or with `seeds`; and
+    /// the baselines with the seeds that some configuration has there. If there are `ablation_sets`, nobody asked for these
+    /// sets by name: a configuration that is not run everywhere is left out where they do not name the set, and a set of a
+    /// folder of many gets the default configuration only.
     ///
     /// # Errors
     /// If the cache cannot be read.
@@ -126,8 +127,12 @@ impl<'a> Plan<'a> {
         ablation_sets: Option<&[Entry]>,
         cache: &Cache,
     ) -> anyhow::Result<Self> {
-        let seeds_of = |configuration: &Configuration| match seeds {
-            [] => configuration.seeds.clone(),
+        let seeds_of = |configuration: &Configuration, set: &SetSpec| match seeds {
+            [] if set.seeds.is_empty() => configuration.seeds.clone(),
+            [] => {
+                let has = |seed: &&u64| set.seeds.contains(seed);
+                configuration.seeds.iter().filter(has).copied().collect()
+            }
             given => given.to_vec(),
         };
         let (mut jobs, mut runs) = (Vec::new(), Vec::new());
@@ -138,13 +143,18 @@ impl<'a> Plan<'a> {
                     protocol,
                 };
                 let is_ablated = ablation_sets.is_none_or(|entries| entries.contains(&entry));
+                let is_everywhere = |c: &Configuration| match set.folder {
+                    Some(_) => c.name == DEFAULT,
+                    None => c.everywhere,
+                };
                 let here: Vec<&Configuration> = configurations
                     .iter()
-                    .filter(|c| c.everywhere || is_ablated || c.also.contains(&entry))
+                    .filter(|c| is_everywhere(c) || is_ablated || c.also.contains(&entry))
                     .collect();
-                let all: BTreeSet<u64> = here.iter().flat_map(|c| seeds_of(c)).collect();
+                let all: BTreeSet<u64> = here.iter().flat_map(|c| seeds_of(c, set)).collect();
                 for seed in all {
-                    let used = here.iter().copied().filter(|c| seeds_of(c).contains(&seed));
+                    let used = here.iter().copied();
+                    let used = used.filter(|c| seeds_of(c, set).contains(&seed));
                     for configuration in std::iter::once(None).chain(used.map(Some)) {
                         let job = Job {
                             set,
@@ -278,6 +288,30 @@ mod tests {
         assert!(ablation.iter().any(|entry| entry.set == sets[0].name));
         assert_eq!(planned(&sets[0]), 1 + configurations.len());
         assert_eq!(planned(&sets[1]), 1 + everywhere);
+    }
+
+    #[test]
+    fn a_folder_of_many_sets_gets_the_default_and_its_own_seeds_unless_more_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), "abc").unwrap();
+        let shipped_sets = Sets::shipped().unwrap();
+        let sets = [SetSpec {
+            name: "one".to_owned(),
+            folder: Some("many".to_owned()),
+            seeds: vec![0],
+            ..shipped_sets.set[0].clone()
+        }];
+        let digests = ["a".to_owned()];
+        let configurations = shipped().unwrap();
+        let ablation = Some(shipped_sets.ablation_sets.as_slice());
+        let plan = |seeds: &[u64], ablation| {
+            let plan = Plan::new(&sets, &digests, &configurations, seeds, ablation, &cache);
+            plan.unwrap().jobs.len()
+        };
+        // The default and the baselines.
+        assert_eq!(plan(&[], ablation), 2);
+        assert_eq!(plan(&[], None), 1 + configurations.len());
+        assert_eq!(plan(&[3, 4], ablation), 4);
     }
 
     #[test]

@@ -19,6 +19,36 @@ pub struct Sets {
     pub ablation_sets: Vec<Entry>,
     /// The known sets.
     pub set: Vec<SetSpec>,
+    /// Folders whose files are sets that are all alike.
+    #[serde(default)]
+    pub folder: Vec<Folder>,
+}
+
+/// A folder inside of that of the data: each of its Parquet files is a set.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The folder's name.
+    pub name: String,
+    /// How many files it has when it is whole.
+    pub files: usize,
+    /// What each of its files is but for the name.
+    pub each: FolderSet,
+}
+
+/// What the sets of a folder have in common.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSet {
+    /// How they are divided.
+    pub protocols: Vec<Protocol>,
+    /// The column that says which rows train.
+    pub split: Option<String>,
+    /// Their family.
+    pub family: String,
+    /// The seeds that they are run with; none named: those of the configuration.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
 }
 
 /// One set under one protocol, written `name/protocol`.
@@ -54,8 +84,17 @@ pub struct SetSpec {
     pub time: Option<String>,
     /// The column of cards.
     pub card: Option<String>,
+    /// The column that says `train` or `test` of each row.
+    pub split: Option<String>,
     /// Sets of one family get a row with their mean.
     pub family: Option<String>,
+    /// The folder that it lies in, inside of that of the data: a set of many, run by the default configuration only
+    /// unless others are asked for, and shown by its family.
+    #[serde(skip_deserializing)]
+    pub folder: Option<String>,
+    /// The seeds that it is run with; none named: those of the configuration.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
 }
 
 fn default_label() -> String {
@@ -74,20 +113,54 @@ impl SetSpec {
             rows_max: None,
             time: None,
             card: None,
+            split: None,
             family: None,
+            folder: None,
+            seeds: Vec::new(),
+        }
+    }
+
+    /// A file of a folder of sets.
+    fn of_folder(name: &str, folder: &Folder) -> Self {
+        let FolderSet {
+            protocols,
+            split,
+            family,
+            seeds,
+        } = folder.each.clone();
+        Self {
+            protocols,
+            split,
+            family: Some(family),
+            folder: Some(folder.name.clone()),
+            seeds,
+            ..Self::unknown(name)
         }
     }
 
     /// Its file in the folder `data`.
     pub fn path(&self, data: &Path) -> PathBuf {
-        data.join(format!("{}.parquet", self.name))
+        let file = format!("{}.parquet", self.name);
+        match &self.folder {
+            Some(folder) => data.join(folder).join(file),
+            None => data.join(file),
+        }
+    }
+
+    /// Its entries: itself under each of its protocols.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.protocols.iter().map(|&protocol| Entry {
+            set: self.name.clone(),
+            protocol,
+        })
     }
 
     /// Whether the column is seen by the models.
     pub fn is_feature(&self, column: &str) -> bool {
         let named = |list: &[String]| list.iter().any(|name| name == column);
         let listed = self.features.is_empty() || named(&self.features);
-        column != self.label && listed && !named(&self.drop)
+        let is_split = self.split.as_deref() == Some(column);
+        column != self.label && !is_split && listed && !named(&self.drop)
     }
 
     fn faults(&self) -> Vec<String> {
@@ -107,6 +180,8 @@ impl SetSpec {
             require(time, &format!("{protocol} needs the column `time`"));
             let card = self.card.is_some() || !protocol.needs_card();
             require(card, &format!("{protocol} needs the column `card`"));
+            let split = self.split.is_some() || !protocol.needs_split();
+            require(split, &format!("{protocol} needs the column `split`"));
         }
         faults
     }
@@ -152,6 +227,10 @@ impl Sets {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let sets: Self = toml::from_str(text)?;
         let mut faults: Vec<String> = sets.set.iter().flat_map(SetSpec::faults).collect();
+        let folders = sets.folder.iter();
+        let of_folders =
+            folders.flat_map(|folder| SetSpec::of_folder(&folder.name, folder).faults());
+        faults.extend(of_folders);
         let mut names = HashSet::new();
         let twice = sets.set.iter().filter(|set| !names.insert(&set.name));
         faults.extend(twice.map(|set| format!("set {} is there twice", set.name)));
@@ -163,6 +242,15 @@ impl Sets {
             bail!(faults.join("; "));
         }
         Ok(sets)
+    }
+
+    /// How many sets a family has when all its files are there.
+    pub fn family_size(&self, family: &str) -> usize {
+        let named = self.set.iter();
+        let named = named.filter(|set| set.family.as_deref() == Some(family));
+        let folders = self.folder.iter();
+        let folders = folders.filter(|folder| folder.each.family == family);
+        named.count() + folders.map(|folder| folder.files).sum::<usize>()
     }
 
     /// Whether a set with this protocol is described.
@@ -178,23 +266,7 @@ impl Sets {
     /// # Errors
     /// If the folder cannot be read, or holds none.
     pub fn found(&self, data: &Path) -> anyhow::Result<(Vec<SetSpec>, Vec<String>)> {
-        let entries =
-            std::fs::read_dir(data).with_context(|| format!("cannot read {}", data.display()))?;
-        let mut stems = Vec::new();
-        for entry in entries {
-            let path = entry?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "parquet")
-            {
-                stems.extend(
-                    path.file_stem()
-                        .and_then(|stem| stem.to_str())
-                        .map(str::to_owned),
-                );
-            }
-        }
-        stems.sort();
+        let stems = stems(data)?;
         let (known, missing): (Vec<_>, Vec<_>) =
             self.set.iter().partition(|set| stems.contains(&set.name));
         let missing = missing.iter().filter(|set| !set.protocols.is_empty());
@@ -213,6 +285,22 @@ impl Sets {
             }
         }
         found.retain(|set| !set.protocols.is_empty());
+        for folder in &self.folder {
+            let path = data.join(&folder.name);
+            if !path.is_dir() {
+                notes.push(format!("{}: no such folder", folder.name));
+                continue;
+            }
+            let stems = stems(&path)?;
+            if stems.len() != folder.files {
+                let (files, whole) = (stems.len(), folder.files);
+                notes.push(format!(
+                    "{}: {files} of {whole} files are there",
+                    folder.name
+                ));
+            }
+            found.extend(stems.iter().map(|stem| SetSpec::of_folder(stem, folder)));
+        }
         if found.is_empty() {
             bail!(
                 "{}: none of the sets of benches/quality/sets.toml is there",
@@ -221,6 +309,25 @@ impl Sets {
         }
         Ok((found, notes))
     }
+}
+
+/// The names of the Parquet files of a folder, without their ending, in order.
+fn stems(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut stems = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "parquet")
+        {
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            stems.extend(stem.map(str::to_owned));
+        }
+    }
+    stems.sort();
+    Ok(stems)
 }
 
 fn has_column(path: &Path, column: &str) -> anyhow::Result<bool> {

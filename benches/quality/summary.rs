@@ -53,6 +53,16 @@ pub struct Row {
     pub entries: Vec<Entry>,
 }
 
+impl Row {
+    /// One set under one protocol.
+    pub fn of(entry: Entry) -> Self {
+        Self {
+            name: entry.set.clone(),
+            entries: vec![entry],
+        }
+    }
+}
+
 /// How a bar was met.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
@@ -76,26 +86,20 @@ pub struct Summary {
     /// Sets in the order of the tables.
     #[serde(skip)]
     pub sets: Vec<SetSpec>,
+    /// How many sets each family has in all, run or not.
+    #[serde(skip)]
+    pub family_sizes: BTreeMap<String, usize>,
 }
 
 impl Summary {
     /// The rows of the tables: every set under every protocol that something was run of, each family's mean behind its last
-    /// set.
+    /// set; of the sets of a folder of many the mean only.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = Vec::new();
         for (at, set) in self.sets.iter().enumerate() {
-            for &protocol in &set.protocols {
-                let entry = Entry {
-                    set: set.name.clone(),
-                    protocol,
-                };
-                if self.runs.iter().any(|run| run.entry == entry) {
-                    rows.push(Row {
-                        name: set.name.clone(),
-                        entries: vec![entry],
-                    });
-                }
-            }
+            let single = set.entries().filter(|_| set.folder.is_none());
+            let single = single.filter(|entry| self.was_run(entry));
+            rows.extend(single.map(Row::of));
             let Some(family) = &set.family else { continue };
             if self.sets[at + 1..]
                 .iter()
@@ -103,28 +107,37 @@ impl Summary {
             {
                 continue;
             }
-            for &protocol in &set.protocols {
-                let mean = self.family(family, protocol);
-                if mean.entries.len() > 1 {
-                    rows.push(mean);
-                }
+            let mean = self.family(family);
+            if mean.entries.len() > 1 {
+                rows.push(mean);
             }
         }
         rows
     }
 
-    /// The sets of a family under a protocol that something was run of.
-    fn family(&self, family: &str, protocol: crate::protocol::Protocol) -> Row {
-        let of_family = self
-            .sets
-            .iter()
-            .filter(|set| set.family.as_deref() == Some(family));
-        let entries = of_family.map(|set| Entry {
-            set: set.name.clone(),
-            protocol,
-        });
-        let run = |entry: &Entry| self.runs.iter().any(|run| run.entry == *entry);
-        let entries: Vec<Entry> = entries.filter(run).collect();
+    fn was_run(&self, entry: &Entry) -> bool {
+        self.runs.iter().any(|run| run.entry == *entry)
+    }
+
+    /// The families, in the order of the tables.
+    pub fn families(&self) -> Vec<&str> {
+        let mut families: Vec<&str> = Vec::new();
+        for family in self.sets.iter().filter_map(|set| set.family.as_deref()) {
+            if !families.contains(&family) {
+                families.push(family);
+            }
+        }
+        families
+    }
+
+    /// The sets of a family, under each of their protocols, that something was run of.
+    pub fn family(&self, family: &str) -> Row {
+        let of_family = |set: &&SetSpec| set.family.as_deref() == Some(family);
+        let entries = self.sets.iter().filter(of_family);
+        let entries: Vec<Entry> = entries
+            .flat_map(SetSpec::entries)
+            .filter(|entry| self.was_run(entry))
+            .collect();
         Row {
             name: format!("mean of {} {family}", entries.len()),
             entries,
@@ -169,7 +182,11 @@ impl Summary {
                     .into_iter()
                     .find(|row| row.entries == [entry.clone()])?
             }
-            (None, Some(family)) => self.family(family, bar.protocol),
+            (None, Some(family)) => {
+                let mut row = self.family(family);
+                row.entries.retain(|entry| entry.protocol == bar.protocol);
+                row
+            }
             (None, None) => return None,
         };
         if row.entries.is_empty() {
@@ -177,13 +194,7 @@ impl Summary {
         }
         // A mean over a part of a family is not what was asked for.
         let complete = match &bar.family {
-            Some(family) => {
-                let all = self
-                    .sets
-                    .iter()
-                    .filter(|set| set.family.as_ref() == Some(family));
-                all.count() == row.entries.len()
-            }
+            Some(family) => self.family_sizes.get(family) == Some(&row.entries.len()),
             None => true,
         };
         let mean = |method| {
@@ -326,7 +337,12 @@ pub mod tests {
             set("c", None),
             set("d", None),
         ];
-        Summary { runs, sets }
+        let family_sizes = [("F".to_owned(), 2)].into();
+        Summary {
+            runs,
+            sets,
+            family_sizes,
+        }
     }
 
     fn bar(text: &str) -> Bar {

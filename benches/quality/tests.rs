@@ -9,6 +9,7 @@ mod cache;
 mod configurations;
 mod data;
 mod document;
+mod families;
 mod markdown;
 mod plan;
 mod protocol;
@@ -171,4 +172,31 @@ fn a_file_that_nobody_described_is_divided_in_half() {
     );
     let empty = tempfile::tempdir().unwrap();
     assert!(Sets::shipped().unwrap().found(empty.path()).is_err());
+}
+
+#[test]
+fn a_folder_of_sets_divided_by_their_own_column_is_one_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = folder.path().join("odd");
+    std::fs::create_dir(&many).unwrap();
+    write_small_set(&many);
+    let sets = Sets::shipped().unwrap();
+    let (found, notes) = sets.found(folder.path()).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].family.as_deref(), Some("OddBench"));
+    assert_eq!(found[0].protocols, [Protocol::GivenSplit]);
+    let whole = format!("odd: 1 of {} files are there", sets.family_size("OddBench"));
+    assert!(notes.contains(&whole), "{notes:?}");
+    // The small set has no column of parts.
+    let missing = DataSet::read(found[0].clone(), folder.path());
+    assert!(format!("{:#}", missing.err().unwrap()).contains("no column `split`"));
+    let by_kind = SetSpec {
+        split: Some("kind".to_owned()),
+        ..found[0].clone()
+    };
+    let data = DataSet::read(by_kind, folder.path()).unwrap();
+    let error = data.split(Protocol::GivenSplit, 0).err().unwrap();
+    assert!(error.to_string().contains("the split is \"a\""), "{error}");
+    let features = data.features(&[0]).unwrap().schema();
+    assert!(features.index_of("kind").is_err(), "{features:?}");
 }

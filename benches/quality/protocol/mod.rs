@@ -5,12 +5,14 @@
 //! protocols that promise clean training rows none is an anomaly.
 
 mod dte;
+mod given_split;
 mod half_split;
 mod handbook;
 mod sample;
 mod time_split;
 
 pub use dte::{ROWS_MAX, dte};
+pub use given_split::given_split;
 pub use half_split::half_split;
 pub use handbook::{Payments, card_precision, handbook};
 pub use sample::sampled;
@@ -27,6 +29,8 @@ pub enum Protocol {
     HalfSplit,
     /// The first half of the normal rows against the second half and all anomalies, of at most 50,000 rows.
     Dte,
+    /// As a column of the file says.
+    GivenSplit,
     /// A week of payments with its frauds against a later week.
     Handbook,
     /// The same without the frauds of the training week.
@@ -45,7 +49,12 @@ impl Protocol {
 
     /// Whether it needs a column of moments.
     pub fn needs_time(self) -> bool {
-        !matches!(self, Self::HalfSplit | Self::Dte)
+        !matches!(self, Self::HalfSplit | Self::Dte | Self::GivenSplit)
+    }
+
+    /// Whether it needs a column that says which rows train.
+    pub fn needs_split(self) -> bool {
+        matches!(self, Self::GivenSplit)
     }
 
     /// Whether it needs a column of cards.
@@ -59,6 +68,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::HalfSplit => "half_split",
             Self::Dte => "dte",
+            Self::GivenSplit => "given_split",
             Self::Handbook => "handbook",
             Self::HandbookClean => "handbook_clean",
             Self::TimeSplit => "time_split",
