@@ -55,6 +55,10 @@ pub enum Purpose {
     TuningCalibration = 20,
     /// Which rows the baselines are fitted to where there are too many.
     BaselineSample = 22,
+    /// Which rows of a training batch carry noise, how much, and which of their categories are hidden.
+    InputNoise = 24,
+    /// Which fit rows a bundle keeps, to measure how near the nearest is.
+    Neighbours = 25,
     /// What unit tests draw.
     #[cfg(test)]
     Tests = 23,

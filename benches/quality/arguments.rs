@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Only these configurations of benches/quality/configurations.toml.
     #[arg(long, value_delimiter = ',')]
     pub configurations: Vec<String>,
+    /// Configurations of another file of the same form, one of them `default`.
+    #[arg(long)]
+    pub configurations_file: Option<PathBuf>,
     /// These seeds instead of those of the configurations.
     #[arg(long, value_delimiter = ',')]
     pub seeds: Vec<u64>,

@@ -4,6 +4,7 @@ use crate::sets::Entry;
 use anyhow::{Context, bail};
 use maskwatch::artifact::TrainConfig;
 use serde::Deserialize;
+use std::path::Path;
 use toml::Table;
 
 /// The configuration that tables, bars and baselines are about.
@@ -52,6 +53,15 @@ struct Raw {
 /// All that is wrong with the file.
 pub fn shipped() -> anyhow::Result<Vec<Configuration>> {
     parse(include_str!("configurations.toml")).context("benches/quality/configurations.toml")
+}
+
+/// The configurations of a file of the same form.
+///
+/// # Errors
+/// If it cannot be read; all that is wrong with it.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Configuration>> {
+    let told = || path.display().to_string();
+    parse(&std::fs::read_to_string(path).with_context(told)?).with_context(told)
 }
 
 fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {

@@ -199,7 +199,10 @@ fn of_families(families: &[String], found: Vec<SetSpec>) -> anyhow::Result<Vec<S
 }
 
 fn chosen_configurations(arguments: &Arguments) -> anyhow::Result<Vec<Configuration>> {
-    let all = configurations::shipped()?;
+    let all = match &arguments.configurations_file {
+        Some(path) => configurations::read(path)?,
+        None => configurations::shipped()?,
+    };
     let asked: &[String] = match arguments.quick {
         true => &[configurations::DEFAULT.to_owned()],
         false => &arguments.configurations,

@@ -443,6 +443,8 @@ mod tests {
             "| mean of 2 F | dte | 60.0 | - | - | - | - | - | - |",
             "| c | dte | AP | above k_nearest (70.0) | 70.0 | **missed** |",
             "| c | dte | 10 | 20 (25.00 % anomalies) | -, -, - | 35.00, 50.0, - | 2.0 | 1 | 1000 |",
+            "| configuration | mean over families | F | worst against `default` |",
+            "| `default` | 60.0 | 60.0 | - |",
             "| configuration | a/dte |",
             "| `default` | 80.0 |",
             "| `other` | 10.0 |",
@@ -456,7 +458,7 @@ mod tests {
             .split("\n\n")
             .filter(|part| part.starts_with('|'))
             .collect();
-        assert_eq!(tables.len(), 5, "{text}");
+        assert_eq!(tables.len(), 6, "{text}");
         for table in tables {
             let cells: Vec<usize> = table
                 .trim()

@@ -266,7 +266,7 @@ impl Sets {
     /// # Errors
     /// If the folder cannot be read, or holds none.
     pub fn found(&self, data: &Path) -> anyhow::Result<(Vec<SetSpec>, Vec<String>)> {
-        let stems = stems(data)?;
+        let stems = parquet_stems(data)?;
         let (known, missing): (Vec<_>, Vec<_>) =
             self.set.iter().partition(|set| stems.contains(&set.name));
         let missing = missing.iter().filter(|set| !set.protocols.is_empty());
@@ -291,15 +291,15 @@ impl Sets {
                 notes.push(format!("{}: no such folder", folder.name));
                 continue;
             }
-            let stems = stems(&path)?;
-            if stems.len() != folder.files {
-                let (files, whole) = (stems.len(), folder.files);
+            let files = parquet_stems(&path)?;
+            if files.len() != folder.files {
+                let (files, whole) = (files.len(), folder.files);
                 notes.push(format!(
                     "{}: {files} of {whole} files are there",
                     folder.name
                 ));
             }
-            found.extend(stems.iter().map(|stem| SetSpec::of_folder(stem, folder)));
+            found.extend(files.iter().map(|stem| SetSpec::of_folder(stem, folder)));
         }
         if found.is_empty() {
             bail!(
@@ -312,7 +312,7 @@ impl Sets {
 }
 
 /// The names of the Parquet files of a folder, without their ending, in order.
-fn stems(folder: &Path) -> anyhow::Result<Vec<String>> {
+fn parquet_stems(folder: &Path) -> anyhow::Result<Vec<String>> {
     let entries =
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut stems = Vec::new();

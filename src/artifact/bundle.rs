@@ -1,15 +1,16 @@
 //! A bundle on disk: written whole or not at all, read whole or refused.
 
 use super::calibration_file;
+use super::distances_file;
 use super::error::ArtifactError;
 use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
+use super::recipe;
 use super::weights::{self, WeightsFault};
 use crate::durable;
 use crate::features::{FieldShape, TrainedMoments};
+use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder};
-use crate::score::{
-    Axes, Combination, ScoreRule, Scorer, SegmentField, SurpriseModel, segment_fields,
-};
+use crate::score::{self, Axes, Combination, Scorer, SegmentField, SurpriseModel, segment_fields};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -24,6 +25,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The calibration's file name.
 pub const CALIBRATION: &str = "calibration.parquet";
+/// The file name of what distances are measured by; a bundle that measures none lacks it.
+pub const DISTANCES: &str = "distances.safetensors";
 /// The file of times, rates and paths, outside every digest.
 pub const RUN: &str = "run.json";
 /// Bytes of a bundle's file at most: far above any model, far below what would exhaust memory.
@@ -47,22 +50,18 @@ pub fn save(
     let weights = weights::write(scorer.model().model().parameters())?;
     let calibration = calibration_file::write(scorer.reference(), scorer.conformal())
         .map_err(|e| malformed(CALIBRATION, &e))?;
-    let manifest = Manifest::new(
-        description,
-        &[(WEIGHTS, &weights), (CALIBRATION, &calibration)],
-    )
-    .map_err(|e| malformed(MANIFEST, &e))?;
+    let distances =
+        distances_file::write(scorer.model().distances()).map_err(|e| malformed(DISTANCES, &e))?;
+    let mut files = vec![(WEIGHTS, weights), (CALIBRATION, calibration)];
+    files.extend(distances.map(|distances| (DISTANCES, distances)));
+    let digested: Vec<(&str, &[u8])> = files.iter().map(|(name, f)| (*name, &f[..])).collect();
+    let manifest = Manifest::new(description, &digested).map_err(|e| malformed(MANIFEST, &e))?;
     let manifest_json = pretty(&manifest).map_err(|e| malformed(MANIFEST, &e))?;
     let run_json = pretty(run).map_err(|e| malformed(RUN, &e))?;
 
     fs::create_dir_all(parent).map_err(ArtifactError::io(parent, "create the folder"))?;
     let temporary = temporary_folder(parent)?;
-    let files = [
-        (WEIGHTS, weights),
-        (CALIBRATION, calibration),
-        (RUN, run_json),
-        (MANIFEST, manifest_json),
-    ];
+    files.extend([(RUN, run_json), (MANIFEST, manifest_json)]);
     for (name, bytes) in files {
         // Told under the name that it is to have: nobody has ever seen the temporary one.
         write_synced(&temporary.path().join(name), &bytes)
@@ -110,7 +109,7 @@ fn is_bundle_or_empty(dir: &Path) -> bool {
     let names: Vec<_> = entries
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect();
-    let known = [MANIFEST, WEIGHTS, CALIBRATION, RUN];
+    let known = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES, RUN];
     let all_known = names.iter().all(|name| {
         name.as_ref()
             .is_ok_and(|name| known.iter().any(|known| name == known))
@@ -209,10 +208,28 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
             description.views
         ));
     }
+    faults.extend(denoising_fault(description));
     if !faults.is_empty() {
         return Err(ArtifactError::malformed(&path, faults.join("; ")));
     }
     Ok(manifest)
+}
+
+/// What is wrong with the denoising view, if there is one: it must tell a model that can be told, and read numbers.
+fn denoising_fault(description: &Description) -> Option<String> {
+    let strata = description.views.strata().iter();
+    let denoising: Vec<_> = strata.filter_map(|of| of.denoising.as_ref()).collect();
+    let denoises = description.model.denoises(description.training.objective);
+    if !denoising.is_empty() && !denoises {
+        return Some("a denoising view of a model that is not told of noise".to_owned());
+    }
+    let shapes = description.encoder.shapes();
+    let is_number = |field: &u32| shapes.get(*field as usize).is_some_and(|&s| takes_noise(s));
+    let mut reads = denoising.iter().flat_map(|of| &of.reads);
+    let other = reads.find(|field| !is_number(field))?;
+    Some(format!(
+        "a denoising view reads field {other}, which is no number"
+    ))
 }
 
 /// Whether there is a folder with a manifest at all.
@@ -270,21 +287,39 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
         fields: encoder.fields().len(),
         strata: description.views.strata().len(),
         readings: model.heads().readings(),
+        trained: model.heads().trained_readings(),
     };
+    let width = description.model.width;
+    let model = SurpriseModel::new(encoder.clone(), model, &description.views)?;
+    let model = match manifest.files.contains_key(DISTANCES) {
+        true => {
+            let bytes = read_digested(dir, DISTANCES, &manifest)?;
+            let layout = score::layout(&encoder, &description.schema);
+            let mut distances = distances_file::read(&bytes, width, layout)
+                .map_err(|e| ArtifactError::malformed(&dir.join(DISTANCES), e))?;
+            // Of a model without one latent a record it cannot be measured.
+            distances.latent = distances.latent.filter(|_| score::has_latent(&model));
+            model.with_distances(&description.views, distances)?
+        }
+        false => model,
+    };
+    let rule = recipe::rule_of(
+        &description.score,
+        &description.model,
+        &model,
+        &description.views,
+    );
     let segments = segment_fields(&encoder.shapes());
     let segments: Vec<usize> = segments.into_iter().map(SegmentField::field).collect();
-    let (reference, conformal) = calibration_file::read(calibration, axes, &segments)
+    let (reference, conformal) = calibration_file::read(calibration, (axes, rule), &segments)
         .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
-    let rule = ScoreRule::new(&description.score, &description.model.likelihood);
     let combination = match &description.tuning {
         Some(tuning) => tuning.combination.clone(),
         None => Combination::default(),
     };
     let reference = reference
-        .with_rule(rule)
-        .and_then(|reference| reference.with_combination(combination))
+        .with_combination(combination)
         .map_err(|e| ArtifactError::malformed(&dir.join(MANIFEST), e))?;
-    let model = SurpriseModel::new(encoder, model, &description.views)?;
     Ok((manifest, Scorer::from_parts(model, reference, conformal)))
 }
 

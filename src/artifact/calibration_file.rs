@@ -1,14 +1,16 @@
 //! `calibration.parquet`: the exact calibration scores with their segments, and the reference tables, a row a point.
 //!
-//! Columns: `table` (`score`, `stratum`, `reading`, `field`), `index` (which of them: stratum * R + reading, field * R +
-//! reading, field; 0 for scores), `value`, `surprisal` (null for scores), `tail_scale` (the same for all points of a
+//! Columns: `table` (`score`, `term`, `reading`, `field`), `index` (which of them: the term of the score, field * R' +
+//! trained reading, field; 0 for scores), `value`, `surprisal` (null for scores), `tail_scale` (the same for all points of a
 //! table, null for scores), and for each field f that a budget can be held by `segment_f` (of scores: the code of the
 //! calibration row's value, 0 for none; null for all else), f counting the features. Any tool that reads Parquet can plot
 //! it.
 
 use crate::features::guarded;
 use crate::score::KNOTS_MAX;
-use crate::score::{Axes, ConformalScores, ReferenceTables, SegmentCodes, SurvivalTable};
+use crate::score::{
+    Axes, ConformalScores, ReferenceTables, ScoreRule, SegmentCodes, SurvivalTable,
+};
 use crate::train::partition::CALIBRATION_ROWS_MAX;
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, RecordBatch, StringArray, UInt8Array, UInt32Array,
@@ -57,7 +59,7 @@ pub fn write(
         .build();
     let schema = schema(scores.segments().iter().map(|by| by.field));
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
-    let (strata, readings, fields) = reference.parts();
+    let (terms, readings, fields) = reference.parts();
     let segments = scores.segments();
     writer.write(&points(
         &schema,
@@ -67,11 +69,7 @@ pub fn write(
         None,
         segments,
     )?)?;
-    for (name, tables) in [
-        ("stratum", strata),
-        ("reading", readings),
-        ("field", fields),
-    ] {
+    for (name, tables) in [("term", terms), ("reading", readings), ("field", fields)] {
         for (index, table) in (0u32..).zip(tables) {
             let (values, surprisals, tail_scale) = table.parts();
             let table = Some((surprisals, tail_scale));
@@ -111,17 +109,18 @@ fn points(
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
-/// The contents of the file's bytes, for a model of these axes with these fields that a budget can be held by.
+/// The contents of the file's bytes, for a model of these axes and this rule with these fields that a budget can be held by.
 ///
 /// # Errors
 /// What is wrong with them: not Parquet, other columns, tables missing or not ascending.
 pub fn read(
     bytes: Vec<u8>,
-    axes: Axes,
+    (axes, rule): (Axes, ScoreRule),
     segment_fields: &[usize],
 ) -> Result<(ReferenceTables, ConformalScores), Failure> {
     let schema = schema(segment_fields.iter().copied());
-    let tables = axes.strata * axes.readings + axes.fields * axes.readings + axes.fields;
+    let terms = rule.components().len();
+    let tables = terms + axes.fields * axes.trained + axes.fields;
     let rows_max = CALIBRATION_ROWS_MAX as usize + tables * KNOTS_MAX;
     // The reader panics on some contents, which right digests do not exclude.
     let rows = guarded(|| decode(bytes, &schema, rows_max))?;
@@ -137,13 +136,13 @@ pub fn read(
         };
         (0..count as u32).map(table).collect::<Result<Vec<_>, _>>()
     };
-    let strata = tables("stratum", axes.strata * axes.readings)?;
-    let readings = tables("reading", axes.fields * axes.readings)?;
+    let terms = tables("term", terms)?;
+    let readings = tables("reading", axes.fields * axes.trained)?;
     let fields = tables("field", axes.fields)?;
     if at != rows.batch.num_rows() {
         return Err(format!("{} rows beyond the last table", rows.batch.num_rows() - at).into());
     }
-    let reference = ReferenceTables::from_parts(axes, strata, readings, fields)?;
+    let reference = ReferenceTables::from_parts(axes, rule, terms, readings, fields)?;
     Ok((reference, ConformalScores::from_parts(scores, segments)?))
 }
 
@@ -229,26 +228,35 @@ impl Rows {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::score::Component;
 
-    fn parts() -> (ReferenceTables, ConformalScores, Axes) {
+    fn parts() -> (ReferenceTables, ConformalScores, (Axes, ScoreRule)) {
         let axes = Axes {
             fields: 2,
             strata: 3,
-            readings: 2,
+            readings: 3,
+            trained: 2,
         };
+        let total = |i: usize| Component::Total {
+            stratum: i / 2,
+            reading: i % 2,
+        };
+        let rule = ScoreRule::of((0..6).map(|i| (total(i), 1.0)).collect(), 2.0);
         let table = |i: usize| {
             let sample: Vec<f32> = (0..300).map(|x| (x * (i + 1)) as f32 * 0.1).collect();
             SurvivalTable::fit(&sample)
         };
         let tables = |n: usize| (0..n).map(table).collect();
-        let reference = ReferenceTables::from_parts(axes, tables(6), tables(4), tables(2)).unwrap();
+        let reference =
+            ReferenceTables::from_parts(axes, rule.clone(), tables(6), tables(4), tables(2));
+        let reference = reference.unwrap();
         let codes = |field, codes: [u8; 3]| SegmentCodes {
             field,
             codes: codes.to_vec(),
         };
         let segments = vec![codes(0, [1, 0, 255]), codes(1, [2, 2, 1])];
         let scores = ConformalScores::from_parts(vec![0.1, 0.5, 7.25], segments).unwrap();
-        (reference, scores, axes)
+        (reference, scores, (axes, rule))
     }
 
     #[test]
@@ -265,7 +273,7 @@ mod tests {
         let (reference, _, axes) = parts();
         let scores = ConformalScores::new(vec![3.0, 1.0]).unwrap();
         let bytes = write(&reference, &scores).unwrap();
-        assert_eq!(read(bytes.clone(), axes, &[]).unwrap().1, scores);
+        assert_eq!(read(bytes.clone(), axes.clone(), &[]).unwrap().1, scores);
         let error = read(bytes, axes, &[1]).unwrap_err().to_string();
         assert!(error.contains("segment_1"), "{error}");
     }
@@ -274,11 +282,14 @@ mod tests {
     fn tables_of_another_model_are_refused() {
         let (reference, scores, axes) = parts();
         let bytes = write(&reference, &scores).unwrap();
-        let error = read(bytes.clone(), Axes { strata: 4, ..axes }, &[0, 1])
+        let (axes, rule) = axes;
+        let more = rule.components().chain([Component::Latent]);
+        let more = ScoreRule::of(more.map(|component| (component, 1.0)).collect(), 2.0);
+        let error = read(bytes.clone(), (axes, more), &[0, 1])
             .unwrap_err()
             .to_string();
-        assert!(error.contains("stratum 6"), "{error}");
-        let error = read(bytes, Axes { fields: 1, ..axes }, &[0, 1])
+        assert!(error.contains("term 6"), "{error}");
+        let error = read(bytes, (Axes { fields: 1, ..axes }, rule), &[0, 1])
             .unwrap_err()
             .to_string();
         assert!(error.contains("field 0"), "{error}");

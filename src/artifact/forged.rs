@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::bundle::{CALIBRATION, MANIFEST, WEIGHTS};
+use super::bundle::{CALIBRATION, DISTANCES, MANIFEST, WEIGHTS};
 use super::comparison::Payments;
 use super::manifest::sha256_hex;
 use super::{ArtifactError, Detector, Manifest};
@@ -53,7 +53,7 @@ impl Original {
 
     /// Writes the manifest with digests that are right.
     fn seal(&self, mut manifest: Manifest) {
-        for name in [WEIGHTS, CALIBRATION] {
+        for name in [WEIGHTS, CALIBRATION, DISTANCES] {
             let bytes = fs::read(self.folder.join(name)).unwrap();
             manifest.files.insert(name.to_owned(), sha256_hex(&bytes));
         }
@@ -140,6 +140,11 @@ fn forged_weights_with_right_digests_score_or_are_refused_by_name() {
     whatever_the_file_holds(WEIGHTS, 12);
 }
 
+#[test]
+fn forged_distances_with_right_digests_score_or_are_refused_by_name() {
+    whatever_the_file_holds(DISTANCES, 13);
+}
+
 /// Places of all values below `value`.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
@@ -222,7 +227,7 @@ fn a_forged_manifest_with_right_digests_scores_or_is_refused_by_name() {
         let outcome = original.load();
         if let Err(error) = &outcome {
             let text = error.to_string();
-            let named = [MANIFEST, WEIGHTS, CALIBRATION]
+            let named = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES]
                 .iter()
                 .any(|name| text.contains(name));
             assert!(named, "case {case}: {told}: {text}");

@@ -7,6 +7,7 @@ mod calibration_file;
 #[cfg(test)]
 mod comparison;
 mod detector;
+mod distances_file;
 mod error;
 mod first_records;
 #[cfg(test)]
@@ -17,7 +18,9 @@ mod seen;
 mod tuning;
 mod weights;
 
-pub use bundle::{CALIBRATION, MANIFEST, RUN, WEIGHTS, check_target, load_manifest, run_path};
+pub use bundle::{
+    CALIBRATION, DISTANCES, MANIFEST, RUN, WEIGHTS, check_target, load_manifest, run_path,
+};
 pub use detector::{BudgetByError, Detector};
 pub use error::ArtifactError;
 pub use first_records::{Cause, Excess, FIRST_RECORDS, FirstRecords, Opening};

@@ -6,11 +6,14 @@ use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
 use crate::features::ParquetSource;
 use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
+use crate::model::inputs::{takes_noise, weight_of_numbers};
 use crate::model::transfer::{Side, TransferError, disagreements, transfer};
 use crate::model::{Architecture, MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;
-use crate::score::{ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel};
+use crate::score::{
+    Distances, Measured, ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel,
+};
 use crate::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use crate::train::{
     Dataset, DatasetError, DatasetOptions, FitReport, MaskedObjective, Split, TrainError,
@@ -196,11 +199,11 @@ pub fn learn(
     }
     let encoder = &data.encoder;
     let training = &config.training;
+    let model = MaskedAutoencoder::new(&config.model, training.objective, encoder, seed)?;
     let views = match training.objective.hides() {
-        true => draw_views(&config.views, encoder.fields().len(), seed)?,
+        true => draw_views(&config.views, &model, training, seed)?,
         false => Views::nothing_hidden(),
     };
-    let model = MaskedAutoencoder::new(&config.model, training.objective, encoder, seed)?;
     if let Some(parent) = recipe.from {
         observer.stage(&start_from(
             parent,
@@ -217,7 +220,9 @@ pub fn learn(
 
     observer.stage("calibrating the scores");
     let surprise = SurpriseModel::new(encoder.clone(), model, &views)?;
-    let rule = ScoreRule::new(&config.score, &config.model.likelihood);
+    let distances = Distances::fit(&config.score, &surprise, recipe.schema, &data.fit, seed)?;
+    let surprise = surprise.with_distances(&views, distances)?;
+    let rule = rule_of(&config.score, &config.model, &surprise, &views);
     let scorer = Scorer::calibrate(surprise, rule, &data.reference, &data.calibration)?
         .presuming_contamination(config.calibration.contamination);
 
@@ -333,14 +338,46 @@ fn start_from(parent: &Detector, child: Side<'_>) -> Result<String, TransferErro
     ))
 }
 
-fn draw_views(config: &ViewsConfig, fields: usize, seed: u64) -> Result<Views, LearnError> {
-    let views = Views::draw(
+/// How a model's measures become a score.
+pub(super) fn rule_of(
+    score: &ScoreConfig,
+    config: &ModelConfig,
+    model: &SurpriseModel,
+    views: &Views,
+) -> ScoreRule {
+    let measured = Measured {
+        views,
+        likelihood: &config.likelihood,
+        heads: model.model().heads(),
+        latent: model.distances().latent.is_some(),
+        nearest: model.distances().nearest.is_some(),
+    };
+    ScoreRule::new(score, measured)
+}
+
+fn draw_views(
+    config: &ViewsConfig,
+    model: &MaskedAutoencoder,
+    training: &TrainingConfig,
+    seed: u64,
+) -> Result<Views, LearnError> {
+    let fields = model.shapes().len();
+    let mut views = Views::draw(
         config.plan,
         config.effective_ratios(),
         config.effective_rounds(),
         fields,
         &mut stream(seed, Purpose::Views),
     );
+    // A model that has seen no noise does not know what it is told.
+    let numbers = weight_of_numbers(model.shapes().iter().copied());
+    let is_noised = training.noised_share * numbers > 0.0;
+    if model.denoises() && is_noised && config.denoising_level > 0.0 {
+        let numbers = (0u32..).zip(model.shapes());
+        let numbers = numbers.filter(|(_, shape)| takes_noise(**shape));
+        let numbers = numbers.map(|(field, _)| field).collect();
+        views = views.with_denoising(config.denoising_level, numbers);
+    }
     match views.fault(fields) {
         Some(fault) => Err(LearnError::Views(fault)),
         None => Ok(views),

@@ -285,16 +285,8 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
             detector.latent_width()
         );
     }
-    let strata = description.views.strata().iter();
-    let strata = strata.map(|stratum| format!("{} at {}", stratum.hidden.len(), stratum.ratio));
-    let strata: Vec<String> = strata.collect();
-    let plan = word(&description.views_config.plan);
-    writeln!(
-        out,
-        "views        {} ({plan}): {}",
-        description.views.len(),
-        strata.join(", ")
-    )?;
+    views(out, description)?;
+    distances(out, detector)?;
     let kernel = detector.scorer().model().instructions();
     if let Some(instructions) = kernel {
         writeln!(
@@ -314,6 +306,42 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         ),
         None => Ok(()),
     }
+}
+
+/// The views, stratum by stratum.
+fn views(out: &mut String, description: &Description) -> std::fmt::Result {
+    let strata = description.views.strata().iter();
+    let strata = strata.map(|stratum| match &stratum.denoising {
+        Some(denoising) => format!("one through noise of {}", denoising.level),
+        None => format!("{} at {}", stratum.hidden.len(), stratum.ratio),
+    });
+    let strata: Vec<String> = strata.collect();
+    let plan = word(&description.views_config.plan);
+    writeln!(
+        out,
+        "views        {} ({plan}): {}",
+        description.views.len(),
+        strata.join(", ")
+    )
+}
+
+/// What a record is measured by besides its fields; no line where there is nothing.
+fn distances(out: &mut String, detector: &Detector) -> std::fmt::Result {
+    let distances = detector.scorer().model().distances();
+    let latent = distances
+        .latent
+        .as_ref()
+        .map(|_| "of the latent".to_owned());
+    let nearest = distances.nearest.as_ref();
+    let nearest = nearest.map(|rows| {
+        let count = rows.len();
+        format!("to the nearest of {count} training rows, which the bundle holds")
+    });
+    let measured: Vec<String> = latent.into_iter().chain(nearest).collect();
+    if !measured.is_empty() {
+        writeln!(out, "distances    {}", measured.join("; "))?;
+    }
+    Ok(())
 }
 
 fn millions(count: u64) -> f64 {

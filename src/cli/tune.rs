@@ -181,10 +181,19 @@ fn weights(description: &Description, tuning: &Tuning) -> String {
     shown.join(", ")
 }
 
+/// Where a stratum looks, in words.
+fn place(description: &Description, stratum: usize) -> String {
+    match description.views.strata().get(stratum) {
+        Some(of) if of.denoising.is_some() => "through noise".to_owned(),
+        of => format!("at {}", of.map_or(0.0, |of| of.ratio)),
+    }
+}
+
 fn name(description: &Description, component: Component) -> String {
     let reading = |reading: usize| {
         let likelihood = description.model.likelihood.get(reading);
-        likelihood.map_or_else(|| "?".to_owned(), word)
+        // Behind the trained readings come what else is read from them.
+        likelihood.map_or_else(|| "tail or density".to_owned(), word)
     };
     match component {
         Component::Untuned => "untuned score".to_owned(),
@@ -192,9 +201,18 @@ fn name(description: &Description, component: Component) -> String {
             stratum,
             reading: r,
         } => {
-            let ratio = description.views.strata().get(stratum).map(|s| s.ratio);
-            format!("total at {} ({})", ratio.unwrap_or_default(), reading(r))
+            let place = place(description, stratum);
+            format!("total {place} ({})", reading(r))
         }
+        Component::Largest {
+            stratum,
+            reading: r,
+        } => {
+            let place = place(description, stratum);
+            format!("largest field {place} ({})", reading(r))
+        }
+        Component::Latent => "distance of the latent".to_owned(),
+        Component::Nearest => "distance to the nearest training row".to_owned(),
         Component::Field { field, reading: r } => {
             match description.schema.features().nth(field) {
                 // Only numbers have more than one reading.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_WIDTH: usize = 192;
 /// Residual blocks.
 pub const DEFAULT_BLOCKS: usize = 3;
+/// Standard deviation of the noise that the denoising view tells of: a tenth of a number's own.
+pub const DEFAULT_DENOISING_LEVEL: f32 = 0.1;
 /// How numbers are read: the likelihood of a histogram sees broken dependence between fields, the squared error how far out
 /// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/quality.md`).
 pub const DEFAULT_LIKELIHOOD: [Likelihood; 2] =
@@ -81,6 +83,9 @@ pub struct ModelConfig {
     /// L: width of the bottleneck, 1..=4,096; 0 for [`default_width`](super::bottleneck::default_width). Only where the
     /// objective hides nothing.
     pub bottleneck_width: usize,
+    /// Whether the model is told of noise in the visible numbers, and training adds some: only of the `mlp` where the
+    /// objective hides fields, see [`denoises`](Self::denoises).
+    pub denoising: bool,
     /// Share of hidden units that training removes, 0 <= dropout < 1.
     pub dropout: f32,
     /// Numbers of a category's input embedding at most, 1..=256; only of the mlp, the transformer's are D wide.
@@ -110,6 +115,7 @@ impl Default for ModelConfig {
             blocks: DEFAULT_BLOCKS,
             heads: DEFAULT_HEADS,
             bottleneck_width: 0,
+            denoising: true,
             dropout: 0.0,
             embedding_dim_max: DEFAULT_EMBEDDING_DIM_MAX,
             histogram_bins: DEFAULT_BINS,
@@ -120,6 +126,11 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
+    /// Whether a model of this configuration and objective has the inputs that tell it of noise.
+    pub fn denoises(&self, objective: ObjectiveKind) -> bool {
+        self.denoising && self.architecture == Architecture::Mlp && objective.hides()
+    }
+
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults::default();
@@ -173,6 +184,9 @@ pub struct ViewsConfig {
     pub plan: MaskPlan,
     /// How many there are, where ratios and rounds do not say.
     pub scoring: Scoring,
+    /// The standard deviation of the noise that the denoising view tells the model of, in those of the numbers, at most 10;
+    /// 0: no such view. Only of a model that was trained with noise.
+    pub denoising_level: f32,
     /// Mask ratios, each in (0, 1]; empty: those of `scoring`.
     pub ratios: Vec<f32>,
     /// Times that each field is hidden at each ratio, 1..=64; 0: as many as of `scoring`.
@@ -184,6 +198,7 @@ impl Default for ViewsConfig {
         Self {
             plan: MaskPlan::Balanced,
             scoring: Scoring::Full,
+            denoising_level: DEFAULT_DENOISING_LEVEL,
             ratios: Vec::new(),
             rounds: 0,
         }
@@ -211,6 +226,10 @@ impl ViewsConfig {
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults::default();
         faults.range("views.rounds", self.rounds, 0, 64);
+        let level = self.denoising_level;
+        faults.require(level == 0.0 || (1e-3..=10.0).contains(&level), || {
+            format!("views.denoising_level = {level}: must be 0 or within 0.001..=10")
+        });
         faults.range("views.ratios (how many)", self.ratios.len(), 0, 32);
         for &ratio in &self.ratios {
             faults.require(ratio > 0.0 && ratio <= 1.0, || {

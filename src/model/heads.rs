@@ -2,13 +2,14 @@
 //!
 //! A field's logits are, in this order: whether it is null (only if the fit rows had nulls), then the outputs of every
 //! reading of a number with more than two values, or the class logits of a category, yes/no, hour and weekday. Letters: O outputs of all heads,
-//! R readings; any other field has one surprise, which counts for every reading, but that a third value of a number of two
-//! is farther out by some readings than by others.
+//! R readings, of which the first R' are trained and have outputs of their own, while the others are read from the same
+//! outputs in another way; any other field has one surprise, which counts for every reading, but that a third value of a
+//! number of two is farther out by some readings than by others.
 
 use super::likelihood::histogram::Histogram;
 use super::likelihood::location_scale::Family;
 use super::likelihood::{Likelihood, discrete};
-use super::ops::math::sigmoid;
+use super::ops::math::{exp, log_sum_exp, sigmoid};
 use super::target::{Target, ThirdValue};
 use crate::features::{Encoder, FieldShape, HOURS, WEEKDAYS};
 use std::ops::Range;
@@ -30,6 +31,15 @@ impl Reading {
             Likelihood::Gaussian => Self::LocationScale(Family::Gaussian),
             Likelihood::SquaredError => Self::LocationScale(Family::SquaredError),
             Likelihood::RobustSquaredError => Self::LocationScale(Family::RobustSquaredError),
+        }
+    }
+
+    /// What else its outputs say of a number, if anything.
+    fn derived(&self) -> Option<Derived> {
+        match self {
+            Self::Histogram(_) => Some(Derived::Tail),
+            Self::LocationScale(Family::RobustSquaredError) => Some(Derived::Density),
+            Self::LocationScale(_) => None,
         }
     }
 
@@ -70,6 +80,22 @@ impl Reading {
     }
 }
 
+/// Another surprise of a number by the outputs of a trained reading, made only where a scoring asks for it: it costs time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Derived {
+    /// How far out the number is in the histogram: -log of the share of the mass that lies at least as far on its side,
+    /// twice the smaller of both sides.
+    Tail,
+    /// -log density of the Student's t whose location the robust squared error reads.
+    Density,
+}
+
+/// The smallest mass that a tail is held to have: bins of less are beyond what single precision sums tell.
+const TAIL_MASS_MIN: f32 = 1e-9;
+
+/// Which derived readings are wanted: bit i for the i-th of them.
+pub type Wanted = u8;
+
 /// What nullness costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Nullness {
@@ -92,6 +118,8 @@ pub struct FieldHead {
 pub struct Heads {
     fields: Vec<FieldHead>,
     readings: Vec<Reading>,
+    /// With the trained reading that each is read from.
+    derived: Vec<(Derived, usize)>,
     outputs: usize,
 }
 
@@ -130,8 +158,11 @@ impl Heads {
                 nullness,
             });
         }
+        let derived = readings.iter().enumerate();
+        let derived = derived.filter_map(|(from, reading)| Some((reading.derived()?, from)));
         Self {
             fields,
+            derived: derived.collect(),
             readings,
             outputs,
         }
@@ -142,9 +173,19 @@ impl Heads {
         self.outputs
     }
 
-    /// R: at least 1.
-    pub fn readings(&self) -> usize {
+    /// R' >= 1: the readings that training fits. They come first.
+    pub fn trained_readings(&self) -> usize {
         self.readings.len()
+    }
+
+    /// R: these and the derived ones.
+    pub fn readings(&self) -> usize {
+        self.readings.len() + self.derived.len()
+    }
+
+    /// The derived readings, in their order behind the trained ones.
+    pub fn derived(&self) -> impl Iterator<Item = Derived> {
+        self.derived.iter().map(|&(derived, _)| derived)
     }
 
     /// The head of a field.
@@ -152,6 +193,7 @@ impl Heads {
         FieldView {
             head: &self.fields[field],
             readings: &self.readings,
+            derived: &self.derived,
         }
     }
 
@@ -179,6 +221,7 @@ pub struct Aim {
 pub struct FieldView<'a> {
     head: &'a FieldHead,
     readings: &'a [Reading],
+    derived: &'a [(Derived, usize)],
 }
 
 impl<'a> FieldView<'a> {
@@ -207,17 +250,22 @@ impl<'a> FieldView<'a> {
         usize::from(self.head.nullness == Nullness::Learned)
     }
 
-    /// The surprise of `target` under the field's `logits`, one a reading, `[R]`.
+    /// The surprise of `target` under the field's `logits`, one a reading: `[R]`, or `[R']` for the trained ones alone.
     pub fn surprises(&self, logits: &[f32], target: &Target, out: &mut [f32]) {
         let nullness = self.null_surprise(logits, matches!(target, Target::Absent));
         let value = &logits[self.value_start()..];
         match target {
             Target::Number(z) => {
                 let mut start = 0;
-                for (surprise, reading) in out.iter_mut().zip(self.readings) {
+                let (trained, derived) = out.split_at_mut(self.readings.len());
+                for (surprise, reading) in trained.iter_mut().zip(self.readings) {
                     let output = &value[start..start + reading.outputs()];
                     *surprise = nullness + reading.surprise(output, *z);
                     start += reading.outputs();
+                }
+                for (surprise, &(kind, from)) in derived.iter_mut().zip(self.derived) {
+                    let output = &value[self.place(from)];
+                    *surprise = nullness + kind.surprise(&self.readings[from], output, *z);
                 }
             }
             Target::Neither(third) => self.third_value_surprises(value[0], third, nullness, out),
@@ -233,9 +281,18 @@ impl<'a> FieldView<'a> {
         nullness: f32,
         out: &mut [f32],
     ) {
-        for (surprise, reading) in out.iter_mut().zip(self.readings) {
+        let (trained, derived) = out.split_at_mut(self.readings.len());
+        for (surprise, reading) in trained.iter_mut().zip(self.readings) {
             *surprise = nullness + reading.third_value_surprise(logit, third);
         }
+        derived.fill(nullness + third.floor.max(discrete::bernoulli_max(logit)));
+    }
+
+    /// The places of a trained reading's outputs among those of the value.
+    fn place(&self, reading: usize) -> Range<usize> {
+        let before = self.readings[..reading].iter().map(Reading::outputs);
+        let start: usize = before.sum();
+        start..start + self.readings[reading].outputs()
     }
 
     /// The target as [`surprises_at`](Self::surprises_at) takes it.
@@ -271,14 +328,36 @@ impl<'a> FieldView<'a> {
     }
 
     /// As [`surprises`](Self::surprises), given the log-sum-exp of every one of [`softmaxes`](Self::softmaxes): the logits
-    /// themselves are only read where the target is.
-    pub fn surprises_at(&self, logits: &[f32], log_norms: &[f32], aim: &Aim, out: &mut [f32]) {
+    /// themselves are only read where the target is. Of the derived readings those that are not `wanted` are zero.
+    pub fn surprises_at(
+        &self,
+        logits: &[f32],
+        log_norms: &[f32],
+        (aim, wanted): (&Aim, Wanted),
+        out: &mut [f32],
+    ) {
         let nullness = self.null_surprise(logits, matches!(aim.target, Target::Absent));
         let value = &logits[self.value_start()..];
         let discrete = match aim.target {
             Target::Number(z) => {
                 let mut start = 0;
-                for (surprise, reading) in out.iter_mut().zip(self.readings) {
+                let (trained, derived) = out.split_at_mut(self.readings.len());
+                for (i, (surprise, &(kind, from))) in
+                    derived.iter_mut().zip(self.derived).enumerate()
+                {
+                    *surprise = match wanted >> i & 1 {
+                        0 => 0.0,
+                        _ => {
+                            let output = &value[self.place(from)];
+                            nullness
+                                + match kind {
+                                    Derived::Tail => tail(output, log_norms[0], aim.bin),
+                                    Derived::Density => Family::StudentT.surprise(output, z),
+                                }
+                        }
+                    };
+                }
+                for (surprise, reading) in trained.iter_mut().zip(self.readings) {
                     let output = &value[start..start + reading.outputs()];
                     let of_value = match reading {
                         Reading::Histogram(_) => log_norms[0] - output[aim.bin],
@@ -306,10 +385,20 @@ impl<'a> FieldView<'a> {
             }
             Target::Absent | Target::Boolean(_) => discrete_surprise(value, &aim.target),
             Target::Neither(third) => {
-                return self.third_value_surprises(value[0], &third, nullness, out);
+                self.third_value_surprises(value[0], &third, nullness, out);
+                return self.keep_wanted(wanted, out);
             }
         };
         out.fill(nullness + discrete);
+        self.keep_wanted(wanted, out);
+    }
+
+    /// Sets the derived readings that are not wanted to zero.
+    pub fn keep_wanted(&self, wanted: Wanted, out: &mut [f32]) {
+        let derived = out[self.readings.len()..].iter_mut().enumerate();
+        derived
+            .filter(|(i, _)| wanted >> i & 1 == 0)
+            .for_each(|(_, surprise)| *surprise = 0.0);
     }
 
     /// The training loss of `target`; adds `weight` times its gradient to `gradient`.
@@ -388,6 +477,28 @@ impl<'a> FieldView<'a> {
     }
 }
 
+impl Derived {
+    /// The surprise of z by the `output` of the reading that it is derived from.
+    fn surprise(self, from: &Reading, output: &[f32], z: f32) -> f32 {
+        match (self, from) {
+            (Self::Tail, Reading::Histogram(histogram)) => {
+                tail(output, log_sum_exp(output), histogram.bin(z))
+            }
+            _ => Family::StudentT.surprise(output, z),
+        }
+    }
+}
+
+/// -log of twice the smaller of the masses below and above a histogram's bin, half of its own counted on either side, given
+/// the log-sum-exp of the logits.
+fn tail(logits: &[f32], log_norm: f32, bin: usize) -> f32 {
+    let mass = |logits: &[f32]| logits.iter().map(|&l| exp(l - log_norm)).sum::<f32>();
+    let half = 0.5 * exp(logits[bin] - log_norm);
+    // The sum of the smaller side keeps its digits where the other is nearly 1.
+    let (below, above) = (mass(&logits[..bin]) + half, mass(&logits[bin + 1..]) + half);
+    -(2.0 * below.min(above).max(TAIL_MASS_MIN)).min(1.0).ln()
+}
+
 /// The part of an optional gradient that belongs to `range`.
 fn part<'g>(gradient: &'g mut Option<&mut [f32]>, range: Range<usize>) -> Option<&'g mut [f32]> {
     gradient.as_deref_mut().map(|gradient| &mut gradient[range])
@@ -432,14 +543,19 @@ mod tests {
         let head = heads.field(0);
         [0, 1, 2].map(|row| {
             let target = reader.target(&encoder, &records, row, 0);
-            let (mut all, mut at) = ([f32::NAN; 2], [f32::NAN; 2]);
+            let (mut all, mut at) = ([f32::NAN; 3], [f32::NAN; 3]);
             head.surprises(&[logit], &target, &mut all);
-            head.surprises_at(&[logit], &[], &head.aim(target), &mut at);
+            head.surprises_at(&[logit], &[], (&head.aim(target), 1), &mut at);
             assert_eq!(all, at);
+            let [histogram, square, tail] = all;
+            assert_eq!(
+                tail, histogram,
+                "of two values a tail is no other than a bin"
+            );
             let is_learned = head.loss(&[logit], &target, 1.0, None) > 0.0;
             assert_eq!(is_learned, row < 2, "a third value teaches nothing");
             // NumPy: -np.log(1 - .5 / 101) -> 0.00496279, what a present value costs where none was null
-            all.map(|surprise| surprise - 0.004_962_8)
+            [histogram, square].map(|surprise| surprise - 0.004_962_8)
         })
     }
 

@@ -23,10 +23,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct HiddenTargets {
     /// `[B * F]`: the true values.
     pub targets: Vec<Target>,
-    /// `[B * F]`: whether the loss counts the field: the hidden ones, or all where nothing is hidden.
-    pub hidden: Vec<bool>,
-    /// What the sum is divided by: how many fields count in the whole batch, of which these rows may be a part.
-    pub counted: usize,
+    /// `[B * F]`: how much the loss of the field counts: 1 for a hidden one, or for all where nothing is hidden; less for one
+    /// that is seen through noise; 0 for those that are seen as they are.
+    pub weights: Vec<f32>,
+    /// What the sum is divided by: the weights of the whole batch, of which these rows may be a part.
+    pub counted: f64,
+}
+
+impl HiddenTargets {
+    /// What sums are divided by, where nothing counts as well.
+    fn divisor(&self) -> f64 {
+        match self.counted > 0.0 {
+            true => self.counted,
+            false => 1.0,
+        }
+    }
 }
 
 /// The output layer and which rows of the latent its heads read.
@@ -68,8 +79,8 @@ impl OutputLayer<'_> {
     }
 }
 
-/// The loss of the hidden fields of B rows, summed and divided by `batch.counted`, a scalar tensor, from the latent
-/// `[B * P, D]`.
+/// The weighted loss of the fields of B rows that count, summed and divided by `batch.counted`, a scalar tensor, from the
+/// latent `[B * P, D]`.
 ///
 /// A field's loss is the sum over its readings. 0 if nothing is hidden. On other devices than the processor it is
 /// composed of candle's own ops (`composed.rs`).
@@ -105,15 +116,16 @@ pub fn masked_loss_value(
 ) -> Result<f64> {
     let sums = each_field(output, latent, batch, |head, rows| {
         let losses = rows.iter().map(|(row, logits)| {
-            let target = &batch.targets[row * output.heads.len() + rows.field];
-            f64::from(head.loss(logits, target, 1.0, None))
+            let at = row * output.heads.len() + rows.field;
+            let loss = f64::from(head.loss(logits, &batch.targets[at], 1.0, None));
+            f64::from(batch.weights[at]) * loss
         });
         losses.sum::<f64>()
     })?;
-    Ok(sums.iter().sum::<f64>() / batch.counted.max(1) as f64)
+    Ok(sums.iter().sum::<f64>() / batch.divisor())
 }
 
-/// The surprise of each row under each reading, `[B * R]` row-major: the sum over its hidden fields.
+/// The surprise of each row under each trained reading, `[B * R']` row-major: the sum over its fields that count.
 ///
 /// # Errors
 /// If a shape does not fit or a tensor is not contiguous f32.
@@ -122,7 +134,7 @@ pub fn row_surprises(
     latent: &Tensor,
     batch: &HiddenTargets,
 ) -> Result<Vec<f64>> {
-    let (fields, readings) = (output.heads.len(), output.heads.readings());
+    let (fields, readings) = (output.heads.len(), output.heads.trained_readings());
     let by_field = each_field(output, latent, batch, |head, rows| {
         let mut surprises = vec![0f32; rows.records.len() * readings];
         for ((row, logits), out) in rows.iter().zip(surprises.chunks_exact_mut(readings)) {
@@ -130,7 +142,7 @@ pub fn row_surprises(
         }
         (rows.records, surprises)
     })?;
-    let mut sums = vec![0f64; batch.hidden.len() / fields.max(1) * readings];
+    let mut sums = vec![0f64; batch.weights.len() / fields.max(1) * readings];
     for (records, surprises) in by_field {
         for (row, surprises) in records.into_iter().zip(surprises.chunks_exact(readings)) {
             let sums = &mut sums[row * readings..(row + 1) * readings];
@@ -195,7 +207,7 @@ impl Sides {
         weight: &Shape,
     ) -> Result<Self> {
         let ((rows, width), (inputs, outputs)) = (latent.dims2()?, weight.dims2()?);
-        let entries = batch.hidden.len();
+        let entries = batch.weights.len();
         let fits = places > 0
             && (places == 1 || places >= heads.len())
             && rows / places * heads.len() == entries
@@ -253,8 +265,9 @@ impl FieldRows {
 impl Layer<'_> {
     fn field_rows(&self, field: usize, batch: &HiddenTargets) -> FieldRows {
         let (fields, width) = (self.heads.len(), self.sides.width);
-        let hidden = batch.hidden.iter().skip(field).step_by(fields).enumerate();
-        let records: Vec<usize> = hidden.filter(|(_, h)| **h).map(|(row, _)| row).collect();
+        let weights = batch.weights.iter().skip(field).step_by(fields).enumerate();
+        let counted = weights.filter(|(_, weight)| **weight > 0.0);
+        let records: Vec<usize> = counted.map(|(row, _)| row).collect();
         let mut latent = Vec::with_capacity(records.len() * width);
         for &row in &records {
             let at = self.sides.latent_row(row, field) * width;
@@ -286,12 +299,14 @@ impl Layer<'_> {
         let (head, Sides { width, outputs, .. }) = (self.heads.field(field), self.sides);
         let columns = head.outputs();
         let (n, o) = (rows.records.len(), columns.len());
-        let weight = 1.0 / batch.counted.max(1) as f32;
+        let share = 1.0 / batch.divisor() as f32;
         let mut by_logits = vec![0f32; n * o];
         let mut loss = 0.0;
         for ((row, logits), gradient) in rows.iter().zip(by_logits.chunks_exact_mut(o.max(1))) {
-            let target = &batch.targets[row * self.heads.len() + field];
-            loss += f64::from(head.loss(logits, target, weight, Some(gradient)));
+            let at = row * self.heads.len() + field;
+            let (target, weight) = (&batch.targets[at], batch.weights[at]);
+            let unweighted = head.loss(logits, target, weight * share, Some(gradient));
+            loss += f64::from(weight) * f64::from(unweighted);
         }
         let by_bias = &mut sum.by_bias[columns.clone()];
         by_bias.fill(0.0);
@@ -387,7 +402,7 @@ impl CustomOp3 for MaskedLoss {
             sides,
         });
         *self.left() = Some(gradients);
-        let loss = loss / self.batch.counted.max(1) as f64;
+        let loss = loss / self.batch.divisor();
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 

@@ -10,7 +10,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 /// Mask ratios of scoring: low ones see broken dependence between fields, 1.0 sees marginal extremes.
-const DEFAULT_RATIOS: [f32; 4] = [0.15, 0.35, 0.65, 1.0];
+const DEFAULT_RATIOS: [f32; 3] = [0.15, 0.65, 1.0];
 /// Times that each field is hidden at each ratio; two halve the noise of the drawn partition.
 const DEFAULT_ROUNDS: usize = 2;
 /// Mask ratios of fast scoring: one low enough to see broken dependence, and 1.0, which costs next to nothing.
@@ -35,9 +35,9 @@ pub enum MaskPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scoring {
-    /// Four mask ratios, each field hidden twice at each: what detection quality is reported with.
+    /// Three mask ratios, each field hidden twice at each: what detection quality is reported with.
     Full,
-    /// Two mask ratios, each field hidden once: an eighth of the cost.
+    /// Two mask ratios, each field hidden once: a sixth of the cost.
     Fast,
 }
 
@@ -66,6 +66,36 @@ pub struct Stratum {
     pub ratio: f32,
     /// The hidden fields of each view, ascending.
     pub hidden: Vec<Vec<u32>>,
+    /// Of the denoising stratum: what its one view, which hides nothing, tells the model and reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoising: Option<Denoising>,
+}
+
+impl Stratum {
+    /// The views that hide these fields at this ratio.
+    fn masked(ratio: f32, hidden: Vec<Vec<u32>>) -> Self {
+        Self {
+            ratio,
+            hidden,
+            denoising: None,
+        }
+    }
+
+    /// Whether so much is hidden that a distribution says how extreme a value is, more than how ill it fits the others.
+    pub fn hides_most(&self) -> bool {
+        self.ratio > 0.5
+    }
+}
+
+/// A view in which the model is told that the visible numbers carry noise, though they are the record's own: what it makes of
+/// them is where the training rows lie densest nearby (Alain & Bengio 2014, *What regularized auto-encoders learn from the
+/// data-generating distribution*).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Denoising {
+    /// The standard deviation of the noise that the model is told of, in those of the numbers, > 0.
+    pub level: f32,
+    /// The fields that are read, the numbers, ascending, at least one.
+    pub reads: Vec<u32>,
 }
 
 /// One view of a record.
@@ -75,13 +105,39 @@ pub struct View<'a> {
     pub stratum: usize,
     /// The fields that the model does not see, ascending.
     pub hidden: &'a [u32],
+    /// Of the denoising view.
+    pub denoising: Option<&'a Denoising>,
 }
 
 impl View<'_> {
-    /// Whether the prediction of `field` counts under this view: what is hidden, or everything where nothing is.
+    /// Whether the prediction of `field` counts under this view: what is hidden, everything where nothing is, or what is
+    /// told to carry noise.
     pub fn reads(&self, field: u32) -> bool {
-        self.hidden.is_empty() || self.hidden.binary_search(&field).is_ok()
+        match self.denoising {
+            Some(denoising) => denoising.reads.binary_search(&field).is_ok(),
+            None => self.hidden.is_empty() || self.hidden.binary_search(&field).is_ok(),
+        }
     }
+
+    /// What the model is told of noise.
+    pub fn noise(&self) -> NoiseInputs {
+        match self.denoising {
+            Some(denoising) => noise_inputs(denoising.level),
+            None => NO_NOISE,
+        }
+    }
+}
+
+/// The two inputs that tell the model of noise: whether the visible numbers carry any, and the logarithm of its standard
+/// deviation.
+pub type NoiseInputs = [f32; 2];
+
+/// What the model is told where there is no noise.
+pub const NO_NOISE: NoiseInputs = [0.0, 0.0];
+
+/// What the model is told of noise of the standard deviation `level` > 0.
+pub fn noise_inputs(level: f32) -> NoiseInputs {
+    [1.0, level.ln()]
 }
 
 /// All views, stratum by stratum.
@@ -105,10 +161,7 @@ impl Views {
         if plan == MaskPlan::LeaveOneOut {
             let hidden = (0..fields as u32).map(|field| vec![field]).collect();
             return Self {
-                strata: vec![Stratum {
-                    ratio: 1.0 / fields as f32,
-                    hidden,
-                }],
+                strata: vec![Stratum::masked(1.0 / fields as f32, hidden)],
             };
         }
         let strata = ratios.iter().map(|&ratio| {
@@ -116,7 +169,7 @@ impl Views {
             if plan == MaskPlan::Random {
                 hidden = random(ratio, hidden.len(), fields, rng);
             }
-            Stratum { ratio, hidden }
+            Stratum::masked(ratio, hidden)
         });
         Self {
             strata: strata.collect(),
@@ -126,11 +179,21 @@ impl Views {
     /// The one view that hides nothing and reads every field.
     pub fn nothing_hidden() -> Self {
         Self {
-            strata: vec![Stratum {
+            strata: vec![Stratum::masked(0.0, vec![Vec::new()])],
+        }
+    }
+
+    /// The same views and, behind them, one in which the model is told of noise of the standard deviation `level` in the
+    /// fields `reads`, ascending; without such a field the same views.
+    pub fn with_denoising(mut self, level: f32, reads: Vec<u32>) -> Self {
+        if !reads.is_empty() {
+            self.strata.push(Stratum {
                 ratio: 0.0,
                 hidden: vec![Vec::new()],
-            }],
+                denoising: Some(Denoising { level, reads }),
+            });
         }
+        self
     }
 
     /// Whether fields are hidden: in every view, or in the only one not.
@@ -156,8 +219,20 @@ impl Views {
     /// The views one after the other.
     pub fn iter(&self) -> impl Iterator<Item = View<'_>> {
         let strata = self.strata.iter().enumerate();
-        strata
-            .flat_map(|(stratum, of)| of.hidden.iter().map(move |hidden| View { stratum, hidden }))
+        strata.flat_map(|(stratum, of)| {
+            of.hidden.iter().map(move |hidden| View {
+                stratum,
+                hidden,
+                denoising: of.denoising.as_ref(),
+            })
+        })
+    }
+
+    /// Whether the views of each stratum hide what they read, `[S]`: by these a field is judged, since in the denoising view it
+    /// is seen.
+    pub fn masked(&self) -> Vec<bool> {
+        let strata = self.strata.iter();
+        strata.map(|of| of.denoising.is_none()).collect()
     }
 
     /// What is wrong with views of `fields` fields, if anything.
@@ -172,7 +247,16 @@ impl Views {
             return None;
         }
         let mut seen = vec![false; fields];
-        for View { hidden, .. } in self.iter() {
+        for View {
+            hidden, denoising, ..
+        } in self.iter()
+        {
+            if let Some(denoising) = denoising {
+                if let Some(fault) = denoising.fault(hidden, fields) {
+                    return Some(fault);
+                }
+                continue;
+            }
             for &field in hidden {
                 match seen.get_mut(field as usize) {
                     Some(seen) => *seen = true,
@@ -187,6 +271,22 @@ impl Views {
         }
         let never = seen.iter().position(|&seen| !seen)?;
         Some(format!("no view hides field {never}"))
+    }
+}
+
+impl Denoising {
+    /// What is wrong with it as the view that hides `hidden` of `fields` fields, if anything.
+    fn fault(&self, hidden: &[u32], fields: usize) -> Option<String> {
+        let Self { level, reads } = self;
+        let known = reads.last().is_some_and(|&last| (last as usize) < fields);
+        if !hidden.is_empty() || !known || !reads.is_sorted_by(|a, b| a < b) {
+            return Some(format!(
+                "a denoising view hides {hidden:?} and reads {reads:?} of {fields} fields: it must hide nothing and read \
+                 ascending fields"
+            ));
+        }
+        let is_level = *level > 0.0 && level.is_finite();
+        (!is_level).then(|| format!("a denoising view of level {level}: must be above 0"))
     }
 }
 
@@ -292,7 +392,7 @@ mod tests {
         let mut rng = stream(0, Purpose::Views);
         let views = Views::draw(MaskPlan::Balanced, &DEFAULT_RATIOS, 2, 29, &mut rng);
         let counts: Vec<_> = views.strata().iter().map(|s| s.hidden.len()).collect();
-        assert_eq!(counts, [14, 6, 6, 1]);
+        assert_eq!(counts, [14, 6, 1]);
     }
 
     proptest! {
@@ -342,6 +442,32 @@ mod tests {
         let mut mixed = views.clone();
         mixed.strata.extend(Views::nothing_hidden().strata);
         assert!(mixed.fault(4).unwrap().contains("[]"));
+    }
+
+    #[test]
+    fn a_denoising_view_hides_nothing_and_reads_the_numbers_alone() {
+        let mut rng = stream(3, Purpose::Views);
+        let masked = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
+        assert_eq!(masked.clone().with_denoising(0.1, Vec::new()), masked);
+        let views = masked.clone().with_denoising(0.1, vec![1, 3]);
+        assert_eq!((views.fault(4), views.hide()), (None, true));
+        let last = views.iter().last().unwrap();
+        assert_eq!(
+            [0, 1, 2, 3].map(|f| last.reads(f)),
+            [false, true, false, true]
+        );
+        assert_eq!(last.noise(), [1.0, 0.1f32.ln()]);
+        assert_eq!(views.iter().next().unwrap().noise(), NO_NOISE);
+        assert_eq!(views.masked(), [true, false]);
+        for (level, reads) in [
+            (0.0, vec![1]),
+            (f32::NAN, vec![1]),
+            (0.1, vec![4]),
+            (0.1, vec![2, 1]),
+        ] {
+            let wrong = masked.clone().with_denoising(level, reads);
+            assert!(wrong.fault(4).unwrap().contains("denoising"));
+        }
     }
 
     #[test]

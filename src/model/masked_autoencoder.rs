@@ -99,7 +99,7 @@ impl MaskedAutoencoder {
     ) -> Result<Self> {
         let rng = &mut stream(seed, Purpose::Initialisation);
         let cut = !objective.hides();
-        let trunk = Trunk::declare(config, &shapes, cut, &mut parameters, rng)?;
+        let trunk = Trunk::declare(config, objective, &shapes, &mut parameters, rng)?;
         let d = config.width;
         let output = parameters.linear("output", (d, heads.outputs()), OUTPUT_GAIN, rng)?;
         let bottleneck = match cut {
@@ -134,6 +134,11 @@ impl MaskedAutoencoder {
     /// Its configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Whether it is told of noise in the visible numbers: the last two rows of the input layer read that.
+    pub fn denoises(&self) -> bool {
+        self.config.denoises(self.objective)
     }
 
     /// The fields' shapes, `[F]`.
@@ -259,6 +264,11 @@ impl MaskedAutoencoder {
                 latent.narrow(1, 0, fields)?.mean(1)?.contiguous()
             }
         }
+    }
+
+    /// Whether it has a bottleneck, as where nothing is hidden.
+    pub fn has_bottleneck(&self) -> bool {
+        self.bottleneck.is_some()
     }
 
     /// E: numbers of an embedding.

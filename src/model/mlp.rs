@@ -3,13 +3,14 @@
 //! Letters: B records, N' input numbers, E_c the embedding of category c, F fields, D width.
 //!
 //! ```text
-//! x  = [numbers | embeddings | visibility]         [B, N' + sum E_c + F]
+//! x  = [numbers | embeddings | visibility | noise] [B, N' + sum E_c + F + 2]   noise: if the model denoises
 //! h  = linear(x)                                   [B, D]
 //! h += linear(dropout(gelu(linear(norm(h)))))      [B, D]   blocks times
 //! ```
 
 use super::config::{Masking, ModelConfig};
 use super::inputs::{Inputs, input_numbers};
+use super::mask::NO_NOISE;
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, EMBEDDING_DEVIATION, FeedForward, Sequence, affine};
 use crate::features::FieldShape;
@@ -23,6 +24,8 @@ pub(super) struct Mlp {
     embeddings: Vec<CategoryInput>,
     number_tokens: Option<Var>,
     input: LinearParameters,
+    /// Whether the last two rows of the input layer read what is told of noise.
+    denoises: bool,
     blocks: Vec<FeedForward>,
 }
 
@@ -37,6 +40,7 @@ impl Mlp {
     pub(super) fn declare(
         config: &ModelConfig,
         shapes: &[FieldShape],
+        denoises: bool,
         parameters: &mut Parameters,
         rng: &mut impl Rng,
     ) -> Result<Self> {
@@ -72,6 +76,9 @@ impl Mlp {
             });
             width += dim;
         }
+        if denoises {
+            width += NO_NOISE.len();
+        }
         let d = config.width;
         let input = parameters.linear("input", (width, d), 1.0, rng)?;
         let blocks = (0..config.blocks).map(|block| {
@@ -81,6 +88,7 @@ impl Mlp {
             embeddings,
             number_tokens,
             input,
+            denoises,
             blocks: blocks.collect::<Result<_>>()?,
         })
     }
@@ -103,10 +111,10 @@ impl Mlp {
         Ok(sequence.with(h))
     }
 
-    /// `[B, N' + sum E_c + F]`.
+    /// `[B, N' + sum E_c + F]`, and two more columns if the model denoises.
     fn first_layer_input(&self, inputs: &Inputs) -> Result<Tensor> {
         let inputs = &inputs.to_device(self.input.weight.device())?;
-        let mut parts = Vec::with_capacity(self.embeddings.len() + 2);
+        let mut parts = Vec::with_capacity(self.embeddings.len() + 3);
         match &self.number_tokens {
             Some(token) => {
                 let stand_ins = inputs.numbers_hidden.broadcast_mul(token)?;
@@ -123,6 +131,9 @@ impl Mlp {
             });
         }
         parts.push(inputs.visible.clone());
+        if self.denoises {
+            parts.push(inputs.noise.clone());
+        }
         Tensor::cat(&parts, 1)?.contiguous()
     }
 }

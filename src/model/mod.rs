@@ -23,6 +23,6 @@ pub use config::{Architecture, Masking, ModelConfig, ObjectiveKind, ViewsConfig}
 pub use heads::Heads;
 pub use inputs::{InputBuilder, Inputs};
 pub use likelihood::Likelihood;
-pub use mask::{MaskPlan, Scoring, View, Views};
+pub use mask::{MaskPlan, Scoring, Stratum, View, Views};
 pub use masked_autoencoder::{MaskedAutoencoder, Pass};
 pub use target::{Target, TargetReader};

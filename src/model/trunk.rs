@@ -5,7 +5,7 @@
 //! between two blocks: summarised as one vector a record and spread over the places again (the bottleneck). Invariant: the
 //! numbers of one record never meet those of another.
 
-use super::config::{Architecture, ModelConfig};
+use super::config::{Architecture, ModelConfig, ObjectiveKind};
 use super::inputs::Inputs;
 use super::mlp::Mlp;
 use super::ops::{gelu, linear, normalize};
@@ -47,17 +47,22 @@ pub(super) enum Trunk {
 }
 
 impl Trunk {
-    /// Declares the parameters of the configured architecture; `cut` if there will be a bottleneck.
+    /// Declares the parameters of the configured architecture for this objective.
     pub fn declare(
         config: &ModelConfig,
+        objective: ObjectiveKind,
         shapes: &[FieldShape],
-        cut: bool,
         parameters: &mut Parameters,
         rng: &mut impl Rng,
     ) -> Result<Self> {
         Ok(match config.architecture {
-            Architecture::Mlp => Self::Mlp(Mlp::declare(config, shapes, parameters, rng)?),
+            Architecture::Mlp => {
+                let denoises = config.denoises(objective);
+                Self::Mlp(Mlp::declare(config, shapes, denoises, parameters, rng)?)
+            }
             Architecture::Transformer => {
+                // Where nothing is hidden there is a bottleneck.
+                let cut = !objective.hides();
                 let transformer = Transformer::declare(config, shapes, cut, parameters, rng)?;
                 Self::Transformer(transformer)
             }

@@ -1,24 +1,26 @@
 //! From surprises to a record's score: the tables of the reference part.
 //!
 //! Two disjoint parts of the training rows take part in calibration: the *reference* part shapes the score (tables per
-//! field and per stratum), the *calibration* part only ranks it (`conformal`).
+//! field and per term of the score), the *calibration* part only ranks it (`conformal`).
+//!
+//! Letters: F fields, R' trained readings, Q terms of the score.
 
-use super::combination::Combination;
+use super::combination::{Combination, Component};
 use super::rule::ScoreRule;
 use super::surprise::{Axes, Surprises};
 use super::survival::SurvivalTable;
 
-/// What the reference part says of every field and stratum.
+/// What the reference part says of every field and of the record as a whole.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferenceTables {
     axes: Axes,
-    /// `[S * R]`: distributions of a record's total surprise.
-    strata: Vec<SurvivalTable>,
-    /// `[F * R]`: distributions of a field's mean surprise.
+    rule: ScoreRule,
+    /// `[Q]`: distributions of what the rule measures of a record.
+    terms: Vec<SurvivalTable>,
+    /// `[F * R']`: distributions of a field's mean surprise.
     readings: Vec<SurvivalTable>,
     /// `[F]`: distributions of a field's readings combined.
     fields: Vec<SurvivalTable>,
-    rule: ScoreRule,
     combination: Combination,
 }
 
@@ -26,36 +28,36 @@ pub struct ReferenceTables {
 #[derive(Debug, Clone)]
 pub struct ReferenceSample {
     axes: Axes,
-    strata: Vec<Vec<f32>>,
+    rule: ScoreRule,
+    terms: Vec<Vec<f32>>,
     readings: Vec<Vec<f32>>,
 }
 
 impl ReferenceSample {
-    /// An empty sample.
-    pub fn new(axes: Axes) -> Self {
+    /// An empty sample of a model of these axes whose score is made by `rule`.
+    pub fn new(axes: Axes, rule: ScoreRule) -> Self {
+        let terms = rule.components().len();
         Self {
             axes,
-            strata: vec![Vec::new(); axes.strata * axes.readings],
-            readings: vec![Vec::new(); axes.fields * axes.readings],
+            terms: vec![Vec::new(); terms],
+            rule,
+            readings: vec![Vec::new(); axes.fields * axes.trained],
         }
     }
 
     /// Adds the records of a batch.
     pub fn observe(&mut self, surprises: &Surprises) {
         let Axes {
-            fields,
-            strata,
-            readings,
+            fields, trained, ..
         } = self.axes;
         for row in 0..surprises.rows() {
-            for reading in 0..readings {
-                for stratum in 0..strata {
-                    let total = surprises.total(row, stratum, reading);
-                    self.strata[stratum * readings + reading].push(total);
-                }
-                for field in 0..fields {
+            for (values, component) in self.terms.iter_mut().zip(self.rule.components()) {
+                values.push(measure(component, surprises, row));
+            }
+            for field in 0..fields {
+                for reading in 0..trained {
                     let surprise = surprises.field(row, field, reading);
-                    self.readings[field * readings + reading].push(surprise);
+                    self.readings[field * trained + reading].push(surprise);
                 }
             }
         }
@@ -68,7 +70,7 @@ impl ReferenceSample {
             .iter()
             .map(|s| SurvivalTable::fit(s))
             .collect();
-        let per_field = self.axes.readings;
+        let per_field = self.axes.trained;
         let fields = self
             .readings
             .chunks_exact(per_field)
@@ -82,29 +84,42 @@ impl ReferenceSample {
         });
         ReferenceTables {
             axes: self.axes,
-            strata: self.strata.iter().map(|s| SurvivalTable::fit(s)).collect(),
+            terms: self.terms.iter().map(|s| SurvivalTable::fit(s)).collect(),
             fields: fields.collect(),
             readings,
-            rule: ScoreRule::mean(self.axes.readings),
+            rule: self.rule,
             combination: Combination::default(),
         }
     }
 }
 
+/// What a term of the score is before it is held against reference records.
+fn measure(component: Component, surprises: &Surprises, row: usize) -> f32 {
+    match component {
+        Component::Total { stratum, reading } => surprises.total(row, stratum, reading),
+        Component::Largest { stratum, reading } => surprises.largest(row, stratum, reading),
+        Component::Latent => surprises.distances(row).latent,
+        Component::Nearest => surprises.distances(row).nearest,
+        // No rule has these terms.
+        Component::Untuned | Component::Field { .. } => f32::NAN,
+    }
+}
+
 impl ReferenceTables {
-    /// The tables of stored parts: `[S * R]`, `[F * R]` and `[F]` of them.
+    /// The tables of stored parts: `[Q]`, `[F * R']` and `[F]` of them.
     ///
     /// # Errors
-    /// Which count differs from what the axes ask for.
+    /// Which count differs from what the axes and the rule ask for.
     pub fn from_parts(
         axes: Axes,
-        strata: Vec<SurvivalTable>,
+        rule: ScoreRule,
+        terms: Vec<SurvivalTable>,
         readings: Vec<SurvivalTable>,
         fields: Vec<SurvivalTable>,
     ) -> Result<Self, String> {
         let counts = [
-            ("stratum", strata.len(), axes.strata * axes.readings),
-            ("reading", readings.len(), axes.fields * axes.readings),
+            ("term", terms.len(), rule.components().len()),
+            ("reading", readings.len(), axes.fields * axes.trained),
             ("field", fields.len(), axes.fields),
         ];
         match counts.iter().find(|(_, found, expected)| found != expected) {
@@ -113,25 +128,13 @@ impl ReferenceTables {
             }
             None => Ok(Self {
                 axes,
-                strata,
+                rule,
+                terms,
                 readings,
                 fields,
-                rule: ScoreRule::mean(axes.readings),
                 combination: Combination::default(),
             }),
         }
-    }
-
-    /// The same tables under another rule of the untuned score; without one it is the plain mean.
-    ///
-    /// # Errors
-    /// If the rule has another number of readings.
-    pub fn with_rule(self, rule: ScoreRule) -> Result<Self, String> {
-        let (found, expected) = (rule.readings(), self.axes.readings);
-        if found == expected {
-            return Ok(Self { rule, ..self });
-        }
-        Err(format!("a rule of {found} readings, expected {expected}"))
     }
 
     /// The same tables under another combination.
@@ -139,7 +142,7 @@ impl ReferenceTables {
     /// # Errors
     /// What of it does not fit them.
     pub fn with_combination(self, combination: Combination) -> Result<Self, String> {
-        match combination.fault(self.axes) {
+        match combination.fault(self.axes, &self.rule) {
             Some(fault) => Err(fault),
             None => Ok(Self {
                 combination,
@@ -153,23 +156,38 @@ impl ReferenceTables {
         &self.combination
     }
 
+    /// How the score without labels is made.
+    pub fn rule(&self) -> &ScoreRule {
+        &self.rule
+    }
+
     /// F, S and R.
     pub fn axes(&self) -> Axes {
         self.axes
     }
 
-    /// Tables of the strata `[S * R]`, of the readings `[F * R]`, of the fields `[F]`.
+    /// Tables of the terms `[Q]`, of the readings `[F * R']`, of the fields `[F]`.
     pub fn parts(&self) -> (&[SurvivalTable], &[SurvivalTable], &[SurvivalTable]) {
-        (&self.strata, &self.readings, &self.fields)
+        (&self.terms, &self.readings, &self.fields)
     }
 
-    /// The score of a record without labels: the totals' -log survivals under the rule, nats, >= 0.
+    /// The score of a record without labels: the terms' -log survivals under the rule, nats, >= 0.
     pub(super) fn untuned_score(&self, surprises: &Surprises, row: usize) -> f32 {
-        let surprisal = |stratum, reading| {
-            let total = surprises.total(row, stratum, reading);
-            self.strata[stratum * self.axes.readings + reading].surprisal(total)
-        };
-        self.rule.score(self.axes.strata, surprisal)
+        let terms = self.terms.iter().zip(self.rule.components());
+        let surprisals = terms.map(|(table, component)| {
+            let value = measure(component, surprises, row);
+            table.surprisal(value)
+        });
+        self.rule.score(surprisals)
+    }
+
+    /// The -log survival of one term of the score; not a number for what is none.
+    pub(super) fn term(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
+        let mut terms = self.terms.iter().zip(self.rule.components());
+        let table = terms.find(|(_, of)| *of == component);
+        table.map_or(f32::NAN, |(table, _)| {
+            table.surprisal(measure(component, surprises, row))
+        })
     }
 
     /// The anomaly score of a record: its components combined, >= 0, finite, higher = more abnormal.
@@ -191,18 +209,17 @@ impl ReferenceTables {
         self.fields[field].share_at_least(self.combined(surprises, row, field))
     }
 
-    /// The mean over the readings of a field's -log survival.
+    /// The mean over the trained readings of a field's -log survival.
     fn combined(&self, surprises: &Surprises, row: usize, field: usize) -> f32 {
-        let readings = self.axes.readings;
-        mean((0..readings).map(|reading| {
-            let table = &self.readings[field * readings + reading];
+        mean((0..self.axes.trained).map(|reading| {
+            let table = self.reading(field, reading);
             table.surprisal(surprises.field(row, field, reading))
         }))
     }
 
-    /// The distribution of a field's mean surprise under one reading.
+    /// The distribution of a field's mean surprise under one trained reading.
     pub fn reading(&self, field: usize, reading: usize) -> &SurvivalTable {
-        &self.readings[field * self.axes.readings + reading]
+        &self.readings[field * self.axes.trained + reading]
     }
 }
 

@@ -8,6 +8,7 @@
 //! [`ReferenceTables::component`]); who learns weights sees a list of names and a matrix.
 
 use super::calibration::ReferenceTables;
+use super::rule::ScoreRule;
 use super::scorer::{ScoreError, Scorer};
 use super::surprise::{Axes, Surprises};
 use crate::features::Records;
@@ -26,11 +27,22 @@ pub enum Component {
         /// Index among the R readings.
         reading: usize,
     },
+    /// The surprise of the record's most surprising field in a stratum under a reading.
+    Largest {
+        /// Index among the S strata.
+        stratum: usize,
+        /// Index among the R readings.
+        reading: usize,
+    },
+    /// The distance of the record's latent from those of fit rows.
+    Latent,
+    /// The distance to the nearest fit row.
+    Nearest,
     /// The mean surprise of one field under a reading.
     Field {
         /// Index among the F feature fields.
         field: usize,
-        /// Index among the R readings.
+        /// Index among the R' trained readings.
         reading: usize,
     },
 }
@@ -114,8 +126,8 @@ impl Combination {
         self.terms.iter().map(weighed).sum::<f64>() as f32
     }
 
-    /// What is wrong with it for a model of these axes, if anything.
-    pub fn fault(&self, axes: Axes) -> Option<String> {
+    /// What is wrong with it for a model of these axes whose score is made by `rule`, if anything.
+    pub fn fault(&self, axes: Axes, rule: &ScoreRule) -> Option<String> {
         if self.terms.is_empty() {
             return Some("no component has a weight".to_owned());
         }
@@ -128,12 +140,10 @@ impl Combination {
             }
             let known = match component {
                 Component::Untuned => true,
-                Component::Total { stratum, reading } => {
-                    stratum < axes.strata && reading < axes.readings
-                }
                 Component::Field { field, reading } => {
-                    field < axes.fields && reading < axes.readings
+                    field < axes.fields && reading < axes.trained
                 }
+                of_record => rule.components().any(|component| component == of_record),
             };
             if !known {
                 return Some(format!("{component:?} is none of a model with {axes:?}"));
@@ -154,13 +164,9 @@ impl ReferenceTables {
     pub fn components(&self) -> Vec<Component> {
         let Axes {
             fields,
-            strata,
-            readings,
+            trained: readings,
+            ..
         } = self.axes();
-        let total = |i| Component::Total {
-            stratum: i / readings,
-            reading: i % readings,
-        };
         let field = |i| Component::Field {
             field: i / readings,
             reading: i % readings,
@@ -168,25 +174,20 @@ impl ReferenceTables {
         let tables = self.parts().1;
         let is_new = |&i: &usize| !tables[i - i % readings..i].contains(&tables[i]);
         let mut components = vec![Component::Untuned];
-        components.extend((0..strata * readings).map(total));
+        components.extend(self.rule().components());
         components.extend((0..fields * readings).filter(is_new).map(field));
         components
     }
 
     /// A component of a record: nats, >= 0, never falling in any surprise; infinite where a surprise overflowed.
     pub fn component(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
-        let readings = self.axes().readings;
-        let (strata, fields, _) = self.parts();
         match component {
             Component::Untuned => self.untuned_score(surprises, row),
-            Component::Total { stratum, reading } => {
-                let total = surprises.total(row, stratum, reading);
-                strata[stratum * readings + reading].surprisal(total)
-            }
             Component::Field { field, reading } => {
                 let surprise = surprises.field(row, field, reading);
-                fields[field * readings + reading].surprisal(surprise)
+                self.reading(field, reading).surprisal(surprise)
             }
+            of_record => self.term(of_record, surprises, row),
         }
     }
 }
@@ -220,7 +221,17 @@ mod tests {
         fields: 3,
         strata: 2,
         readings: 2,
+        trained: 2,
     };
+
+    /// The plain mean of all totals.
+    fn rule() -> ScoreRule {
+        let total = |i: usize| Component::Total {
+            stratum: i / 2,
+            reading: i % 2,
+        };
+        ScoreRule::of((0..4).map(|i| (total(i), 1.0)).collect(), 1.0)
+    }
 
     fn field(field: usize) -> Component {
         Component::Field { field, reading: 0 }
@@ -235,7 +246,7 @@ mod tests {
             ((record * (7 + 2 * at)) % 101) as f32 / 20.0 - 0.5
         };
         let values = (0..200 * per_record).map(value).collect();
-        let mut sample = ReferenceSample::new(AXES);
+        let mut sample = ReferenceSample::new(AXES, rule());
         sample.observe(&Surprises::of(AXES, values));
         sample.fit()
     }
@@ -252,7 +263,7 @@ mod tests {
         assert_eq!(fields, expected);
         for component in components {
             let single = Combination::weighted(&[component], &[2.0]).unwrap();
-            assert_eq!(single.fault(AXES), None);
+            assert_eq!(single.fault(AXES, &rule()), None);
             assert_eq!(single.terms()[0].weight, 1.0);
         }
     }
@@ -291,12 +302,13 @@ mod tests {
             (vec![], "no component"),
             (vec![term(field(0), -1.0)], "must be above 0"),
             (vec![term(field(3), 1.0)], "none of a model"),
+            (vec![term(Component::Latent, 1.0)], "none of a model"),
             (
                 vec![term(field(1), 0.5), term(field(1), 0.5)],
                 "two weights",
             ),
         ] {
-            let fault_found = Combination { terms }.fault(AXES).unwrap();
+            let fault_found = Combination { terms }.fault(AXES, &rule()).unwrap();
             assert!(fault_found.contains(fault), "{fault_found}");
         }
     }

@@ -1,18 +1,21 @@
 //! From encoded records to scores, p-values and reasons.
 //!
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
-//! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`) -> reference tables (`survival`,
-//! `calibration`) -> `rule` or, where labels tuned it, `combination` -> anomaly score -> p-value (`conformal`, or
-//! `segmented` where a budget is held by `segment`) -> `budget`, whose `promise` is about the number of alerts. `words`
-//! writes numbers for a person. Invariant: a record's score depends on the record and the bundle alone, never on its
-//! batch.
+//! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`), and how far it lies from fit rows
+//! (`distances`: `latent`, `nearest`) -> reference tables (`survival`, `calibration`) -> `rule` or, where labels tuned it,
+//! `combination` -> anomaly score -> p-value (`conformal`, or `segmented` where a budget is held by `segment`) -> `budget`,
+//! whose `promise` is about the number of alerts. `words` writes numbers for a person. Invariant: a record's score depends
+//! on the record and the bundle alone, never on its batch.
 
 mod budget;
 mod calibration;
 mod combination;
 mod conformal;
+mod distances;
 mod explanation;
 mod kernel;
+mod latent;
+mod nearest;
 mod predictive;
 mod promise;
 mod rule;
@@ -29,10 +32,13 @@ pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
 pub use calibration::{ReferenceSample, ReferenceTables};
 pub use combination::{Combination, Component, Term};
 pub use conformal::{CalibrationSample, ConformalScores, SegmentCodes};
+pub use distances::{Distance, Distances, has_latent, layout};
 pub use explanation::{OBSERVED_BYTES_MAX, REASON_P_VALUE_MAX, REDACTED};
 pub use kernel::Operations;
+pub use latent::LatentDistance;
+pub use nearest::{NearestLayout, NearestRows};
 pub use promise::Promise;
-pub use rule::{ScoreConfig, ScoreRule};
+pub use rule::{Measured, ScoreConfig, ScoreRule};
 pub use scorer::{ScoreError, Scorer};
 pub use segment::{
     NO_SEGMENT, SEGMENT_FIELDS_MAX, SEGMENT_VALUES_MAX, SegmentField, segment_fields,

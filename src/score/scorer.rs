@@ -52,14 +52,12 @@ impl Scorer {
         reference: &Records,
         calibration: &Records,
     ) -> Result<Self, ScoreError> {
-        let mut sample = ReferenceSample::new(model.axes());
+        let mut sample = ReferenceSample::new(model.axes(), rule);
         for_chunks(reference, |chunk| {
             sample.observe(&model.surprises(chunk)?);
             Ok(())
         })?;
-        let reference = sample.fit().with_rule(rule);
-        let reference = reference.map_err(ScoreError::Calibration)?;
-        Self::ranked(model, reference, calibration)
+        Self::ranked(model, sample.fit(), calibration)
     }
 
     /// The same model and tables under another combination, ranked by other calibration rows. These must be disjoint

@@ -6,6 +6,7 @@
 //! library. Either keeps what this module promises: a record's surprises depend on the record and the model alone, not on
 //! its neighbours.
 
+use super::distances::{Distance, Distances};
 use super::kernel::{Kernel, Operations, Reader};
 use super::tensors::{TILE_ROWS, TensorPass};
 use crate::features::{Encoder, FieldShape, Records};
@@ -22,12 +23,22 @@ use std::sync::Arc;
 pub struct Surprises {
     values: Vec<f32>,
     present: Vec<bool>,
-    /// `[F * S]`: whether any view of the stratum reads the field.
-    covered: Arc<[bool]>,
+    /// `[B]`.
+    distances: Vec<Distance>,
+    coverage: Coverage,
     axes: Axes,
 }
 
-/// F, S and R.
+/// Which strata say something of a field, each `[F * S]`.
+#[derive(Debug, Clone)]
+struct Coverage {
+    /// Whether any view of the stratum reads it.
+    read: Arc<[bool]>,
+    /// Whether one does that does not show it, by which alone a field is judged for itself.
+    hidden: Arc<[bool]>,
+}
+
+/// F, S, R and R'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axes {
     /// F.
@@ -36,6 +47,8 @@ pub struct Axes {
     pub strata: usize,
     /// R.
     pub readings: usize,
+    /// R': those of them that training fits, the first ones.
+    pub trained: usize,
 }
 
 impl Axes {
@@ -53,7 +66,11 @@ impl Surprises {
         Self {
             values,
             present: vec![true; rows * axes.fields],
-            covered: vec![true; axes.fields * axes.strata].into(),
+            distances: vec![Distance::default(); rows],
+            coverage: Coverage {
+                read: vec![true; axes.fields * axes.strata].into(),
+                hidden: vec![true; axes.fields * axes.strata].into(),
+            },
             axes,
         }
     }
@@ -82,7 +99,7 @@ impl Surprises {
     pub fn total(&self, row: usize, stratum: usize, reading: usize) -> f32 {
         let (mut sum, mut present) = (0f64, 0u32);
         for field in 0..self.axes.fields {
-            if !self.covered[field * self.axes.strata + stratum] {
+            if !self.coverage.read[field * self.axes.strata + stratum] {
                 continue;
             }
             let surprise = self.at(row, field, stratum, reading);
@@ -92,11 +109,26 @@ impl Surprises {
         (sum / f64::from(present.max(1))) as f32
     }
 
-    /// The mean surprise of a field of a record over the strata that read it.
+    /// The surprise of the record's most surprising field in a stratum under a reading.
+    pub fn largest(&self, row: usize, stratum: usize, reading: usize) -> f32 {
+        let fields = 0..self.axes.fields;
+        let read = fields.filter(|field| self.coverage.read[field * self.axes.strata + stratum]);
+        let surprises = read.map(|field| self.at(row, field, stratum, reading));
+        // A NaN, which an overflow leaves, stays the largest.
+        let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+        surprises.reduce(larger).unwrap_or(0.0)
+    }
+
+    /// How far the record lies from fit rows.
+    pub fn distances(&self, row: usize) -> Distance {
+        self.distances[row]
+    }
+
+    /// The mean surprise of a field of a record over the strata that read it while it is hidden.
     pub fn field(&self, row: usize, field: usize, reading: usize) -> f32 {
         let (mut sum, mut count) = (0f64, 0u32);
         for stratum in 0..self.axes.strata {
-            if self.covered[field * self.axes.strata + stratum] {
+            if self.coverage.hidden[field * self.axes.strata + stratum] {
                 sum += f64::from(self.at(row, field, stratum, reading));
                 count += 1;
             }
@@ -116,7 +148,8 @@ pub struct SurpriseModel {
     targets: TargetReader,
     model: MaskedAutoencoder,
     pass: Pass,
-    covered: Arc<[bool]>,
+    distances: Arc<Distances>,
+    coverage: Coverage,
     axes: Axes,
 }
 
@@ -128,35 +161,62 @@ enum Pass {
 }
 
 impl SurpriseModel {
-    /// Makes a model ready for its views: from here on its weights must not change.
+    /// Makes a model ready for its views: from here on its weights must not change. It measures no distances; see
+    /// [`with_distances`](Self::with_distances).
     ///
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn new(encoder: Encoder, model: MaskedAutoencoder, views: &Views) -> Result<Self> {
-        let pass = match Kernel::new(&model, views, Instructions::of_the_kernel())? {
+        let pass = match Kernel::new(&model, views, Instructions::of_the_kernel(), None)? {
             Some(kernel) => Pass::Kernel(Arc::new(kernel)),
             None => Pass::Tensors(Arc::new(TensorPass::new(&model, views)?)),
         };
         let fields = encoder.fields().len();
         let (strata, readings) = (views.strata().len(), model.heads().readings());
-        let mut covered = vec![false; fields * strata];
+        let mut read = vec![false; fields * strata];
+        let mut hidden = vec![false; fields * strata];
         for view in views.iter() {
             for field in 0..fields {
-                covered[field * strata + view.stratum] |= view.reads(field as u32);
+                let (at, reads) = (field * strata + view.stratum, view.reads(field as u32));
+                read[at] |= reads;
+                hidden[at] |= reads && view.denoising.is_none();
             }
         }
         Ok(Self {
             targets: TargetReader::new(&encoder),
             encoder,
-            model,
-            pass,
-            covered: covered.into(),
             axes: Axes {
                 fields,
                 strata,
                 readings,
+                trained: model.heads().trained_readings(),
+            },
+            model,
+            pass,
+            distances: Arc::default(),
+            coverage: Coverage {
+                read: read.into(),
+                hidden: hidden.into(),
             },
         })
+    }
+
+    /// The same model in the same views, which also measures distances.
+    ///
+    /// # Errors
+    /// If candle cannot cut the output layer.
+    pub fn with_distances(self, views: &Views, distances: Distances) -> Result<Self> {
+        let measured = Self {
+            distances: Arc::new(distances),
+            ..self
+        };
+        let instructions = Instructions::of_the_kernel();
+        measured.with_instructions(views, instructions)
+    }
+
+    /// What it measures of a record besides its surprises.
+    pub fn distances(&self) -> &Distances {
+        &self.distances
     }
 
     /// The same model scored through the tensor library: what the kernel is held against.
@@ -172,7 +232,8 @@ impl SurpriseModel {
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn with_instructions(self, views: &Views, instructions: Instructions) -> Result<Self> {
-        let kernel = Kernel::new(&self.model, views, instructions)?;
+        let latent = self.distances.latent.as_ref();
+        let kernel = Kernel::new(&self.model, views, instructions, latent)?;
         let pass = kernel.map(|kernel| Pass::Kernel(Arc::new(kernel)));
         let pass = pass.unwrap_or_else(|| self.pass.clone());
         Ok(Self { pass, ..self })
@@ -217,24 +278,31 @@ impl SurpriseModel {
         let rows = records.rows();
         let per_record = self.axes.per_record();
         let mut values = vec![0f32; rows * per_record];
+        let mut distances = vec![Distance::default(); rows];
         let tile_rows = self.tile_rows();
-        let tile = |(tile, values): (usize, &mut [f32])| {
-            self.tile_surprises(records, tile * tile_rows, values)
+        let tile = |(tile, (values, distances)): (usize, (&mut [f32], &mut [Distance]))| {
+            self.tile_surprises(records, tile * tile_rows, values, distances)
         };
         let numbers = (tile_rows * per_record).max(1);
         match rows > tile_rows {
             true => values
                 .par_chunks_mut(numbers)
+                .zip(distances.par_chunks_mut(tile_rows))
                 .enumerate()
                 .try_for_each(tile)?,
-            false => values.chunks_mut(numbers).enumerate().try_for_each(tile)?,
+            false => values
+                .chunks_mut(numbers)
+                .zip(distances.chunks_mut(tile_rows))
+                .enumerate()
+                .try_for_each(tile)?,
         }
         let mut present = Vec::with_capacity(rows * self.axes.fields);
         (0..rows).for_each(|row| present.extend_from_slice(records.present(row)));
         Ok(Surprises {
             values,
             present,
-            covered: Arc::clone(&self.covered),
+            distances,
+            coverage: self.coverage.clone(),
             axes: self.axes,
         })
     }
@@ -248,8 +316,15 @@ impl SurpriseModel {
         }
     }
 
-    /// The surprises of the records from `first` on that `values` `[rows, F, S, R]` has room for.
-    fn tile_surprises(&self, records: &Records, first: usize, values: &mut [f32]) -> Result<()> {
+    /// The surprises and distances of the records from `first` on that `values` `[rows, F, S, R]` and `distances` `[rows]` have
+    /// room for.
+    fn tile_surprises(
+        &self,
+        records: &Records,
+        first: usize,
+        values: &mut [f32],
+        distances: &mut [Distance],
+    ) -> Result<()> {
         let reader = Reader {
             encoder: &self.encoder,
             targets: &self.targets,
@@ -257,8 +332,23 @@ impl SurpriseModel {
             axes: self.axes,
         };
         match &self.pass {
-            Pass::Kernel(kernel) => kernel.surprises(reader, records, first, values),
-            Pass::Tensors(pass) => pass.surprises(&self.model, reader, records, first, values)?,
+            Pass::Kernel(kernel) => kernel.surprises(reader, records, first, values, distances),
+            Pass::Tensors(pass) => {
+                pass.surprises(&self.model, reader, records, first, values)?;
+                if let Some(latent) = &self.distances.latent {
+                    let rows = records.select(first..first + distances.len());
+                    let latents = self.latents(&rows)?;
+                    let latents = latents.chunks_exact(latents.len() / rows.rows().max(1));
+                    for (distance, z) in distances.iter_mut().zip(latents) {
+                        distance.latent = latent.of(z);
+                    }
+                }
+            }
+        }
+        if let Some(nearest) = &self.distances.nearest {
+            for (t, distance) in distances.iter_mut().enumerate() {
+                distance.nearest = nearest.distance(records, first + t);
+            }
         }
         Ok(())
     }

@@ -8,8 +8,10 @@
 
 use super::kernel::Reader;
 use crate::features::Records;
+use crate::model::heads::{Derived, Heads, Wanted};
+use crate::model::mask::NoiseInputs;
 use crate::model::ops::{linear, tensor_slice};
-use crate::model::{InputBuilder, MaskedAutoencoder, Views};
+use crate::model::{InputBuilder, MaskedAutoencoder, Stratum, Views};
 use candle_core::{Device, Result, Tensor};
 
 /// T: records of a tile. Eight records of 27 views fill a matrix product, and one record alone wastes little.
@@ -18,7 +20,11 @@ pub(super) const TILE_ROWS: usize = 8;
 /// The views, and the output layer cut by field.
 #[derive(Debug)]
 pub(super) struct TensorPass {
-    views: Vec<Vec<bool>>,
+    views: Vec<(Vec<bool>, NoiseInputs)>,
+    /// `[S]`: the derived readings that each stratum is read by.
+    wanted: Vec<Wanted>,
+    /// `[S]`: whether the views of a stratum hide what they read.
+    hidden: Vec<bool>,
     fields: Vec<FieldPlan>,
 }
 
@@ -46,7 +52,7 @@ impl TensorPass {
         for (k, view) in views.iter().enumerate() {
             let mut mask = vec![false; fields];
             view.hidden.iter().for_each(|&f| mask[f as usize] = true);
-            masks.push(mask);
+            masks.push((mask, view.noise()));
             for (field, reading) in reading.iter_mut().enumerate() {
                 if view.reads(field as u32) {
                     reading.push((k, view.stratum));
@@ -70,6 +76,8 @@ impl TensorPass {
         Ok(Self {
             fields: plans.collect::<Result<_>>()?,
             views: masks,
+            wanted: wanted(views, model.heads()),
+            hidden: views.masked(),
         })
     }
 
@@ -84,8 +92,9 @@ impl TensorPass {
         let mut builder = InputBuilder::new(model.shapes(), TILE_ROWS * self.views.len());
         for t in 0..TILE_ROWS {
             let row = (first + t).min(records.rows() - 1);
-            for hidden in &self.views {
+            for (hidden, noise) in &self.views {
                 builder.push(records, row, |field| hidden[field]);
+                builder.tell_noise(*noise);
             }
         }
         let latent = model.latent(&builder.finish()?, None)?.detach(); // [T * K * P, D]
@@ -128,6 +137,7 @@ impl TensorPass {
                     sums.fill(0.0);
                     for (logits, &stratum) in logits.chunks_exact(outputs).zip(&plan.strata) {
                         head.surprises(logits, &target, &mut surprise);
+                        head.keep_wanted(self.wanted[stratum], &mut surprise);
                         let sums = &mut sums[stratum * readings..(stratum + 1) * readings];
                         sums.iter_mut()
                             .zip(&surprise)
@@ -141,7 +151,7 @@ impl TensorPass {
         Ok(())
     }
 
-    /// The logits of each field of one record in every view that reads it: `[k, o]`.
+    /// The logits of each field of one record in every view that reads it while it is hidden: `[k, o]`.
     ///
     /// # Errors
     /// If candle fails.
@@ -152,13 +162,31 @@ impl TensorPass {
         row: usize,
     ) -> Result<Vec<Vec<f32>>> {
         let logits = self.tile_logits(model, &records.select([row]), 0)?;
-        let first = |logits: &Tensor| {
+        let first = |(logits, plan): (&Tensor, &FieldPlan)| {
             tensor_slice(logits, |logits| {
-                Ok(logits[..logits.len() / TILE_ROWS].to_vec())
+                let of_record = &logits[..logits.len() / TILE_ROWS];
+                let views = of_record.chunks_exact(of_record.len() / plan.strata.len());
+                let hidden = views.zip(&plan.strata).filter(|(_, s)| self.hidden[**s]);
+                Ok(hidden.flat_map(|(view, _)| view.to_vec()).collect())
             })
         };
-        logits.iter().map(first).collect()
+        logits.iter().zip(&self.fields).map(first).collect()
     }
+}
+
+/// Which derived readings each stratum is read by, `[S]`: the tail where most is hidden, the density in the denoising view.
+pub(super) fn wanted(views: &Views, heads: &Heads) -> Vec<Wanted> {
+    let of_stratum = |stratum: &Stratum| {
+        let derived = heads.derived().enumerate();
+        let is_wanted = |derived| match derived {
+            Derived::Tail => stratum.hides_most(),
+            Derived::Density => stratum.denoising.is_some(),
+        };
+        derived.fold(0, |bits, (i, derived)| {
+            bits | Wanted::from(is_wanted(derived)) << i
+        })
+    };
+    views.strata().iter().map(of_stratum).collect()
 }
 
 /// Sums become means over the views of each stratum; NaN where no view of the stratum reads the field.

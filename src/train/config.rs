@@ -33,6 +33,10 @@ pub const DEFAULT_TRIM: f32 = 0.0;
 pub const DEFAULT_AVERAGE_DECAY: f32 = 0.0;
 /// Largest share of bad rows that training leaves out.
 pub const SKIP_BAD_ROWS_MAX: f64 = 0.1;
+/// Share of a batch's rows whose numbers carry noise instead of being hidden.
+pub const DEFAULT_NOISED_SHARE: f32 = 0.5;
+/// Smallest and largest standard deviation of that noise, in those of the numbers.
+pub const DEFAULT_NOISE: [f32; 2] = [0.05, 2.5];
 /// Share of visible values that training swaps with other rows.
 pub const DEFAULT_SWAP_NOISE: f32 = 0.0;
 
@@ -62,6 +66,12 @@ pub struct TrainingConfig {
     pub gradient_norm_max: f32,
     /// Smallest and largest mask ratio, 0 <= min <= max <= 1, max > 0; only of the objective `masked`.
     pub mask_ratio: [f32; 2],
+    /// Share of a batch's rows whose numbers are all visible and carry noise, while the others are masked, where all fields are
+    /// numbers; less by how far they outnumber other fields. 0 <= share < 1; only of a model that denoises.
+    pub noised_share: f32,
+    /// Smallest and largest standard deviation of that noise, 0 < min <= max <= 100, in those of the numbers; a row's own is
+    /// drawn evenly in the logarithm.
+    pub noise: [f32; 2],
     /// beta: weight of the divergence beside the losses of the fields (Higgins et al. 2017), 0..=1,000; only of the
     /// objective `variational`.
     pub kl_weight: f32,
@@ -103,6 +113,8 @@ impl Default for TrainingConfig {
             weight_decay: 1e-4,
             gradient_norm_max: 1.0,
             mask_ratio: [0.0, 1.0],
+            noised_share: DEFAULT_NOISED_SHARE,
+            noise: DEFAULT_NOISE,
             kl_weight: DEFAULT_KL_WEIGHT,
             unknown_share: DEFAULT_UNKNOWN_SHARE,
             swap_noise: DEFAULT_SWAP_NOISE,
@@ -169,7 +181,12 @@ impl TrainingConfig {
         };
         share("unknown_share", self.unknown_share);
         share("swap_noise", self.swap_noise);
+        share("noised_share", self.noised_share);
         share("average_decay", self.average_decay);
+        let [min, max] = self.noise;
+        faults.require(min > 0.0 && min <= max && max <= 100.0, || {
+            format!("training.noise = [{min}, {max}]: must be 0 < min <= max <= 100")
+        });
         let [min, max] = self.mask_ratio;
         faults.require(min >= 0.0 && min <= max && max > 0.0 && max <= 1.0, || {
             format!(

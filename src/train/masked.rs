@@ -1,5 +1,9 @@
 //! The masked objective: hide random fields of random rows, predict them from the rest.
 //!
+//! If the model denoises, the numbers of a part of the rows are all visible and carry noise instead, of which the model is
+//! told, and it predicts what they are without (Vincent et al. 2010, *Stacked denoising autoencoders*). A category cannot
+//! carry noise: in such a row it is hidden the more likely the more noise there is.
+//!
 //! The objectives it is compared with differ in two places only: nothing is hidden and every field counts, and a
 //! variational model adds its divergence to the loss.
 
@@ -8,6 +12,7 @@ use super::shard::{Shard, shard_rows};
 use super::trainer::{Objective, TrainError};
 use super::trimming::{self, JUDGED_ROWS};
 use crate::features::{Encoder, Records};
+use crate::model::inputs::{takes_noise, weight_of_numbers};
 use crate::model::loss::{HiddenTargets, masked_loss, masked_loss_value, row_surprises};
 use crate::model::mask::training_masks;
 use crate::model::parameters::Parameters;
@@ -16,6 +21,7 @@ use crate::rng::{ChaCha8Rng, Purpose, fork, stream};
 use candle_core::Tensor;
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use rand_distr::StandardNormal;
 use rayon::prelude::*;
 use std::iter::once;
 
@@ -47,8 +53,14 @@ pub struct MaskedObjective<'a> {
     dropout: ChaCha8Rng,
     unknown: ChaCha8Rng,
     noise: ChaCha8Rng,
+    input_noise: ChaCha8Rng,
     swaps: ChaCha8Rng,
+    /// `[F]`: whether a field's numbers carry noise in noised rows; none: no row is noised.
+    noised: Option<Vec<bool>>,
 }
+
+/// What a number counts that is seen through noise: it is easier than a hidden one, and there are twice as many in a row.
+const NOISED_WEIGHT: f32 = 0.5;
 
 impl<'a> MaskedObjective<'a> {
     /// Trains `model` on `fit`, watched on `held_out_rows_max` rows of `held_out`, evenly spread over all of them.
@@ -79,6 +91,9 @@ impl<'a> MaskedObjective<'a> {
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
         let mut rng = stream(seed, Purpose::HeldOutMasks);
         let mut trimming = stream(seed, Purpose::Trimming);
+        let noised: Vec<bool> = model.shapes().iter().map(|&s| takes_noise(s)).collect();
+        let numbers = weight_of_numbers(model.shapes().iter().copied());
+        let denoises = model.denoises() && config.noised_share * numbers > 0.0;
         Ok(Self {
             model,
             replicas,
@@ -102,6 +117,8 @@ impl<'a> MaskedObjective<'a> {
             dropout: stream(seed, Purpose::Dropout),
             unknown: stream(seed, Purpose::UnknownCategories),
             noise: stream(seed, Purpose::BottleneckNoise),
+            input_noise: stream(seed, Purpose::InputNoise),
+            noised: denoises.then_some(noised),
             swaps: stream(seed, Purpose::SwapNoise),
         })
     }
@@ -125,7 +142,7 @@ impl<'a> MaskedObjective<'a> {
     /// Leaves out most of the rows that the model finds the most unusual so far; all rows are judged anew each time.
     fn trim(&mut self) -> candle_core::Result<()> {
         let rows = trimming::judged_rows(self.fit.rows(), &mut self.trimming);
-        let readings = self.model.heads().readings();
+        let readings = self.model.heads().trained_readings();
         let mut by_stratum = Vec::new();
         for stratum in self.judging.strata() {
             let mut sums = vec![vec![0f64; rows.len()]; readings];
@@ -164,21 +181,65 @@ impl<'a> MaskedObjective<'a> {
         let inputs = self.inputs(self.fit, rows, &hidden).finish()?;
         let pass = self.model.pass(&inputs, None, None)?;
         let targets = self.targets_of(self.fit, rows);
-        let batch = self.counted(targets, hidden);
+        let batch = self.counted(targets, &hidden, &[]);
         row_surprises(self.model.output_layer(), &pass.latent, &batch)
     }
 
-    /// Targets with the fields that count: the hidden ones, and all of them where nothing is hidden, to be reproduced.
-    fn counted(&self, targets: Vec<Target>, hidden: Vec<bool>) -> HiddenTargets {
-        let hidden = match self.config.objective.hides() {
-            true => hidden,
-            false => vec![true; hidden.len()],
-        };
+    /// Targets with what counts of them.
+    fn counted(&self, targets: Vec<Target>, hidden: &[bool], levels: &[f32]) -> HiddenTargets {
+        let weights = self.weights(hidden, levels);
         HiddenTargets {
-            counted: hidden.iter().filter(|&&h| h).count(),
+            counted: weights.iter().map(|&weight| f64::from(weight)).sum(),
             targets,
-            hidden,
+            weights,
         }
+    }
+
+    /// What the fields of some rows count, `[B * F]`: the hidden ones 1, and all of them where nothing is hidden, to be
+    /// reproduced; numbers that carry noise less. `levels` are those of the rows, `[B]`, or none at all.
+    fn weights(&self, hidden: &[bool], levels: &[f32]) -> Vec<f32> {
+        if !self.config.objective.hides() {
+            return vec![1.0; hidden.len()];
+        }
+        let mut weights: Vec<f32> = hidden.iter().map(|&h| f32::from(h)).collect();
+        if let Some(noised) = &self.noised {
+            let rows = weights.chunks_exact_mut(noised.len()).zip(levels);
+            for (weights, _) in rows.filter(|(_, level)| **level > 0.0) {
+                let numbers = weights
+                    .iter_mut()
+                    .zip(noised)
+                    .filter(|(_, noised)| **noised);
+                numbers.for_each(|(weight, _)| *weight = NOISED_WEIGHT);
+            }
+        }
+        weights
+    }
+
+    /// The standard deviation of the noise of each row, 0 for none; a noised row's `hidden` fields, `[B * F]`, become some of
+    /// those that cannot carry noise.
+    fn noise_rows(&mut self, hidden: &mut [bool]) -> Vec<f32> {
+        let Some(noised) = &self.noised else {
+            return Vec::new();
+        };
+        let rng = &mut self.input_noise;
+        // What cannot carry noise learns from masked rows alone, so these are the more the more fields cannot.
+        let numbers = weight_of_numbers(self.model.shapes().iter().copied());
+        let share = self.config.noised_share * numbers;
+        let [min, max] = self.config.noise.map(f32::ln);
+        let mut levels = Vec::with_capacity(hidden.len() / noised.len());
+        for hidden in hidden.chunks_exact_mut(noised.len()) {
+            let is_noised = rng.random::<f32>() < share;
+            let level = (min + (max - min) * rng.random::<f32>()).exp();
+            // The draws come first, so that the random stream does not depend on which rows are noised.
+            let draws: Vec<f32> = noised.iter().map(|_| rng.random()).collect();
+            levels.push(if is_noised { level } else { 0.0 });
+            if is_noised {
+                for ((hidden, &noised), draw) in hidden.iter_mut().zip(noised).zip(draws) {
+                    *hidden = !noised && draw < level / (1.0 + level);
+                }
+            }
+        }
+        levels
     }
 
     fn targets_of(&self, records: &Records, rows: &[usize]) -> Vec<Target> {
@@ -213,19 +274,24 @@ impl<'a> MaskedObjective<'a> {
         sources
     }
 
-    /// The inputs of a shard, with swap noise and with category values that are not told.
+    /// The inputs of a shard, with swapped values, noise, and category values that are not told.
     fn training_inputs(&self, shard: &mut Shard) -> InputBuilder<'a> {
         let fields = self.fit.fields();
-        let mut builder = match &shard.sources {
-            None => self.inputs(self.fit, &shard.rows, &shard.hidden),
-            Some(sources) => {
-                let mut builder = InputBuilder::new(self.model.shapes(), shard.rows.len());
-                for (mask, sources) in shard.hidden.chunks(fields).zip(sources.chunks(fields)) {
+        let mut builder = InputBuilder::new(self.model.shapes(), shard.rows.len());
+        for (i, &row) in shard.rows.iter().enumerate() {
+            let of_row = i * fields..(i + 1) * fields;
+            let mask = &shard.hidden[of_row.clone()];
+            match &shard.sources {
+                None => builder.push(self.fit, row, |field| mask[field]),
+                Some(sources) => {
+                    let sources = &sources[of_row];
                     builder.push_mixed(self.fit, |field| sources[field], |field| mask[field]);
                 }
-                builder
             }
-        };
+            if let Some(&level) = shard.levels.get(i).filter(|level| **level > 0.0) {
+                builder.add_noise(level, || shard.input_noise.sample(StandardNormal));
+            }
+        }
         let share = self.config.unknown_share;
         builder.drop_codes(|| shard.unknown.random::<f32>() < share);
         builder
@@ -241,25 +307,27 @@ impl<'a> MaskedObjective<'a> {
         builder
     }
 
-    /// The rows of a batch under the masks `hidden`, `[B, F]`, cut into shards.
-    fn shards(&mut self, rows: &[usize], hidden: &[bool]) -> Vec<Shard> {
+    /// The rows of a batch under the masks `hidden`, `[B, F]`, with noise of `levels`, `[B]` or none at all, cut into shards.
+    fn shards(&mut self, rows: &[usize], hidden: &[bool], levels: &[f32]) -> Vec<Shard> {
         let fields = self.fit.fields();
-        let counted = match self.config.objective.hides() {
-            true => hidden.iter().filter(|&&h| h).count(),
-            false => hidden.len(),
-        };
+        let weights = self.weights(hidden, levels);
+        let counted = weights.iter().map(|&weight| f64::from(weight)).sum();
         let shard_rows = shard_rows(rows.len(), self.config.device);
         let masks = hidden.chunks(shard_rows * fields);
-        let shards = rows.chunks(shard_rows).zip(masks).map(|(rows, hidden)| {
+        let shards = rows.chunks(shard_rows).zip(masks).enumerate();
+        let shards = shards.map(|(at, (rows, hidden))| {
             let swaps = self.config.swap_noise > 0.0;
+            let levels = levels.iter().skip(at * shard_rows).take(rows.len());
             Shard {
                 rows: rows.to_vec(),
                 hidden: hidden.to_vec(),
+                levels: levels.copied().collect(),
                 counted,
                 sources: swaps.then(|| self.swapped_rows(rows)),
                 unknown: fork(&mut self.unknown),
                 dropout: fork(&mut self.dropout),
                 noise: fork(&mut self.noise),
+                input_noise: fork(&mut self.input_noise),
             }
         });
         shards.collect()
@@ -307,8 +375,9 @@ impl Objective for MaskedObjective<'_> {
         }
         self.steps += 1;
         let rows = self.next_rows();
-        let hidden = hidden_fields(self.config, rows.len(), self.fit.fields(), &mut self.masks);
-        Ok(self.shards(&rows, &hidden))
+        let mut hidden = hidden_fields(self.config, rows.len(), self.fit.fields(), &mut self.masks);
+        let levels = self.noise_rows(&mut hidden);
+        Ok(self.shards(&rows, &hidden, &levels))
     }
 
     /// The mean loss over the fields that count, of a variational model with its share of the divergence: the negative
@@ -336,19 +405,20 @@ impl Objective for MaskedObjective<'_> {
             let inputs = self.inputs(self.held_out, rows, hidden).finish()?;
             let pass = self.model.pass(&inputs, None, None)?;
             let targets = self.targets_of(self.held_out, rows);
-            let batch = self.counted(targets, hidden.to_vec());
+            let batch = self.counted(targets, hidden, &[]);
             let mut loss = masked_loss_value(self.model.output_layer(), &pass.latent, &batch)?;
             if let Some(divergence) = &pass.divergence {
                 let divergence = f64::from(divergence.to_scalar::<f32>()?);
                 loss += self.kl_share(batch.counted) * divergence;
             }
-            Ok((loss * batch.counted as f64, batch.counted))
+            Ok((loss * batch.counted, batch.counted))
         };
         let chunks = rows.zip(masks).map(chunk);
-        let chunks: Vec<(f64, usize)> = chunks.collect::<candle_core::Result<_>>()?;
+        let chunks: Vec<(f64, f64)> = chunks.collect::<candle_core::Result<_>>()?;
         let sum: f64 = chunks.iter().map(|chunk| chunk.0).sum();
-        let count: usize = chunks.iter().map(|chunk| chunk.1).sum();
-        Ok(sum / count.max(1) as f64)
+        let count: f64 = chunks.iter().map(|chunk| chunk.1).sum();
+        // Every row hides at least one field.
+        Ok(sum / count.max(1.0))
     }
 }
 
@@ -360,7 +430,11 @@ impl MaskedObjective<'_> {
             model.pass(&inputs, Some(&mut shard.dropout), Some(&mut shard.noise))?;
         let batch = HiddenTargets {
             counted: shard.counted,
-            ..self.counted(self.targets_of(self.fit, &shard.rows), shard.hidden)
+            ..self.counted(
+                self.targets_of(self.fit, &shard.rows),
+                &shard.hidden,
+                &shard.levels,
+            )
         };
         let loss = masked_loss(model.output_layer(), &latent, batch)?;
         match divergence {
@@ -370,8 +444,8 @@ impl MaskedObjective<'_> {
     }
 
     /// The weight of the divergence, summed over rows, in a loss that is divided by `counted` fields.
-    fn kl_share(&self, counted: usize) -> f64 {
-        f64::from(self.config.kl_weight) / counted.max(1) as f64
+    fn kl_share(&self, counted: f64) -> f64 {
+        f64::from(self.config.kl_weight) / counted.max(1.0)
     }
 }
 

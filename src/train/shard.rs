@@ -18,13 +18,16 @@ pub struct Shard {
     pub(super) rows: Vec<usize>,
     /// `[B, F]`.
     pub(super) hidden: Vec<bool>,
-    /// How many fields count in the whole batch.
-    pub(super) counted: usize,
+    /// `[B]`: the standard deviation of the noise in the numbers of each row; 0: none.
+    pub(super) levels: Vec<f32>,
+    /// The weights of all fields that count in the whole batch.
+    pub(super) counted: f64,
     /// The fit row from which each field is shown, `[B, F]`; none: its own.
     pub(super) sources: Option<Vec<usize>>,
     pub(super) unknown: ChaCha8Rng,
     pub(super) dropout: ChaCha8Rng,
     pub(super) noise: ChaCha8Rng,
+    pub(super) input_noise: ChaCha8Rng,
 }
 
 /// Rows of each shard of a batch but the last: a GPU shares the whole batch among its own threads.

@@ -231,6 +231,7 @@ fn the_same_seed_gives_the_same_bundle_at_any_thread_count() {
             "manifest.json",
             "weights.safetensors",
             "calibration.parquet",
+            "distances.safetensors",
         ]
         .map(|file| fs::read(rig.path(name).join(file)).unwrap())
     };

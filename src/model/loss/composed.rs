@@ -32,10 +32,10 @@ pub fn masked_loss(
     let cross_entropies = truth.cross_entropies(heads, &logits)?;
     let sum = (cross_entropies + truth.bounded_losses(heads, &logits)?)?;
     let sum = (sum + truth.located_losses(heads, &logits)?)?;
-    sum / batch.counted.max(1) as f64
+    sum / batch.divisor()
 }
 
-/// The true values, as matrices `[B, O]` row after row.
+/// The true values, as matrices `[B, O]` row after row, each entry times the weight of its field in its row.
 struct Truth {
     /// O.
     outputs: usize,
@@ -43,7 +43,7 @@ struct Truth {
     expected: Vec<f32>,
     /// The same of the histograms whose loss is bounded.
     bounded: Vec<f32>,
-    /// 1 where a yes/no or a location counts.
+    /// The weight where a yes/no or a location counts.
     counted: Vec<f32>,
     /// z where a location counts.
     numbers: Vec<f32>,
@@ -61,18 +61,24 @@ impl Truth {
             numbers: vec![0.0; cells],
         };
         for (i, target) in batch.targets.iter().enumerate() {
-            if batch.hidden[i] {
-                truth.put(i / heads.len(), heads.field(i % heads.len()), target);
+            let weight = batch.weights[i];
+            if weight > 0.0 {
+                truth.put(
+                    i / heads.len(),
+                    heads.field(i % heads.len()),
+                    target,
+                    weight,
+                );
             }
         }
         truth
     }
 
-    fn put(&mut self, row: usize, head: FieldView<'_>, target: &Target) {
+    fn put(&mut self, row: usize, head: FieldView<'_>, target: &Target, weight: f32) {
         let start = row * self.outputs + head.outputs().start;
         let value = start + head.value_start();
         if value > start {
-            self.put_answer(start, matches!(target, Target::Absent));
+            self.put_answer(start, matches!(target, Target::Absent), weight);
         }
         match *target {
             Target::Absent | Target::Unseen { .. } | Target::Neither(_) => {}
@@ -87,26 +93,27 @@ impl Truth {
                             };
                             let bins = &mut of_loss[first..start + range.end];
                             histogram.smoothed_target(z, bins);
+                            bins.iter_mut().for_each(|share| *share *= weight);
                         }
                         Reading::LocationScale(_) => {
-                            self.counted[first] = 1.0;
+                            self.counted[first] = weight;
                             self.numbers[first] = z;
                         }
                     }
                 }
             }
-            Target::Category { class, .. } => self.expected[value + class as usize] = 1.0,
-            Target::Boolean(outcome) => self.put_answer(value, outcome),
+            Target::Category { class, .. } => self.expected[value + class as usize] = weight,
+            Target::Boolean(outcome) => self.put_answer(value, outcome, weight),
             Target::Timestamp { hour, weekday } => {
-                self.expected[value + hour as usize] = 1.0;
-                self.expected[value + HOURS + weekday as usize] = 1.0;
+                self.expected[value + hour as usize] = weight;
+                self.expected[value + HOURS + weekday as usize] = weight;
             }
         }
     }
 
-    fn put_answer(&mut self, at: usize, yes: bool) {
-        self.counted[at] = 1.0;
-        self.expected[at] = f32::from(yes);
+    fn put_answer(&mut self, at: usize, yes: bool, weight: f32) {
+        self.counted[at] = weight;
+        self.expected[at] = weight * f32::from(yes);
     }
 
     /// The losses of all softmaxes and yes/no heads, summed; a yes/no is a softmax of its logit and 0.
@@ -123,7 +130,7 @@ impl Truth {
                 .filter(|range| !range.is_empty())
             {
                 let of = |matrix: &Tensor| matrix.narrow(1, start + range.start, range.len());
-                let counted = of(&expected)?.sum(1)?; // [B]: 1, or 0 where the field does not count
+                let counted = of(&expected)?.sum(1)?; // [B]: the field's weight
                 let log_norms = of(logits)?.log_sum_exp(1)?; // [B]
                 sum = (sum + (log_norms * counted)?.sum_all()?)?;
             }

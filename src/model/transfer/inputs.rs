@@ -1,7 +1,7 @@
 //! The input layer: which of its rows read which field, and how a child's rows follow from the parent's.
 //!
 //! Rows of the input, as the model concatenates it: numbers of all fields, embeddings of all categories, visibility of
-//! all fields.
+//! all fields, and if the model denoises what is told of noise.
 
 use super::Transfer;
 use super::fields::Rescale;
@@ -52,12 +52,19 @@ pub(super) fn input_rows(
     Ok(rows)
 }
 
-/// The child's `rows` rows of the input layer; those of a new field or embedding column are mixes of nothing.
+/// The child's `rows` rows of the input layer; those of a new field or embedding column are mixes of nothing. What reads the
+/// noise is carried over as it is: both models denoise, or neither.
 ///
 /// A number that is standardised anew is absorbed exactly where it is not clipped: with `z = ratio * z' + shift`,
 /// `z w = z' (ratio w) + (shift w)`, and the second part goes to the row of visibility, since a hidden number adds nothing.
 pub(super) fn row_mixes(transfer: &Transfer, rows: usize) -> Vec<Mix> {
     let mut mixes = vec![Mix::default(); rows];
+    let behind_fields = |rows: &[InputRows]| rows.iter().map(|row| row.visible + 1).max();
+    let parent = behind_fields(&transfer.parent_rows).unwrap_or(0);
+    let child = behind_fields(&transfer.child_rows).unwrap_or(0);
+    for (mix, from) in mixes[child..].iter_mut().zip(parent..) {
+        *mix = Mix::copy(from);
+    }
     for (field, matched) in transfer.matches.iter().enumerate() {
         let Some(matched) = matched else { continue };
         let (from, to) = (

@@ -28,8 +28,9 @@ use serde_json::Value;
 use weights::{Tensors, Weights};
 
 /// Keys of `[model]` on which shapes depend that are not matched: parent and child must agree on them.
-const AGREED_KEYS: [&str; 6] = [
+const AGREED_KEYS: [&str; 7] = [
     "architecture",
+    "denoising",
     "masking",
     "likelihood",
     "width",

@@ -85,6 +85,8 @@ pub(super) struct ViewSum {
     pub subtract: bool,
     /// The fields of the shorter sum, ascending.
     pub fields: Vec<u32>,
+    /// What is added where the model is told of noise, `[columns]`.
+    pub noise: Option<Aligned>,
 }
 
 /// The packed layer. Its rows hold what is added to h, and after it what is added to h C U.
@@ -170,6 +172,12 @@ impl WithSimd for RecordRows<'_> {
                     column,
                     std::array::from_mut(one),
                 );
+            }
+            if let Some(noise) = &view.noise {
+                let (noise, _) = S::as_simd_f32s(noise.get());
+                for (sum, &told) in row.iter_mut().zip(noise) {
+                    *sum = simd.add_f32s(*sum, told);
+                }
             }
         }
     }

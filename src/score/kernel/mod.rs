@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Weights are packed when the model is loaded (`pack`, `packed`), and working memory is reused (`scratch`). A view that
-//! hides everything shows the same of every record, so its logits are a constant. Candle's forward is what the result is
+//! hides everything shows the same of every record, so its logits are a constant. Where the distance of the latent is
+//! measured, one view hides nothing and is read by no head. Candle's forward is what the result is
 //! held against (`tests`). Invariant: every number is computed from its record alone, in one order, so the tile that a
 //! record is in, and its place there, change nothing.
 
@@ -31,8 +32,10 @@ use self::normalise::{LogNorms, Normalise};
 use self::packed::{Aligned, PackedLinear};
 use self::product::{Finish, Product};
 use self::scratch::{Pool, Scratch};
+use super::distances::Distance;
 use super::surprise::Axes;
 use crate::features::{Encoder, Records};
+use crate::model::heads::Wanted;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Heads, TargetReader};
 use std::ops::Range;
@@ -46,6 +49,12 @@ pub(super) struct Kernel {
     /// What follows the first block.
     layers: Vec<Layer>,
     fields: Vec<FieldPlan>,
+    /// The distance of latents, if it is measured.
+    latent: Option<LatentPlan>,
+    /// `[S]`: the derived readings that each stratum is read by.
+    wanted: Vec<Wanted>,
+    /// `[S]`: whether the views of a stratum hide what they read.
+    hidden: Vec<bool>,
     /// V.
     views: usize,
     /// T at most.
@@ -93,6 +102,15 @@ impl Layer {
     fn inner_stride(&self) -> usize {
         self.parts()[0].stride
     }
+}
+
+/// How the distance of a record's latent is worked out: see [`LatentDistance`](super::latent::LatentDistance).
+#[derive(Debug)]
+struct LatentPlan {
+    /// (z - mean) W.
+    whitening: PackedLinear,
+    /// For each record of a full tile the row of the latent with nothing hidden.
+    rows: Vec<u32>,
 }
 
 /// Where the logits of a view that reads a field come from.
@@ -198,13 +216,15 @@ impl Kernel {
         }
     }
 
-    /// The surprises of records `first..first + rows`, at most T of them, into `values` `[rows, F, S, R]`.
+    /// The surprises of records `first..first + rows`, at most T of them, into `values` `[rows, F, S, R]`, and if it is measured
+    /// the distance of their latents into `distances`, `[rows]`.
     pub fn surprises(
         &self,
         reader: Reader<'_>,
         records: &Records,
         first: usize,
         values: &mut [f32],
+        distances: &mut [Distance],
     ) {
         let per_record = reader.axes.per_record();
         let rows = values.len() / per_record.max(1);
@@ -218,6 +238,10 @@ impl Kernel {
                 ..
             } = scratch;
             let latent = normalised.get();
+            if let Some(plan) = &self.latent {
+                let whitened = &mut logits.get_mut()[..rows * plan.whitening.stride];
+                self.measure(plan, latent, whitened, distances);
+            }
             for (field, plan) in self.fields.iter().enumerate() {
                 for start in (0..rows).step_by(plan.head_records) {
                     let end = rows.min(start + plan.head_records);
@@ -232,13 +256,14 @@ impl Kernel {
                         log_norms,
                     };
                     let values = &mut values[start * per_record..end * per_record];
-                    plan.read(reader, field, &chunk, surprise, values);
+                    plan.read((reader, &self.wanted), field, &chunk, surprise, values);
                 }
             }
         });
     }
 
-    /// The logits of one field of a record in every view that reads it, in the views' order: `[k, o]`.
+    /// The logits of one field of a record in every view that reads it while it is hidden, in the views' order: `[k, o]`. In the
+    /// denoising view the model sees it, and what it says there is no expectation.
     pub fn logits(&self, records: &Records, row: usize) -> Vec<Vec<f32>> {
         self.pool.with(|scratch| {
             self.latents(scratch, records, row, 1);
@@ -249,7 +274,9 @@ impl Kernel {
                 let mut log_norms = vec![0f32; plan.live_views * plan.softmaxes.len()];
                 let read = &plan.rows[..plan.live_views];
                 self.head(plan, latent, read, &mut live, &mut log_norms);
-                let logits = plan.sources.iter().flat_map(|&(source, _)| match source {
+                let sources = plan.sources.iter();
+                let hidden = sources.filter(|(_, stratum)| self.hidden[*stratum]);
+                let logits = hidden.flat_map(|&(source, _)| match source {
                     Source::Live(view) => &live[view * stride..][..outputs],
                     Source::Blind => &plan.blind.logits[..],
                 });
@@ -341,6 +368,31 @@ impl Kernel {
         });
     }
 
+    /// The distances of the latents of some records with nothing hidden; `whitened` is room for `[rows, stride]`.
+    fn measure(
+        &self,
+        plan: &LatentPlan,
+        latent: &[f32],
+        whitened: &mut [f32],
+        distances: &mut [Distance],
+    ) {
+        let layer = &plan.whitening;
+        self.instructions.run(Product {
+            layer,
+            input: latent,
+            input_stride: self.input.stride,
+            rows: &plan.rows[..distances.len()],
+            output: whitened,
+            finish: Finish::Store,
+        });
+        for (distance, row) in distances
+            .iter_mut()
+            .zip(whitened.chunks_exact(layer.stride))
+        {
+            distance.latent = row[..layer.outputs].iter().map(|x| x * x).sum();
+        }
+    }
+
     /// The logits of a head for the rows `read` of the latent, and their normalisers.
     fn head(
         &self,
@@ -379,7 +431,7 @@ impl FieldPlan {
     /// Reads a chunk's surprises; `surprise` is room for R.
     fn read(
         &self,
-        reader: Reader<'_>,
+        (reader, wanted): (Reader<'_>, &[Wanted]),
         field: usize,
         chunk: &Chunk<'_>,
         surprise: &mut [f32],
@@ -408,7 +460,7 @@ impl FieldPlan {
                     }
                     Source::Blind => (&self.blind.logits[..], &self.blind.log_norms[..]),
                 };
-                head.surprises_at(logits, log_norms, &aim, surprise);
+                head.surprises_at(logits, log_norms, (&aim, wanted[stratum]), surprise);
                 let sums = &mut sums[stratum * readings..][..readings];
                 sums.iter_mut()
                     .zip(&*surprise)

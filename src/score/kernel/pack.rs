@@ -3,12 +3,15 @@
 use super::input::{FieldInput, InputLayer, ViewSum};
 use super::packed::{Aligned, PackedLinear};
 use super::scratch::{Pool, Sizes};
-use super::{Blind, FieldPlan, FirstBlock, Kernel, Layer, Source};
+use super::{Blind, FieldPlan, FirstBlock, Kernel, LatentPlan, Layer, Source};
 use crate::features::FieldShape;
+use crate::model::mask::{NO_NOISE, NoiseInputs};
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
 use crate::model::{Architecture, MaskedAutoencoder, Masking, Views};
+use crate::score::latent::LatentDistance;
+use crate::score::tensors::wanted;
 use candle_core::Result;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -48,7 +51,8 @@ impl Values {
 }
 
 impl Kernel {
-    /// Packs a model for its views; `None` if its architecture has no kernel.
+    /// Packs a model for its views, and for the distance of its latent if that is measured; `None` if its architecture has no
+    /// kernel.
     ///
     /// # Errors
     /// If a parameter is missing, which is a defect.
@@ -56,15 +60,16 @@ impl Kernel {
         model: &MaskedAutoencoder,
         views: &Views,
         instructions: Instructions,
+        latent: Option<&LatentDistance>,
     ) -> Result<Option<Self>> {
         if model.config().architecture != Architecture::Mlp {
             return Ok(None);
         }
         let fields = model.shapes().len();
         let lanes = instructions.lanes();
-        let live = LiveViews::of(views, fields);
+        let live = LiveViews::of(views, fields, latent.is_some());
         let (first, layers) = layers(model, lanes)?;
-        let input = input_layer(model, &live.hidden, &first)?;
+        let input = input_layer(model, &live.views, &first)?;
         let records = (TILE_VARIANTS / live.len().max(1)).clamp(1, TILE_RECORDS_MAX);
         // Read once for all fields: it is the largest layer.
         let weight = Values::of(model.parameters(), "output.weight")?;
@@ -76,7 +81,10 @@ impl Kernel {
             field_plan(model, field, views, &live, records, layer)
         };
         let plans: Vec<FieldPlan> = (0..fields).map(plan).collect();
-        let logits = plans.iter().map(FieldPlan::logits_max).max().unwrap_or(0);
+        let latent = latent.and_then(|distance| latent_plan(distance, &live, lanes, records));
+        let whitened = latent.iter().map(|plan| records * plan.whitening.stride);
+        let logits = plans.iter().map(FieldPlan::logits_max).chain(whitened);
+        let logits = logits.max().unwrap_or(0);
         let log_norms = plans.iter().map(FieldPlan::log_norms_max).max();
         let rows = records * live.len().max(1);
         let widest_inner = layers.iter().map(Layer::inner_stride).max().unwrap_or(0);
@@ -97,6 +105,9 @@ impl Kernel {
             first,
             layers,
             fields: plans,
+            latent,
+            wanted: wanted(views, model.heads()),
+            hidden: views.masked(),
             views: live.len(),
             records,
             rows: (0..rows as u32).collect(),
@@ -129,33 +140,44 @@ impl Kernel {
     }
 }
 
+/// What a view that shows something hides, and what it tells of noise.
+type LiveView<'a> = (&'a [u32], NoiseInputs);
+
 /// The views that show something, each once: of few fields two views of a plan may be the same.
 struct LiveViews<'a> {
-    /// What each hides.
-    hidden: Vec<&'a [u32]>,
+    views: Vec<LiveView<'a>>,
     /// For each view of the plan its place among them; `None` if it shows nothing.
     places: Vec<Option<usize>>,
+    /// The place of the one that hides nothing and tells of no noise, if that was asked for.
+    plain: Option<usize>,
 }
 
 impl<'a> LiveViews<'a> {
-    fn of(views: &'a Views, fields: usize) -> Self {
-        let mut hidden: Vec<&[u32]> = Vec::new();
+    fn of(views: &'a Views, fields: usize, with_plain: bool) -> Self {
+        let mut live: Vec<LiveView<'a>> = Vec::new();
         let mut known = HashMap::new();
+        let mut place = |view: LiveView<'a>| {
+            let key = (view.0, view.1.map(f32::to_bits));
+            *known.entry(key).or_insert_with(|| {
+                live.push(view);
+                live.len() - 1
+            })
+        };
         let places = views.iter().map(|view| {
             let is_live = !views.hide() || view.hidden.len() < fields;
-            is_live.then(|| {
-                *known.entry(view.hidden).or_insert_with(|| {
-                    hidden.push(view.hidden);
-                    hidden.len() - 1
-                })
-            })
+            is_live.then(|| place((view.hidden, view.noise())))
         });
         let places = places.collect();
-        Self { hidden, places }
+        let plain = with_plain.then(|| place((&[], NO_NOISE)));
+        Self {
+            views: live,
+            places,
+            plain,
+        }
     }
 
     fn len(&self) -> usize {
-        self.hidden.len()
+        self.views.len()
     }
 }
 
@@ -201,7 +223,7 @@ fn beside_products(rows: &[f32], up: &Values, stride: usize, up_stride: usize) -
 
 fn input_layer(
     model: &MaskedAutoencoder,
-    live: &[&[u32]],
+    live: &[LiveView<'_>],
     first: &FirstBlock,
 ) -> Result<InputLayer> {
     let (shapes, parameters) = (model.shapes(), model.parameters());
@@ -253,6 +275,10 @@ fn input_layer(
         code += shape.codes();
     }
     let packed = |rows: &[f32]| beside_products(rows, &up, stride, up_stride);
+    let sum = |(hidden, noise): &LiveView<'_>| {
+        let told = told_of_noise(&weight, visible + shapes.len(), *noise);
+        view_sum(hidden, told.map(|told| packed(&told)), shapes.len())
+    };
     Ok(InputLayer {
         weight: packed(&weight.data[..visible * weight.columns]),
         nothing: packed(&nothing),
@@ -260,7 +286,38 @@ fn input_layer(
         stride,
         columns: stride + up_stride,
         fields,
-        views: live.iter().map(|h| view_sum(h, shapes.len())).collect(),
+        views: live.iter().map(sum).collect(),
+    })
+}
+
+/// What the two rows of the input layer from `first` on add where the model is told of noise; nothing where it is not.
+fn told_of_noise(weight: &Values, first: usize, noise: NoiseInputs) -> Option<Vec<f32>> {
+    if noise == NO_NOISE {
+        return None;
+    }
+    let mut told = vec![0f32; weight.columns];
+    for (row, input) in (first..).zip(noise) {
+        let weights = weight.row(row).iter();
+        let terms = told.iter_mut().zip(weights);
+        terms.for_each(|(sum, w)| *sum += input * w);
+    }
+    Some(told)
+}
+
+/// How the distance of latents is worked out, if a view hides nothing.
+fn latent_plan(
+    distance: &LatentDistance,
+    live: &LiveViews<'_>,
+    lanes: usize,
+    records: usize,
+) -> Option<LatentPlan> {
+    let plain = live.plain?;
+    let (mean, whitening) = distance.parts();
+    let width = mean.len();
+    let rows = (0..records).map(|t| (t * live.len() + plain) as u32);
+    Some(LatentPlan {
+        whitening: PackedLinear::new(lanes, (whitening, width), &distance.bias(), 0..width),
+        rows: rows.collect(),
     })
 }
 
@@ -278,7 +335,7 @@ fn stand_in(
     Ok(Values::of(parameters, &name)?.data[range].to_vec())
 }
 
-fn view_sum(hidden: &[u32], fields: usize) -> ViewSum {
+fn view_sum(hidden: &[u32], noise: Option<Aligned>, fields: usize) -> ViewSum {
     let subtract = 2 * hidden.len() <= fields;
     let visible = (0..fields as u32).filter(|f| hidden.binary_search(f).is_err());
     ViewSum {
@@ -287,6 +344,7 @@ fn view_sum(hidden: &[u32], fields: usize) -> ViewSum {
             true => hidden.to_vec(),
             false => visible.collect(),
         },
+        noise,
     }
 }
 

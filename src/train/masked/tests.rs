@@ -183,10 +183,12 @@ fn assert_gradients_of_the_loss(config: &ModelConfig) {
     let hidden: Vec<bool> = (0..12 * FIELDS)
         .map(|i| i % 5 != 0 && i / FIELDS != 7)
         .collect();
+    // Some of the counted fields count half.
+    let weights = hidden.iter().zip([1.0, 1.0, 0.5, 1.0, 1.0].iter().cycle());
     let hidden = HiddenTargets {
         targets: targets.collect(),
-        counted: hidden.iter().filter(|&&h| h).count(),
-        hidden,
+        counted: 31.5,
+        weights: weights.map(|(&h, weight)| f32::from(h) * weight).collect(),
     };
     let waves = |shape: (usize, usize), size: f32| {
         let values = (0..shape.0 * shape.1).map(|i| size * (i as f32 * 0.37).sin());
@@ -230,7 +232,7 @@ fn assert_gradients_of_the_loss(config: &ModelConfig) {
                 };
                 let numeric = (moved(0.01) - moved(-0.01)) / 0.02;
                 assert!(
-                    (numeric - f64::from(gradient[i])).abs() < 1e-3,
+                    (numeric - f64::from(gradient[i])).abs() < 1e-3 * numeric.abs().max(1.0),
                     "{places} places, {i}: {numeric} {}",
                     gradient[i]
                 );
@@ -257,11 +259,11 @@ fn the_surprises_of_rows_are_those_of_their_logits() {
     let logits = model.logits(&latent).unwrap().to_vec2::<f32>().unwrap();
     let batch = HiddenTargets {
         targets: targets.clone(),
-        hidden: hidden.clone(),
-        counted: 1,
+        weights: hidden.iter().map(|&h| f32::from(h)).collect(),
+        counted: 1.0,
     };
     let found = row_surprises(model.output_layer(), &latent, &batch).unwrap();
-    let readings = model.heads().readings();
+    let readings = model.heads().trained_readings();
     let mut surprises = vec![0f32; readings];
     for (row, found) in found.chunks_exact(readings).enumerate() {
         let mut sums = vec![0f64; readings];
@@ -331,7 +333,7 @@ fn swap_noise_takes_its_share_of_the_visible_values_from_other_rows() {
     // A fifth is hidden, the rest shows the source's value, null or not; y is number 1.
     let hidden: Vec<bool> = (0..sources.len()).map(|i| i % 5 == 0).collect();
     let mut objective = objective();
-    let shards = objective.shards(&rows, &hidden);
+    let shards = objective.shards(&rows, &hidden, &[]);
     let (mut visible, mut numbers) = (Vec::new(), Vec::new());
     for mut shard in shards {
         let inputs = objective.training_inputs(&mut shard).finish().unwrap();
@@ -351,6 +353,118 @@ fn swap_noise_takes_its_share_of_the_visible_values_from_other_rows() {
             assert_eq!(numbers[row][1], expected);
         }
     }
+}
+
+/// Encoder and records of two numbers and a category, of [`batch`].
+fn mostly_numbers(rows: i64) -> (Encoder, Records) {
+    let batch = batch(rows).project(&[0, 1, 2]).unwrap();
+    let kinds = [
+        ("x", Kind::Numeric),
+        ("y", Kind::Numeric),
+        ("sign", Kind::Categorical),
+    ];
+    let fields = kinds.map(|(name, kind)| Field::feature(name, kind));
+    let mut fitter = crate::features::EncoderFitter::new(&fields, 1024).unwrap();
+    fitter.observe(&batch).unwrap();
+    let encoder = fitter.finish().unwrap();
+    let records = encoder.encode(&batch).unwrap();
+    (encoder, records)
+}
+
+#[test]
+fn a_noised_row_shows_all_its_numbers_through_noise_and_hides_other_fields_the_more_of_it_there_is()
+{
+    const SIGN: usize = 2;
+    let (encoder, records) = mostly_numbers(1000);
+    let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 4).unwrap();
+    let config = TrainingConfig::default();
+    let mut objective =
+        MaskedObjective::new(&model, &encoder, &records, &records, &config, 4).unwrap();
+    let rows: Vec<usize> = (0..1000).cycle().take(12_000).collect();
+    let mut hidden = vec![true; rows.len() * 3];
+    let levels = objective.noise_rows(&mut hidden);
+    let weights = objective.weights(&hidden, &levels);
+    let (mut noised, mut hidden_little, mut hidden_much) = (0, Vec::new(), Vec::new());
+    for (row, &level) in levels.iter().enumerate() {
+        let (hidden, weights) = (&hidden[row * 3..][..3], &weights[row * 3..][..3]);
+        if level == 0.0 {
+            assert_eq!((hidden, weights), (&[true; 3][..], &[1.0; 3][..]));
+            continue;
+        }
+        noised += 1;
+        assert!((0.05..=2.5).contains(&level), "{level}");
+        assert_eq!(
+            (&hidden[..2], &weights[..2]),
+            (&[false; 2][..], &[0.5; 2][..])
+        );
+        assert_eq!(weights[SIGN], f32::from(hidden[SIGN]));
+        let of_level = match level < 0.2 {
+            true => &mut hidden_little,
+            false => &mut hidden_much,
+        };
+        of_level.push(f64::from(hidden[SIGN]));
+    }
+    // Two of three fields are numbers, so that a third of the half is noised. Binomial: a sixth of 12,000, 5 standard
+    // deviations are 204.
+    assert!(usize::abs_diff(noised, 2000) < 204, "{noised}");
+    let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len() as f64;
+    assert!(mean(&hidden_little) < 0.17 && mean(&hidden_much) > 0.3);
+    // The noise of the numbers has the deviation that the model is told of.
+    let mut shards = objective.shards(&rows, &hidden, &levels);
+    let counted: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+    let (mut squares, mut row) = (Vec::new(), 0);
+    for shard in &mut shards {
+        assert_eq!(shard.counted, counted);
+        let inputs = objective.training_inputs(shard).finish().unwrap();
+        let numbers = inputs.numbers.to_vec2::<f32>().unwrap();
+        for (numbers, told) in numbers.iter().zip(inputs.noise.to_vec2::<f32>().unwrap()) {
+            let level = levels[row];
+            match level > 0.0 {
+                true => {
+                    assert_eq!(told, [1.0, level.ln()]);
+                    let noise = (numbers[1] - records.numbers(rows[row])[1]) / level;
+                    squares.push(f64::from(noise * noise));
+                }
+                false => assert_eq!(told, [0.0; 2]),
+            }
+            row += 1;
+        }
+    }
+    // The mean of some 2,000 squares of a standard normal: 5 standard deviations are 0.16.
+    assert!((mean(&squares) - 1.0).abs() < 0.16, "{}", mean(&squares));
+}
+
+#[test]
+fn only_a_model_that_is_told_of_noise_is_trained_with_it_and_only_where_most_fields_are_numbers() {
+    let (numbers, records) = mostly_numbers(100);
+    let half = encoder(&batch(100));
+    let half_records = half.encode(&batch(100)).unwrap();
+    let levels = |model: &ModelConfig, kind: ObjectiveKind, of: (&Encoder, &Records)| {
+        let (encoder, records) = of;
+        let model = MaskedAutoencoder::new(model, kind, encoder, 4).unwrap();
+        let config = TrainingConfig {
+            objective: kind,
+            ..TrainingConfig::default()
+        };
+        let mut objective =
+            MaskedObjective::new(&model, encoder, records, records, &config, 4).unwrap();
+        let fields = records.fields();
+        objective.noise_rows(&mut vec![true; 50 * fields]).len()
+    };
+    let transformer = ModelConfig {
+        architecture: crate::model::Architecture::Transformer,
+        ..all_readings()
+    };
+    let undisturbed = ModelConfig {
+        denoising: false,
+        ..all_readings()
+    };
+    let most = (&numbers, &records);
+    assert_eq!(levels(&all_readings(), MASKED, most), 50);
+    assert_eq!(levels(&all_readings(), MASKED, (&half, &half_records)), 0);
+    assert_eq!(levels(&undisturbed, MASKED, most), 0);
+    assert_eq!(levels(&transformer, MASKED, most), 0);
+    assert_eq!(levels(&all_readings(), ObjectiveKind::Autoencoder, most), 0);
 }
 
 #[test]

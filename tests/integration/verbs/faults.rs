@@ -348,6 +348,7 @@ fn a_bundle_with_a_changed_byte_is_refused_by_file() {
         "manifest.json",
         "weights.safetensors",
         "calibration.parquet",
+        "distances.safetensors",
     ] {
         let gone = |message: &str| message.contains(name) && message.contains("bundle");
         let path = rig.path("bundle").join(name);

@@ -141,6 +141,7 @@ fn tuning_is_the_same_twice_and_at_any_thread_count() {
             "manifest.json",
             "weights.safetensors",
             "calibration.parquet",
+            "distances.safetensors",
         ];
         files.map(|file| fs::read(rig.path(name).join(file)).unwrap())
     };
