@@ -10,7 +10,9 @@ use crate::durable;
 use crate::features::{FieldShape, TrainedMoments};
 use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder};
-use crate::score::{self, Axes, Combination, Scorer, SegmentField, SurpriseModel, segment_fields};
+use crate::score::{
+    self, Axes, Combination, NearestRows, Scorer, SegmentField, SurpriseModel, segment_fields,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
@@ -297,6 +299,15 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
             let layout = score::layout(&encoder, &description.schema);
             let mut distances = distances_file::read(&bytes, width, layout)
                 .map_err(|e| ArtifactError::malformed(&dir.join(DISTANCES), e))?;
+            let score = &description.score;
+            let rows = distances.nearest.as_ref().map_or(0, NearestRows::len);
+            let is_asked_for = (rows == 0 || score.nearest)
+                && rows <= score.nearest_rows
+                && (distances.latent.is_none() || score.latent);
+            if !is_asked_for {
+                let detail = "holds distances that the manifest's [score] does not ask for";
+                return Err(ArtifactError::malformed(&dir.join(DISTANCES), detail));
+            }
             // Of a model without one latent a record it cannot be measured.
             distances.latent = distances.latent.filter(|_| score::has_latent(&model));
             model.with_distances(&description.views, distances)?

@@ -217,10 +217,14 @@ pub fn learn(
     let mut objective =
         MaskedObjective::new(&model, encoder, &data.fit, &data.reference, training, seed)?;
     let report = fit(&mut objective, training, observer)?;
+    // What training left out is as little normal to the distances as to the weights.
+    let kept = objective.kept_rows();
+    drop(objective);
 
     observer.stage("calibrating the scores");
     let surprise = SurpriseModel::new(encoder.clone(), model, &views)?;
-    let distances = Distances::fit(&config.score, &surprise, recipe.schema, &data.fit, seed)?;
+    let rows = (&data.fit, &kept[..]);
+    let distances = Distances::fit(&config.score, &surprise, recipe.schema, rows, seed)?;
     let surprise = surprise.with_distances(&views, distances)?;
     let rule = rule_of(&config.score, &config.model, &surprise, &views);
     let scorer = Scorer::calibrate(surprise, rule, &data.reference, &data.calibration)?

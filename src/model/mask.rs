@@ -246,6 +246,14 @@ impl Views {
         if !self.hide() {
             return None;
         }
+        let mut strata = self.strata.iter();
+        if strata.any(|stratum| stratum.hidden.is_empty()) {
+            return Some("a stratum has no view".to_owned());
+        }
+        let denoising = self.strata.iter().filter(|of| of.denoising.is_some());
+        if denoising.count() > 1 {
+            return Some("more than one denoising stratum".to_owned());
+        }
         let mut seen = vec![false; fields];
         for View {
             hidden, denoising, ..
@@ -468,6 +476,19 @@ mod tests {
             let wrong = masked.clone().with_denoising(level, reads);
             assert!(wrong.fault(4).unwrap().contains("denoising"));
         }
+    }
+
+    #[test]
+    fn a_stratum_without_a_view_and_a_second_denoising_one_are_refused() {
+        let mut rng = stream(4, Purpose::Views);
+        let views = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
+        let mut empty = views.clone().with_denoising(0.1, vec![1]);
+        empty.strata[1].hidden.clear();
+        assert!(empty.fault(4).unwrap().contains("no view"));
+        let twice = views
+            .with_denoising(0.1, vec![1])
+            .with_denoising(0.2, vec![2]);
+        assert!(twice.fault(4).unwrap().contains("more than one"));
     }
 
     #[test]

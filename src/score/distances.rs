@@ -32,7 +32,8 @@ pub struct Distance {
 }
 
 impl Distances {
-    /// Those that the configuration asks for, from fit rows, at least one.
+    /// Those that the configuration asks for, from the rows `kept` of the fit rows, at least one: a row that training left out as
+    /// too unusual is no neighbour of a normal record.
     ///
     /// # Errors
     /// If candle fails.
@@ -40,13 +41,14 @@ impl Distances {
         config: &ScoreConfig,
         model: &SurpriseModel,
         schema: &Schema,
-        fit: &Records,
+        (fit, kept): (&Records, &[usize]),
         seed: u64,
     ) -> Result<Self> {
         let rng = &mut stream(seed, Purpose::Neighbours);
-        let count = config.nearest_rows.max(LATENT_ROWS).min(fit.rows());
+        let count = config.nearest_rows.max(LATENT_ROWS).min(kept.len());
         // In random order, so that any number of the first of them is a sample.
-        let rows = rand::seq::index::sample(rng, fit.rows(), count).into_vec();
+        let sample = rand::seq::index::sample(rng, kept.len(), count);
+        let rows: Vec<usize> = sample.into_iter().map(|at| kept[at]).collect();
         let latent = match config.latent && has_latent(model) {
             true => {
                 let rows = &rows[..LATENT_ROWS.min(rows.len())];

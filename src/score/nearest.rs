@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! (x - y)^2     of every input number: z of a quantity, +-1/sqrt(2) of yes and no, the four of a time of day
-//! 2             where categories differ, as of one-hot vectors
-//! 1             where one is null and the other is not; a null number lies at the mean
+//! 2             where categories differ, as of one-hot vectors; null is a category of its own
+//! 1             besides, where another field is null in one and not in the other; a null lies at 0, a number's mean
 //! ```
 //!
 //! Rows are kept column by column, so that neighbouring rows fill a vector. Redacted fields take no part: none of their values
 //! is in a bundle. Invariant: a record's distance depends on the record and the kept rows alone.
 
+use super::rule::NEAREST_ROWS_MAX;
 use crate::features::{FieldShape, Records};
 use crate::model::inputs::{day_time_numbers, input_numbers};
 use crate::model::ops::simd::{Loop, vectorised};
@@ -21,7 +22,7 @@ use std::f32::consts::FRAC_1_SQRT_2;
 const BLOCK_ROWS: usize = 64;
 /// The squared distance of two categories.
 const CATEGORIES_APART: f32 = 2.0;
-/// The squared distance of a null from what is none.
+/// What is added to the squared distance of a null, which lies at 0, from what is none; of categories null is one.
 const NULL_APART: f32 = 1.0;
 /// The code of a null category: no category has it.
 const NULL_CODE: u32 = u32::MAX;
@@ -179,8 +180,13 @@ impl NearestRows {
         numbers: &[f32],
         codes: &[u32],
     ) -> Result<Self, String> {
-        if rows == 0 || numbers.len() != layout.numbers * rows || codes.len() != layout.codes * rows
-        {
+        if layout.is_empty() || !(1..=NEAREST_ROWS_MAX).contains(&rows) {
+            let fields = layout.parts.len();
+            return Err(format!(
+                "{rows} kept rows of {fields} fields, expected 1..={NEAREST_ROWS_MAX} of at least one"
+            ));
+        }
+        if numbers.len() != layout.numbers * rows || codes.len() != layout.codes * rows {
             let (n, c) = layout.columns();
             return Err(format!(
                 "{} numbers and {} codes of {rows} kept rows, expected {n} and {c} of each row and at least one",
@@ -386,5 +392,11 @@ mod tests {
         ] {
             assert!(NearestRows::from_columns(layout(), rows, &numbers, &codes).is_err());
         }
+        // Of no field any number of rows has nothing to store: it must not be believed.
+        let redacted = NearestLayout::new(&SHAPES, &[false; 4], &[true; 4]);
+        assert!(NearestRows::from_columns(redacted, usize::MAX, &[], &[]).is_err());
+        let categories = NearestLayout::new(&SHAPES[1..2], &[false], &[false]);
+        let codes = vec![0; NEAREST_ROWS_MAX + 1];
+        assert!(NearestRows::from_columns(categories, codes.len(), &[], &codes).is_err());
     }
 }

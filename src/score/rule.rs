@@ -124,6 +124,8 @@ impl ScoreRule {
 
     /// The power mean of these terms.
     pub(crate) fn of(mut terms: Vec<(Component, f64)>, power: f64) -> Self {
+        // A term without weight must not count where it is infinite.
+        terms.retain(|term| term.1 > 0.0);
         let sum: f64 = terms.iter().map(|term| term.1).sum();
         terms.iter_mut().for_each(|term| term.1 /= sum);
         Self { terms, power }

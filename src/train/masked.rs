@@ -123,6 +123,13 @@ impl<'a> MaskedObjective<'a> {
         })
     }
 
+    /// The fit rows that training goes on with, ascending: all but those that it left out.
+    pub fn kept_rows(&self) -> Vec<usize> {
+        let mut rows = self.order.clone();
+        rows.sort_unstable();
+        rows
+    }
+
     /// The next rows of the current shuffle; a new shuffle when it is used up, so that every row counts equally often.
     fn next_rows(&mut self) -> Vec<usize> {
         let rows = self.config.batch_rows.min(self.order.len());
