@@ -87,6 +87,7 @@ fn reason() -> Reason {
             low: serde_json::json!(2.25),
             high: serde_json::json!(180.75),
         },
+        contribution: None,
     }
 }
 
@@ -111,6 +112,9 @@ fn envelopes(criterion: &mut Criterion) {
                         p_value: 1.0 / (row as f64 + 3.0),
                         alert: !reasons.is_empty(),
                         reasons,
+                        p_value_unsupervised: None,
+                        p_value_supervised: None,
+                        fired: None,
                     };
                     envelope.write(&mut bytes).unwrap();
                 }

@@ -59,6 +59,8 @@ pub enum Purpose {
     InputNoise = 24,
     /// Which fit rows a bundle keeps, to measure how near the nearest is.
     Neighbours = 25,
+    /// Which labelled rows end the growing of trees.
+    TuningRounds = 26,
     /// What unit tests draw.
     #[cfg(test)]
     Tests = 23,

@@ -5,13 +5,15 @@ use super::distances_file;
 use super::error::ArtifactError;
 use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::recipe;
+use super::trees_file;
 use super::weights::{self, WeightsFault};
 use crate::durable;
 use crate::features::{FieldShape, TrainedMoments};
 use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder};
 use crate::score::{
-    self, Axes, Combination, NearestRows, Scorer, SegmentField, SurpriseModel, segment_fields,
+    self, Axes, BudgetShare, ConformalScores, Labelled, NearestRows, Scorer, SegmentField, Supervised,
+    SurpriseModel, TreeInputs, segment_fields,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +31,8 @@ pub const WEIGHTS: &str = "weights.safetensors";
 pub const CALIBRATION: &str = "calibration.parquet";
 /// The file name of what distances are measured by; a bundle that measures none lacks it.
 pub const DISTANCES: &str = "distances.safetensors";
+/// The file name of the trees that labels grew; a bundle without any lacks it.
+pub const TREES: &str = "trees.safetensors";
 /// The file of times, rates and paths, outside every digest.
 pub const RUN: &str = "run.json";
 /// Bytes of a bundle's file at most: far above any model, far below what would exhaust memory.
@@ -50,12 +54,19 @@ pub fn save(
     let malformed =
         |name: &str, e: &dyn std::fmt::Display| ArtifactError::malformed(&dir.join(name), e);
     let weights = weights::write(scorer.model().model().parameters())?;
-    let calibration = calibration_file::write(scorer.reference(), scorer.conformal())
-        .map_err(|e| malformed(CALIBRATION, &e))?;
+    let labelled = scorer.labelled();
+    let labelled_scores = labelled.map(Labelled::conformal);
+    let calibration =
+        calibration_file::write(scorer.reference(), scorer.conformal(), labelled_scores)
+            .map_err(|e| malformed(CALIBRATION, &e))?;
     let distances =
         distances_file::write(scorer.model().distances()).map_err(|e| malformed(DISTANCES, &e))?;
     let mut files = vec![(WEIGHTS, weights), (CALIBRATION, calibration)];
     files.extend(distances.map(|distances| (DISTANCES, distances)));
+    if let Some(Supervised::Trees(trees)) = labelled.map(Labelled::detector) {
+        let trees = trees_file::write(trees).map_err(|e| malformed(TREES, &e))?;
+        files.push((TREES, trees));
+    }
     let digested: Vec<(&str, &[u8])> = files.iter().map(|(name, f)| (*name, &f[..])).collect();
     let manifest = Manifest::new(description, &digested).map_err(|e| malformed(MANIFEST, &e))?;
     let manifest_json = pretty(&manifest).map_err(|e| malformed(MANIFEST, &e))?;
@@ -111,7 +122,7 @@ fn is_bundle_or_empty(dir: &Path) -> bool {
     let names: Vec<_> = entries
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect();
-    let known = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES, RUN];
+    let known = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES, TREES, RUN];
     let all_known = names.iter().all(|name| {
         name.as_ref()
             .is_ok_and(|name| known.iter().any(|known| name == known))
@@ -322,16 +333,56 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     );
     let segments = segment_fields(&encoder.shapes());
     let segments: Vec<usize> = segments.into_iter().map(SegmentField::field).collect();
-    let (reference, conformal) = calibration_file::read(calibration, (axes, rule), &segments)
-        .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
-    let combination = match &description.tuning {
-        Some(tuning) => tuning.combination.clone(),
-        None => Combination::default(),
+    let (reference, conformal, labelled) =
+        calibration_file::read(calibration, (axes, rule), &segments)
+            .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
+    let scorer = Scorer::from_parts(model, reference, conformal);
+    let scorer = with_labelled(dir, &manifest, scorer, labelled)?;
+    Ok((manifest, scorer))
+}
+
+/// The scorer with the detector that labels made, if they did. Its parts are in three places, which must agree.
+fn with_labelled(
+    dir: &Path,
+    manifest: &Manifest,
+    scorer: Scorer,
+    scores: Option<ConformalScores>,
+) -> Result<Scorer, ArtifactError> {
+    let in_manifest = |detail: String| ArtifactError::malformed(&dir.join(MANIFEST), detail);
+    let has_trees = manifest.files.contains_key(TREES);
+    let tuning = manifest.description.tuning.as_ref();
+    let combination = tuning.and_then(|tuning| tuning.combination.clone());
+    let detector = match (combination, has_trees) {
+        (None, false) => None,
+        (Some(_), true) => return Err(in_manifest("weights and trees, expected one".to_owned())),
+        (Some(combination), false) => Some(Supervised::Combination(combination)),
+        (None, true) => {
+            let bytes = read_digested(dir, TREES, manifest)?;
+            let shapes = manifest.description.encoder.shapes();
+            let inputs = TreeInputs::new(&shapes, scorer.reference()).len();
+            let trees = trees_file::read(&bytes, inputs)
+                .map_err(|e| ArtifactError::malformed(&dir.join(TREES), e))?;
+            Some(Supervised::Trees(trees))
+        }
     };
-    let reference = reference
-        .with_combination(combination)
-        .map_err(|e| ArtifactError::malformed(&dir.join(MANIFEST), e))?;
-    Ok((manifest, Scorer::from_parts(model, reference, conformal)))
+    match (detector, tuning, scores) {
+        (None, _, None) => Ok(scorer),
+        (Some(detector), Some(tuning), Some(scores)) => {
+            let share = BudgetShare::new(tuning.budget_share).map_err(in_manifest)?;
+            let (model, reference) = (scorer.model(), scorer.reference());
+            let labelled = Labelled::new(model, reference, (detector, share), scores);
+            Ok(scorer.with_labelled(labelled.map_err(in_manifest)?))
+        }
+        (Some(_), None, _) => Err(in_manifest("trees without a tuning".to_owned())),
+        (Some(_), _, None) => Err(ArtifactError::malformed(
+            &dir.join(CALIBRATION),
+            "no labelled scores, the manifest tells of a tuned detector",
+        )),
+        (None, _, Some(_)) => Err(ArtifactError::malformed(
+            &dir.join(CALIBRATION),
+            "labelled scores, the manifest tells of no tuned detector",
+        )),
+    }
 }
 
 /// Whether the file can hold the model at all: a model is made in memory before its weights are looked at.

@@ -1,6 +1,6 @@
 //! `calibration.parquet`: the exact calibration scores with their segments, and the reference tables, a row a point.
 //!
-//! Columns: `table` (`score`, `term`, `reading`, `field`), `index` (which of them: the term of the score, field * R' +
+//! Columns: `table` (`score`, `labelled` (the calibration scores of the detector that labels made, if they did), `term`, `reading`, `field`), `index` (which of them: the term of the score, field * R' +
 //! trained reading, field; 0 for scores), `value`, `surprisal` (null for scores), `tail_scale` (the same for all points of a
 //! table, null for scores), and for each field f that a budget can be held by `segment_f` (of scores: the code of the
 //! calibration row's value, 0 for none; null for all else), f counting the features. Any tool that reads Parquet can plot
@@ -53,6 +53,7 @@ fn schema(segment_fields: impl Iterator<Item = usize>) -> SchemaRef {
 pub fn write(
     reference: &ReferenceTables,
     scores: &ConformalScores,
+    labelled: Option<&ConformalScores>,
 ) -> Result<Vec<u8>, ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
@@ -60,15 +61,12 @@ pub fn write(
     let schema = schema(scores.segments().iter().map(|by| by.field));
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
     let (terms, readings, fields) = reference.parts();
-    let segments = scores.segments();
-    writer.write(&points(
-        &schema,
-        "score",
-        0,
-        scores.sorted(),
-        None,
-        segments,
-    )?)?;
+    let all = [("score", Some(scores)), ("labelled", labelled)];
+    for (name, scores) in all.into_iter().filter_map(|(n, s)| Some((n, s?))) {
+        let segments = scores.segments();
+        let batch = points(&schema, name, 0, scores.sorted(), None, segments)?;
+        writer.write(&batch)?;
+    }
     for (name, tables) in [("term", terms), ("reading", readings), ("field", fields)] {
         for (index, table) in (0u32..).zip(tables) {
             let (values, surprisals, tail_scale) = table.parts();
@@ -109,6 +107,9 @@ fn points(
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
+/// Reference tables, calibration scores, and those of the detector that labels made, if they did.
+pub type Contents = (ReferenceTables, ConformalScores, Option<ConformalScores>);
+
 /// The contents of the file's bytes, for a model of these axes and this rule with these fields that a budget can be held by.
 ///
 /// # Errors
@@ -117,17 +118,23 @@ pub fn read(
     bytes: Vec<u8>,
     (axes, rule): (Axes, ScoreRule),
     segment_fields: &[usize],
-) -> Result<(ReferenceTables, ConformalScores), Failure> {
+) -> Result<Contents, Failure> {
     let schema = schema(segment_fields.iter().copied());
     let terms = rule.components().len();
     let tables = terms + axes.fields * axes.trained + axes.fields;
-    let rows_max = CALIBRATION_ROWS_MAX as usize + tables * KNOTS_MAX;
+    let rows_max = 2 * CALIBRATION_ROWS_MAX as usize + tables * KNOTS_MAX;
     // The reader panics on some contents, which right digests do not exclude.
     let rows = guarded(|| decode(bytes, &schema, rows_max))?;
     let rows = Rows::new(rows);
     let mut at = 0;
-    let scores = rows.next(&mut at, "score", 0)?.values;
-    let segments = rows.segments(segment_fields, at)?;
+    let scores = rows.scores(&mut at, "score", segment_fields)?;
+    let labelled = match rows.is_next(at, "labelled", 0) {
+        true => Some(rows.scores(&mut at, "labelled", segment_fields)?),
+        false => None,
+    };
+    if let Some(of) = labelled.as_ref().filter(|of| of.len() != scores.len()) {
+        return Err(format!("{} labelled scores beside {}", of.len(), scores.len()).into());
+    }
     let mut tables = |name, count| {
         let table = |index| {
             let run = rows.next(&mut at, name, index)?;
@@ -143,7 +150,7 @@ pub fn read(
         return Err(format!("{} rows beyond the last table", rows.batch.num_rows() - at).into());
     }
     let reference = ReferenceTables::from_parts(axes, rule, terms, readings, fields)?;
-    Ok((reference, ConformalScores::from_parts(scores, segments)?))
+    Ok((reference, scores, labelled))
 }
 
 /// All rows of the file's bytes, at most `rows_max` of these columns.
@@ -182,10 +189,29 @@ impl Rows {
         Self { batch }
     }
 
-    /// The segments of the first `count` rows, which are the scores, by each field.
-    fn segments(&self, fields: &[usize], count: usize) -> Result<Vec<SegmentCodes>, Failure> {
+    /// The calibration scores that must begin at row `at`, with their segments by each field; moves `at` behind them.
+    fn scores(
+        &self,
+        at: &mut usize,
+        name: &str,
+        fields: &[usize],
+    ) -> Result<ConformalScores, Failure> {
+        let first = *at;
+        let sorted = self.next(at, name, 0)?.values;
+        let segments = self.segments(fields, first, sorted.len())?;
+        let scores = ConformalScores::from_parts(sorted, segments);
+        Ok(scores.map_err(|detail| format!("{name}: {detail}"))?)
+    }
+
+    /// The segments of `count` rows from `first` on, which are scores, by each field.
+    fn segments(
+        &self,
+        fields: &[usize],
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<SegmentCodes>, Failure> {
         let column = |(&field, column): (&usize, &ArrayRef)| {
-            let codes = column.as_primitive::<UInt8Type>().slice(0, count);
+            let codes = column.as_primitive::<UInt8Type>().slice(first, count);
             match codes.null_count() {
                 0 => Ok(SegmentCodes {
                     field,
@@ -198,18 +224,22 @@ impl Rows {
         fields.iter().zip(columns).map(column).collect()
     }
 
-    /// The points of the table that must begin at row `at`; moves `at` behind them.
-    fn next(&self, at: &mut usize, name: &str, index: u32) -> Result<Run, Failure> {
+    /// Whether a table begins at row `at`, or goes on there.
+    fn is_next(&self, at: usize, name: &str, index: u32) -> bool {
         let names = self.batch.column(0).as_string::<i32>();
         let indices = self.batch.column(1).as_primitive::<UInt32Type>();
+        at < self.batch.num_rows() && names.value(at) == name && indices.value(at) == index
+    }
+
+    /// The points of the table that must begin at row `at`; moves `at` behind them.
+    fn next(&self, at: &mut usize, name: &str, index: u32) -> Result<Run, Failure> {
         let numbers = |column: usize| self.batch.column(column).as_primitive::<Float32Type>();
         let mut run = Run {
             values: Vec::new(),
             surprisals: Vec::new(),
             tail_scale: 0.0,
         };
-        while *at < self.batch.num_rows() && names.value(*at) == name && indices.value(*at) == index
-        {
+        while self.is_next(*at, name, index) {
             run.values.push(numbers(2).value(*at));
             if numbers(3).is_valid(*at) {
                 run.surprisals.push(numbers(3).value(*at));
@@ -262,17 +292,22 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_exactly() {
         let (reference, scores, axes) = parts();
-        let bytes = write(&reference, &scores).unwrap();
-        assert_eq!(bytes, write(&reference, &scores).unwrap());
-        let (read_reference, read_scores) = read(bytes, axes, &[0, 1]).unwrap();
-        assert_eq!((read_reference, read_scores), (reference, scores));
+        let labelled = vec![-3.0, 0.0, 2.5];
+        let labelled = ConformalScores::from_parts(labelled, scores.segments().to_vec()).unwrap();
+        for labelled in [None, Some(labelled)] {
+            let bytes = write(&reference, &scores, labelled.as_ref()).unwrap();
+            let again = write(&reference, &scores, labelled.as_ref()).unwrap();
+            assert_eq!(bytes, again);
+            let found = read(bytes, axes.clone(), &[0, 1]).unwrap();
+            assert_eq!(found, (reference.clone(), scores.clone(), labelled));
+        }
     }
 
     #[test]
     fn scores_without_segments_need_no_columns_for_them() {
         let (reference, _, axes) = parts();
         let scores = ConformalScores::new(vec![3.0, 1.0]).unwrap();
-        let bytes = write(&reference, &scores).unwrap();
+        let bytes = write(&reference, &scores, None).unwrap();
         assert_eq!(read(bytes.clone(), axes.clone(), &[]).unwrap().1, scores);
         let error = read(bytes, axes, &[1]).unwrap_err().to_string();
         assert!(error.contains("segment_1"), "{error}");
@@ -281,7 +316,7 @@ mod tests {
     #[test]
     fn tables_of_another_model_are_refused() {
         let (reference, scores, axes) = parts();
-        let bytes = write(&reference, &scores).unwrap();
+        let bytes = write(&reference, &scores, None).unwrap();
         let (axes, rule) = axes;
         let more = rule.components().chain([Component::Latent]);
         let more = ScoreRule::of(more.map(|component| (component, 1.0)).collect(), 2.0);

@@ -86,9 +86,10 @@ impl Detector {
         &self.scorer
     }
 
-    /// Calibration rows: the smallest p-value is 1 / (n + 1).
+    /// Calibration rows n: the smallest p-value is 1 / (n + 1). Of a tuned bundle, whose two detectors share the budget, as
+    /// many as one detector would need for a p-value as small.
     pub fn calibration_rows(&self) -> usize {
-        self.scorer.conformal().len()
+        self.scorer.effective_rows()
     }
 
     /// Whether the bundle can ever flag a record under this budget.
@@ -172,7 +173,10 @@ impl Detector {
     /// segment.
     pub fn sample_rows(&self) -> Vec<usize> {
         match self.scorer.segmented() {
-            Some(segmented) => segmented.sample_rows(),
+            Some(segmented) => {
+                let rows = segmented.sample_rows().into_iter();
+                rows.map(|rows| self.scorer.effective(rows)).collect()
+            }
             None => vec![self.calibration_rows()],
         }
     }

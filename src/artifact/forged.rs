@@ -5,12 +5,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::bundle::{CALIBRATION, DISTANCES, MANIFEST, WEIGHTS};
+use super::bundle;
+use super::bundle::{CALIBRATION, DISTANCES, MANIFEST, TREES, WEIGHTS};
 use super::comparison::Payments;
-use super::manifest::sha256_hex;
+use super::manifest::{Description, Tuning, sha256_hex};
 use super::{ArtifactError, Detector, Manifest};
 use crate::model::{Architecture, ObjectiveKind};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
+use crate::score::{
+    BudgetShare, DEFAULT_BUDGET_SHARE, LEAF, Supervised, TreeInputs, TreeNode, Trees,
+};
+use crate::tune::{Kind, Validation, ValidationSplit};
 use rand::RngExt;
 use serde_json::Value;
 use std::fs;
@@ -39,6 +44,67 @@ impl Original {
         }
     }
 
+    /// The same bundle with trees, which labels could have grown.
+    fn with_trees() -> Self {
+        let mut original = Self::new();
+        let (parent, scorer) = bundle::load(&original.folder).unwrap();
+        let encoder = scorer.model().encoder().clone();
+        let inputs = TreeInputs::new(&encoder.shapes(), scorer.reference()).len();
+        let node = |feature: u32, value, left| TreeNode {
+            feature,
+            value,
+            left,
+            right: left + 1,
+            missing_left: left % 2 == 0,
+            cover: 1.0,
+        };
+        // Twenty trees of two levels, each asking for two inputs.
+        let (mut roots, mut nodes) = (Vec::new(), Vec::new());
+        for tree in 0..20 {
+            let first = nodes.len() as u32;
+            roots.push(first);
+            nodes.push(node(tree % inputs as u32, 0.1 * tree as f32, first + 1));
+            nodes.push(node((tree + 5) % inputs as u32, 0.5, first + 3));
+            nodes.extend([-0.2, 0.4, 0.1].map(|value| node(LEAF, value, 0)));
+        }
+        let trees = Trees::from_parts(inputs, -3.0, roots, nodes).unwrap();
+        let share = BudgetShare::new(DEFAULT_BUDGET_SHARE).unwrap();
+        let later = encoder.encode(original.payments.later()).unwrap();
+        let detector = Some((Supervised::Trees(trees), share));
+        let scorer = scorer.tuned(detector, &later).unwrap();
+        let tuning = Tuning {
+            parent_model_id: parent.model_id,
+            combination: None,
+            budget_share: share.supervised(),
+            validation: Validation {
+                split: ValidationSplit::Latest,
+                rows: 100,
+                frauds: 10,
+                average_precision_before: 0.2,
+                average_precision_combination: 0.3,
+                average_precision_trees: 0.5,
+                average_precision_after: 0.5,
+                kind: Kind::Trees,
+                strength: None,
+            },
+            frauds: 30,
+            normals: 300,
+            unlabelled: 0,
+            kept: 330,
+            labelled_data: parent.description.data.clone(),
+            calibration_data: parent.description.data.clone(),
+            calibration_excluded: 0,
+            calibration_shared: 0,
+            seed: 0,
+        };
+        let description = Description {
+            tuning: Some(tuning),
+            ..parent.description
+        };
+        original.manifest = bundle::save(&original.folder, description, &scorer, &"").unwrap();
+        original
+    }
+
     /// Loads the bundle and uses what was loaded.
     fn load(&self) -> Result<(), ArtifactError> {
         let detector = Detector::load(&self.folder)?;
@@ -53,9 +119,10 @@ impl Original {
 
     /// Writes the manifest with digests that are right.
     fn seal(&self, mut manifest: Manifest) {
-        for name in [WEIGHTS, CALIBRATION, DISTANCES] {
-            let bytes = fs::read(self.folder.join(name)).unwrap();
-            manifest.files.insert(name.to_owned(), sha256_hex(&bytes));
+        for name in [WEIGHTS, CALIBRATION, DISTANCES, TREES] {
+            if let Ok(bytes) = fs::read(self.folder.join(name)) {
+                manifest.files.insert(name.to_owned(), sha256_hex(&bytes));
+            }
         }
         manifest.description.schema_sha256 = manifest.description.schema.digest();
         manifest.model_id = manifest.computed_model_id().unwrap();
@@ -113,8 +180,7 @@ fn assert_named(outcome: Result<(), ArtifactError>, name: &str, case: usize) -> 
     }
 }
 
-fn whatever_the_file_holds(name: &str, seed: u64) {
-    let original = Original::new();
+fn whatever_the_file_holds(original: &Original, name: &str, seed: u64) {
     let path = original.folder.join(name);
     let sound = fs::read(&path).unwrap();
     let mut rng = stream(seed, Purpose::Tests);
@@ -132,17 +198,23 @@ fn whatever_the_file_holds(name: &str, seed: u64) {
 
 #[test]
 fn a_forged_calibration_with_right_digests_scores_or_is_refused_by_name() {
-    whatever_the_file_holds(CALIBRATION, 11);
+    whatever_the_file_holds(&Original::new(), CALIBRATION, 11);
+    whatever_the_file_holds(&Original::with_trees(), CALIBRATION, 15);
 }
 
 #[test]
 fn forged_weights_with_right_digests_score_or_are_refused_by_name() {
-    whatever_the_file_holds(WEIGHTS, 12);
+    whatever_the_file_holds(&Original::new(), WEIGHTS, 12);
 }
 
 #[test]
 fn forged_distances_with_right_digests_score_or_are_refused_by_name() {
-    whatever_the_file_holds(DISTANCES, 13);
+    whatever_the_file_holds(&Original::new(), DISTANCES, 13);
+}
+
+#[test]
+fn forged_trees_with_right_digests_score_or_are_refused_by_name() {
+    whatever_the_file_holds(&Original::with_trees(), TREES, 14);
 }
 
 /// Places of all values below `value`.
@@ -206,7 +278,7 @@ fn forged_value(value: &Value, rng: &mut ChaCha8Rng) -> Value {
 
 #[test]
 fn a_forged_manifest_with_right_digests_scores_or_is_refused_by_name() {
-    let original = Original::new();
+    let original = Original::with_trees();
     let sound = serde_json::to_value(&original.manifest).unwrap();
     let mut all = Vec::new();
     places(&sound["description"], "/description", &mut all);
@@ -227,7 +299,7 @@ fn a_forged_manifest_with_right_digests_scores_or_is_refused_by_name() {
         let outcome = original.load();
         if let Err(error) = &outcome {
             let text = error.to_string();
-            let named = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES]
+            let named = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES, TREES]
                 .iter()
                 .any(|name| text.contains(name));
             assert!(named, "case {case}: {told}: {text}");

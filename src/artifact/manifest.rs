@@ -122,8 +122,12 @@ pub struct Description {
 pub struct Tuning {
     /// The `model_id` of the bundle that was tuned.
     pub parent_model_id: String,
-    /// How components of a record become its score.
-    pub combination: Combination,
+    /// How components of a record become the number of the detector that labels made; none if labels made trees, which are
+    /// in a file of their own, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combination: Option<Combination>,
+    /// That detector's share of the alert budget.
+    pub budget_share: f64,
     /// What that was worth on labelled rows that had not chosen it.
     pub validation: Validation,
     /// Rows labelled 1.
@@ -140,6 +144,8 @@ pub struct Tuning {
     pub calibration_data: DataFingerprint,
     /// Calibration rows left out, as they are labelled 1.
     pub calibration_excluded: u64,
+    /// Calibration rows left out, as they are among the labelled rows.
+    pub calibration_shared: u64,
     /// Of the choice of folds, and of rows where there are too many.
     pub seed: u64,
 }

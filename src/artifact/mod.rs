@@ -15,6 +15,7 @@ mod forged;
 mod manifest;
 mod recipe;
 mod seen;
+mod trees_file;
 mod tuning;
 mod weights;
 

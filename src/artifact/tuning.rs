@@ -1,19 +1,19 @@
-//! From a bundle and labels to a bundle whose score weighs what the labels point at.
+//! From a bundle and labels to a bundle with a second detector that looks for what the labels point at.
 //!
-//! Model, encoder, views and reference tables are those of the parent; the combination is learned from the labelled rows,
-//! and the p-values rest on calibration rows that nothing was chosen by. The new bundle has a `model_id` of its own, since
-//! the combination is in its manifest and the calibration in its digests.
+//! Model, encoder, views and reference tables are those of the parent; trees or weights are learned from the labelled rows,
+//! and the p-values of both detectors rest on calibration rows that nothing was chosen by. The new bundle has a `model_id` of
+//! its own, since weights are in its manifest, trees and the calibration in its digests.
 
 use super::bundle;
 use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows, Tuning};
 use crate::durable::read_regular;
 use crate::features::ParquetSource;
-use crate::score::{ScoreError, Scorer};
+use crate::score::{BudgetShare, ScoreError, Scorer, Supervised, TreeInputs};
 use crate::train::TrainObserver;
 use crate::tune::{
-    CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, Examples, LabelledRows, Learned, Trained,
-    TuneError, TuneSources, label_schema, learn,
+    BoostingError, CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, Examples, LabelledRows, Learned,
+    Trained, TreeExamples, TuneError, TuneSources, label_schema, learn,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +29,9 @@ pub enum TuneFailure {
     /// The rows cannot be used.
     #[error(transparent)]
     Tune(#[from] TuneError),
+    /// Trees cannot be grown.
+    #[error(transparent)]
+    Boosting(#[from] BoostingError),
     /// Scoring failed.
     #[error(transparent)]
     Score(#[from] ScoreError),
@@ -40,7 +43,7 @@ pub enum TuneFailure {
 /// What to tune, by what, and where to put the result.
 #[derive(Debug, Clone, Copy)]
 pub struct TuneRecipe<'a> {
-    /// The bundle to begin with. If it is tuned itself, its weights are left behind: tuning begins at the untuned score.
+    /// The bundle to begin with. If it is tuned itself, what labels made of it is left behind.
     pub model: &'a Path,
     /// Labelled rows.
     pub labelled: &'a ParquetSource,
@@ -48,6 +51,8 @@ pub struct TuneRecipe<'a> {
     pub calibration: &'a ParquetSource,
     /// The column of the label, unless it is that of the schema.
     pub label: Option<&'a str>,
+    /// What the detector that labels make has of the alert budget.
+    pub budget_share: BudgetShare,
     /// The seed of folds and samples.
     pub seed: u64,
     /// The new bundle's folder.
@@ -89,24 +94,33 @@ pub fn tune(
     sources.check()?;
     let encoder = scorer.model().encoder().clone();
     let components = scorer.reference().components();
+    let inputs = TreeInputs::new(&encoder.shapes(), scorer.reference());
+    let numbers_of_a_row = components.len() + inputs.len();
     let trained = Trained {
         schema: &parent.description.schema,
         data: &parent.description.data,
         time: parent.description.time.as_ref(),
     };
     observer.stage("reading the labelled rows");
-    let labelled = sources.read_labelled(&encoder, components.len(), trained)?;
+    let labelled =
+        sources.read_labelled(&encoder, (components.len(), numbers_of_a_row), trained)?;
     observer.stage("reading the calibration rows");
     let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
 
     observer.stage("scoring the labelled rows");
-    let values = scorer.components(&labelled.records)?;
+    let (values, tree_inputs) = scorer.components_and_inputs(&labelled.records, &inputs)?;
     let (labels, times) = (labelled.labels.clone(), labelled.times.clone());
     let examples = Examples::new(components.len(), &values, labels, times);
-    observer.stage("choosing the weights");
-    let learned = learn(&components, &examples, recipe.seed);
+    let tree_examples = TreeExamples {
+        inputs: tree_inputs,
+        columns: inputs.len(),
+        rising: inputs.rising(),
+    };
+    observer.stage("learning from the labels");
+    let learned = learn(&components, (&examples, &tree_examples), recipe.seed)?;
     observer.stage("calibrating the scores");
-    let scorer = scorer.recombined(learned.combination.clone(), &calibration.records)?;
+    let detector = learned.detector.clone().map(|of| (of, recipe.budget_share));
+    let scorer = scorer.tuned(detector, &calibration.records)?;
 
     let run = TuneRun {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -138,7 +152,11 @@ fn describe(
 ) -> Description {
     let tuning = Tuning {
         parent_model_id: parent.model_id,
-        combination: learned.combination,
+        combination: match learned.detector {
+            Some(Supervised::Combination(combination)) => Some(combination),
+            Some(Supervised::Trees(_)) | None => None,
+        },
+        budget_share: recipe.budget_share.supervised(),
         validation: learned.validation,
         frauds: labelled.counts.frauds,
         normals: labelled.counts.normals,
@@ -147,6 +165,7 @@ fn describe(
         labelled_data: labelled.fingerprint.clone(),
         calibration_data: calibration.fingerprint.clone(),
         calibration_excluded: calibration.excluded,
+        calibration_shared: calibration.shared,
         seed: recipe.seed,
     };
     Description {

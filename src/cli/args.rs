@@ -6,7 +6,7 @@
 use crate::artifact::DEFAULT_SEED;
 use crate::generate::{DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_TERMINALS};
 use crate::schema::moment_from_text;
-use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
+use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET, DEFAULT_BUDGET_SHARE};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -193,7 +193,7 @@ pub struct TuneArguments {
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<String>,
     /// Parquet files, folders or glob patterns that p-values will be relative to: none of their rows
-    /// may be a labelled or a training row. Rows labelled 1 are left out if the label is there.
+    /// may be a training row. Labelled rows are left out, and rows labelled 1 if the label is there.
     #[arg(long, required = true, num_args = 1..)]
     pub calibration: Vec<String>,
     /// The new bundle's folder; a bundle that is there is replaced.
@@ -202,6 +202,9 @@ pub struct TuneArguments {
     /// The column that is 1 for fraud [default: that of the bundle's schema].
     #[arg(long)]
     pub label: Option<String>,
+    /// The share of the alert budget, above 0 and below 1, of what labels teach; the rest goes to the score without labels.
+    #[arg(long, default_value_t = DEFAULT_BUDGET_SHARE)]
+    pub budget_share: f64,
     /// The seed of everything random.
     #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,

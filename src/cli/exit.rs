@@ -184,7 +184,7 @@ fn tune_code(error: &TuneFailure) -> Option<u8> {
             | TuneError::Trained { .. }
             | TuneError::NothingLeft { .. },
         ) => Some(BAD_DATA),
-        TuneFailure::Score(_) => Some(INTERNAL),
+        TuneFailure::Score(_) | TuneFailure::Boosting(_) => Some(INTERNAL),
         TuneFailure::Artifact(error) => artifact_code(error),
     }
 }

@@ -94,7 +94,7 @@ pub fn bundle(dir: &Path, alerts: Option<&AlertsConfig>) -> anyhow::Result<Detec
              budget, train on more rows, or set alerts.allow_unattainable_budget = true",
             alerts.budget.share(),
             detector.calibration_rows(),
-            shown_share(detector.scorer().conformal().smallest_p_value())
+            shown_share(1.0 / (detector.calibration_rows() + 1) as f64)
         );
         return Err(ConfigFaults::new(dir, vec![fault]).into());
     }

@@ -10,7 +10,7 @@ use super::exit::BadData;
 use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
 use super::report::{print, warn, warn_all, warn_if_unattainable};
-use super::score_columns::{Scored, output_schema, with_scores};
+use super::score_columns::{Scored, Wanted, output_schema, with_scores};
 use crate::artifact::{Detector, FIRST_RECORDS, FirstRecords, Opening};
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::Role;
@@ -122,7 +122,11 @@ fn write_scores(
     let features = detector.schema().with_roles(&[Role::Feature])?;
     source.check(&features)?;
     warn_all(&source.notes(&features));
-    let schema = output_schema(source, arguments.explain)?;
+    let wanted = Wanted {
+        explain: arguments.explain,
+        parts: detector.scorer().labelled().is_some(),
+    };
+    let schema = output_schema(source, wanted)?;
     let mut output = ParquetOutput::create(&arguments.out, schema.clone())?;
     let mut display = RowsDisplay::new("scoring", source.rows());
     let first = FirstRecords::new(detector, budget);

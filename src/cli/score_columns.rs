@@ -6,7 +6,7 @@
 use super::bad_rows::{fault_text, spread};
 use super::exit::BadData;
 use crate::features::{ParquetSource, RowFault, SourceFile};
-use crate::score::{AlertBudget, Reason, Scores};
+use crate::score::{AlertBudget, PartPValues, Reason, Scores};
 use arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, StringArray,
     StructArray,
@@ -16,31 +16,51 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::sync::Arc;
 
+/// What is written beside scores.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Reasons.
+    pub explain: bool,
+    /// What tells two detectors apart: labels made a second one.
+    pub parts: bool,
+}
+
 /// The columns of a reason; `observed` and `expected` are JSON text, since their types differ from
-/// field to field.
-fn reason_fields() -> Fields {
-    Fields::from(vec![
+/// field to field. What a field added to log-odds is told where labels made a detector.
+fn reason_fields(parts: bool) -> Fields {
+    let mut fields = vec![
         Field::new("field", DataType::Utf8, false),
         Field::new("surprise", DataType::Float32, false),
         Field::new("p_value", DataType::Float64, false),
         Field::new("observed", DataType::Utf8, false),
         Field::new("expected", DataType::Utf8, false),
-    ])
+    ];
+    fields.extend(parts.then(|| Field::new("contribution", DataType::Float32, true)));
+    Fields::from(fields)
 }
 
-fn reason_item() -> FieldRef {
-    Arc::new(Field::new("item", DataType::Struct(reason_fields()), false))
+fn reason_item(parts: bool) -> FieldRef {
+    let fields = DataType::Struct(reason_fields(parts));
+    Arc::new(Field::new("item", fields, false))
 }
 
-fn added_fields(explain: bool) -> Vec<FieldRef> {
+fn added_fields(Wanted { explain, parts }: Wanted) -> Vec<FieldRef> {
     let mut fields = vec![
         Field::new("anomaly_score", DataType::Float32, true),
         Field::new("p_value", DataType::Float64, true),
         Field::new("alert", DataType::Boolean, true),
         Field::new("error", DataType::Utf8, true),
     ];
+    if parts {
+        fields.extend([
+            Field::new("p_value_unsupervised", DataType::Float64, true),
+            Field::new("p_value_supervised", DataType::Float64, true),
+            Field::new("fired", DataType::Utf8, true),
+        ]);
+    }
     if explain {
-        fields.push(Field::new("reasons", DataType::List(reason_item()), true));
+        let list = DataType::List(reason_item(parts));
+        fields.push(Field::new("reasons", list, true));
     }
     fields.into_iter().map(Arc::new).collect()
 }
@@ -49,9 +69,9 @@ fn added_fields(explain: bool) -> Vec<FieldRef> {
 ///
 /// # Errors
 /// [`BadData`] with every column that has the name of an added one.
-pub fn output_schema(source: &ParquetSource, explain: bool) -> Result<SchemaRef, BadData> {
+pub fn output_schema(source: &ParquetSource, wanted: Wanted) -> Result<SchemaRef, BadData> {
     let files = source.files();
-    let added = added_fields(explain);
+    let added = added_fields(wanted);
     let mut faults: Vec<String> = files.iter().flat_map(|file| taken(file, &added)).collect();
     if !faults.is_empty() {
         faults.truncate(FAULTS_SHOWN_MAX);
@@ -100,8 +120,10 @@ pub fn with_scores(
     let Scores {
         anomaly_score,
         p_value,
+        parts,
         ..
     } = scored.scores;
+    let has_parts = schema.column_with_name("p_value_supervised").is_some();
     let p_value = spread(p_value, faults, rows);
     let alert: BooleanArray = p_value
         .iter()
@@ -118,14 +140,46 @@ pub fn with_scores(
         Arc::new(alert),
         Arc::new(StringArray::from(error)),
     ]);
+    if has_parts {
+        columns.extend(part_columns(parts, faults, rows, budget));
+    }
     if let Some(reasons) = scored.reasons {
-        columns.push(Arc::new(reasons_column(&spread(reasons, faults, rows))?));
+        let reasons = spread(reasons, faults, rows);
+        columns.push(Arc::new(reasons_column(&reasons, has_parts)?));
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
+/// The p-values of both detectors and the names of those that flag the row, with a comma between; a batch without a good row
+/// has none.
+fn part_columns(
+    parts: Option<PartPValues>,
+    faults: &[RowFault],
+    rows: usize,
+    budget: AlertBudget,
+) -> [ArrayRef; 3] {
+    let fired = |parts: &PartPValues| -> Vec<String> {
+        let names = |row| {
+            let fired = parts.fired(row, budget);
+            let names: Vec<&str> = fired.into_iter().map(|part| part.as_str()).collect();
+            names.join(",")
+        };
+        (0..parts.supervised.len()).map(names).collect()
+    };
+    let fired = parts.as_ref().map(fired).unwrap_or_default();
+    let (unsupervised, supervised) = match parts {
+        Some(parts) => (parts.unsupervised, parts.supervised),
+        None => (Vec::new(), Vec::new()),
+    };
+    [
+        Arc::new(Float64Array::from(spread(unsupervised, faults, rows))),
+        Arc::new(Float64Array::from(spread(supervised, faults, rows))),
+        Arc::new(StringArray::from(spread(fired, faults, rows))),
+    ]
+}
+
 /// One list a row, null for the bad rows.
-fn reasons_column(rows: &[Option<Vec<Reason>>]) -> anyhow::Result<ListArray> {
+fn reasons_column(rows: &[Option<Vec<Reason>>], parts: bool) -> anyhow::Result<ListArray> {
     let reasons = || rows.iter().flatten().flatten();
     let text = |of: fn(&Reason) -> serde_json::Result<String>| {
         reasons()
@@ -133,7 +187,7 @@ fn reasons_column(rows: &[Option<Vec<Reason>>]) -> anyhow::Result<ListArray> {
             .collect::<serde_json::Result<Vec<_>>>()
             .map(StringArray::from)
     };
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(
             reasons().map(|reason| &reason.field),
         )),
@@ -146,13 +200,17 @@ fn reasons_column(rows: &[Option<Vec<Reason>>]) -> anyhow::Result<ListArray> {
         Arc::new(text(|reason| serde_json::to_string(&reason.observed))?),
         Arc::new(text(|reason| serde_json::to_string(&reason.expected))?),
     ];
+    if parts {
+        let contributions = reasons().map(|reason| reason.contribution);
+        columns.push(Arc::new(Float32Array::from_iter(contributions)));
+    }
     let lengths = rows
         .iter()
         .map(|reasons| reasons.as_ref().map_or(0, Vec::len));
     let offsets = OffsetBuffer::from_lengths(lengths);
-    let structs = StructArray::try_new(reason_fields(), columns, None)?;
+    let structs = StructArray::try_new(reason_fields(parts), columns, None)?;
     let nulls = NullBuffer::from_iter(rows.iter().map(Option::is_some));
     let list: Result<_, ArrowError> =
-        ListArray::try_new(reason_item(), offsets, Arc::new(structs), Some(nulls));
+        ListArray::try_new(reason_item(parts), offsets, Arc::new(structs), Some(nulls));
     Ok(list?)
 }

@@ -1,4 +1,4 @@
-//! `maskwatch tune`: a bundle and some labels in, a bundle whose score heeds them out.
+//! `maskwatch tune`: a bundle and some labels in, a bundle with a second detector out.
 
 use super::args::TuneArguments;
 use super::exit::{Refused, Several};
@@ -6,7 +6,7 @@ use super::inspect::word;
 use super::label::refuse_feature;
 use super::output::refuse_url;
 use super::progress::TrainingDisplay;
-use super::report::{budget_line, print, warn_all, warn_if_unattainable};
+use super::report::{budget_line, print, shown_share, warn_all, warn_if_unattainable};
 use super::small_data::warn_of_few;
 use crate::artifact::{
     Description, Manifest, TuneFailure, TuneRecipe, TuneRun, Tuning, check_target, load_manifest,
@@ -14,8 +14,8 @@ use crate::artifact::{
 };
 use crate::features::ParquetSource;
 use crate::schema::{Kind, Schema};
-use crate::score::{AlertBudget, Component, DEFAULT_ALERT_BUDGET, Term};
-use crate::tune::{ValidationSplit, label_schema};
+use crate::score::{AlertBudget, BudgetShare, Combination, Component, DEFAULT_ALERT_BUDGET, Term};
+use crate::tune::{Kind as DetectorKind, ValidationSplit, label_schema};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,12 +39,14 @@ pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         labelled: &labelled,
         calibration: &calibration,
         label: arguments.label.as_deref(),
+        budget_share: BudgetShare::new(arguments.budget_share)
+            .map_err(|fault| Refused(format!("--budget-share: {fault}")))?,
         seed: arguments.seed,
         out: &arguments.out,
     };
     let (manifest, run) = tune(&recipe, &mut TrainingDisplay::new())?;
     print(&summary(&arguments.out, &manifest, &run))?;
-    let calibration_rows = manifest.description.rows.calibration as usize;
+    let calibration_rows = effective_rows(&manifest.description);
     if !has_warned {
         warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);
     }
@@ -118,14 +120,14 @@ fn summary(out: &Path, manifest: &Manifest, run: &TuneRun) -> String {
     if let Some(tuning) = &description.tuning {
         text.push_str(&tuning_lines(description, tuning));
         let rows = description.rows.calibration;
-        let excluded = tuning.calibration_excluded;
+        let (excluded, shared) = (tuning.calibration_excluded, tuning.calibration_shared);
         text.push_str(&format!(
-            "\nrows: {rows} calibration, {excluded} left out by label; {:.1} s in all\n",
+            "\nrows: {rows} calibration, {excluded} left out by label, {shared} as labelled rows; {:.1} s in all\n",
             run.seconds
         ));
     }
     text.push_str(&format!("p-values: {}\n", description.p_value.sentence()));
-    let calibration_rows = description.rows.calibration as usize;
+    let calibration_rows = effective_rows(description);
     // The other case is a warning.
     let attains = |budget: AlertBudget| budget.is_attainable(calibration_rows);
     if AlertBudget::new(DEFAULT_ALERT_BUDGET).is_ok_and(attains) {
@@ -135,6 +137,15 @@ fn summary(out: &Path, manifest: &Manifest, run: &TuneRun) -> String {
     text
 }
 
+/// Calibration rows of one detector whose least p-value would be as small as the bundle's.
+fn effective_rows(description: &Description) -> usize {
+    let rows = description.rows.calibration as usize;
+    let tuning = description.tuning.as_ref();
+    let tuning = tuning.filter(|tuning| tuning.validation.kind != DetectorKind::Untuned);
+    let share = tuning.and_then(|tuning| BudgetShare::new(tuning.budget_share).ok());
+    share.map_or(rows, |share| share.effective_rows(rows))
+}
+
 /// What labels changed, for a person: on how many rows, what it was worth, and what counts most.
 pub fn tuning_lines(description: &Description, tuning: &Tuning) -> String {
     let validation = &tuning.validation;
@@ -142,34 +153,53 @@ pub fn tuning_lines(description: &Description, tuning: &Tuning) -> String {
         ValidationSplit::Latest => "the latest rows",
         ValidationSplit::Folds => "five folds, mean",
     };
-    let verdict = match validation.strength {
-        Some(strength) => format!("strength {strength}"),
-        None => "no strength did better: the score is the untuned one".to_owned(),
+    let verdict = match (validation.kind, validation.strength) {
+        (DetectorKind::Trees, _) => "kept: boosted trees".to_owned(),
+        (DetectorKind::Combination, strength) => {
+            format!(
+                "kept: weights, strength {}",
+                strength.unwrap_or(f64::INFINITY)
+            )
+        }
+        (DetectorKind::Untuned, _) => "nothing did better: the score is the untuned one".to_owned(),
     };
     let kept = match tuning.frauds + tuning.normals {
         all if all == tuning.kept => String::new(),
         _ => format!(" ({} kept)", tuning.kept),
     };
-    let lines = [
+    let mut lines = vec![
         format!(
             "tuned        from model {} on {} rows labelled 1 and {} labelled 0{kept}; {} without a label left out",
             tuning.parent_model_id, tuning.frauds, tuning.normals, tuning.unlabelled
         ),
         format!(
-            "validation   {} rows, {} of them labelled 1 ({split}): average precision {:.4} before, {:.4} after; {verdict}",
+            "validation   {} rows, {} of them labelled 1 ({split}): average precision {:.4} before, {:.4} by weights, {:.4} by trees; {verdict}",
             validation.rows,
             validation.frauds,
             validation.average_precision_before,
-            validation.average_precision_after,
+            validation.average_precision_combination,
+            validation.average_precision_trees,
         ),
-        format!("weights      {}", weights(description, tuning)),
     ];
+    if let Some(combination) = &tuning.combination {
+        lines.push(format!(
+            "weights      {}",
+            weights(description, combination)
+        ));
+    }
+    if validation.kind != DetectorKind::Untuned {
+        let share = shown_share(tuning.budget_share);
+        lines.push(format!(
+            "budget       {share} of it for what labels teach, the rest for the score without labels; a record that both \
+             flag counts once"
+        ));
+    }
     lines.join("\n")
 }
 
 /// The largest weights with what they weigh.
-fn weights(description: &Description, tuning: &Tuning) -> String {
-    let mut terms: Vec<&Term> = tuning.combination.terms().iter().collect();
+fn weights(description: &Description, combination: &Combination) -> String {
+    let mut terms: Vec<&Term> = combination.terms().iter().collect();
     terms.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     let shown = terms.iter().take(WEIGHTS_SHOWN_MAX);
     let mut shown: Vec<String> = shown

@@ -48,6 +48,11 @@ impl AlertBudget {
         self.0
     }
 
+    /// A part of it, `part` in (0, 1].
+    pub(super) fn part(self, part: f64) -> Self {
+        Self(self.0 * part)
+    }
+
     /// Whether a record with this p-value is an alert.
     pub fn is_alert(self, p_value: f64) -> bool {
         p_value <= self.0

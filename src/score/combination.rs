@@ -10,6 +10,7 @@
 use super::calibration::ReferenceTables;
 use super::rule::ScoreRule;
 use super::scorer::{ScoreError, Scorer};
+use super::supervised::TreeInputs;
 use super::surprise::{Axes, Surprises};
 use crate::features::Records;
 use serde::{Deserialize, Serialize};
@@ -193,20 +194,29 @@ impl ReferenceTables {
 }
 
 impl Scorer {
-    /// The components of every record, `[B, C]` row-major, in the order of [`ReferenceTables::components`].
+    /// The components of every record, `[B, C]` row-major, in the order of [`ReferenceTables::components`], and the inputs of
+    /// trees, `[B, K]` row-major.
     ///
     /// # Errors
     /// [`ScoreError::Tensor`].
-    pub fn components(&self, records: &Records) -> Result<Vec<f32>, ScoreError> {
+    pub fn components_and_inputs(
+        &self,
+        records: &Records,
+        layout: &TreeInputs,
+    ) -> Result<(Vec<f32>, Vec<f32>), ScoreError> {
         let components = self.reference().components();
         let mut values = Vec::with_capacity(records.rows() * components.len());
-        self.each_surprises(records, |surprises| {
+        let mut inputs = Vec::with_capacity(records.rows() * layout.len());
+        let mut room = Vec::new();
+        self.each_surprises(records, |surprises, chunk| {
             for row in 0..surprises.rows() {
                 let value = |&c| self.reference().component(c, surprises, row);
                 values.extend(components.iter().map(value));
+                layout.write((self.reference(), surprises), chunk, row, &mut room);
+                inputs.extend_from_slice(&room);
             }
         })?;
-        Ok(values)
+        Ok((values, inputs))
     }
 }
 

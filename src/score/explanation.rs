@@ -2,6 +2,7 @@
 
 use super::predictive::{expected, expects_null};
 use super::scorer::{ScoreError, Scorer};
+use super::supervised::Supervised;
 use super::surprise::Surprises;
 use super::types::{Expected, Reason};
 use crate::features::{Records, moment_to_text, number_to_json};
@@ -12,6 +13,8 @@ use serde_json::Value;
 
 /// A field is a reason if at most this share of the reference records has it as surprising: of ordinary fields one in twenty.
 pub const REASON_P_VALUE_MAX: f64 = 0.05;
+/// A field is a reason of the trees if it adds at least this much to the log-odds: a tenth more odds.
+const CONTRIBUTION_MIN: f64 = 0.1;
 /// Bytes of an observed text that an explanation shows.
 pub const OBSERVED_BYTES_MAX: usize = 256;
 /// What stands for the value of a field with `redact`.
@@ -21,6 +24,9 @@ impl Scorer {
     /// The fields of each record that stand out, at most `reasons_max`, the most unusual first. A field stands out if its
     /// p-value is at most [`REASON_P_VALUE_MAX`] and it does not hold what was expected of it. Where no field does, the
     /// list is empty: the record is ordinary, or unusual only as a whole.
+    ///
+    /// Where boosted trees find the record the more unusual, the fields that speak most for that come first, whether they
+    /// stand out or not, with what they add.
     ///
     /// A value may be rare and expected at once: where the model is less sure than usual, what is likeliest still costs
     /// more than usual. It explains nothing to a person, who reads value and expectation side by side.
@@ -41,20 +47,38 @@ impl Scorer {
         let surprises = self.model().surprises(records)?;
         for row in 0..records.rows() {
             let ranked = self.unusual_fields(&surprises, row);
-            let mut reasons = Vec::new();
-            if ranked.is_empty() {
+            let telling = self.telling_fields(&surprises, records, row);
+            let mut reasons: Vec<Reason> = Vec::new();
+            if ranked.is_empty() && telling.is_empty() {
                 explained.push(reasons);
                 continue;
             }
             let logits = self.model().logits(records, row)?;
-            for (field, p_value) in ranked {
+            let contribution = |field: usize| {
+                let of = telling.iter().find(|(telling, _)| *telling == field);
+                of.map(|&(_, contribution)| contribution as f32)
+            };
+            let first = telling.iter().map(|&(field, _)| {
+                (
+                    field,
+                    self.reference().field_p_value(&surprises, row, field),
+                )
+            });
+            let others = ranked.into_iter();
+            let others = others.filter(|&(field, _)| contribution(field).is_none());
+            for (field, p_value) in first.chain(others) {
                 if reasons.len() == reasons_max {
                     break;
                 }
                 let views: Vec<Vec<f32>> = logits.of(field).map(<[f32]>::to_vec).collect();
                 let surprise = surprises.field(row, field, 0);
                 let place = Place { batch, row, field };
-                let reason = self.reason(schema, place, &views, surprise, p_value);
+                let mut reason = self.reason(schema, place, &views, surprise, p_value);
+                reason.contribution = contribution(field);
+                if reason.contribution.is_some() {
+                    reasons.push(reason);
+                    continue;
+                }
                 let head = self.model().model().heads().field(field);
                 if !holds_the_expected(&reason) || expects_null(head, &views) {
                     reasons.push(reason);
@@ -63,6 +87,39 @@ impl Scorer {
             explained.push(reasons);
         }
         Ok(explained)
+    }
+
+    /// The fields for which the trees hold a record to be like labelled frauds, with what each adds to the log-odds (> 0),
+    /// the most telling first. None where the detector without labels finds the record the more unusual, or there are no
+    /// trees.
+    fn telling_fields(
+        &self,
+        surprises: &Surprises,
+        records: &Records,
+        row: usize,
+    ) -> Vec<(usize, f64)> {
+        let Some((labelled, Supervised::Trees(trees))) =
+            self.labelled().map(|of| (of, of.detector()))
+        else {
+            return Vec::new();
+        };
+        let parts = self.part_p_values(surprises, records, row);
+        if !parts.is_some_and(|parts| labelled.share().leads(parts)) {
+            return Vec::new();
+        }
+        let mut inputs = Vec::new();
+        let of = (self.reference(), surprises);
+        labelled.inputs().write(of, records, row, &mut inputs);
+        let mut sums = vec![0.0; surprises.axes().fields];
+        for (input, contribution) in trees.contributions(&inputs).into_iter().enumerate() {
+            if let Some(field) = labelled.inputs().field(input) {
+                sums[field] += contribution;
+            }
+        }
+        let mut telling: Vec<(usize, f64)> = sums.into_iter().enumerate().collect();
+        telling.retain(|&(_, sum)| sum >= CONTRIBUTION_MIN);
+        telling.sort_by(|a, b| b.1.total_cmp(&a.1));
+        telling
     }
 
     /// The fields of a record that are rare for themselves, with their p-values, the most unusual first.
@@ -113,6 +170,7 @@ impl Scorer {
             p_value,
             observed,
             expected,
+            contribution: None,
         }
     }
 }
@@ -194,6 +252,7 @@ mod tests {
             p_value: 0.0006,
             observed,
             expected,
+            contribution: None,
         }
     }
 

@@ -2,13 +2,14 @@
 
 use super::budget::AlertBudget;
 use super::calibration::{ReferenceSample, ReferenceTables};
-use super::combination::Combination;
 use super::conformal::{CalibrationSample, ConformalScores};
+use super::joint::{BudgetShare, JointPValue};
 use super::rule::ScoreRule;
 use super::segment::segment_fields;
 use super::segmented::SegmentedScores;
+use super::supervised::{Supervised, TreeInputs};
 use super::surprise::{SurpriseModel, Surprises};
-use super::types::Scores;
+use super::types::{PartPValues, Scores};
 use crate::features::Records;
 use crate::model::Views;
 use crate::model::ops::simd::Instructions;
@@ -38,6 +39,70 @@ pub struct Scorer {
     conformal: ConformalScores,
     /// What p-values are taken from where a budget is held by segment.
     segmented: Option<SegmentedScores>,
+    /// The detector that labels made, if they did.
+    labelled: Option<Labelled>,
+}
+
+/// A second detector, its own calibration scores and its share of the budget.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    detector: Supervised,
+    inputs: TreeInputs,
+    share: BudgetShare,
+    conformal: ConformalScores,
+    segmented: Option<SegmentedScores>,
+}
+
+impl Labelled {
+    /// Of stored parts.
+    ///
+    /// # Errors
+    /// What does not fit the model or the tables.
+    pub fn new(
+        model: &SurpriseModel,
+        reference: &ReferenceTables,
+        (detector, share): (Supervised, BudgetShare),
+        conformal: ConformalScores,
+    ) -> Result<Self, String> {
+        let inputs = TreeInputs::new(&model.encoder().shapes(), reference);
+        match detector.fault(&inputs, reference) {
+            Some(fault) => Err(fault),
+            None => Ok(Self {
+                detector,
+                inputs,
+                share,
+                conformal,
+                segmented: None,
+            }),
+        }
+    }
+
+    /// What labels taught.
+    pub fn detector(&self) -> &Supervised {
+        &self.detector
+    }
+
+    /// What the inputs of its trees are.
+    pub fn inputs(&self) -> &TreeInputs {
+        &self.inputs
+    }
+
+    /// How the alert budget is divided.
+    pub fn share(&self) -> BudgetShare {
+        self.share
+    }
+
+    /// Its calibration scores.
+    pub fn conformal(&self) -> &ConformalScores {
+        &self.conformal
+    }
+}
+
+/// What both detectors say of one record.
+struct Judged {
+    anomaly_score: f32,
+    p_value: f64,
+    parts: Option<JointPValue>,
 }
 
 impl Scorer {
@@ -60,20 +125,53 @@ impl Scorer {
         Self::ranked(model, sample.fit(), calibration)
     }
 
-    /// The same model and tables under another combination, ranked by other calibration rows. These must be disjoint
-    /// from the rows that the combination was chosen by, and from all that trained the model.
+    /// The same model and tables ranked by other calibration rows, with a second detector beside them if labels made one.
+    /// The rows must be disjoint from those that it was made from, and from all that trained the model.
     ///
     /// # Errors
-    /// [`ScoreError::Calibration`] if there is no calibration row or the combination does not fit;
-    /// [`ScoreError::Tensor`].
-    pub fn recombined(
+    /// [`ScoreError::Calibration`] if there is no calibration row or the detector does not fit; [`ScoreError::Tensor`].
+    pub fn tuned(
         self,
-        combination: Combination,
+        labelled: Option<(Supervised, BudgetShare)>,
         calibration: &Records,
     ) -> Result<Self, ScoreError> {
-        let reference = self.reference.with_combination(combination);
-        let reference = reference.map_err(ScoreError::Calibration)?;
-        Self::ranked(self.model, reference, calibration)
+        let shapes = self.model.encoder().shapes();
+        let scorer = Self::ranked(self.model, self.reference, calibration)?;
+        let Some((detector, share)) = labelled else {
+            return Ok(scorer);
+        };
+        let inputs = TreeInputs::new(&shapes, &scorer.reference);
+        if let Some(fault) = detector.fault(&inputs, &scorer.reference) {
+            return Err(ScoreError::Calibration(fault));
+        }
+        let mut sample = CalibrationSample::new(&shapes);
+        let mut room = Vec::new();
+        for_chunks(calibration, |chunk| {
+            let surprises = scorer.model.surprises(chunk)?;
+            let of = (&scorer.reference, &surprises);
+            let scores = (0..chunk.rows())
+                .map(|row| detector.score(&inputs, of, chunk, (row, &mut room)))
+                .collect::<Vec<f32>>();
+            sample.observe(&scores, chunk);
+            Ok(())
+        })?;
+        let conformal = sample.finish().map_err(ScoreError::Calibration)?;
+        let labelled = Labelled {
+            detector,
+            inputs,
+            share,
+            conformal,
+            segmented: None,
+        };
+        Ok(scorer.with_labelled(labelled))
+    }
+
+    /// The same scorer with a second detector beside its own.
+    pub fn with_labelled(self, labelled: Labelled) -> Self {
+        Self {
+            labelled: Some(labelled),
+            ..self
+        }
     }
 
     fn ranked(
@@ -125,6 +223,7 @@ impl Scorer {
             reference,
             conformal,
             segmented: None,
+            labelled: None,
         }
     }
 
@@ -132,17 +231,43 @@ impl Scorer {
     /// then those of a record's segment. `None` if the segments by that field are not known.
     pub fn with_budget_by(self, field: usize, budget: AlertBudget) -> Option<Self> {
         let segmented = self.segmented_by(field, budget)?;
+        let labelled = match &self.labelled {
+            Some(of) => {
+                let part = budget.part(of.share.supervised());
+                let by = self.divided(&of.conformal, field, part)?;
+                Some(Labelled {
+                    segmented: Some(by),
+                    ..of.clone()
+                })
+            }
+            None => None,
+        };
         Some(Self {
             segmented: Some(segmented),
+            labelled,
             ..self
         })
     }
 
     /// The calibration scores divided by the field at `field` of the axis F; `None` if the segments by it are not known.
+    /// Where labels made a second detector, those of the first under its share of the budget.
     pub fn segmented_by(&self, field: usize, budget: AlertBudget) -> Option<SegmentedScores> {
+        let part = match &self.labelled {
+            Some(labelled) => budget.part(labelled.share.unsupervised()),
+            None => budget,
+        };
+        self.divided(&self.conformal, field, part)
+    }
+
+    fn divided(
+        &self,
+        scores: &ConformalScores,
+        field: usize,
+        budget: AlertBudget,
+    ) -> Option<SegmentedScores> {
         let fields = segment_fields(&self.model.encoder().shapes());
         let field = fields.into_iter().find(|by| by.field() == field)?;
-        SegmentedScores::new(&self.conformal, field, budget)
+        SegmentedScores::new(scores, field, budget)
     }
 
     /// The model with its views.
@@ -160,6 +285,24 @@ impl Scorer {
         &self.conformal
     }
 
+    /// The detector that labels made, if they did.
+    pub fn labelled(&self) -> Option<&Labelled> {
+        self.labelled.as_ref()
+    }
+
+    /// Calibration rows of one detector whose least p-value would be as small as that of this scorer.
+    pub fn effective_rows(&self) -> usize {
+        self.effective(self.conformal.len())
+    }
+
+    /// The same for a part of the calibration rows.
+    pub fn effective(&self, rows: usize) -> usize {
+        match &self.labelled {
+            Some(labelled) => labelled.share.effective_rows(rows),
+            None => rows,
+        }
+    }
+
     /// The calibration scores by segment, if a budget is held so.
     pub fn segmented(&self) -> Option<&SegmentedScores> {
         self.segmented.as_ref()
@@ -171,12 +314,19 @@ impl Scorer {
     /// [`ScoreError::Tensor`].
     pub fn score(&self, records: &Records) -> Result<Scores, ScoreError> {
         let mut scores = Scores::default();
+        let mut room = Vec::new();
+        let share = self.labelled.as_ref().map(Labelled::share);
         for_chunks(records, |chunk| {
             let surprises = self.model.surprises(chunk)?;
             for row in 0..chunk.rows() {
-                let score = self.reference.anomaly_score(&surprises, row);
-                scores.anomaly_score.push(score);
-                scores.p_value.push(self.p_value(score, chunk, row));
+                let judged = self.judge(&surprises, chunk, row, &mut room);
+                scores.anomaly_score.push(judged.anomaly_score);
+                scores.p_value.push(judged.p_value);
+                if let Some((parts, share)) = judged.parts.zip(share) {
+                    let of = scores.parts.get_or_insert_with(|| PartPValues::new(share));
+                    of.unsupervised.push(parts.unsupervised);
+                    of.supervised.push(parts.supervised);
+                }
                 scores
                     .field_surprise
                     .extend(self.field_surprises(&surprises, row));
@@ -186,23 +336,62 @@ impl Scorer {
         Ok(scores)
     }
 
-    /// Calls `f` with the surprises of some records after the others, in order.
+    /// Calls `f` with some records and their surprises after the others, in order.
     pub(super) fn each_surprises(
         &self,
         records: &Records,
-        mut f: impl FnMut(&Surprises),
+        mut f: impl FnMut(&Surprises, &Records),
     ) -> Result<(), ScoreError> {
         for_chunks(records, |chunk| {
-            f(&self.model.surprises(chunk)?);
+            f(&self.model.surprises(chunk)?, chunk);
             Ok(())
         })
     }
 
-    fn p_value(&self, score: f32, records: &Records, row: usize) -> f64 {
-        match &self.segmented {
+    fn judge(
+        &self,
+        surprises: &Surprises,
+        records: &Records,
+        row: usize,
+        room: &mut Vec<f32>,
+    ) -> Judged {
+        let score = self.reference.anomaly_score(surprises, row);
+        let p_value = match &self.segmented {
             Some(segmented) => segmented.p_value(score, records, row),
             None => self.conformal.p_value(score),
+        };
+        let Some(labelled) = &self.labelled else {
+            return Judged {
+                anomaly_score: score,
+                p_value,
+                parts: None,
+            };
+        };
+        let of = (&self.reference, surprises);
+        let like_fraud = labelled
+            .detector
+            .score(&labelled.inputs, of, records, (row, room));
+        let supervised = match &labelled.segmented {
+            Some(segmented) => segmented.p_value(like_fraud, records, row),
+            None => labelled.conformal.p_value(like_fraud),
+        };
+        let parts = labelled.share.join(p_value, supervised);
+        let conformal = (&self.conformal, &labelled.conformal);
+        Judged {
+            anomaly_score: labelled.share.rank(conformal, (score, like_fraud)),
+            p_value: parts.joint,
+            parts: Some(parts),
         }
+    }
+
+    /// The p-values of both detectors, where there are two.
+    pub(super) fn part_p_values(
+        &self,
+        surprises: &Surprises,
+        records: &Records,
+        row: usize,
+    ) -> Option<JointPValue> {
+        self.judge(surprises, records, row, &mut Vec::new()).parts
     }
 
     /// The mean surprise of every field of a record under the first reading, `[F]`.

@@ -3,6 +3,8 @@
 //! Serialised, a [`Reason`] has exactly the keys of the output envelope. Redaction and cutting have already been applied
 //! by whoever makes a `Reason`: a writer of outputs can print it as it is.
 
+use super::budget::AlertBudget;
+use super::joint::BudgetShare;
 use serde::Serialize;
 
 /// Scores of a batch of B records with F feature fields.
@@ -15,6 +17,66 @@ pub struct Scores {
     pub p_value: Vec<f64>,
     /// \[B * F\], row-major, fields in schema order; NaN where a field was not predicted.
     pub field_surprise: Vec<f32>,
+    /// The p-values of both detectors, where labels made a second one.
+    pub parts: Option<PartPValues>,
+}
+
+/// The p-values of two detectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartPValues {
+    /// How they share the alert budget.
+    pub share: BudgetShare,
+    /// \[B\], in (0, 1]: of the detector that learned without labels.
+    pub unsupervised: Vec<f64>,
+    /// \[B\], in (0, 1]: of the one that learned from labels.
+    pub supervised: Vec<f64>,
+}
+
+/// One of the two detectors of a tuned bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DetectorPart {
+    /// The one that learned without labels.
+    Unsupervised,
+    /// The one that learned from them.
+    Supervised,
+}
+
+impl DetectorPart {
+    /// Its name in outputs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsupervised => "unsupervised",
+            Self::Supervised => "supervised",
+        }
+    }
+}
+
+impl PartPValues {
+    /// Of no record yet.
+    pub fn new(share: BudgetShare) -> Self {
+        Self {
+            share,
+            unsupervised: Vec::new(),
+            supervised: Vec::new(),
+        }
+    }
+
+    /// The detectors that flag record `row` under their shares of the budget: at least one of an alert, none of others.
+    pub fn fired(&self, row: usize, budget: AlertBudget) -> Vec<DetectorPart> {
+        let parts = [
+            (
+                DetectorPart::Unsupervised,
+                self.unsupervised[row] / self.share.unsupervised(),
+            ),
+            (
+                DetectorPart::Supervised,
+                self.supervised[row] / self.share.supervised(),
+            ),
+        ];
+        let fired = parts.into_iter().filter(|&(_, p)| budget.is_alert(p));
+        fired.map(|(part, _)| part).collect()
+    }
 }
 
 /// Why a record is unusual: one field, what it held and what was expected of it.
@@ -31,6 +93,10 @@ pub struct Reason {
     pub observed: serde_json::Value,
     /// What the model expected, given the fields that it saw.
     pub expected: Expected,
+    /// What the field added to the log-odds of being a labelled fraud: its Shapley value in the boosted trees, > 0. Only in
+    /// reasons of the detector that learned from labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contribution: Option<f32>,
 }
 
 /// What the model expected of a field.
@@ -83,6 +149,7 @@ mod tests {
                 low: json!(5),
                 high: json!(80),
             },
+            contribution: None,
         };
         assert_eq!(
             serde_json::to_value(&reason).unwrap(),

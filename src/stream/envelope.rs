@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use super::types::{Offset, Partition};
-use crate::score::Reason;
+use crate::score::{DetectorPart, Reason};
 
 /// The envelope, serialised with exactly these keys in this order.
 #[derive(Debug, Clone, Serialize)]
@@ -27,6 +27,15 @@ pub struct Envelope<'a> {
     pub anomaly_score: f32,
     /// In (0, 1]; among the calibration rows of the record's segment where the budget is held by one.
     pub p_value: f64,
+    /// Of the detector that learned without labels, in (0, 1]; only where labels made a second one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_value_unsupervised: Option<f64>,
+    /// Of the detector that learned from labels, in (0, 1]; only where labels made one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p_value_supervised: Option<f64>,
+    /// Which of the two flags the record within its share of the budget; only where there are two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fired: Option<Vec<DetectorPart>>,
     /// Whether the p-value is within the budget.
     pub alert: bool,
     /// Most surprising field first; empty where reasons are not asked for.
@@ -66,6 +75,9 @@ mod tests {
             model_id: "0123456789abcdef",
             anomaly_score: 1.25,
             p_value: 0.001,
+            p_value_unsupervised: None,
+            p_value_supervised: None,
+            fired: None,
             alert: true,
             reasons: &[],
         };
@@ -77,6 +89,31 @@ mod tests {
              \"event_time\":\"2023-11-14T22:13:20.123Z\",\"model_id\":\"0123456789abcdef\",\
              \"anomaly_score\":1.25,\"p_value\":0.001,\"alert\":true,\"reasons\":[]}"
         );
+    }
+
+    #[test]
+    fn two_detectors_add_their_p_values_and_which_of_them_fired() {
+        let envelope = Envelope {
+            event_id: None,
+            topic: None,
+            partition: None,
+            offset: None,
+            event_time: None,
+            model_id: "m",
+            anomaly_score: 7.0,
+            p_value: 0.001,
+            p_value_unsupervised: Some(0.25),
+            p_value_supervised: Some(0.0005),
+            fired: Some(vec![DetectorPart::Supervised]),
+            alert: true,
+            reasons: &[],
+        };
+        let mut bytes = Vec::new();
+        envelope.write(&mut bytes).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let parts = "\"p_value\":0.001,\"p_value_unsupervised\":0.25,\"p_value_supervised\":0.0005,\
+                     \"fired\":[\"supervised\"],\"alert\":true";
+        assert!(text.contains(parts), "{text}");
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl RecordScorer for Amount {
                 .iter()
                 .map(|amount| *amount as f32)
                 .collect(),
+            parts: None,
         })
     }
 
@@ -100,6 +101,7 @@ impl RecordScorer for Amount {
             expected: Expected::Categories {
                 categories: Vec::new(),
             },
+            contribution: None,
         };
         Ok(vec![vec![reason]; rows.len()])
     }

@@ -317,6 +317,10 @@ impl Worker {
         };
         expect_count("anomaly scores", scores.anomaly_score.len(), rows)?;
         expect_count("p-values", scores.p_value.len(), rows)?;
+        if let Some(parts) = &scores.parts {
+            expect_count("p-values without labels", parts.unsupervised.len(), rows)?;
+            expect_count("p-values by labels", parts.supervised.len(), rows)?;
+        }
         let budget = self.options.alerts.budget;
         let alerts: Vec<bool> = scores
             .p_value
@@ -434,6 +438,7 @@ impl Worker {
             )))
         };
         let arrived = || message?.timestamp_ms()?.checked_mul(1_000);
+        let parts = assessed.scores.parts.as_ref();
         Envelope {
             event_id: columns.key(row).map(Cow::Borrowed).or_else(made_up),
             topic: message.map(|message| message.partition().topic.as_str()),
@@ -443,6 +448,9 @@ impl Worker {
             model_id: self.scorer.model_id(),
             anomaly_score: assessed.scores.anomaly_score[row],
             p_value: assessed.scores.p_value[row],
+            p_value_unsupervised: parts.map(|parts| parts.unsupervised[row]),
+            p_value_supervised: parts.map(|parts| parts.supervised[row]),
+            fired: parts.map(|parts| parts.fired(row, self.options.alerts.budget)),
             alert: assessed.alerts[row],
             reasons: &assessed.reasons[row],
         }

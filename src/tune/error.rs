@@ -57,10 +57,10 @@ pub enum TuneError {
         /// The limit.
         limit: usize,
     },
-    /// Rows that are used twice: p-values would promise too much.
+    /// Rows that are used twice are left out, or p-values would promise too much; and then too few are left.
     #[error(
         "{file}: row {row} is the labelled row {labelled_row} of {labelled_file}, and {shared} calibration rows are \
-         labelled rows in all; expected none (told by {told_by})"
+         labelled rows in all; without them {left} rows are left, at least {needed} are needed (told by {told_by})"
     )]
     Shared {
         /// The calibration file.
@@ -73,6 +73,10 @@ pub enum TuneError {
         labelled_row: u64,
         /// Calibration rows that are labelled rows.
         shared: u64,
+        /// Calibration rows that are none.
+        left: u64,
+        /// How many there must be.
+        needed: u64,
         /// What tells rows apart.
         told_by: &'static str,
     },

@@ -5,7 +5,7 @@
 //! as far as rows can be told apart, for a p-value is a promise only about rows that nothing was chosen by.
 
 use super::error::TuneError;
-use super::identity::{Identities, Place, holds};
+use super::identity::{Identities, Place, Told, holds};
 use crate::features::{Encoder, ParquetSource, Records, SourceBatch, TrainedMoments};
 use crate::rng::Purpose;
 use crate::schema::{Role, Schema};
@@ -20,9 +20,12 @@ use arrow::datatypes::TimestampMicrosecondType;
 pub const FRAUDS_MIN: u64 = 10;
 /// Normal rows at least: against fewer, any score ranks frauds well.
 pub const NORMALS_MIN: u64 = 50;
+/// Calibration rows at least, where some were left out as they are labelled rows.
+pub const CALIBRATION_ROWS_MIN: u64 = 100;
 /// Labelled rows kept at most. Some hundred weights gain nothing from more.
 const LABELLED_ROWS_MAX: u64 = 100_000;
-/// Numbers kept of labelled rows at most, rows by components: 64 MiB, from which a matrix of weights is made in seconds.
+/// Numbers kept of labelled rows at most, rows by components and inputs of trees: 64 MiB, and some times that while folds
+/// are tried.
 pub const DEFAULT_LABELLED_VALUES_MAX: u64 = 1 << 24;
 /// Components of a score at most, those of about a thousand numbers: a matrix of weights then takes 32 MiB.
 pub const COMPONENTS_MAX: usize = 2_048;
@@ -36,7 +39,7 @@ pub struct TuneSources<'a> {
     pub labelled: &'a ParquetSource,
     /// Calibration files; they may have labels too.
     pub calibration: &'a ParquetSource,
-    /// Numbers kept of labelled rows at most: rows by components.
+    /// Numbers kept of labelled rows at most: rows by components and inputs of trees.
     pub labelled_values_max: u64,
     /// The seed: which rows are kept where there are too many.
     pub seed: u64,
@@ -87,6 +90,8 @@ pub struct CalibrationRows {
     pub records: Records,
     /// Rows left out, as they are labelled 1.
     pub excluded: u64,
+    /// Rows left out, as they are among the labelled rows that are kept.
+    pub shared: u64,
     /// Whether the files have the label, so that known frauds are left out.
     pub has_labels: bool,
     /// All rows read.
@@ -145,14 +150,15 @@ impl TuneSources<'_> {
             .any(|file| holds(self.schema, Role::Label, file.schema()))
     }
 
-    /// Reads the labelled rows, of which each will have `components` numbers, for a model that was `trained`.
+    /// Reads the labelled rows, of which each will have `components` of the score and `numbers` in all, for a model that was
+    /// `trained`.
     ///
     /// # Errors
     /// [`TuneError`]: a bad row, too few rows of a class, or too many components.
     pub fn read_labelled(
         &self,
         encoder: &Encoder,
-        components: usize,
+        (components, numbers): (usize, usize),
         trained: Trained<'_>,
     ) -> Result<LabelledRows, TuneError> {
         if components > COMPONENTS_MAX {
@@ -175,7 +181,7 @@ impl TuneSources<'_> {
             });
         }
         self.check_classes(counts)?;
-        let values_max = self.labelled_values_max / components.max(1) as u64;
+        let values_max = self.labelled_values_max / numbers.max(1) as u64;
         let rows_max = LABELLED_ROWS_MAX.min(values_max);
         let rows_max = rows_max.max(FRAUDS_MIN + NORMALS_MIN);
         let frauds = counts.frauds.min(rows_max / 2);
@@ -231,7 +237,7 @@ impl TuneSources<'_> {
     /// Reads the calibration rows.
     ///
     /// # Errors
-    /// [`TuneError`]: a bad row, rows that are labelled rows or trained the model (`trained`), or none that is left.
+    /// [`TuneError`]: a bad row, rows that trained the model (`trained`), or too few that are left.
     pub fn read_calibration(
         &self,
         encoder: &Encoder,
@@ -251,11 +257,13 @@ impl TuneSources<'_> {
                     excluded += 1;
                     continue;
                 }
-                rows += 1;
-                if let Some(place) = told.find(&columns, row) {
-                    shared += 1;
-                    let own = Place::new(&batch, row);
-                    first.get_or_insert((own, place));
+                match told.find(&columns, row) {
+                    None => rows += 1,
+                    Some(place) => {
+                        shared += 1;
+                        let own = Place::new(&batch, row);
+                        first.get_or_insert((own, place));
+                    }
                 }
             }
         }
@@ -270,8 +278,8 @@ impl TuneSources<'_> {
                 sha256,
             });
         }
-        if let Some((own, place)) = first {
-            return Err(self.shared(own, place, shared, told.told_by));
+        if let Some(places) = first.filter(|_| rows < CALIBRATION_ROWS_MIN) {
+            return Err(self.shared(places, (shared, rows), told.told_by));
         }
         if rows == 0 {
             return Err(TuneError::NothingLeft {
@@ -281,8 +289,9 @@ impl TuneSources<'_> {
             });
         }
         Ok(CalibrationRows {
-            records: self.encode_calibration(encoder, rows, trained.time)?,
+            records: self.encode_calibration(encoder, rows, (&told, trained.time))?,
             excluded,
+            shared,
             has_labels: self.calibration_has_labels(),
             fingerprint,
         })
@@ -310,7 +319,7 @@ impl TuneSources<'_> {
         &self,
         encoder: &Encoder,
         rows: u64,
-        time: Option<&TrainedMoments>,
+        (told, time): (&Told<'_>, Option<&TrainedMoments>),
     ) -> Result<Records, TuneError> {
         let mut sample = SelectionSample::new(
             rows,
@@ -323,15 +332,23 @@ impl TuneSources<'_> {
             let batch = batch?;
             check_moments(encoder, self.schema, time, self.calibration, &batch)?;
             let batch = batch.canonical;
-            let keeps =
-                |&row: &usize| label(self.schema, &batch, row) != Some(true) && sample.take();
+            let columns = told.columns(&batch);
+            let counts = |row| {
+                label(self.schema, &batch, row) != Some(true) && told.find(&columns, row).is_none()
+            };
+            let keeps = |&row: &usize| counts(row) && sample.take();
             let kept: Vec<usize> = (0..batch.num_rows()).filter(keeps).collect();
             append(&mut records, &encoder.encode(&taken(&batch, &kept)?)?);
         }
         Ok(records)
     }
 
-    fn shared(&self, own: Place, labelled: Place, shared: u64, told_by: &'static str) -> TuneError {
+    fn shared(
+        &self,
+        (own, labelled): (Place, Place),
+        (shared, left): (u64, u64),
+        told_by: &'static str,
+    ) -> TuneError {
         let file = |source: &ParquetSource, place: Place| {
             source.files()[place.file].path().display().to_string()
         };
@@ -341,6 +358,8 @@ impl TuneSources<'_> {
             labelled_file: file(self.labelled, labelled),
             labelled_row: labelled.row,
             shared,
+            left,
+            needed: CALIBRATION_ROWS_MIN,
             told_by,
         }
     }
@@ -522,7 +541,7 @@ mod tests {
             data: &data,
             time,
         };
-        let labelled = sources.read_labelled(&encoder, 1, trained)?;
+        let labelled = sources.read_labelled(&encoder, (1, 1), trained)?;
         let calibration = sources.read_calibration(&encoder, &labelled, trained)?;
         Ok((labelled, calibration))
     }
@@ -582,6 +601,32 @@ mod tests {
         assert_eq!(refusal(&thousand(), &batch(&[(None, 1.0, "k1", 1)])), None);
         let known = batch(&[(Some(true), 7.0, "k7", 7), (Some(false), 0.5, "n", 0)]);
         assert_eq!(refusal(&thousand(), &known), None);
+    }
+
+    #[test]
+    fn labelled_rows_are_left_out_of_calibration_and_counted() {
+        let keys: Vec<String> = (0..150).map(|i| format!("k{}", 5 * i + 700)).collect();
+        let row = |(i, key): (usize, &String)| (None, 0.25, key.clone(), i as i64);
+        let rows: Vec<_> = keys.iter().enumerate().map(row).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(l, v, k, t)| (*l, *v, k.as_str(), *t))
+            .collect();
+        // Keys k700, k705, ..., k995 are those of sixty labelled rows.
+        let (few, enough) = (batch(&rows[..150]), batch(&rows));
+        let message = refusal(&thousand(), &few).unwrap();
+        assert!(
+            message.contains("60 calibration rows are labelled rows"),
+            "{message}"
+        );
+        assert!(
+            message.contains("90 rows are left, at least 100"),
+            "{message}"
+        );
+        let more: Vec<_> = (0..10).map(|i| (None, 0.75, "new", i)).collect();
+        let more = arrow::compute::concat_batches(&enough.schema(), [&enough, &batch(&more)]);
+        let calibration = read(&thousand(), &more.unwrap(), 10_000).unwrap().1;
+        assert_eq!((calibration.shared, calibration.records.rows()), (60, 100));
     }
 
     #[test]
@@ -658,7 +703,7 @@ mod tests {
             time: None,
         };
         let error = sources
-            .read_labelled(&encoder(), 2_049, trained)
+            .read_labelled(&encoder(), (2_049, 2_049), trained)
             .unwrap_err();
         assert!(
             error

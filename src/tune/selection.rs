@@ -1,13 +1,15 @@
-//! How strongly the weights hold on to the untuned score, chosen on rows that they did not see.
+//! What labels are best at: trees, or weights and how strongly these hold on to the untuned score, or nothing; chosen on
+//! rows that none of them saw.
 //!
-//! In flow components of labelled rows; out flow weights and what they were worth on validation rows. Invariant: the
-//! strengths tried include the infinite one, which is the untuned score, so tuning is never knowingly worse than not
-//! tuning. Rows validate that are later than those that fit, where there are times; folds do otherwise.
+//! In flow components of labelled rows and inputs of trees; out flow trees or weights and what they were worth on validation
+//! rows. Invariant: the untuned score is tried too, so tuning is never knowingly worse than not tuning. Rows validate that are later than those that fit, where there are times; folds do otherwise.
 
+use super::boosting::BoostingError;
+use super::grove::TreeExamples;
 use super::logistic::{Coefficients, Problem, solve};
 use crate::evaluate::metrics::average_precision;
 use crate::rng::{Purpose, stream};
-use crate::score::{Combination, Component};
+use crate::score::{Combination, Component, Supervised};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,18 @@ pub enum ValidationSplit {
     Folds,
 }
 
+/// What labels made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Nothing was better than the untuned score.
+    Untuned,
+    /// A weighted mean of components.
+    Combination,
+    /// Boosted trees.
+    Trees,
+}
+
 /// What tuning was worth on rows that the weights did not see.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,17 +74,23 @@ pub struct Validation {
     pub frauds: u64,
     /// Average precision of the untuned score, 0..=1; the mean over folds.
     pub average_precision_before: f64,
-    /// The same of the best strength, itself if nothing was better. As the best of a short list it is slightly flattered.
+    /// The same of the best combination, itself if none was better. As the best of a short list it is slightly flattered.
+    pub average_precision_combination: f64,
+    /// The same of the boosted trees.
+    pub average_precision_trees: f64,
+    /// The same of what was kept.
     pub average_precision_after: f64,
-    /// The strength that was kept; none for the infinite one, the untuned score.
+    /// What was kept: the best of the three.
+    pub kind: Kind,
+    /// The strength of the combination that was kept, if one was.
     pub strength: Option<f64>,
 }
 
 /// What was learned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learned {
-    /// The untuned score unless something was better.
-    pub combination: Combination,
+    /// None if nothing was better than the untuned score.
+    pub detector: Option<Supervised>,
     /// Why.
     pub validation: Validation,
 }
@@ -151,9 +171,9 @@ impl Examples {
     }
 }
 
-/// The weights for all examples, with the strength that ranks best the rows set aside.
+/// The detector of all examples of the kind that ranks best the rows set aside: boosted trees, a combination, or none.
 ///
-/// Logistic regression on the components, with weights that may not be negative. The untuned score has a weight that is
+/// The trees are as `grove` grows them. The combination's weights are those of a logistic regression on the components that may not be negative. The untuned score has a weight that is
 /// practically free; the others are drawn towards zero by the strength, so that with few labels the result stays near the
 /// untuned order and with many goes where they lead.
 ///
@@ -163,8 +183,16 @@ impl Examples {
 /// normal rows tell of high scores: they cost half a point to four points of average precision on four public sets. The
 /// objective is divided by twice the number of frauds, so that a strength means the same whatever their number.
 ///
-/// `components` names the columns of `examples`. These hold both classes: whoever reads the rows refuses others.
-pub fn learn(components: &[Component], examples: &Examples, seed: u64) -> Learned {
+/// `components` names the columns of `examples`, `inputs` has the trees' of the same rows. These hold both classes: whoever
+/// reads the rows refuses others.
+///
+/// # Errors
+/// [`BoostingError`].
+pub fn learn(
+    components: &[Component],
+    (examples, inputs): (&Examples, &TreeExamples),
+    seed: u64,
+) -> Result<Learned, BoostingError> {
     let (split, divisions) = match examples.divided_by_time() {
         Some(division) => (ValidationSplit::Latest, vec![division]),
         None => (ValidationSplit::Folds, examples.folds(seed)),
@@ -186,36 +214,62 @@ pub fn learn(components: &[Component], examples: &Examples, seed: u64) -> Learne
             best = (found, Some(strength));
         }
     }
-    let held = || divisions.iter().flat_map(|(_, held)| held);
-    let (combination, strength) = match best.1 {
-        Some(strength) => fitted(components, examples, strength),
-        None => (Combination::default(), None),
+    let trees = trees_precision(examples, inputs, &divisions, seed)?;
+    let all: Vec<usize> = (0..examples.labels.len()).collect();
+    let (detector, kind, after) = match best.1 {
+        // Strictly: of equal ones the simpler stays.
+        _ if trees > best.0 => {
+            let trees_of_all = inputs.trees(&examples.labels, &all, seed)?;
+            (Some(Supervised::Trees(trees_of_all)), Kind::Trees, trees)
+        }
+        Some(strength) => match fitted(components, examples, strength) {
+            Some(weights) => (
+                Some(Supervised::Combination(weights)),
+                Kind::Combination,
+                best.0,
+            ),
+            None => (None, Kind::Untuned, before),
+        },
+        None => (None, Kind::Untuned, before),
     };
-    Learned {
-        combination,
+    let held = || divisions.iter().flat_map(|(_, held)| held);
+    Ok(Learned {
+        detector,
         validation: Validation {
             split,
             rows: held().count() as u64,
             frauds: held().filter(|&&row| examples.labels[row]).count() as u64,
             average_precision_before: before,
-            average_precision_after: if strength.is_some() { best.0 } else { before },
-            strength,
+            average_precision_combination: best.0,
+            average_precision_trees: trees,
+            average_precision_after: after,
+            kind,
+            strength: best.1.filter(|_| kind == Kind::Combination),
         },
+    })
+}
+
+/// The mean over divisions of the trees' average precision on the rows that were set aside.
+fn trees_precision(
+    examples: &Examples,
+    inputs: &TreeExamples,
+    divisions: &[(Vec<usize>, Vec<usize>)],
+    seed: u64,
+) -> Result<f64, BoostingError> {
+    let mut sum = 0.0;
+    for (fit, held) in divisions {
+        let scores = inputs.scores(&examples.labels, (fit, held), seed)?;
+        let labels: Vec<bool> = held.iter().map(|&row| examples.labels[row]).collect();
+        sum += average_precision(&scores, &labels).unwrap_or(0.0);
     }
+    Ok(sum / divisions.len() as f64)
 }
 
 /// The combination of all examples under a strength. If no weight is above 0, nothing was learned.
-fn fitted(
-    components: &[Component],
-    examples: &Examples,
-    strength: f64,
-) -> (Combination, Option<f64>) {
+fn fitted(components: &[Component], examples: &Examples, strength: f64) -> Option<Combination> {
     let start = Coefficients::zero(components.len());
     let found = solved(components, examples, strength, &start);
-    match Combination::weighted(components, &found.weights) {
-        Ok(combination) => (combination, Some(strength)),
-        Err(_) => (Combination::default(), None),
-    }
+    Combination::weighted(components, &found.weights).ok()
 }
 
 /// Average precision on the rows of one division that were set aside.
@@ -272,7 +326,7 @@ fn solved(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::rng::ChaCha8Rng;
@@ -313,6 +367,23 @@ mod tests {
         Examples::new(COMPONENTS, &values, labels, times.collect())
     }
 
+    /// What is learned where the trees see nothing but a number of equal values.
+    fn learned(examples: &Examples, seed: u64) -> Learned {
+        let inputs = TreeExamples {
+            inputs: vec![0.0; examples.labels.len()],
+            columns: 1,
+            rising: 0..0,
+        };
+        learn(&components(), (examples, &inputs), seed).unwrap()
+    }
+
+    fn weights(learned: &Learned) -> Combination {
+        match &learned.detector {
+            Some(Supervised::Combination(combination)) => combination.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Average precision of a combination on rows that no fit has seen.
     fn precision_later(combination: &Combination, by: f32) -> f64 {
         let (values, labels) = draw(&mut stream(2, Purpose::Tests), 100, 9_900, by);
@@ -330,15 +401,16 @@ mod tests {
             (true, ValidationSplit::Latest),
             (false, ValidationSplit::Folds),
         ] {
-            let learned = learn(&components(), &examples(50, 1_950, 3.0, timed), 0);
+            let learned = learned(&examples(50, 1_950, 3.0, timed), 0);
             let validation = learned.validation;
             assert_eq!(validation.split, split);
             assert!(validation.strength.is_some(), "{validation:?}");
             assert!(validation.average_precision_after > validation.average_precision_before);
             let before = precision_later(&Combination::default(), 3.0);
-            let after = precision_later(&learned.combination, 3.0);
+            let after = precision_later(&weights(&learned), 3.0);
             assert!(after > 1.5 * before, "{before} {after}");
-            let heaviest = learned.combination.terms().iter();
+            let weights = weights(&learned);
+            let heaviest = weights.terms().iter();
             let heaviest = heaviest.filter(|term| term.component != Component::Untuned);
             let heaviest = heaviest
                 .max_by(|a, b| a.weight.total_cmp(&b.weight))
@@ -354,13 +426,41 @@ mod tests {
     }
 
     #[test]
+    fn trees_are_kept_where_a_field_tells_what_no_surprise_does() {
+        // Components say nothing of these frauds; one field has a value that is common, and theirs.
+        for (frauds, timed) in [(20, false), (60, true)] {
+            let examples = examples(frauds, 30 * frauds, 0.0, timed);
+            let mut rng = stream(6, Purpose::Tests);
+            let mut inputs = Vec::new();
+            for &fraud in &examples.labels {
+                let common = rng.random::<f32>();
+                let value = if fraud { 0.4 + 0.05 * common } else { common };
+                inputs.extend([value, rng.random::<f32>()]);
+            }
+            let inputs = TreeExamples {
+                inputs,
+                columns: 2,
+                rising: 0..0,
+            };
+            let learned = learn(&components(), (&examples, &inputs), 0).unwrap();
+            let validation = learned.validation;
+            assert_eq!(validation.kind, Kind::Trees, "{validation:?}");
+            assert!(validation.average_precision_trees > 2.0 * validation.average_precision_before);
+            let Some(Supervised::Trees(trees)) = &learned.detector else {
+                panic!("{learned:?}");
+            };
+            assert!(trees.log_odds(&[0.42, 0.5]) > trees.log_odds(&[0.9, 0.5]) + 1.0);
+        }
+    }
+
+    #[test]
     fn the_latest_third_of_the_frauds_validates_and_never_fits() {
         let examples = examples(50, 1_950, 3.0, true);
         let (fit, held) = examples.divided_by_time().unwrap();
         assert!(fit.iter().max() < held.iter().min());
         let frauds = |rows: &[usize]| rows.iter().filter(|&&row| examples.labels[row]).count();
         assert_eq!((frauds(&fit), frauds(&held)), (35, 15));
-        let validation = learn(&components(), &examples, 0).validation;
+        let validation = learned(&examples, 0).validation;
         assert_eq!(
             (validation.rows, validation.frauds),
             (held.len() as u64, 15)
@@ -394,9 +494,10 @@ mod tests {
                 *x = if fraud { 0.0 } else { *x };
             }
         }
-        let learned = learn(&components(), &examples, 0);
+        let learned = learned(&examples, 0);
         let validation = learned.validation;
-        assert!(learned.combination.is_untuned(), "{learned:?}");
+        assert_eq!(learned.detector, None);
+        assert_eq!(validation.kind, Kind::Untuned);
         assert_eq!(validation.strength, None);
         assert_eq!(
             validation.average_precision_after,
@@ -412,7 +513,7 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| learn(&components(), &examples, 5))
+            pool.install(|| learned(&examples, 5))
         };
         assert_eq!(with(1), with(4));
     }

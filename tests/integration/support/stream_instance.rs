@@ -60,6 +60,7 @@ impl RecordScorer for AmountScorer {
             anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
             p_value: amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect(),
             field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
+            parts: None,
         })
     }
 
@@ -79,6 +80,7 @@ impl RecordScorer for AmountScorer {
                 low: json!(0),
                 high: json!(2),
             },
+            contribution: None,
         };
         Ok(vec![vec![reason]; rows.len()])
     }

@@ -87,7 +87,7 @@ fn sixty_labelled_frauds_make_a_bundle_that_finds_more_of_the_later_ones() {
         &tuned,
         &from,
         "(the latest rows): average precision",
-        "amount (",
+        "kept: boosted trees",
         meaning,
     ] {
         assert!(page.contains(part), "{part}: {page}");
@@ -107,7 +107,13 @@ fn sixty_labelled_frauds_make_a_bundle_that_finds_more_of_the_later_ones() {
     let line = "score --model tuned --data fresh.parquet --out z.parquet --explain";
     let said = rig.run(line).succeeded();
     assert!(said.contains(&tuned), "{said}");
-    assert_eq!(read(&rig.path("z.parquet"))["reasons"].null_count(), 0);
+    let explained = read(&rig.path("z.parquet"));
+    assert_eq!(explained["reasons"].null_count(), 0);
+    let fired = explained["fired"].as_string::<i32>();
+    let alerts = explained["alert"].as_boolean();
+    for row in 0..explained.num_rows() {
+        assert_eq!(alerts.value(row), !fired.value(row).is_empty(), "row {row}");
+    }
     assert!(!rig.run("inspect bundle").succeeded().contains("tuned"));
 }
 
@@ -142,6 +148,7 @@ fn tuning_is_the_same_twice_and_at_any_thread_count() {
             "weights.safetensors",
             "calibration.parquet",
             "distances.safetensors",
+            "trees.safetensors",
         ];
         files.map(|file| fs::read(rig.path(name).join(file)).unwrap())
     };
@@ -150,25 +157,79 @@ fn tuning_is_the_same_twice_and_at_any_thread_count() {
     rig.run_with(TUNE, &[("RAYON_NUM_THREADS", "1")])
         .succeeded();
     assert!(digested("tuned") == first);
-    assert!(digested("bundle")[1] == first[1]);
+    let weights = |name: &str| fs::read(rig.path(name).join("weights.safetensors")).unwrap();
+    assert!(weights("bundle") == first[1]);
 }
 
 #[test]
-fn a_weight_that_was_changed_is_noticed() {
+fn a_tree_that_was_changed_is_noticed() {
     let rig = rig();
     rig.run(TUNE).succeeded();
-    let path = rig.path("tuned/manifest.json");
-    let manifest = fs::read_to_string(&path).unwrap();
-    let at = manifest.find("\"weight\": 0.").unwrap() + "\"weight\": 0.".len();
-    let mut changed = manifest.clone().into_bytes();
-    changed[at] = if changed[at] == b'9' {
-        b'8'
-    } else {
-        changed[at] + 1
-    };
+    let path = rig.path("tuned/trees.safetensors");
+    let mut changed = fs::read(&path).unwrap();
+    let at = changed.len() - 400;
+    changed[at] ^= 1;
     fs::write(&path, changed).unwrap();
-    let message = rig.run("inspect tuned").failed(65);
-    assert!(message.contains("manifest.json"), "{message}");
+    let message = rig.run("score --model tuned --data fresh.parquet --out z.parquet");
+    let message = message.failed(65);
+    assert!(message.contains("trees.safetensors"), "{message}");
+    fs::remove_file(&path).unwrap();
+    let line = "score --model tuned --data fresh.parquet --out z.parquet";
+    let message = rig.run(line).failed(65);
+    assert!(message.contains("trees.safetensors"), "{message}");
+}
+
+#[test]
+fn a_fraud_unlike_all_labelled_ones_still_alerts() {
+    let rig = rig();
+    rig.run(TUNE).succeeded();
+    // Labelled frauds have thirty times the amount; these have that much below nothing, as no other row has.
+    let fresh = read(&rig.path("fresh.parquet"));
+    let amounts = fresh["amount"].as_primitive::<Float64Type>();
+    let strange = |row: usize| amounts.value(row) * if row % 10 == 0 { -30.0 } else { 1.0 };
+    let amounts: ArrayRef = Arc::new(Float64Array::from_iter_values(
+        (0..fresh.num_rows()).map(strange),
+    ));
+    let strange = with_column(&fresh, "amount", amounts);
+    write(&rig.path("strange.parquet"), &strange);
+    let found = |bundle: &str| {
+        let line = "--data strange.parquet --alert-budget 0.02 --out z.parquet";
+        rig.run(&format!("score --model {bundle} {line}"))
+            .succeeded();
+        let scored = read(&rig.path("z.parquet"));
+        let alerts = scored["alert"].as_boolean().clone();
+        (0..alerts.len())
+            .filter(|row| row % 10 == 0 && alerts.value(*row))
+            .count()
+    };
+    let (before, after) = (found("bundle"), found("tuned"));
+    assert!(before > 20, "{before}");
+    assert!(after as f64 >= 0.8 * before as f64, "{before} {after}");
+}
+
+#[test]
+fn what_labels_teach_gets_the_share_of_the_budget_that_was_asked_for() {
+    let rig = rig();
+    let page = rig.run(&format!("{TUNE} --budget-share 0.8")).succeeded();
+    assert!(
+        page.contains("budget       0.80 of it for what labels teach"),
+        "{page}"
+    );
+    let scored = scored(&rig, "tuned", "fresh.parquet");
+    let column = |name: &str| scored[name].as_primitive::<Float64Type>().values().to_vec();
+    let parts = column("p_value_unsupervised")
+        .into_iter()
+        .zip(column("p_value_supervised"));
+    for ((u, s), p) in parts.zip(column("p_value")) {
+        let joint = (u / (1.0 - 0.8)).min(s / 0.8).min(1.0);
+        assert!((p - joint).abs() < 1e-12, "{u} {s} {p}");
+    }
+    fs::remove_dir_all(rig.path("tuned")).unwrap();
+    let message = rig.run(&format!("{TUNE} --budget-share 1")).failed(64);
+    assert!(
+        message.contains("--budget-share") && message.contains("below 1"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -201,12 +262,24 @@ fn rows_that_would_break_the_promise_are_refused() {
     };
     let labelled = read(&rig.path("labelled.parquet"));
     let with = |calibration: &str| TUNE.replace("calibration.parquet", calibration);
-    // One labelled row among the calibration rows.
+    // Labelled rows among the calibration rows are left out and counted.
     fs::create_dir(rig.path("mixed")).unwrap();
     fs::copy(rig.path("calibration.parquet"), rig.path("mixed/a.parquet")).unwrap();
-    write(&rig.path("mixed/b.parquet"), &labelled.slice(100, 1));
-    let place = "b.parquet: row 0 is the labelled row 100 of labelled.parquet, and 1 calibration";
-    refused(&with("mixed"), 65, &[place]);
+    write(&rig.path("mixed/b.parquet"), &labelled.slice(100, 7));
+    let said = rig.run(&with("mixed")).succeeded();
+    assert!(
+        said.contains("7 as labelled rows") || said.contains("6 as labelled rows"),
+        "{said}"
+    );
+    fs::remove_dir_all(rig.path("tuned")).unwrap();
+    // Unless hardly any other row is left.
+    let place =
+        "labelled.parquet: row 0 is the labelled row 0 of labelled.parquet, and 1140 calibration";
+    refused(
+        &with("labelled.parquet"),
+        65,
+        &[place, "0 rows are left, at least 100"],
+    );
     // A labelled fraud among them is left out by its label.
     write(&rig.path("mixed/b.parquet"), &labelled.slice(7, 1));
     rig.run(&with("mixed")).succeeded();

@@ -1,0 +1,385 @@
+//! Boosted decision trees as a bundle stores them: records' inputs in, log-odds and what each input adds to them out.
+//!
+//! How trees are grown is another matter (`tune`); here they are plain numbers, checked before they are used, so that a file
+//! of a bundle can hold any numbers at all. Invariant: in a checked ensemble every path goes forward through the nodes, so
+//! that it ends.
+
+/// Nodes of an ensemble at most: far above what tuning grows (400 trees of 15 leaves), and 40 MB in memory.
+pub const TREE_NODES_MAX: usize = 1 << 20;
+/// Levels of a tree at most: contributions take a square of it at each leaf.
+pub const TREE_DEPTH_MAX: usize = 32;
+/// The feature of a node that is a leaf.
+pub const LEAF: u32 = u32::MAX;
+
+/// A node. A leaf has the feature [`LEAF`] and no children.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TreeNode {
+    /// Which input decides.
+    pub feature: u32,
+    /// Inputs below it go left; of a leaf, what it adds to the log-odds.
+    pub value: f32,
+    /// The left child's place in the ensemble.
+    pub left: u32,
+    /// The right child's.
+    pub right: u32,
+    /// Whether an input that is missing (NaN) goes left.
+    pub missing_left: bool,
+    /// How much of the training data came here, > 0: the sum of the loss's second derivatives.
+    pub cover: f32,
+}
+
+/// An ensemble for K inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trees {
+    inputs: usize,
+    base: f32,
+    /// Where each tree begins.
+    roots: Vec<u32>,
+    nodes: Vec<TreeNode>,
+}
+
+impl Trees {
+    /// Of stored parts, for records of `inputs` numbers; `base` is the log-odds of no tree.
+    ///
+    /// # Errors
+    /// What of them is no ensemble.
+    pub fn from_parts(
+        inputs: usize,
+        base: f32,
+        roots: Vec<u32>,
+        nodes: Vec<TreeNode>,
+    ) -> Result<Self, String> {
+        if !base.is_finite() {
+            return Err(format!("the base of the trees is {base}"));
+        }
+        if roots.is_empty() || nodes.len() > TREE_NODES_MAX {
+            let (trees, nodes) = (roots.len(), nodes.len());
+            return Err(format!(
+                "{trees} trees of {nodes} nodes, expected at least one tree and at most {TREE_NODES_MAX} nodes"
+            ));
+        }
+        // A node's level, from the level of the one node that leads to it.
+        let mut levels = vec![None; nodes.len()];
+        for &root in &roots {
+            match levels.get_mut(root as usize) {
+                Some(level @ None) => *level = Some(0),
+                _ => return Err(format!("no tree can begin at node {root}")),
+            }
+        }
+        for (at, node) in nodes.iter().enumerate() {
+            let level = levels[at].ok_or_else(|| format!("nothing leads to node {at}"))?;
+            if !(node.value.is_finite() && node.cover > 0.0 && node.cover.is_finite()) {
+                let TreeNode { value, cover, .. } = node;
+                return Err(format!("node {at} has value {value} and cover {cover}"));
+            }
+            if node.feature == LEAF {
+                continue;
+            }
+            if node.feature as usize >= inputs {
+                let feature = node.feature;
+                return Err(format!("node {at} asks for input {feature} of {inputs}"));
+            }
+            if level == TREE_DEPTH_MAX {
+                return Err(format!("node {at} is deeper than {TREE_DEPTH_MAX} levels"));
+            }
+            for child in [node.left, node.right] {
+                match levels.get_mut(child as usize) {
+                    Some(of @ None) if child as usize > at => *of = Some(level + 1),
+                    _ => return Err(format!("node {at} cannot lead to node {child}")),
+                }
+            }
+        }
+        Ok(Self {
+            inputs,
+            base,
+            roots,
+            nodes,
+        })
+    }
+
+    /// K.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The log-odds of no tree.
+    pub fn base(&self) -> f32 {
+        self.base
+    }
+
+    /// Where each tree begins, and all nodes.
+    pub fn parts(&self) -> (&[u32], &[TreeNode]) {
+        (&self.roots, &self.nodes)
+    }
+
+    /// The log-odds of a record with these inputs, `[K]`; NaN where one is missing.
+    pub fn log_odds(&self, inputs: &[f32]) -> f32 {
+        let leaf = |&root: &u32| {
+            let mut node = &self.nodes[root as usize];
+            while node.feature != LEAF {
+                node = &self.nodes[node.child(inputs) as usize];
+            }
+            f64::from(node.value)
+        };
+        let sum: f64 = self.roots.iter().map(leaf).sum();
+        (f64::from(self.base) + sum) as f32
+    }
+
+    /// What each input adds to the log-odds of a record, `[K]`: Shapley values of the trees under their own covers (Lundberg,
+    /// Erion & Lee 2018, *Consistent Individualized Feature Attribution for Tree Ensembles*, algorithm 2). Their sum is the
+    /// log-odds less the mean over the training data.
+    pub fn contributions(&self, inputs: &[f32]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.inputs];
+        for &root in &self.roots {
+            self.add_contributions(root, inputs, &Vec::new(), (1.0, 1.0, None), &mut sums);
+        }
+        sums
+    }
+
+    /// Adds those of the subtree at `at`, reached by a path that is extended by `last`: the share of the training data that
+    /// goes this way, whether the record does, and the input that decides it.
+    fn add_contributions(
+        &self,
+        at: u32,
+        inputs: &[f32],
+        path: &[Step],
+        last: (f64, f64, Option<u32>),
+        sums: &mut [f64],
+    ) {
+        let mut path = extended(path, last);
+        let node = &self.nodes[at as usize];
+        if node.feature == LEAF {
+            for i in 1..path.len() {
+                let weight = unwound_sum(&path, i);
+                let Step {
+                    zero, one, feature, ..
+                } = path[i];
+                if let Some(feature) = feature {
+                    sums[feature as usize] += weight * (one - zero) * f64::from(node.value);
+                }
+            }
+            return;
+        }
+        let hot = node.child(inputs);
+        let cold = if hot == node.left {
+            node.right
+        } else {
+            node.left
+        };
+        // An input that decided before decides once: its shares multiply.
+        let (mut zero, mut one) = (1.0, 1.0);
+        let before = path.iter().position(|s| s.feature == Some(node.feature));
+        if let Some(i) = before {
+            (zero, one) = (path[i].zero, path[i].one);
+            path = unwound(&path, i);
+        }
+        for (child, one) in [(hot, one), (cold, 0.0)] {
+            let share = f64::from(self.nodes[child as usize].cover) / self.children_cover(node);
+            let last = (zero * share, one, Some(node.feature));
+            self.add_contributions(child, inputs, &path, last, sums);
+        }
+    }
+
+    fn children_cover(&self, node: &TreeNode) -> f64 {
+        let cover = |child: u32| f64::from(self.nodes[child as usize].cover);
+        cover(node.left) + cover(node.right)
+    }
+}
+
+impl TreeNode {
+    fn child(&self, inputs: &[f32]) -> u32 {
+        let x = inputs[self.feature as usize];
+        let left = if x.is_nan() {
+            self.missing_left
+        } else {
+            x < self.value
+        };
+        if left { self.left } else { self.right }
+    }
+}
+
+/// One input on a path: the share of the training data that would go on without it, whether the record does, and the
+/// weight of all sets of inputs of this size.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    feature: Option<u32>,
+    zero: f64,
+    one: f64,
+    weight: f64,
+}
+
+fn extended(path: &[Step], (zero, one, feature): (f64, f64, Option<u32>)) -> Vec<Step> {
+    let depth = path.len();
+    let mut path = path.to_vec();
+    path.push(Step {
+        feature,
+        zero,
+        one,
+        weight: if depth == 0 { 1.0 } else { 0.0 },
+    });
+    let n = (depth + 1) as f64;
+    for i in (0..depth).rev() {
+        path[i + 1].weight += one * path[i].weight * (i + 1) as f64 / n;
+        path[i].weight = zero * path[i].weight * (depth - i) as f64 / n;
+    }
+    path
+}
+
+fn unwound(path: &[Step], i: usize) -> Vec<Step> {
+    let depth = path.len() - 1;
+    let Step { zero, one, .. } = path[i];
+    let mut unwound = path.to_vec();
+    let n = (depth + 1) as f64;
+    let mut next = path[depth].weight;
+    for j in (0..depth).rev() {
+        if one != 0.0 {
+            let before = unwound[j].weight;
+            unwound[j].weight = next * n / ((j + 1) as f64 * one);
+            next = before - unwound[j].weight * zero * (depth - j) as f64 / n;
+        } else {
+            unwound[j].weight = unwound[j].weight * n / (zero * (depth - j) as f64);
+        }
+    }
+    for j in i..depth {
+        let Step {
+            feature, zero, one, ..
+        } = unwound[j + 1];
+        unwound[j] = Step {
+            feature,
+            zero,
+            one,
+            weight: unwound[j].weight,
+        };
+    }
+    unwound.truncate(depth);
+    unwound
+}
+
+fn unwound_sum(path: &[Step], i: usize) -> f64 {
+    unwound(path, i).iter().map(|step| step.weight).sum()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn leaf(value: f32, cover: f32) -> TreeNode {
+        TreeNode {
+            feature: LEAF,
+            value,
+            left: 0,
+            right: 0,
+            missing_left: false,
+            cover,
+        }
+    }
+
+    fn split(feature: u32, value: f32, children: (u32, u32), cover: f32) -> TreeNode {
+        TreeNode {
+            feature,
+            value,
+            left: children.0,
+            right: children.1,
+            missing_left: false,
+            cover,
+        }
+    }
+
+    /// Two trees of three inputs; input 0 decides twice on one path.
+    fn trees() -> Trees {
+        let nodes = vec![
+            split(0, 1.0, (1, 2), 10.0),
+            split(1, 0.5, (3, 4), 7.0),
+            leaf(3.0, 3.0),
+            split(0, -1.0, (5, 6), 4.0),
+            leaf(-2.0, 3.0),
+            leaf(0.25, 1.0),
+            leaf(-1.0, 3.0),
+            split(2, 0.0, (8, 9), 10.0),
+            leaf(0.5, 6.0),
+            leaf(-0.75, 4.0),
+        ];
+        Trees::from_parts(3, -1.5, vec![0, 7], nodes).unwrap()
+    }
+
+    /// The mean of a tree's leaves where the inputs outside of `known` are not known.
+    fn expected(trees: &Trees, at: u32, inputs: &[f32], known: u32) -> f64 {
+        let node = &trees.nodes[at as usize];
+        if node.feature == LEAF {
+            return f64::from(node.value);
+        }
+        if known >> node.feature & 1 == 1 {
+            return expected(trees, node.child(inputs), inputs, known);
+        }
+        let of = |child: u32| {
+            f64::from(trees.nodes[child as usize].cover) * expected(trees, child, inputs, known)
+        };
+        (of(node.left) + of(node.right)) / trees.children_cover(node)
+    }
+
+    #[test]
+    fn contributions_are_the_shapley_values_by_their_definition() {
+        let trees = trees();
+        let orders = [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ];
+        for inputs in [
+            [0.0, 0.0, 0.0],
+            [-2.0, 0.0, 1.0],
+            [2.0, 1.0, -1.0],
+            [f32::NAN, 0.1, 1.0],
+        ] {
+            let worth = |known| -> f64 {
+                let roots = trees.roots.iter();
+                roots
+                    .map(|&root| expected(&trees, root, &inputs, known))
+                    .sum()
+            };
+            let mut by_definition = [0.0; 3];
+            for order in orders {
+                let mut known = 0;
+                for input in order {
+                    let with = known | 1 << input;
+                    by_definition[input as usize] += (worth(with) - worth(known)) / 6.0;
+                    known = with;
+                }
+            }
+            let found = trees.contributions(&inputs);
+            for (found, expected) in found.iter().zip(by_definition) {
+                assert!(
+                    (found - expected).abs() < 1e-9,
+                    "{inputs:?}: {found} {expected}"
+                );
+            }
+            let sum: f64 = found.iter().sum();
+            let log_odds = f64::from(trees.log_odds(&inputs)) + 1.5;
+            assert!((sum + worth(0) - log_odds).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn what_is_no_ensemble_is_refused() {
+        let (roots, nodes) = (trees().roots, trees().nodes);
+        let error = |change: &dyn Fn(&mut Vec<u32>, &mut Vec<TreeNode>)| {
+            let (mut roots, mut nodes) = (roots.clone(), nodes.clone());
+            change(&mut roots, &mut nodes);
+            Trees::from_parts(3, 0.0, roots, nodes).unwrap_err()
+        };
+        assert!(error(&|_, nodes| nodes[3].left = 0).contains("node 3 cannot lead to node 0"));
+        assert!(error(&|_, nodes| nodes[1].left = 4).contains("cannot lead to node 4"));
+        assert!(error(&|_, nodes| nodes[1].left = 900).contains("node 900"));
+        assert!(error(&|_, nodes| nodes[0].feature = 3).contains("input 3 of 3"));
+        assert!(error(&|_, nodes| nodes[2].value = f32::NAN).contains("node 2 has value NaN"));
+        assert!(error(&|_, nodes| nodes[2].cover = 0.0).contains("cover 0"));
+        assert!(error(&|roots, _| roots[1] = 90).contains("no tree can begin at node 90"));
+        assert!(error(&|roots, _| roots.truncate(1)).contains("nothing leads to node 7"));
+        assert!(error(&|roots, _| roots.clear()).contains("0 trees"));
+        assert!(Trees::from_parts(3, f32::NAN, roots, nodes).is_err());
+    }
+}
