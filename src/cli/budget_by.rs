@@ -95,7 +95,7 @@ pub fn possible(detector: &Detector, budget: f64) -> String {
     format!(
         "alert budget {} can be held by segment (one with {} calibration rows ranks alone): {}\n",
         budget.share(),
-        budget.rows_needed(),
+        detector.scorer().unsupervised_budget(budget).rows_needed(),
         shown.join(", ")
     )
 }

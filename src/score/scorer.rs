@@ -252,11 +252,15 @@ impl Scorer {
     /// The calibration scores divided by the field at `field` of the axis F; `None` if the segments by it are not known.
     /// Where labels made a second detector, those of the first under its share of the budget.
     pub fn segmented_by(&self, field: usize, budget: AlertBudget) -> Option<SegmentedScores> {
-        let part = match &self.labelled {
+        self.divided(&self.conformal, field, self.unsupervised_budget(budget))
+    }
+
+    /// What of a budget is left for the detector that learned without labels: all, unless labels made a second one.
+    pub fn unsupervised_budget(&self, budget: AlertBudget) -> AlertBudget {
+        match &self.labelled {
             Some(labelled) => budget.part(labelled.share.unsupervised()),
             None => budget,
-        };
-        self.divided(&self.conformal, field, part)
+        }
     }
 
     fn divided(

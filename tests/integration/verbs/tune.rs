@@ -4,7 +4,7 @@ use super::rig::{PAYMENTS, Rig, read, with_column, without_columns, write};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
 use arrow::array::{StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float32Type, Float64Type};
 use serde_json::Value;
 use std::fs;
 use std::sync::Arc;
@@ -104,7 +104,8 @@ fn sixty_labelled_frauds_make_a_bundle_that_finds_more_of_the_later_ones() {
         checked.contains(&format!("model: {tuned} in tuned")),
         "{checked}"
     );
-    let line = "score --model tuned --data fresh.parquet --out z.parquet --explain";
+    let line =
+        "score --model tuned --data fresh.parquet --out z.parquet --explain --alert-budget 0.05";
     let said = rig.run(line).succeeded();
     assert!(said.contains(&tuned), "{said}");
     let explained = read(&rig.path("z.parquet"));
@@ -114,6 +115,23 @@ fn sixty_labelled_frauds_make_a_bundle_that_finds_more_of_the_later_ones() {
     for row in 0..explained.num_rows() {
         assert_eq!(alerts.value(row), !fired.value(row).is_empty(), "row {row}");
     }
+    // Labels were about the amount, and the reasons of what they taught begin with it.
+    let (reasons, labels) = (
+        explained["reasons"].as_list::<i32>(),
+        explained["is_fraud"].as_boolean(),
+    );
+    let (mut told, mut found) = (0, 0);
+    for row in (0..explained.num_rows()).filter(|&row| labels.value(row)) {
+        found += usize::from(fired.value(row).split(',').any(|of| of == "supervised"));
+        let reasons = reasons.value(row);
+        let reasons = reasons.as_struct();
+        let contributions = reasons.column_by_name("contribution").unwrap();
+        let contributions = contributions.as_primitive::<Float32Type>();
+        let fields = reasons.column_by_name("field").unwrap().as_string::<i32>();
+        let first = !reasons.is_empty() && fields.value(0) == "amount";
+        told += usize::from(first && contributions.is_valid(0) && contributions.value(0) > 0.5);
+    }
+    assert!(found > 30 && told > 20, "{found} {told}");
     assert!(!rig.run("inspect bundle").succeeded().contains("tuned"));
 }
 
