@@ -28,18 +28,44 @@ pub struct TreeNode {
     pub cover: f32,
 }
 
+/// Trees that are walked side by side, so that one waits for memory while another is at work.
+const ABREAST: usize = 8;
+/// The bit of a walked node's feature that says whether a missing input goes left.
+const MISSING_LEFT: u32 = 1 << 31;
+
+/// A node as scoring walks it: the right child stands behind the left one, and a leaf leads to itself.
+#[derive(Debug, Clone, Copy)]
+struct Walked {
+    feature: u32,
+    value: f32,
+    left: u32,
+}
+
 /// An ensemble for K inputs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Trees {
     inputs: usize,
     base: f32,
     /// Where each tree begins.
     roots: Vec<u32>,
     nodes: Vec<TreeNode>,
+    /// One a node.
+    walked: Vec<Walked>,
+    /// Levels of the deepest of every [`ABREAST`] trees.
+    depths: Vec<usize>,
+}
+
+impl PartialEq for Trees {
+    /// What is walked follows from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |trees: &Self| (trees.inputs, trees.base);
+        parts(self) == parts(other) && self.parts() == other.parts()
+    }
 }
 
 impl Trees {
-    /// Of stored parts, for records of `inputs` numbers; `base` is the log-odds of no tree.
+    /// Of stored parts, for records of `inputs` numbers; `base` is the log-odds of no tree. A right child must stand right
+    /// behind the left one.
     ///
     /// # Errors
     /// What of them is no ensemble.
@@ -57,6 +83,9 @@ impl Trees {
             return Err(format!(
                 "{trees} trees of {nodes} nodes, expected at least one tree and at most {TREE_NODES_MAX} nodes"
             ));
+        }
+        if inputs == 0 || inputs >= MISSING_LEFT as usize {
+            return Err(format!("trees of {inputs} inputs"));
         }
         // A node's level, from the level of the one node that leads to it.
         let mut levels = vec![None; nodes.len()];
@@ -82,6 +111,12 @@ impl Trees {
             if level == TREE_DEPTH_MAX {
                 return Err(format!("node {at} is deeper than {TREE_DEPTH_MAX} levels"));
             }
+            if node.left.checked_add(1) != Some(node.right) {
+                let TreeNode { left, right, .. } = node;
+                return Err(format!(
+                    "node {at} has children {left} and {right}, expected neighbours"
+                ));
+            }
             for child in [node.left, node.right] {
                 match levels.get_mut(child as usize) {
                     Some(of @ None) if child as usize > at => *of = Some(level + 1),
@@ -89,9 +124,12 @@ impl Trees {
                 }
             }
         }
+        let level = |at: usize| levels.get(at).copied().flatten().unwrap_or(0);
         Ok(Self {
             inputs,
             base,
+            depths: depths(&roots, &nodes, level),
+            walked: (0..).zip(&nodes).map(Walked::new).collect(),
             roots,
             nodes,
         })
@@ -114,15 +152,21 @@ impl Trees {
 
     /// The log-odds of a record with these inputs, `[K]`; NaN where one is missing.
     pub fn log_odds(&self, inputs: &[f32]) -> f32 {
-        let leaf = |&root: &u32| {
-            let mut node = &self.nodes[root as usize];
-            while node.feature != LEAF {
-                node = &self.nodes[node.child(inputs) as usize];
+        let mut sum = f64::from(self.base);
+        for (roots, &depth) in self.roots.chunks(ABREAST).zip(&self.depths) {
+            let mut at = [0; ABREAST];
+            at[..roots.len()].copy_from_slice(roots);
+            for _ in 0..depth {
+                for at in &mut at {
+                    *at = self.walked[*at as usize].next(inputs);
+                }
             }
-            f64::from(node.value)
-        };
-        let sum: f64 = self.roots.iter().map(leaf).sum();
-        (f64::from(self.base) + sum) as f32
+            let leaves = at[..roots.len()].iter();
+            sum += leaves
+                .map(|&at| f64::from(self.nodes[at as usize].value))
+                .sum::<f64>();
+        }
+        sum as f32
     }
 
     /// What each input adds to the log-odds of a record, `[K]`: Shapley values of the trees under their own covers (Lundberg,
@@ -183,6 +227,51 @@ impl Trees {
     fn children_cover(&self, node: &TreeNode) -> f64 {
         let cover = |child: u32| f64::from(self.nodes[child as usize].cover);
         cover(node.left) + cover(node.right)
+    }
+}
+
+/// The levels below the roots of every [`ABREAST`] trees, whose nodes need not stand together.
+fn depths(roots: &[u32], nodes: &[TreeNode], level: impl Fn(usize) -> usize) -> Vec<usize> {
+    // Which tree a node is of, from the root on: children stand behind their parents.
+    let mut tree_of = vec![0; nodes.len()];
+    for (tree, &root) in roots.iter().enumerate() {
+        tree_of[root as usize] = tree;
+    }
+    let mut depths = vec![0; roots.len().div_ceil(ABREAST)];
+    for (at, node) in nodes.iter().enumerate() {
+        let tree: usize = tree_of[at];
+        let deepest = &mut depths[tree / ABREAST];
+        *deepest = level(at).max(*deepest);
+        if node.feature != LEAF {
+            tree_of[node.left as usize] = tree;
+            tree_of[node.right as usize] = tree;
+        }
+    }
+    depths
+}
+
+impl Walked {
+    fn new((at, node): (u32, &TreeNode)) -> Self {
+        match node.feature {
+            // No number is at or above what is none, and a missing one goes left: to the leaf again.
+            LEAF => Self {
+                feature: MISSING_LEFT,
+                value: f32::NAN,
+                left: at,
+            },
+            feature => Self {
+                feature: feature | if node.missing_left { MISSING_LEFT } else { 0 },
+                value: node.value,
+                left: node.left,
+            },
+        }
+    }
+
+    /// Where a record goes on, without a branch that the processor would have to guess.
+    fn next(self, inputs: &[f32]) -> u32 {
+        let x = inputs[(self.feature & !MISSING_LEFT) as usize];
+        let missing_right = x.is_nan() & (self.feature & MISSING_LEFT == 0);
+        self.left + u32::from((x >= self.value) | missing_right)
     }
 }
 
@@ -364,6 +453,41 @@ mod tests {
     }
 
     #[test]
+    fn trees_side_by_side_say_what_each_says_alone() {
+        let mut nodes = Vec::new();
+        let mut roots = Vec::new();
+        // Nineteen trees of depths 0 to 4, whose leaves tell how far a record went right.
+        for tree in 0..19u32 {
+            roots.push(nodes.len() as u32);
+            for level in 0..tree % 5 {
+                let left = nodes.len() as u32 + 1;
+                let feature = (tree + level) % 3;
+                let mut node = split(feature, level as f32 * 0.3 - 0.5, (left, left + 1), 2.0);
+                node.missing_left = level % 2 == 0;
+                nodes.push(node);
+                nodes.push(leaf(tree as f32 + level as f32 * 0.1, 1.0));
+            }
+            nodes.push(leaf(-(tree as f32), 1.0));
+        }
+        let trees = Trees::from_parts(3, 0.25, roots.clone(), nodes.clone()).unwrap();
+        for inputs in [
+            [0.0, -1.0, 2.0],
+            [f32::NAN, 0.3, -0.5],
+            [f32::INFINITY, f32::NAN, 0.1],
+        ] {
+            let mut sum = 0.25;
+            for &root in &roots {
+                let mut node = &nodes[root as usize];
+                while node.feature != LEAF {
+                    node = &nodes[node.child(&inputs) as usize];
+                }
+                sum += f64::from(node.value);
+            }
+            assert_eq!(trees.log_odds(&inputs), sum as f32, "{inputs:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_ensemble_is_refused() {
         let (roots, nodes) = (trees().roots, trees().nodes);
         let error = |change: &dyn Fn(&mut Vec<u32>, &mut Vec<TreeNode>)| {
@@ -371,9 +495,11 @@ mod tests {
             change(&mut roots, &mut nodes);
             Trees::from_parts(3, 0.0, roots, nodes).unwrap_err()
         };
-        assert!(error(&|_, nodes| nodes[3].left = 0).contains("node 3 cannot lead to node 0"));
-        assert!(error(&|_, nodes| nodes[1].left = 4).contains("cannot lead to node 4"));
-        assert!(error(&|_, nodes| nodes[1].left = 900).contains("node 900"));
+        let children = |node: &mut TreeNode, left| (node.left, node.right) = (left, left + 1);
+        assert!(error(&|_, nodes| children(&mut nodes[3], 0)).contains("cannot lead to node 0"));
+        assert!(error(&|_, nodes| children(&mut nodes[1], 4)).contains("nothing leads to node 3"));
+        assert!(error(&|_, nodes| children(&mut nodes[1], 900)).contains("node 900"));
+        assert!(error(&|_, nodes| nodes[1].left = 4).contains("expected neighbours"));
         assert!(error(&|_, nodes| nodes[0].feature = 3).contains("input 3 of 3"));
         assert!(error(&|_, nodes| nodes[2].value = f32::NAN).contains("node 2 has value NaN"));
         assert!(error(&|_, nodes| nodes[2].cover = 0.0).contains("cover 0"));
