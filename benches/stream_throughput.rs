@@ -111,6 +111,9 @@ fn envelope(row: usize, model_id: &str, bytes: &mut Vec<u8>) {
         p_value: 1.0 / (row as f64 + 3.0),
         alert: false,
         reasons: &[],
+        p_value_unsupervised: None,
+        p_value_supervised: None,
+        fired: None,
     };
     envelope.write(bytes).unwrap();
 }
