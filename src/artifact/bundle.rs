@@ -12,8 +12,8 @@ use crate::features::{FieldShape, TrainedMoments};
 use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder};
 use crate::score::{
-    self, Axes, BudgetShare, ConformalScores, Labelled, NearestRows, Scorer, SegmentField, Supervised,
-    SurpriseModel, TreeInputs, segment_fields,
+    self, Axes, BudgetShare, ConformalScores, Labelled, NearestRows, Scorer, SegmentField,
+    Supervised, SurpriseModel, TreeInputs, segment_fields,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
