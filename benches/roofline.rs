@@ -20,6 +20,7 @@ use maskwatch::artifact::Detector;
 use maskwatch::features::Canonicaliser;
 use maskwatch::model::ops::product::{Matrix, product};
 use maskwatch::model::ops::simd::Instructions;
+use maskwatch::score::kernel_instructions;
 use records::Kind;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -148,7 +149,7 @@ fn measure() {
     println!(
         "processor: {}; scoring takes {}",
         processor(),
-        Instructions::of_the_kernel().name()
+        kernel_instructions().name()
     );
     println!(
         "matrix product, the best of {SHAPES:?}: {:.1} GFLOP/s\n",

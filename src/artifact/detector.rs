@@ -50,8 +50,8 @@ impl Detector {
         })
     }
 
-    /// The same detector scoring with the given instructions: for measurements of one set beside another. Scores differ by
-    /// rounding only.
+    /// The same detector scoring with the given instructions: for measurements of one set beside another. AVX2 and AVX-512
+    /// give the same scores; of others they differ by rounding.
     ///
     /// # Errors
     /// If the tensor library fails.

@@ -38,7 +38,7 @@ pub use conformal::{CalibrationSample, ConformalScores, SegmentCodes};
 pub use distances::{Distance, Distances, has_latent, layout};
 pub use explanation::{OBSERVED_BYTES_MAX, REASON_P_VALUE_MAX, REDACTED};
 pub use joint::{BudgetShare, DEFAULT_BUDGET_SHARE, JointPValue};
-pub use kernel::Operations;
+pub use kernel::{Operations, kernel_instructions};
 pub use latent::LatentDistance;
 pub use nearest::{NearestLayout, NearestRows};
 pub use promise::Promise;

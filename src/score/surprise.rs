@@ -7,7 +7,7 @@
 //! its neighbours.
 
 use super::distances::{Distance, Distances};
-use super::kernel::{Kernel, Operations, Reader};
+use super::kernel::{Kernel, Operations, Reader, kernel_instructions};
 use super::tensors::{TILE_ROWS, TensorPass};
 use crate::features::{Encoder, FieldShape, Records};
 use crate::model::ops::simd::Instructions;
@@ -167,7 +167,7 @@ impl SurpriseModel {
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn new(encoder: Encoder, model: MaskedAutoencoder, views: &Views) -> Result<Self> {
-        let pass = match Kernel::new(&model, views, Instructions::of_the_kernel(), None)? {
+        let pass = match Kernel::new(&model, views, kernel_instructions(), None)? {
             Some(kernel) => Pass::Kernel(Arc::new(kernel)),
             None => Pass::Tensors(Arc::new(TensorPass::new(&model, views)?)),
         };
@@ -210,8 +210,7 @@ impl SurpriseModel {
             distances: Arc::new(distances),
             ..self
         };
-        let instructions = Instructions::of_the_kernel();
-        measured.with_instructions(views, instructions)
+        measured.with_instructions(views, kernel_instructions())
     }
 
     /// What it measures of a record besides its surprises.

@@ -3,7 +3,7 @@
 //! In flows an operation that is generic over pulp's [`Simd`]; it runs with AVX-512, AVX2 and FMA, NEON, or one number
 //! at a time. The build itself stays portable: without this its loops would only use SSE2. Everything
 //! that an operation calls must be inlined into it (`#[inline(always)]`), or it is compiled without the instructions.
-//! Invariant: the kernel uses one set of instructions on a processor, always, so the same numbers give the same results.
+//! Which of them the scoring kernel takes, `score::kernel` finds out.
 
 use pulp::{Scalar, Simd, WithSimd};
 use std::sync::LazyLock;
@@ -49,15 +49,12 @@ impl Instructions {
         *WIDEST
     }
 
-    /// Those of the scoring kernel: AVX2 also where there is AVX-512. With AVX-512 a record took 2.1 times as long on an AMD
-    /// Zen 4, and 1.2 to 1.6 times on a Zen 5 (`cargo bench --bench roofline`, batches of 32 records and more). A choice by the
-    /// processor alone, never by a measurement of the moment: scores of one machine are the same after every start.
-    pub fn of_the_kernel() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx2) = V3::try_new() {
-            return Self::Avx2(avx2);
-        }
-        Self::widest()
+    /// Whether these are of no use but to run wide vectors on a processor without them.
+    pub(crate) fn is_for_tests(self) -> bool {
+        #[cfg(all(test, target_arch = "x86_64"))]
+        return matches!(self, Self::Avx2Pairs(_));
+        #[cfg(not(all(test, target_arch = "x86_64")))]
+        false
     }
 
     /// All that this processor has, the widest last.
@@ -159,7 +156,7 @@ mod tests {
 
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn the_kernel_takes_avx2_and_loops_take_avx_512_where_there_are_both() {
+    fn loops_take_avx_512_where_there_is_avx2_too() {
         let sets = Instructions::available();
         let has = |name| sets.iter().any(|set| set.name() == name);
         let of_loops = match (has("AVX-512"), has("AVX2")) {
@@ -167,8 +164,6 @@ mod tests {
             (false, true) => "AVX2",
             (false, false) => "portable",
         };
-        let of_kernel = if has("AVX2") { "AVX2" } else { "portable" };
         assert_eq!(Instructions::widest().name(), of_loops);
-        assert_eq!(Instructions::of_the_kernel().name(), of_kernel);
     }
 }

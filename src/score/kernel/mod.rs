@@ -14,9 +14,10 @@
 //! Weights are packed when the model is loaded (`pack`, `packed`), and working memory is reused (`scratch`). A view that
 //! hides everything shows the same of every record, so its logits are a constant. Where the distance of the latent is
 //! measured, one view hides nothing and is read by no head. Candle's forward is what the result is
-//! held against (`tests`). Invariant: every number is computed from its record alone, in one order, so the tile that a
+//! held against (`tests`). Which vector instructions it takes, a measurement says (`choice`). Invariant: every number is computed from its record alone, in one order, so the tile that a
 //! record is in, and its place there, change nothing.
 
+mod choice;
 mod input;
 mod normalise;
 mod pack;
@@ -27,6 +28,7 @@ mod scratch;
 mod tests;
 mod vector;
 
+pub use self::choice::kernel_instructions;
 use self::input::{FirstUp, InputLayer, RecordRows};
 use self::normalise::{LogNorms, Normalise};
 use self::packed::{Aligned, PackedLinear};

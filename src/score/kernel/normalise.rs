@@ -1,6 +1,6 @@
 //! Layer normalisation of rows, and the normalisers of their softmaxes.
 
-use super::vector::log_sum_exp;
+use super::vector::{dot, log_sum_exp, sum};
 use crate::model::ops::normalize::EPSILON;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -36,26 +36,14 @@ impl WithSimd for Normalise<'_> {
 #[inline(always)]
 pub(super) fn centre<S: Simd>(simd: S, x: &[f32], y: &mut [f32], width: usize) -> f32 {
     let scale = 1.0 / width as f32;
+    let shift = simd.splat_f32s(sum(simd, x) * scale);
     let (x, _) = S::as_simd_f32s(x);
-    let mut sums = [simd.splat_f32s(0.0); 2];
-    for pair in x.as_chunks::<2>().0 {
-        sums[0] = simd.add_f32s(sums[0], pair[0]);
-        sums[1] = simd.add_f32s(sums[1], pair[1]);
-    }
-    let mean = simd.reduce_sum_f32s(simd.add_f32s(sums[0], sums[1])) * scale;
-    let shift = simd.splat_f32s(mean);
     let (vectors, _) = S::as_mut_simd_f32s(y);
     for (y, &x) in vectors.iter_mut().zip(x) {
         *y = simd.sub_f32s(x, shift);
     }
     y[width..].fill(0.0);
-    let (y, _) = S::as_mut_simd_f32s(y);
-    let mut squares = [simd.splat_f32s(0.0); 2];
-    for pair in y.as_chunks::<2>().0 {
-        squares[0] = simd.mul_add_e_f32s(pair[0], pair[0], squares[0]);
-        squares[1] = simd.mul_add_e_f32s(pair[1], pair[1], squares[1]);
-    }
-    let variance = simd.reduce_sum_f32s(simd.add_f32s(squares[0], squares[1])) * scale;
+    let variance = dot(simd, y, y) * scale;
     1.0 / (variance + EPSILON).sqrt()
 }
 

@@ -1,14 +1,17 @@
 //! An affine layer laid out for the product: in flow weight and bias, out flow panels read from front to back.
 //!
 //! Letters: I inputs, O outputs, L numbers of a vector. A panel holds 2 L columns, input after input, so that one input
-//! of it is two vectors beside each other. Columns that fill no panel are one panel of L columns, or, if there are one or
-//! two, stand alone: a histogram of 64 bins and a location are 65 columns, and a panel for the last would cost as much as
-//! 16. Invariant: columns beyond O are zero, in weight and bias alike.
+//! of it is two vectors beside each other. Columns that fill no panel are one panel of L columns. One or two more than a
+//! multiple of 16 stand alone: a histogram of 64 bins and a location are 65 columns, and a panel for the last would cost as
+//! much as 16. Invariant: columns beyond O are zero, in weight and bias alike.
 
 /// Bytes of a cache line: a vector that straddles two costs two loads.
 const LINE_BYTES: usize = 64;
 /// Columns without a panel at most.
 const SINGLE_COLUMNS_MAX: usize = 2;
+/// Columns stand alone if they are left over of groups of this many, whatever the width of a vector: they are summed in another
+/// order than panels are, so that the choice must not depend on it.
+const SINGLES_BESIDE: usize = 16;
 
 /// Numbers that begin at a cache line.
 #[derive(Debug)]
@@ -77,13 +80,14 @@ impl PackedLinear {
             true => weight[input * width + columns.start + column],
             false => 0.0,
         };
-        let rest = outputs % panel;
-        let (mut full, mut half, mut singles) = (outputs / panel, false, 0);
-        match rest {
-            0 => {}
-            1..=SINGLE_COLUMNS_MAX => singles = rest,
-            _ if rest <= lanes => half = true,
-            _ => full += 1,
+        let singles = match outputs % SINGLES_BESIDE {
+            rest @ 1..=SINGLE_COLUMNS_MAX => rest,
+            _ => 0,
+        };
+        let (mut full, rest) = ((outputs - singles) / panel, (outputs - singles) % panel);
+        let half = rest > 0 && rest <= lanes;
+        if rest > lanes {
+            full += 1;
         }
         let pack = |first: usize, wide: usize| {
             (0..inputs).flat_map(move |i| (first..first + wide).map(move |c| at(i, c)))

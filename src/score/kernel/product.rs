@@ -1,11 +1,12 @@
 //! The product of some rows with a packed layer, and what is done to each result while it is in registers.
 //!
 //! Letters: n rows, I inputs, O outputs. For each panel of the layer, which at the default width stays in the first cache,
-//! groups of rows pass by; the sums of a group and a panel fill the vector registers. Invariant: how a result is summed does
-//! not depend on the group that its row is in, so a row's results do not depend on the other rows.
+//! groups of rows pass by; the sums of a group and a panel stay in vector registers. Invariant: how a result is summed does
+//! not depend on the group that its row is in, so a row's results do not depend on the other rows; nor does it depend on the
+//! width of a vector, if that is 8 numbers or 16.
 
 use super::packed::PackedLinear;
-use super::vector::gelu;
+use super::vector::{dot, gelu, written_out};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -60,33 +61,23 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
-    /// A panel of V vectors that begins at `column`.
+    /// A panel of V vectors that begins at `column`. Rows go in groups as equal as can be: a group of one or two rows would
+    /// leave half of the arithmetic units waiting.
     #[inline(always)]
     fn panel<S: Simd, const V: usize>(&mut self, simd: S, weights: &[f32], column: usize) {
-        let mut row = 0;
         let rows = self.rows.len();
-        if takes_twelve_rows::<S>() {
-            while rows - row >= 18 || rows - row == 12 {
-                self.group::<S, V, 12>(simd, weights, column, row);
-                row += 12;
-            }
+        let groups = rows.div_ceil(group_rows_max::<S>());
+        let mut row = 0;
+        for group in 0..groups {
+            let end = row + (rows - row).div_ceil(groups - group);
+            self.rows_of_group::<S, V>(simd, weights, column, row..end);
+            row = end;
         }
-        while rows - row >= 12 {
-            self.group::<S, V, 6>(simd, weights, column, row);
-            row += 6;
-        }
-        // What is left goes in two halves: a group of one or two rows would leave half of the arithmetic units waiting.
-        if rows - row > 6 {
-            let half = (rows - row).div_ceil(2);
-            self.few::<S, V>(simd, weights, column, row..row + half);
-            row += half;
-        }
-        self.few::<S, V>(simd, weights, column, row..rows);
     }
 
-    /// At most six rows.
+    /// At most [`group_rows_max`] rows.
     #[inline(always)]
-    fn few<S: Simd, const V: usize>(
+    fn rows_of_group<S: Simd, const V: usize>(
         &mut self,
         simd: S,
         weights: &[f32],
@@ -95,6 +86,8 @@ impl Product<'_> {
     ) {
         let row = rows.start;
         match rows.len() {
+            8 if group_rows_max::<S>() >= 8 => self.group::<S, V, 8>(simd, weights, column, row),
+            7 if group_rows_max::<S>() >= 8 => self.group::<S, V, 7>(simd, weights, column, row),
             6 => self.group::<S, V, 6>(simd, weights, column, row),
             5 => self.group::<S, V, 5>(simd, weights, column, row),
             4 => self.group::<S, V, 4>(simd, weights, column, row),
@@ -137,29 +130,14 @@ impl Product<'_> {
         }
     }
 
-    /// A column that stands alone, as scalar products of two vectors' running sums.
+    /// A column that stands alone, as scalar products.
     #[inline(always)]
     fn column<S: Simd>(&mut self, simd: S, weights: &[f32], column: usize) {
         let inputs = weights.len();
         let bias = self.layer.bias.get()[column];
-        let (w, w_rest) = S::as_simd_f32s(weights);
         for (i, &row) in self.rows.iter().enumerate() {
             let x = &self.input[row as usize * self.input_stride..][..inputs];
-            let (x, x_rest) = S::as_simd_f32s(x);
-            let mut sum = [simd.splat_f32s(0.0); 2];
-            let pairs = x.as_chunks::<2>().0.iter().zip(w.as_chunks::<2>().0);
-            for (x, w) in pairs {
-                sum[0] = simd.mul_add_e_f32s(x[0], w[0], sum[0]);
-                sum[1] = simd.mul_add_e_f32s(x[1], w[1], sum[1]);
-            }
-            if x.len() % 2 == 1 {
-                let last = x.len() - 1;
-                sum[0] = simd.mul_add_e_f32s(x[last], w[last], sum[0]);
-            }
-            let mut y = simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1])) + bias;
-            for (x, w) in x_rest.iter().zip(w_rest) {
-                y += x * w;
-            }
+            let y = dot(simd, x, weights) + bias;
             let out = &mut self.output[i * self.layer.stride + column];
             *out = match self.finish {
                 Finish::Store => y,
@@ -170,15 +148,19 @@ impl Product<'_> {
     }
 }
 
-/// Whether a group may have 12 rows: their sums need 24 registers of 32, those of 6 rows 12 of 16; the others hold the
-/// panel's vectors. In tests 16 numbers are enough, so that such groups run on processors without 32 registers.
+/// Rows of a group at most. With 32 registers 8: their sums and the panel's vectors take 18, and the 8 numbers that are
+/// multiplied have room beside them. With 12 rows the compiler reads all 12 numbers before it multiplies, runs out of
+/// registers, and sends the sums through memory at every input: three times the time. With 16 registers 6 rows, whose
+/// numbers the compiler reads one after the other. In tests 16 numbers are enough, so that groups of 8 run on processors
+/// without 32 registers.
 #[inline(always)]
-fn takes_twelve_rows<S: Simd>() -> bool {
-    S::REGISTER_COUNT >= 32 || (cfg!(test) && S::F32_LANES == 16)
+fn group_rows_max<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 || (cfg!(test) && S::F32_LANES == 16) {
+        8
+    } else {
+        6
+    }
 }
-
-/// Inputs that are taken in one step: one check of bounds a row and step.
-const STEP: usize = 4;
 
 /// Sums over the inputs of M rows times a panel of V vectors, each sum in the order of the inputs.
 #[inline(always)]
@@ -188,29 +170,119 @@ fn sums<S: Simd, const V: usize, const M: usize>(
     weights: &[f32],
 ) -> [[S::f32s; V]; M] {
     let (vectors, _) = S::as_simd_f32s(weights);
-    let (inputs, _) = vectors.as_chunks::<V>();
-    let (steps, rest) = inputs.as_chunks::<STEP>();
-    let x_steps = x.map(|row| row.as_chunks::<STEP>().0);
+    let (panel, _) = vectors.as_chunks::<V>();
+    let inputs = panel.len();
+    // All slices have the length of the loop, which spares a check of bounds a row and input.
+    let x = x.map(|row| &row[..inputs]);
     let mut sums = [[simd.splat_f32s(0.0); V]; M];
-    for (i, w) in steps.iter().enumerate() {
-        let x = x_steps.map(|row| &row[i]);
-        for s in 0..STEP {
-            for m in 0..M {
-                let x = simd.splat_f32s(x[m][s]);
-                for v in 0..V {
-                    sums[m][v] = simd.mul_add_e_f32s(x, w[s][v], sums[m][v]);
+    for (i, w) in panel.iter().enumerate() {
+        written_out!(m < M, {
+            let x = simd.splat_f32s(x[m][i]);
+            written_out!(v < V, {
+                sums[m][v] = simd.mul_add_e_f32s(x, w[v], sums[m][v]);
+            });
+        });
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packed::Aligned;
+    use super::*;
+    use crate::model::ops::simd::Instructions;
+    use crate::rng::{Purpose, stream};
+    use rand::RngExt;
+
+    fn random(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = stream(seed, Purpose::Initialisation);
+        (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    /// Finished results `[n, O]` where each stood at 0.25.
+    fn results(
+        set: Instructions,
+        (x, rows): (&[f32], &[u32]),
+        (weight, bias): (&[f32], &[f32]),
+        finish: Finish,
+    ) -> Vec<f32> {
+        let outputs = bias.len();
+        let layer = PackedLinear::new(set.lanes(), (weight, outputs), bias, 0..outputs);
+        let mut output = Aligned::new(&vec![0.25; rows.len() * layer.stride]);
+        set.run(Product {
+            layer: &layer,
+            input: x,
+            input_stride: weight.len() / outputs,
+            rows,
+            output: output.get_mut(),
+            finish,
+        });
+        let rows = output.get().chunks_exact(layer.stride);
+        rows.flat_map(|row| row[..outputs].to_vec()).collect()
+    }
+
+    /// The same by the definition, in double precision.
+    fn expected(x: &[f32], weight: &[f32], bias: &[f32], finish: Finish) -> Vec<f64> {
+        let outputs = bias.len();
+        let of = |column: usize| {
+            let terms = x.iter().zip(weight[column..].iter().step_by(outputs));
+            let sum: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+            let y = sum + f64::from(bias[column]);
+            match finish {
+                Finish::Store => y,
+                Finish::Gelu => {
+                    let inner = (2.0 / std::f64::consts::PI).sqrt() * (y + 0.044_715 * y.powi(3));
+                    0.5 * y * (1.0 + inner.tanh())
+                }
+                Finish::Add => 0.25 + y,
+            }
+        };
+        (0..outputs).map(of).collect()
+    }
+
+    #[test]
+    fn any_number_of_rows_and_columns_gives_the_definitions_product() {
+        for inputs in [1, 7, 40, 192] {
+            for outputs in [1, 2, 5, 16, 17, 18, 20, 33, 48, 66, 82, 83] {
+                let (weight, bias) = (random(inputs * outputs, 1), random(outputs, 2));
+                let x = random(21 * inputs, 3);
+                for (n, finish) in (1..=21).zip(
+                    [Finish::Store, Finish::Gelu, Finish::Add]
+                        .into_iter()
+                        .cycle(),
+                ) {
+                    // In another order than they stand in, one of them twice.
+                    let rows: Vec<u32> = (0..n).map(|i| (i * 8 + 3) % 20).collect();
+                    check((&x, inputs), &rows, (&weight, &bias), finish);
                 }
             }
         }
     }
-    let done = steps.len() * STEP;
-    for (i, w) in rest.iter().enumerate() {
-        for m in 0..M {
-            let x = simd.splat_f32s(x[m][done + i]);
-            for v in 0..V {
-                sums[m][v] = simd.mul_add_e_f32s(x, w[v], sums[m][v]);
+
+    fn check(
+        (x, inputs): (&[f32], usize),
+        rows: &[u32],
+        (weight, bias): (&[f32], &[f32]),
+        finish: Finish,
+    ) {
+        let outputs = bias.len();
+        let row = |i: usize| &x[rows[i] as usize * inputs..][..inputs];
+        let of_rows = (0..rows.len()).flat_map(|i| expected(row(i), weight, bias, finish));
+        let of_rows: Vec<f64> = of_rows.collect();
+        let mut of_wide: Option<Vec<f32>> = None;
+        for set in Instructions::available() {
+            let at = format!("{} {inputs} {outputs} {rows:?} {finish:?}", set.name());
+            let y = results(set, (x, rows), (weight, bias), finish);
+            let room = 1e-5 * (inputs as f64).sqrt();
+            let near = |(&y, e): (&f32, &f64)| (f64::from(y) - e).abs() <= room;
+            assert!(y.iter().zip(&of_rows).all(near), "{at}");
+            // A row alone, and vectors of another width, give the same bits.
+            let last = rows.len() - 1;
+            let alone = results(set, (x, &rows[last..]), (weight, bias), finish);
+            assert!(alone == y[last * outputs..], "{at}");
+            if set.lanes() >= 8 {
+                assert!(of_wide.get_or_insert_with(|| y.clone()) == &y, "{at}");
             }
         }
     }
-    sums
 }

@@ -1,4 +1,9 @@
-//! Elementary functions of vectors: the same polynomials as `model::ops::math` has for numbers, with fused multiply-adds.
+//! Elementary functions of vectors (the same polynomials as `model::ops::math` has for numbers, with fused multiply-adds)
+//! and sums over slices.
+//!
+//! A sum over a slice has 32 running sums: the number at place i is added to the one at i mod 32, and in the end these are
+//! added in halves. So vectors of 8 numbers and of 16 give the same bits, which lets the faster of them be chosen.
+//! Narrower ones have fewer running sums.
 
 use crate::model::ops::math::{GELU_CUBIC, TWICE_SQRT_2_OVER_PI};
 use pulp::Simd;
@@ -43,28 +48,194 @@ pub(super) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.add_f32s(e, simd.splat_f32s(1.0)))
 }
 
-/// ln(sum exp(x)) of a non-empty slice, without overflow, over running sums of one vector each.
+/// Writes the body out for each place below a constant, up to 8 of them. A loop would do the same work, but the compiler keeps
+/// an array in registers only if it sees every index of it as a constant early on, and unrolls only short loops early.
+macro_rules! written_out {
+    ($place:ident < $count:ident, $body:block) => {
+        written_out!(@ $place, $count, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $place:ident, $count:ident, $body:block, $($i:literal)*) => {
+        $(if $i < $count {
+            let $place = $i;
+            $body
+        })*
+    };
+}
+
+pub(super) use written_out;
+
+/// What is summed: the numbers of some vectors, and of one more that is not full.
+trait Terms<S: Simd> {
+    /// Full vectors.
+    fn vectors(&self) -> usize;
+    /// Whether numbers follow them.
+    fn has_rest(&self) -> bool;
+    /// `sum` and the numbers of one vector.
+    fn add(&self, simd: S, sum: S::f32s, vector: usize) -> S::f32s;
+    /// `sum` and the numbers after the full vectors.
+    fn add_rest(&self, simd: S, sum: S::f32s) -> S::f32s;
+}
+
+#[inline(always)]
+fn total<S: Simd>(simd: S, terms: impl Terms<S>) -> f32 {
+    if S::F32_LANES >= 16 {
+        total_of::<S, 2>(simd, terms)
+    } else {
+        total_of::<S, 4>(simd, terms)
+    }
+}
+
+/// With N vectors of running sums.
+#[inline(always)]
+fn total_of<S: Simd, const N: usize>(simd: S, terms: impl Terms<S>) -> f32 {
+    let vectors = terms.vectors();
+    let whole = vectors - vectors % N;
+    let mut sums = [simd.splat_f32s(0.0); N];
+    for first in (0..whole).step_by(N) {
+        written_out!(r < N, {
+            sums[r] = terms.add(simd, sums[r], first + r);
+        });
+    }
+    written_out!(r < N, {
+        if whole + r < vectors {
+            sums[r] = terms.add(simd, sums[r], whole + r);
+        } else if whole + r == vectors && terms.has_rest() {
+            sums[r] = terms.add_rest(simd, sums[r]);
+        }
+    });
+    let mut numbers = [0f32; 16];
+    let (halves, _) = S::as_mut_simd_f32s(&mut numbers);
+    for r in 0..N / 2 {
+        halves[r] = simd.add_f32s(sums[r], sums[r + N / 2]);
+    }
+    let eight: [f32; 8] = std::array::from_fn(|i| numbers[i] + numbers[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+struct Numbers<'a, S: Simd> {
+    vectors: &'a [S::f32s],
+    rest: &'a [f32],
+}
+
+impl<S: Simd> Terms<S> for Numbers<'_, S> {
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.vectors.len()
+    }
+
+    #[inline(always)]
+    fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    #[inline(always)]
+    fn add(&self, simd: S, sum: S::f32s, vector: usize) -> S::f32s {
+        simd.add_f32s(sum, self.vectors[vector])
+    }
+
+    #[inline(always)]
+    fn add_rest(&self, simd: S, sum: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, simd.partial_load_f32s(self.rest))
+    }
+}
+
+struct Products<'a, S: Simd> {
+    x: Numbers<'a, S>,
+    y: Numbers<'a, S>,
+}
+
+impl<S: Simd> Terms<S> for Products<'_, S> {
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.x.vectors()
+    }
+
+    #[inline(always)]
+    fn has_rest(&self) -> bool {
+        self.x.has_rest()
+    }
+
+    #[inline(always)]
+    fn add(&self, simd: S, sum: S::f32s, vector: usize) -> S::f32s {
+        simd.mul_add_e_f32s(self.x.vectors[vector], self.y.vectors[vector], sum)
+    }
+
+    #[inline(always)]
+    fn add_rest(&self, simd: S, sum: S::f32s) -> S::f32s {
+        let x = simd.partial_load_f32s(self.x.rest);
+        simd.mul_add_e_f32s(x, simd.partial_load_f32s(self.y.rest), sum)
+    }
+}
+
+/// e^(x - shift).
+struct Powers<'a, S: Simd> {
+    x: Numbers<'a, S>,
+    shift: S::f32s,
+}
+
+impl<S: Simd> Terms<S> for Powers<'_, S> {
+    #[inline(always)]
+    fn vectors(&self) -> usize {
+        self.x.vectors()
+    }
+
+    #[inline(always)]
+    fn has_rest(&self) -> bool {
+        self.x.has_rest()
+    }
+
+    #[inline(always)]
+    fn add(&self, simd: S, sum: S::f32s, vector: usize) -> S::f32s {
+        let x = simd.sub_f32s(self.x.vectors[vector], self.shift);
+        simd.add_f32s(sum, exp(simd, x))
+    }
+
+    #[inline(always)]
+    fn add_rest(&self, simd: S, sum: S::f32s) -> S::f32s {
+        let rest = self.x.rest;
+        let x = simd.sub_f32s(simd.partial_load_f32s(rest), self.shift);
+        // What stands beyond the slice is no part of the sum.
+        let mut powers = [0f32; 16];
+        simd.partial_store_f32s(&mut powers[..rest.len()], exp(simd, x));
+        let (powers, _) = S::as_simd_f32s(&powers);
+        simd.add_f32s(sum, powers[0])
+    }
+}
+
+#[inline(always)]
+fn numbers<S: Simd>(x: &[f32]) -> Numbers<'_, S> {
+    let (vectors, rest) = S::as_simd_f32s(x);
+    Numbers { vectors, rest }
+}
+
+/// The sum of some numbers.
+#[inline(always)]
+pub(super) fn sum<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    total(simd, numbers::<S>(x))
+}
+
+/// The scalar product of two slices of one length.
+#[inline(always)]
+pub(super) fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
+    let (x, y) = (numbers::<S>(x), numbers::<S>(&y[..x.len()]));
+    total(simd, Products { x, y })
+}
+
+/// ln(sum exp(x)) of a non-empty slice, without overflow.
 #[inline(always)]
 pub(super) fn log_sum_exp<S: Simd>(simd: S, logits: &[f32]) -> f32 {
-    let (vectors, rest) = S::as_simd_f32s(logits);
+    let x = numbers::<S>(logits);
     let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
-    for &x in vectors {
+    for &x in x.vectors {
         largest = simd.max_f32s(largest, x);
     }
     let mut max = simd.reduce_max_f32s(largest);
-    for &x in rest {
+    for &x in x.rest {
         max = max.max(x);
     }
     let shift = simd.splat_f32s(max);
-    let mut sums = simd.splat_f32s(0.0);
-    for &x in vectors {
-        sums = simd.add_f32s(sums, exp(simd, simd.sub_f32s(x, shift)));
-    }
-    let mut sum = simd.reduce_sum_f32s(sums);
-    for &x in rest {
-        sum += crate::model::ops::math::exp(x - max);
-    }
-    max + sum.ln()
+    max + total(simd, Powers { x, shift }).ln()
 }
 
 #[cfg(test)]
