@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench roofline -- [--rounds N]`, on records of 29 numbers, the default model and fast scoring. A round takes
 //! the largest rate that products of several shapes reach (`gemm`, f32) and each batch size once; the table has medians over
-//! the rounds, a line for each set of vector instructions that the processor has, and the share is the median of each round's own ratio, so that it holds on a machine that does other work.
+//! the rounds, a line for each set of vector instructions that the processor has, and the share is the median of each round's own
+//! ratio. Times are those of the thread on the processor, so that the ratios hold on a machine that does other work.
 //! Scoring is everything from canonical columns to scores: encoding, all views, p-values.
 
 #![allow(
@@ -22,15 +23,15 @@ use maskwatch::model::ops::product::{Matrix, product};
 use maskwatch::model::ops::simd::Instructions;
 use maskwatch::score::kernel_instructions;
 use records::Kind;
+use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 const MODELS: [(&str, &str); 2] = [("full", ""), ("fast", "[views]\nscoring = \"fast\"\n")];
 const BATCH_ROWS: [usize; 4] = [1, 32, 256, 1_024];
 /// Rows, inner side and columns of products: a tile of a kernel, a block of a batch, and what is usually quoted.
 const SHAPES: [(usize, usize, usize); 3] = [(128, 192, 192), (1_024, 192, 192), (4_096, 256, 256)];
-/// Each measurement repeats its work for at least this long.
-const SLICE: Duration = Duration::from_millis(60);
+/// Each measurement repeats its work for at least so many seconds.
+const SLICE: f64 = 0.06;
 
 struct Case {
     name: &'static str,
@@ -44,14 +45,23 @@ struct Case {
     shares: Vec<f64>,
 }
 
-/// Seconds of one call of `work`, the mean over a slice.
+/// Seconds of the processor that this thread has had.
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// Seconds of the processor that one call of `work` takes, the mean over a slice.
 fn seconds(mut work: impl FnMut()) -> f64 {
-    let (start, mut calls) = (Instant::now(), 0);
-    while start.elapsed() < SLICE {
+    let (start, mut calls) = (processor_time(), 0);
+    loop {
         work();
         calls += 1;
+        let taken = processor_time() - start;
+        if taken >= SLICE {
+            return taken / f64::from(calls);
+        }
     }
-    start.elapsed().as_secs_f64() / f64::from(calls)
 }
 
 /// GFLOP/s of the best shape.
