@@ -225,6 +225,35 @@ fn move_by_units(model: &MaskedAutoencoder, seed: u64) {
     model.parameters().set_flat(&flat).unwrap();
 }
 
+/// Under every set of instructions the kernel gives the oracle's surprises, and the same bits of a record alone and among others;
+/// wide vectors all give the same bits, so that the fastest may be taken.
+fn assert_all_sets_agree(
+    fused: &SurpriseModel,
+    views: &Views,
+    records: &Records,
+    oracle: &Surprises,
+    tolerance: impl Fn(usize) -> f32,
+) {
+    let mut of_wide: Option<Surprises> = None;
+    for instructions in Instructions::available() {
+        let fused = fused.clone();
+        let fused = fused.with_instructions(views, instructions).unwrap();
+        let all = fused.surprises(records).unwrap();
+        assert_near(&all, oracle, &tolerance);
+        for row in [0, 7, ROWS - 1] {
+            let alone = fused.surprises(&records.select([row])).unwrap();
+            assert!(same(&alone, 0, &all, row), "{instructions:?}, row {row}");
+        }
+        let some = fused.surprises(&records.select(5..17)).unwrap();
+        assert!((0..12).all(|row| same(&some, row, &all, 5 + row)));
+        if instructions.lanes() >= 8 {
+            let first = of_wide.get_or_insert_with(|| all.clone());
+            let all_same = (0..ROWS).all(|row| same(first, row, &all, row));
+            assert!(all_same, "{instructions:?}");
+        }
+    }
+}
+
 fn same(a: &Surprises, from: usize, b: &Surprises, at: usize) -> bool {
     places(a.axes()).all(|(f, s, r)| a.at(from, f, s, r).to_bits() == b.at(at, f, s, r).to_bits())
 }
@@ -300,24 +329,7 @@ proptest! {
         let copies = std::array::from_fn(|_| copy());
         let conditioning = Conditioning::of(&tensors, copies, &views, &records, &oracle);
         let tolerance = |row| conditioning.tolerance(row);
-        let mut of_wide: Option<Surprises> = None;
-        for instructions in Instructions::available() {
-            let fused = fused.clone().with_instructions(&views, instructions).unwrap();
-            let all = fused.surprises(&records).unwrap();
-            assert_near(&all, &oracle, tolerance);
-            // Wide vectors give the same bits, so that the fastest may be taken.
-            if instructions.lanes() >= 8 {
-                let first = of_wide.get_or_insert_with(|| all.clone());
-                prop_assert!((0..ROWS).all(|row| same(first, row, &all, row)), "{instructions:?}");
-            }
-            // Alone, and among others, a record has the same bits.
-            for row in [0, 7, ROWS - 1] {
-                let alone = fused.surprises(&records.select([row])).unwrap();
-                prop_assert!(same(&alone, 0, &all, row), "{instructions:?}, row {row}");
-            }
-            let some = fused.surprises(&records.select(5..17)).unwrap();
-            prop_assert!((0..12).all(|row| same(&some, row, &all, 5 + row)));
-        }
+        assert_all_sets_agree(&fused, &views, &records, &oracle, tolerance);
         // Explanations read the same logits.
         let a = fused.logits(&records, EXPLAINED).unwrap();
         let b = tensors.logits(&records, EXPLAINED).unwrap();
