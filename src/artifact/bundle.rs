@@ -12,8 +12,8 @@ use crate::features::{FieldShape, TrainedMoments};
 use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder};
 use crate::score::{
-    self, Axes, BudgetShare, ConformalScores, Labelled, NearestRows, Scorer, SegmentField,
-    Supervised, SurpriseModel, TreeInputs, segment_fields,
+    self, Axes, BudgetShare, Cascade, ConformalScores, FirstStage, Labelled, NearestRows,
+    ScoreRule, Scorer, SegmentField, Supervised, SurpriseModel, TreeInputs, segment_fields,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,9 +56,13 @@ pub fn save(
     let weights = weights::write(scorer.model().model().parameters())?;
     let labelled = scorer.labelled();
     let labelled_scores = labelled.map(Labelled::conformal);
-    let calibration =
-        calibration_file::write(scorer.reference(), scorer.conformal(), labelled_scores)
-            .map_err(|e| malformed(CALIBRATION, &e))?;
+    let calibration = calibration_file::write(
+        scorer.reference(),
+        scorer.conformal(),
+        labelled_scores,
+        scorer.kept_threshold(),
+    )
+    .map_err(|e| malformed(CALIBRATION, &e))?;
     let distances =
         distances_file::write(scorer.model().distances()).map_err(|e| malformed(DISTANCES, &e))?;
     let mut files = vec![(WEIGHTS, weights), (CALIBRATION, calibration)];
@@ -210,6 +214,7 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     let mut faults = description.model.faults();
     faults.extend(description.encoder.faults(&description.schema));
     faults.extend(description.score.faults());
+    faults.extend(description.cascade.faults());
     let time = description.time.as_ref();
     let time = time.and_then(TrainedMoments::fault);
     faults.extend(time.map(|fault| format!("time: {fault}")));
@@ -331,14 +336,46 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
         &model,
         &description.views,
     );
+    let first = first_stage(description, &model, &rule)?;
     let segments = segment_fields(&encoder.shapes());
     let segments: Vec<usize> = segments.into_iter().map(SegmentField::field).collect();
-    let (reference, conformal, labelled) =
-        calibration_file::read(calibration, (axes, rule), &segments)
-            .map_err(|e| ArtifactError::malformed(&dir.join(CALIBRATION), e))?;
-    let scorer = Scorer::from_parts(model, reference, conformal);
-    let scorer = with_labelled(dir, &manifest, scorer, labelled)?;
+    let in_calibration = |e| ArtifactError::malformed(&dir.join(CALIBRATION), e);
+    let found = calibration_file::read(calibration, (axes, rule), &segments);
+    let found = found.map_err(in_calibration)?;
+    let cascade = cascade_of(first, found.threshold).map_err(|e| in_calibration(e.into()))?;
+    let scorer = Scorer::from_parts(model, found.reference, found.scores).with_cascade(cascade);
+    let scorer = with_labelled(dir, &manifest, scorer, found.labelled)?;
     Ok((manifest, scorer))
+}
+
+/// What every record gets before some get all views; `None` where all do.
+fn first_stage(
+    description: &Description,
+    model: &SurpriseModel,
+    rule: &ScoreRule,
+) -> Result<Option<FirstStage>, ArtifactError> {
+    match description.cascade.share > 0.0 {
+        true => Ok(FirstStage::of(model, &description.views, rule)?),
+        false => Ok(None),
+    }
+}
+
+/// The two stages of a bundle, whose threshold must be there if and only if there are two.
+fn cascade_of(
+    first: Option<FirstStage>,
+    threshold: Option<f32>,
+) -> Result<Option<Cascade>, String> {
+    match (first, threshold) {
+        (Some(first), Some(threshold)) => first.with_threshold(threshold).map(Some),
+        (None, None) => Ok(None),
+        (Some(_), None) => {
+            Err("no threshold of a cascade, which the manifest's cascade.share asks for".to_owned())
+        }
+        (None, Some(_)) => Err(
+            "the threshold of a cascade, where the manifest scores every record in all views"
+                .to_owned(),
+        ),
+    }
 }
 
 /// The scorer with the detector that labels made, if they did. Its parts are in three places, which must agree.

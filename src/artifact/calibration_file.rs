@@ -1,6 +1,7 @@
 //! `calibration.parquet`: the exact calibration scores with their segments, and the reference tables, a row a point.
 //!
-//! Columns: `table` (`score`, `labelled` (the calibration scores of the detector that labels made, if they did), `term`, `reading`, `field`), `index` (which of them: the term of the score, field * R' +
+//! Columns: `table` (`score`, `labelled` (the calibration scores of the detector that labels made, if they did), `cascade` (one
+//! point, the threshold of the first stage, if there are two), `term`, `reading`, `field`), `index` (which of them: the term of the score, field * R' +
 //! trained reading, field; 0 for scores), `value`, `surprisal` (null for scores), `tail_scale` (the same for all points of a
 //! table, null for scores), and for each field f that a budget can be held by `segment_f` (of scores: the code of the
 //! calibration row's value, 0 for none; null for all else), f counting the features. Any tool that reads Parquet can plot
@@ -54,6 +55,7 @@ pub fn write(
     reference: &ReferenceTables,
     scores: &ConformalScores,
     labelled: Option<&ConformalScores>,
+    threshold: Option<f32>,
 ) -> Result<Vec<u8>, ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
@@ -66,6 +68,9 @@ pub fn write(
         let segments = scores.segments();
         let batch = points(&schema, name, 0, scores.sorted(), None, segments)?;
         writer.write(&batch)?;
+    }
+    if let Some(threshold) = threshold {
+        writer.write(&points(&schema, "cascade", 0, &[threshold], None, &[])?)?;
     }
     for (name, tables) in [("term", terms), ("reading", readings), ("field", fields)] {
         for (index, table) in (0u32..).zip(tables) {
@@ -107,8 +112,18 @@ fn points(
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
-/// Reference tables, calibration scores, and those of the detector that labels made, if they did.
-pub type Contents = (ReferenceTables, ConformalScores, Option<ConformalScores>);
+/// What the file holds.
+#[derive(Debug, PartialEq)]
+pub struct Contents {
+    /// The reference tables.
+    pub reference: ReferenceTables,
+    /// The calibration scores.
+    pub scores: ConformalScores,
+    /// Those of the detector that labels made, if they did.
+    pub labelled: Option<ConformalScores>,
+    /// From which score of the first stage on a record gets all views, if there are two stages.
+    pub threshold: Option<f32>,
+}
 
 /// The contents of the file's bytes, for a model of these axes and this rule with these fields that a budget can be held by.
 ///
@@ -122,7 +137,7 @@ pub fn read(
     let schema = schema(segment_fields.iter().copied());
     let terms = rule.components().len();
     let tables = terms + axes.fields * axes.trained + axes.fields;
-    let rows_max = 2 * CALIBRATION_ROWS_MAX as usize + tables * KNOTS_MAX;
+    let rows_max = 2 * CALIBRATION_ROWS_MAX as usize + 1 + tables * KNOTS_MAX;
     // The reader panics on some contents, which right digests do not exclude.
     let rows = guarded(|| decode(bytes, &schema, rows_max))?;
     let rows = Rows::new(rows);
@@ -135,6 +150,10 @@ pub fn read(
     if let Some(of) = labelled.as_ref().filter(|of| of.len() != scores.len()) {
         return Err(format!("{} labelled scores beside {}", of.len(), scores.len()).into());
     }
+    let threshold = match rows.is_next(at, "cascade", 0) {
+        true => Some(rows.next(&mut at, "cascade", 0)?.only("cascade")?),
+        false => None,
+    };
     let mut tables = |name, count| {
         let table = |index| {
             let run = rows.next(&mut at, name, index)?;
@@ -150,7 +169,12 @@ pub fn read(
         return Err(format!("{} rows beyond the last table", rows.batch.num_rows() - at).into());
     }
     let reference = ReferenceTables::from_parts(axes, rule, terms, readings, fields)?;
-    Ok((reference, scores, labelled))
+    Ok(Contents {
+        reference,
+        scores,
+        labelled,
+        threshold,
+    })
 }
 
 /// All rows of the file's bytes, at most `rows_max` of these columns.
@@ -182,6 +206,16 @@ struct Run {
     values: Vec<f32>,
     surprisals: Vec<f32>,
     tail_scale: f32,
+}
+
+impl Run {
+    /// The value of a table of one point.
+    fn only(&self, name: &str) -> Result<f32, Failure> {
+        match self.values[..] {
+            [value] => Ok(value),
+            _ => Err(format!("table {name}: {} points, expected one", self.values.len()).into()),
+        }
+    }
 }
 
 impl Rows {
@@ -295,11 +329,18 @@ mod tests {
         let labelled = vec![-3.0, 0.0, 2.5];
         let labelled = ConformalScores::from_parts(labelled, scores.segments().to_vec()).unwrap();
         for labelled in [None, Some(labelled)] {
-            let bytes = write(&reference, &scores, labelled.as_ref()).unwrap();
-            let again = write(&reference, &scores, labelled.as_ref()).unwrap();
+            let threshold = labelled.as_ref().map(|_| 0.1f32);
+            let bytes = write(&reference, &scores, labelled.as_ref(), threshold).unwrap();
+            let again = write(&reference, &scores, labelled.as_ref(), threshold).unwrap();
             assert_eq!(bytes, again);
             let found = read(bytes, axes.clone(), &[0, 1]).unwrap();
-            assert_eq!(found, (reference.clone(), scores.clone(), labelled));
+            let expected = Contents {
+                reference: reference.clone(),
+                scores: scores.clone(),
+                labelled,
+                threshold,
+            };
+            assert_eq!(found, expected);
         }
     }
 
@@ -307,8 +348,11 @@ mod tests {
     fn scores_without_segments_need_no_columns_for_them() {
         let (reference, _, axes) = parts();
         let scores = ConformalScores::new(vec![3.0, 1.0]).unwrap();
-        let bytes = write(&reference, &scores, None).unwrap();
-        assert_eq!(read(bytes.clone(), axes.clone(), &[]).unwrap().1, scores);
+        let bytes = write(&reference, &scores, None, None).unwrap();
+        assert_eq!(
+            read(bytes.clone(), axes.clone(), &[]).unwrap().scores,
+            scores
+        );
         let error = read(bytes, axes, &[1]).unwrap_err().to_string();
         assert!(error.contains("segment_1"), "{error}");
     }
@@ -316,7 +360,7 @@ mod tests {
     #[test]
     fn tables_of_another_model_are_refused() {
         let (reference, scores, axes) = parts();
-        let bytes = write(&reference, &scores, None).unwrap();
+        let bytes = write(&reference, &scores, None, None).unwrap();
         let (axes, rule) = axes;
         let more = rule.components().chain([Component::Latent]);
         let more = ScoreRule::of(more.map(|component| (component, 1.0)).collect(), 2.0);

@@ -7,8 +7,8 @@ use crate::features::{Records, RowFault, SourceBatch, ValueEncoder};
 use crate::model::ops::simd::Instructions;
 use crate::schema::{Field, Schema};
 use crate::score::{
-    AlertBudget, NO_SEGMENT, REDACTED, Reason, SEGMENT_VALUES_MAX, ScoreError, Scorer, Scores,
-    SegmentedScores,
+    AlertBudget, CascadeConfig, NO_SEGMENT, REDACTED, Reason, SEGMENT_VALUES_MAX, ScoreError,
+    Scorer, Scores, SegmentedScores,
 };
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -201,6 +201,27 @@ impl Detector {
     /// [`ScoreError`] if the batch is not canonical.
     pub fn score(&self, batch: &RecordBatch) -> Result<Scores, ScoreError> {
         self.scorer.score(&self.encode(batch)?)
+    }
+
+    /// The same scores and p-values, with the surprises of fields taken from all views of every record: as dear as scoring
+    /// without a cascade.
+    ///
+    /// # Errors
+    /// [`ScoreError`] if the batch is not canonical.
+    pub fn score_with_fields(&self, batch: &RecordBatch) -> Result<Scores, ScoreError> {
+        self.scorer.score_with_fields(&self.encode(batch)?)
+    }
+
+    /// The share of the reference rows that get all views; `None` where every record does.
+    pub fn cascade_share(&self) -> Option<f64> {
+        self.scorer.cascade()?;
+        Some(self.manifest.description.cascade.share)
+    }
+
+    /// What to say of an alert budget beyond that share, if it is.
+    pub fn cascade_warning(&self, budget: AlertBudget) -> Option<String> {
+        let share = self.cascade_share()?;
+        CascadeConfig { share }.warning(budget.share())
     }
 
     /// The most unusual fields of the given rows of a canonical batch, at most `reasons_max` each.

@@ -244,6 +244,12 @@ impl FirstRecords {
     ) -> Option<()> {
         let model = detector.scorer().model();
         let records = model.encoder().encode(batch).ok()?;
+        // The tables below are those of all views; a cascade has them for some records only.
+        let in_all_views = match detector.scorer().cascade() {
+            Some(_) => Some(detector.scorer().score_with_fields(&records).ok()?),
+            None => None,
+        };
+        let scores = in_all_views.as_ref().unwrap_or(scores);
         let (mut number, mut code) = (0, 0);
         for (index, facts) in self.facts.iter().enumerate() {
             let seen = &mut counts.fields[index];

@@ -7,6 +7,7 @@
 
 use super::bundle;
 use super::bundle::{CALIBRATION, DISTANCES, MANIFEST, TREES, WEIGHTS};
+use super::calibration_file;
 use super::comparison::Payments;
 use super::manifest::{Description, Tuning, sha256_hex};
 use super::{ArtifactError, Detector, Manifest};
@@ -307,4 +308,35 @@ fn a_forged_manifest_with_right_digests_scores_or_is_refused_by_name() {
         refused += usize::from(outcome.is_err());
     }
     assert!(readable > FORGERIES && refused > 20, "{readable} {refused}");
+}
+
+#[test]
+fn a_threshold_of_a_cascade_that_cannot_be_is_refused_by_name() {
+    let original = Original::new();
+    let (_, scorer) = bundle::load(&original.folder).unwrap();
+    let sound = scorer.kept_threshold().unwrap();
+    let with = |threshold, share, part: &str| {
+        let bytes =
+            calibration_file::write(scorer.reference(), scorer.conformal(), None, threshold);
+        fs::write(original.folder.join(CALIBRATION), bytes.unwrap()).unwrap();
+        let mut manifest = original.manifest.clone();
+        manifest.description.cascade.share = share;
+        original.seal(manifest);
+        match (original.load(), part) {
+            (Ok(()), "") => {}
+            (Err(error), part) if !part.is_empty() => {
+                let text = error.to_string();
+                assert!(text.contains(part), "{text}");
+            }
+            (outcome, _) => panic!("{threshold:?} {share}: {outcome:?}"),
+        }
+    };
+    with(Some(sound), 0.02, "");
+    for threshold in [f32::NAN, f32::INFINITY, -0.1] {
+        with(Some(threshold), 0.02, "must be finite and at least 0");
+    }
+    with(None, 0.02, "no threshold of a cascade");
+    with(Some(sound), 0.0, "scores every record in all views");
+    with(Some(sound), 0.9, "cascade.share = 0.9");
+    with(None, 0.0, "");
 }

@@ -4,7 +4,7 @@ use super::recipe::{CalibrationConfig, EncoderConfig};
 use crate::features::{Encoder, TrainedMoments};
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
-use crate::score::{Combination, ScoreConfig};
+use crate::score::{CascadeConfig, Combination, ScoreConfig};
 use crate::train::{DataFingerprint, TrainingConfig};
 use crate::tune::Validation;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The version of the bundle format that this program writes and reads.
-pub const FORMAT_VERSION: u64 = 5;
+pub const FORMAT_VERSION: u64 = 6;
 /// Characters of a `model_id`: 64 bits are enough to tell any two models of a user apart.
 const MODEL_ID_CHARACTERS: usize = 16;
 
@@ -97,6 +97,8 @@ pub struct Description {
     pub training: TrainingConfig,
     /// How surprises become a score where nothing was tuned.
     pub score: ScoreConfig,
+    /// Which records get all views.
+    pub cascade: CascadeConfig,
     /// How the training's calibration part was chosen and what of it counted; a tuned bundle has other calibration rows.
     pub calibration: CalibrationConfig,
     /// The seed of everything.

@@ -17,6 +17,8 @@ mod recipe;
 mod seen;
 mod trees_file;
 mod tuning;
+#[cfg(test)]
+mod two_stages;
 mod weights;
 
 pub use bundle::{

@@ -12,7 +12,7 @@ use crate::model::{Architecture, MaskedAutoencoder, ModelConfig, Views, ViewsCon
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;
 use crate::score::{
-    Distances, Measured, ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel,
+    CascadeConfig, Distances, Measured, ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel,
 };
 use crate::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use crate::train::{
@@ -40,6 +40,8 @@ pub struct TrainConfig {
     pub encoder: EncoderConfig,
     /// How surprises become a score.
     pub score: ScoreConfig,
+    /// Which records get all views.
+    pub cascade: CascadeConfig,
     /// How scores become p-values.
     pub calibration: CalibrationConfig,
 }
@@ -86,6 +88,7 @@ impl TrainConfig {
         faults.extend(self.views.faults());
         faults.extend(self.training.faults());
         faults.extend(self.score.faults());
+        faults.extend(self.cascade.faults());
         let contamination = self.calibration.contamination;
         if !(0.0..=0.5).contains(&contamination) {
             faults.push(format!(
@@ -227,7 +230,8 @@ pub fn learn(
     let distances = Distances::fit(&config.score, &surprise, recipe.schema, rows, seed)?;
     let surprise = surprise.with_distances(&views, distances)?;
     let rule = rule_of(&config.score, &config.model, &surprise, &views);
-    let scorer = Scorer::calibrate(surprise, rule, &data.reference, &data.calibration)?
+    let stages = (&views, config.cascade);
+    let scorer = Scorer::calibrate(surprise, rule, stages, &data.reference, &data.calibration)?
         .presuming_contamination(config.calibration.contamination);
 
     let run = run_of(recipe, &data, report, started);
@@ -407,6 +411,7 @@ fn describe(
         training: config.training.clone(),
         encoder_config: config.encoder.clone(),
         score: config.score,
+        cascade: config.cascade,
         calibration: config.calibration,
         seed: recipe.seed,
         from: recipe.from.map(|parent| parent.model_id().to_owned()),

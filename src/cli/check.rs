@@ -54,8 +54,10 @@ fn of_bundle(config: &Config, detector: &Detector) -> String {
         "warning: "
     };
     let line = budget_line(detector.calibration_rows(), budget.share());
+    let cascade = detector.cascade_warning(budget);
+    let cascade = cascade.map_or_else(String::new, |line| format!("warning: {line}\n"));
     format!(
-        "model: {id} in {dir}\n{warning}{line}\n{}",
+        "model: {id} in {dir}\n{warning}{line}\n{cascade}{}",
         budget_by::table(detector)
     )
 }

@@ -261,6 +261,7 @@ fn tell_model(metrics: &Metrics, detector: &Detector, alerts: &AlertsConfig) {
         features.map(|field| field.name.as_str()),
     );
     metrics.set_alert_budget(alerts.budget.share());
+    metrics.set_cascade_share(detector.cascade_share());
 }
 
 /// The configured bundle, trained first if it is not there.
@@ -281,6 +282,9 @@ fn load_or_train(
     };
     if let Some(line) = budget_by::headline(&detector) {
         tracing::info!("{line}");
+    }
+    if let Some(line) = detector.cascade_warning(config.stream.alerts.budget) {
+        tracing::warn!("{line}");
     }
     Ok(detector)
 }

@@ -149,7 +149,7 @@ impl Gathered {
         good: &RecordBatch,
         labels: &[Option<bool>],
     ) -> anyhow::Result<()> {
-        let scores = detector.score(good)?;
+        let scores = detector.score_with_fields(good)?;
         let scored = ScoredRows {
             anomaly_score: &scores.anomaly_score,
             p_value: &scores.p_value,

@@ -303,9 +303,40 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
             millions(operations.input),
             millions(operations.blocks),
             millions(operations.heads)
-        ),
-        None => Ok(()),
+        )?,
+        None => {}
     }
+    cascade(out, detector)
+}
+
+/// The two stages of scoring, and what a record like the training's costs on average.
+fn cascade(out: &mut String, detector: &Detector) -> std::fmt::Result {
+    let (scorer, share) = (detector.scorer(), detector.cascade_share());
+    let Some((cascade, share)) = scorer.cascade().zip(share) else {
+        let why = match scorer.labelled() {
+            Some(_) => ", which the detector made from labels asks for",
+            None => "",
+        };
+        return writeln!(out, "cascade      none: every record gets all views{why}");
+    };
+    let (views, terms) = (cascade.first().views().len(), cascade.first().terms());
+    let all = scorer.reference().rule().components().len();
+    writeln!(
+        out,
+        "cascade      share {share}, threshold {:.4}; the first stage has {terms} of {all} terms and {views} of {} views",
+        cascade.threshold(),
+        detector.manifest().description.views.len()
+    )?;
+    let first = cascade.first().model().operations();
+    let Some((first, full)) = first.zip(scorer.model().operations()) else {
+        return Ok(());
+    };
+    let (first, full) = (millions(first.total()), millions(full.total()));
+    writeln!(
+        out,
+        "             {first:.1} million operations in the first stage, {full:.1} more in full, {:.1} on average",
+        first + share * full
+    )
 }
 
 /// The views, stratum by stratum.

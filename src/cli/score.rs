@@ -108,6 +108,7 @@ fn scored(arguments: &ScoreArguments) -> anyhow::Result<(Tally, Detector)> {
     let source = ParquetSource::open(&arguments.data)?;
     refuse_input(&source, &arguments.out)?;
     warn_if_unattainable(detector.calibration_rows(), budget.share());
+    warn_all(&Vec::from_iter(detector.cascade_warning(budget)));
     let tally = write_scores(arguments, &detector, budget, &source)?;
     Ok((tally, detector))
 }

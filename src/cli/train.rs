@@ -43,8 +43,13 @@ pub fn run(arguments: &TrainArguments) -> anyhow::Result<ExitCode> {
     drop(display);
     let (manifest, run) = learned?;
     let mut text = summary(&arguments.out, &manifest, &run);
-    text += &budget_by::possible(&Detector::load(&arguments.out)?, DEFAULT_ALERT_BUDGET);
+    let detector = Detector::load(&arguments.out)?;
+    text += &budget_by::possible(&detector, DEFAULT_ALERT_BUDGET);
     print(&text)?;
+    let budget = AlertBudget::new(DEFAULT_ALERT_BUDGET).ok();
+    warn_all(&Vec::from_iter(
+        budget.and_then(|budget| detector.cascade_warning(budget)),
+    ));
     let calibration_rows = manifest.description.rows.calibration as usize;
     if !has_warned {
         warn_if_unattainable(calibration_rows, DEFAULT_ALERT_BUDGET);

@@ -196,6 +196,14 @@ impl Views {
         self
     }
 
+    /// The views of some strata, in their order.
+    pub fn only(&self, strata: &[usize]) -> Self {
+        let strata = strata.iter().filter_map(|&at| self.strata.get(at));
+        Self {
+            strata: strata.cloned().collect(),
+        }
+    }
+
     /// Whether fields are hidden: in every view, or in the only one not.
     pub fn hide(&self) -> bool {
         *self != Self::nothing_hidden()

@@ -63,8 +63,18 @@ impl ReferenceSample {
         }
     }
 
+    /// The number of records.
+    pub fn rows(&self) -> usize {
+        self.terms.first().map_or(0, Vec::len)
+    }
+
+    /// What the term at a place among the rule's was of a record.
+    pub(super) fn value(&self, term: usize, row: usize) -> f32 {
+        self.terms[term][row]
+    }
+
     /// The tables.
-    pub fn fit(self) -> ReferenceTables {
+    pub fn fit(&self) -> ReferenceTables {
         let readings: Vec<_> = self
             .readings
             .iter()
@@ -87,14 +97,14 @@ impl ReferenceSample {
             terms: self.terms.iter().map(|s| SurvivalTable::fit(s)).collect(),
             fields: fields.collect(),
             readings,
-            rule: self.rule,
+            rule: self.rule.clone(),
             combination: Combination::default(),
         }
     }
 }
 
 /// What a term of the score is before it is held against reference records.
-fn measure(component: Component, surprises: &Surprises, row: usize) -> f32 {
+pub(super) fn measure(component: Component, surprises: &Surprises, row: usize) -> f32 {
     match component {
         Component::Total { stratum, reading } => surprises.total(row, stratum, reading),
         Component::Largest { stratum, reading } => surprises.largest(row, stratum, reading),

@@ -9,6 +9,7 @@
 
 mod budget;
 mod calibration;
+mod cascade;
 mod combination;
 mod conformal;
 mod distances;
@@ -33,6 +34,7 @@ mod words;
 
 pub use budget::{AlertBudget, DEFAULT_ALERT_BUDGET};
 pub use calibration::{ReferenceSample, ReferenceTables};
+pub use cascade::{CASCADE_SHARE_MAX, Cascade, CascadeConfig, DEFAULT_CASCADE_SHARE, FirstStage};
 pub use combination::{Combination, Component, Term};
 pub use conformal::{CalibrationSample, ConformalScores, SegmentCodes};
 pub use distances::{Distance, Distances, has_latent, layout};

@@ -131,6 +131,16 @@ impl ScoreRule {
         Self { terms, power }
     }
 
+    /// The power mean of the terms at these places, with the same weights among themselves.
+    pub(crate) fn part(&self, places: impl Iterator<Item = usize>) -> Self {
+        Self::of(places.map(|place| self.terms[place]).collect(), self.power)
+    }
+
+    /// The exponent q.
+    pub fn power(&self) -> f64 {
+        self.power
+    }
+
     /// What it measures of a record, in their order.
     pub fn components(&self) -> impl ExactSizeIterator<Item = Component> {
         self.terms.iter().map(|&(component, _)| component)

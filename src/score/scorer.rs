@@ -2,6 +2,7 @@
 
 use super::budget::AlertBudget;
 use super::calibration::{ReferenceSample, ReferenceTables};
+use super::cascade::{Cascade, CascadeConfig, FirstStage};
 use super::conformal::{CalibrationSample, ConformalScores};
 use super::joint::{BudgetShare, JointPValue};
 use super::rule::ScoreRule;
@@ -41,6 +42,9 @@ pub struct Scorer {
     segmented: Option<SegmentedScores>,
     /// The detector that labels made, if they did.
     labelled: Option<Labelled>,
+    /// Which records get all views, where not all do. Beside a second detector, which asks for all views of every record, it
+    /// is kept and not used.
+    cascade: Option<Cascade>,
 }
 
 /// A second detector, its own calibration scores and its share of the budget.
@@ -103,26 +107,35 @@ struct Judged {
     anomaly_score: f32,
     p_value: f64,
     parts: Option<JointPValue>,
+    /// Whether the score rests on all views.
+    in_full: bool,
 }
 
 impl Scorer {
-    /// Fits the tables to the reference rows and ranks the calibration rows; the two must be disjoint from each other
-    /// and from the rows that trained the model.
+    /// Fits the tables and the threshold of the cascade to the reference rows and ranks the calibration rows; the two must be
+    /// disjoint from each other and from the rows that trained the model. `views` are the model's own.
     ///
     /// # Errors
     /// [`ScoreError::Calibration`] if there is no calibration row; [`ScoreError::Tensor`].
     pub fn calibrate(
         model: SurpriseModel,
         rule: ScoreRule,
+        (views, cascade): (&Views, CascadeConfig),
         reference: &Records,
         calibration: &Records,
     ) -> Result<Self, ScoreError> {
+        let first = match cascade.share > 0.0 {
+            true => FirstStage::of(&model, views, &rule)?,
+            false => None,
+        };
         let mut sample = ReferenceSample::new(model.axes(), rule);
         for_chunks(reference, |chunk| {
             sample.observe(&model.surprises(chunk)?);
             Ok(())
         })?;
-        Self::ranked(model, sample.fit(), calibration)
+        let reference = sample.fit();
+        let cascade = first.map(|first| first.fit(&reference, &sample, cascade.share));
+        Self::ranked((model, reference), cascade, false, calibration)
     }
 
     /// The same model and tables ranked by other calibration rows, with a second detector beside them if labels made one.
@@ -136,7 +149,8 @@ impl Scorer {
         calibration: &Records,
     ) -> Result<Self, ScoreError> {
         let shapes = self.model.encoder().shapes();
-        let scorer = Self::ranked(self.model, self.reference, calibration)?;
+        let parts = (self.model, self.reference);
+        let scorer = Self::ranked(parts, self.cascade, labelled.is_some(), calibration)?;
         let Some((detector, share)) = labelled else {
             return Ok(scorer);
         };
@@ -174,20 +188,29 @@ impl Scorer {
         }
     }
 
+    /// Ranks the calibration rows by the cascade, unless there is none or all views are asked for of every record.
     fn ranked(
-        model: SurpriseModel,
-        reference: ReferenceTables,
+        (model, reference): (SurpriseModel, ReferenceTables),
+        cascade: Option<Cascade>,
+        in_full: bool,
         calibration: &Records,
     ) -> Result<Self, ScoreError> {
         let mut sample = CalibrationSample::new(&model.encoder().shapes());
         for_chunks(calibration, |chunk| {
-            let surprises = model.surprises(chunk)?;
-            let scores = (0..chunk.rows()).map(|row| reference.anomaly_score(&surprises, row));
-            sample.observe(&scores.collect::<Vec<f32>>(), chunk);
+            let scores = match cascade.as_ref().filter(|_| !in_full) {
+                Some(cascade) => cascade.scores(&model, &reference, chunk)?.scores,
+                None => {
+                    let surprises = model.surprises(chunk)?;
+                    let rows = 0..chunk.rows();
+                    rows.map(|row| reference.anomaly_score(&surprises, row))
+                        .collect()
+                }
+            };
+            sample.observe(&scores, chunk);
             Ok(())
         })?;
         let conformal = sample.finish().map_err(ScoreError::Calibration)?;
-        Ok(Self::from_parts(model, reference, conformal))
+        Ok(Self::from_parts(model, reference, conformal).with_cascade(cascade))
     }
 
     /// The same scorer with p-values relative to presumed normals: the share `contamination` of the calibration rows with
@@ -209,7 +232,12 @@ impl Scorer {
         instructions: Instructions,
     ) -> Result<Self, ScoreError> {
         let model = self.model.with_instructions(views, instructions)?;
-        Ok(Self { model, ..self })
+        let cascade = self.cascade.map(|of| of.with_instructions(instructions));
+        Ok(Self {
+            model,
+            cascade: cascade.transpose()?,
+            ..self
+        })
     }
 
     /// The scorer of stored parts; they must belong together.
@@ -224,7 +252,13 @@ impl Scorer {
             conformal,
             segmented: None,
             labelled: None,
+            cascade: None,
         }
+    }
+
+    /// The same scorer with these two stages, or with all views for every record.
+    pub fn with_cascade(self, cascade: Option<Cascade>) -> Self {
+        Self { cascade, ..self }
     }
 
     /// The same scorer with the alert budget held in every segment of the field at `field` of the axis F: p-values are
@@ -289,6 +323,16 @@ impl Scorer {
         &self.conformal
     }
 
+    /// The cascade that scores; `None` where every record gets all views.
+    pub fn cascade(&self) -> Option<&Cascade> {
+        self.cascade.as_ref().filter(|_| self.labelled.is_none())
+    }
+
+    /// The threshold that the bundle keeps, whether it is used or not.
+    pub fn kept_threshold(&self) -> Option<f32> {
+        self.cascade.as_ref().map(Cascade::threshold)
+    }
+
     /// The detector that labels made, if they did.
     pub fn labelled(&self) -> Option<&Labelled> {
         self.labelled.as_ref()
@@ -318,26 +362,59 @@ impl Scorer {
     /// [`ScoreError::Tensor`].
     pub fn score(&self, records: &Records) -> Result<Scores, ScoreError> {
         let mut scores = Scores::default();
-        let mut room = Vec::new();
-        let share = self.labelled.as_ref().map(Labelled::share);
-        for_chunks(records, |chunk| {
-            let surprises = self.model.surprises(chunk)?;
-            for row in 0..chunk.rows() {
-                let judged = self.judge(&surprises, chunk, row, &mut room);
-                scores.anomaly_score.push(judged.anomaly_score);
-                scores.p_value.push(judged.p_value);
-                if let Some((parts, share)) = judged.parts.zip(share) {
-                    let of = scores.parts.get_or_insert_with(|| PartPValues::new(share));
-                    of.unsupervised.push(parts.unsupervised);
-                    of.supervised.push(parts.supervised);
-                }
-                scores
-                    .field_surprise
-                    .extend(self.field_surprises(&surprises, row));
-            }
-            Ok(())
+        for_chunks(records, |chunk| match self.cascade() {
+            Some(cascade) => self.score_in_stages(cascade, chunk, &mut scores),
+            None => self.score_in_all_views(chunk, &mut scores),
         })?;
         Ok(scores)
+    }
+
+    /// The same scores and p-values, with the surprises of fields taken from all views of every record, which costs as much as
+    /// scoring without a cascade.
+    ///
+    /// # Errors
+    /// [`ScoreError::Tensor`].
+    pub fn score_with_fields(&self, records: &Records) -> Result<Scores, ScoreError> {
+        let mut scores = Scores::default();
+        for_chunks(records, |chunk| self.score_in_all_views(chunk, &mut scores))?;
+        Ok(scores)
+    }
+
+    fn score_in_stages(
+        &self,
+        cascade: &Cascade,
+        chunk: &Records,
+        scores: &mut Scores,
+    ) -> Result<(), ScoreError> {
+        let found = cascade.scores(&self.model, &self.reference, chunk)?;
+        for (row, &score) in found.scores.iter().enumerate() {
+            scores.anomaly_score.push(score);
+            scores.p_value.push(self.p_value(score, chunk, row));
+            let fields = field_surprises(&found.first, row);
+            scores.field_surprise.extend(fields);
+        }
+        scores.in_full += found.in_full;
+        Ok(())
+    }
+
+    fn score_in_all_views(&self, chunk: &Records, scores: &mut Scores) -> Result<(), ScoreError> {
+        let share = self.labelled.as_ref().map(Labelled::share);
+        let mut room = Vec::new();
+        let surprises = self.model.surprises(chunk)?;
+        for row in 0..chunk.rows() {
+            let judged = self.judge(&surprises, chunk, row, &mut room);
+            scores.anomaly_score.push(judged.anomaly_score);
+            scores.p_value.push(judged.p_value);
+            scores.in_full += usize::from(judged.in_full);
+            if let Some((parts, share)) = judged.parts.zip(share) {
+                let of = scores.parts.get_or_insert_with(|| PartPValues::new(share));
+                of.unsupervised.push(parts.unsupervised);
+                of.supervised.push(parts.supervised);
+            }
+            let fields = field_surprises(&surprises, row);
+            scores.field_surprise.extend(fields);
+        }
+        Ok(())
     }
 
     /// Calls `f` with some records and their surprises after the others, in order.
@@ -359,16 +436,17 @@ impl Scorer {
         row: usize,
         room: &mut Vec<f32>,
     ) -> Judged {
-        let score = self.reference.anomaly_score(surprises, row);
-        let p_value = match &self.segmented {
-            Some(segmented) => segmented.p_value(score, records, row),
-            None => self.conformal.p_value(score),
+        let (score, in_full) = match self.cascade() {
+            Some(cascade) => cascade.score_of_all(&self.reference, surprises, row),
+            None => (self.reference.anomaly_score(surprises, row), true),
         };
+        let p_value = self.p_value(score, records, row);
         let Some(labelled) = &self.labelled else {
             return Judged {
                 anomaly_score: score,
                 p_value,
                 parts: None,
+                in_full,
             };
         };
         let of = (&self.reference, surprises);
@@ -385,6 +463,15 @@ impl Scorer {
             anomaly_score: labelled.share.rank(conformal, (score, like_fraud)),
             p_value: parts.joint,
             parts: Some(parts),
+            in_full,
+        }
+    }
+
+    /// The p-value of a score of the detector that learned without labels.
+    fn p_value(&self, score: f32, records: &Records, row: usize) -> f64 {
+        match &self.segmented {
+            Some(segmented) => segmented.p_value(score, records, row),
+            None => self.conformal.p_value(score),
         }
     }
 
@@ -397,11 +484,11 @@ impl Scorer {
     ) -> Option<JointPValue> {
         self.judge(surprises, records, row, &mut Vec::new()).parts
     }
+}
 
-    /// The mean surprise of every field of a record under the first reading, `[F]`.
-    fn field_surprises(&self, surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
-        (0..surprises.axes().fields).map(move |field| surprises.field(row, field, 0))
-    }
+/// The mean surprise of every field of a record under the first reading, `[F]`.
+fn field_surprises(surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
+    (0..surprises.axes().fields).map(move |field| surprises.field(row, field, 0))
 }
 
 fn for_chunks(

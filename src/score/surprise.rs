@@ -167,7 +167,26 @@ impl SurpriseModel {
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn new(encoder: Encoder, model: MaskedAutoencoder, views: &Views) -> Result<Self> {
-        let pass = match Kernel::new(&model, views, kernel_instructions(), None)? {
+        Self::made(encoder, model, views, Arc::default())
+    }
+
+    /// The same model in other views, measuring the same distances.
+    ///
+    /// # Errors
+    /// If candle cannot cut the output layer.
+    pub fn in_views(&self, views: &Views) -> Result<Self> {
+        let (encoder, model) = (self.encoder.clone(), self.model.clone());
+        Self::made(encoder, model, views, Arc::clone(&self.distances))
+    }
+
+    fn made(
+        encoder: Encoder,
+        model: MaskedAutoencoder,
+        views: &Views,
+        distances: Arc<Distances>,
+    ) -> Result<Self> {
+        let latent = distances.latent.as_ref();
+        let pass = match Kernel::new(&model, views, kernel_instructions(), latent)? {
             Some(kernel) => Pass::Kernel(Arc::new(kernel)),
             None => Pass::Tensors(Arc::new(TensorPass::new(&model, views)?)),
         };
@@ -193,7 +212,7 @@ impl SurpriseModel {
             },
             model,
             pass,
-            distances: Arc::default(),
+            distances,
             coverage: Coverage {
                 read: read.into(),
                 hidden: hidden.into(),

@@ -17,6 +17,8 @@ pub struct Scores {
     pub p_value: Vec<f64>,
     /// \[B * F\], row-major, fields in schema order; NaN where a field was not predicted.
     pub field_surprise: Vec<f32>,
+    /// How many of the records got all views: all of them, unless a cascade scores in two stages.
+    pub in_full: usize,
     /// The p-values of both detectors, where labels made a second one.
     pub parts: Option<PartPValues>,
 }

@@ -83,6 +83,7 @@ impl RecordScorer for Amount {
                 .iter()
                 .map(|amount| *amount as f32)
                 .collect(),
+            in_full: batch.num_rows(),
             parts: None,
         })
     }

@@ -417,6 +417,7 @@ mod tests {
                 anomaly_score: vec![1.0; batch.num_rows()],
                 p_value: vec![1.0; batch.num_rows()],
                 field_surprise: vec![1.0; batch.num_rows()],
+                in_full: batch.num_rows(),
                 parts: None,
             })
         }

@@ -370,6 +370,7 @@ impl Worker {
             p_value: &assessed.scores.p_value,
             field_surprise: &assessed.scores.field_surprise,
             nulls: &nulls,
+            in_full: assessed.scores.in_full as u64,
             alerts: assessed.alerts.iter().filter(|alert| **alert).count() as u64,
             faults: &assessed.decoded.faults,
         });

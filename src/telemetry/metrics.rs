@@ -190,6 +190,8 @@ pub struct BatchReport<'a> {
     pub nulls: &'a [u64],
     /// Records within the alert budget.
     pub alerts: u64,
+    /// Of the good records, those that got all views.
+    pub in_full: u64,
     /// The bad records.
     pub faults: &'a [RowFault],
 }
@@ -261,6 +263,7 @@ impl Metrics {
         for source in Source::ALL {
             add(&table.records, &[source.as_str(), SCORED], 0);
             add(&table.records, &[source.as_str(), DEAD_LETTER], 0);
+            add(&table.in_full, &[source.as_str()], 0);
         }
         for reason in FaultReason::ALL {
             add(&table.dead_letters, &[reason.as_str()], 0);
@@ -306,6 +309,7 @@ impl Metrics {
         let bad = batch.faults.len() as u64;
         add(&table.records, &[source, SCORED], scored);
         add(&table.records, &[source, DEAD_LETTER], bad);
+        add(&table.in_full, &[source], batch.in_full);
         observe(
             &table.scoring_seconds,
             [batch.scoring.as_secs_f64()].into_iter(),
@@ -477,6 +481,14 @@ impl Metrics {
     /// Sets the share of normal records that may be flagged, in (0, 1].
     pub fn set_alert_budget(&self, budget: f64) {
         set(&self.table.alert_budget_ratio, &[], budget);
+    }
+
+    /// Sets the share of the reference rows that get all views, in (0, 0.5]; none where every record does.
+    pub fn set_cascade_share(&self, share: Option<f64>) {
+        self.table.cascade_share_ratio.reset();
+        if let Some(share) = share {
+            set(&self.table.cascade_share_ratio, &[], share);
+        }
     }
 
     /// Records that a model is loaded: its id, when it was trained (seconds since 1970) and its

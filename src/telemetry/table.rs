@@ -48,6 +48,10 @@ table! {
     records: IntCounterVec, "records_total", ["source", "outcome"], NONE,
         "Records taken in. A record that is scored again after an aborted transaction counts \
          again; over HTTP, dead_letter means answered with an error.";
+    in_full: IntCounterVec, "records_in_full_total", ["source"], NONE,
+        "Scored records that got all views: every one, unless the model scores in two stages.";
+    cascade_share_ratio: GaugeVec, "cascade_share_ratio", [], NONE,
+        "Share of the reference rows that get all views; absent if every record does.";
     alerts: IntCounterVec, "alerts_total", [], NONE,
         "Records of the stream whose p-value is within the alert budget.";
     dead_letters: IntCounterVec, "dead_letters_total", ["reason"], NONE,

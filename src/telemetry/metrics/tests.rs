@@ -7,6 +7,8 @@ use super::*;
 /// Every metric that the design names, with its labels.
 const DESIGNED: &[(&str, &[&str])] = &[
     ("maskwatch_records_total", &["source", "outcome"]),
+    ("maskwatch_records_in_full_total", &["source"]),
+    ("maskwatch_cascade_share_ratio", &[]),
     ("maskwatch_alerts_total", &[]),
     ("maskwatch_dead_letters_total", &["reason"]),
     ("maskwatch_refused_outputs_total", &["cause", "fate"]),
@@ -59,6 +61,7 @@ fn batch(source: Source) -> BatchReport<'static> {
         field_surprise: &[1.0, f32::NAN, 3.0, f32::NAN],
         nulls: &[0, 2],
         alerts: 1,
+        in_full: 1,
         faults: &[],
     }
 }
@@ -74,6 +77,7 @@ fn busy() -> Metrics {
         .as_secs();
     metrics.set_model("0123456789abcdef", now - 100, ["amount", "country"]);
     metrics.set_alert_budget(0.001);
+    metrics.set_cascade_share(Some(0.02));
     metrics.rebalanced([("payments", 0), ("payments", 1)]);
     metrics.set_lag("payments", 0, 7);
     metrics.set_lag("payments", 1, 9);
@@ -198,6 +202,9 @@ fn a_batch_counts_its_records_alerts_nulls_and_faults() {
         ("maskwatch_batch_records_sum", 4.0),
         ("maskwatch_p_value_bucket{le=\"0.00001\"}", 1.0),
         ("maskwatch_anomaly_score_count", 2.0),
+        ("maskwatch_records_in_full_total{source=\"kafka\"}", 1.0),
+        ("maskwatch_records_in_full_total{source=\"http\"}", 0.0),
+        ("maskwatch_cascade_share_ratio", 0.02),
         ("maskwatch_end_to_end_seconds_sum", 0.004),
     ] {
         assert_eq!(found.get(series), Some(&value), "{series}");
@@ -206,6 +213,14 @@ fn a_batch_counts_its_records_alerts_nulls_and_faults() {
         !text.contains("field_surprise{field=\"country\"}"),
         "was never predicted"
     );
+}
+
+#[test]
+fn a_model_that_gives_all_views_to_every_record_has_no_share_of_a_cascade() {
+    let metrics = busy();
+    metrics.set_cascade_share(None);
+    let text = metrics.encode().unwrap();
+    assert!(!text.contains("cascade_share_ratio "), "{text}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ impl RecordScorer for AmountScorer {
             anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
             p_value: amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect(),
             field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
+            in_full: batch.num_rows(),
             parts: None,
         })
     }

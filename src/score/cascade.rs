@@ -1,0 +1,382 @@
+//! Two stages of scoring: a few views for every record, all of them for those that the few find unusual.
+//!
+//! ```text
+//! a         the rule's power mean over the terms that the first stage works out
+//! c         the threshold: the share `cascade.share` of the reference rows have a >= c
+//! score     a                          where a < c
+//!           (c^q + f^q)^(1/q)          else; f the power mean over all terms, q the rule's exponent
+//! ```
+//!
+//! So every record that gets all views has a score of at least c, above that of every other record. The first stage has the
+//! views that cost at most one pass of the network: those that show nothing, whose predictions are constants, and the
+//! denoising view; and the distances. Invariants: the score depends on the record and the bundle alone, and never falls when a
+//! surprise rises.
+
+use super::calibration::{ReferenceSample, ReferenceTables};
+use super::combination::Component;
+use super::rule::ScoreRule;
+use super::surprise::{SurpriseModel, Surprises};
+use crate::features::Records;
+use crate::model::ops::simd::Instructions;
+use crate::model::{Stratum, Views};
+use candle_core::Result;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// The share of the reference rows that get all views, unless one is given.
+pub const DEFAULT_CASCADE_SHARE: f64 = 0.02;
+/// The largest share: of more a cascade saves little.
+pub const CASCADE_SHARE_MAX: f64 = 0.5;
+/// Records whose scores are worked out one after the other: fewer are not worth a thread.
+const RECORDS_OF_A_THREAD: usize = 64;
+
+/// The `[cascade]` section: which records get all views.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CascadeConfig {
+    /// The share of the reference rows that get all views, 0..=0.5; 0: every record does.
+    pub share: f64,
+}
+
+impl Default for CascadeConfig {
+    fn default() -> Self {
+        Self {
+            share: DEFAULT_CASCADE_SHARE,
+        }
+    }
+}
+
+impl CascadeConfig {
+    /// Everything that is wrong, each with key, value and limit; empty if nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        match (0.0..=CASCADE_SHARE_MAX).contains(&self.share) {
+            true => Vec::new(),
+            false => vec![format!(
+                "cascade.share = {}: must be within 0..={CASCADE_SHARE_MAX}",
+                self.share
+            )],
+        }
+    }
+
+    /// What to say of an alert budget that is larger than the share, if it is: beyond the share the first stage alone ranks.
+    pub fn warning(&self, budget: f64) -> Option<String> {
+        (budget > self.share).then(|| {
+            format!(
+                "alert budget {budget} is above cascade.share = {}: p-values hold, but alerts beyond that share are ranked by \
+                 the first stage alone; train with cascade.share of at least {budget}, or 0",
+                self.share
+            )
+        })
+    }
+}
+
+/// The model in the views of the first stage, and the terms of the score that they tell.
+#[derive(Debug, Clone)]
+pub struct FirstStage {
+    model: SurpriseModel,
+    views: Views,
+    terms: Vec<FirstTerm>,
+    /// The power mean over these terms.
+    rule: ScoreRule,
+}
+
+/// A term of the first stage.
+#[derive(Debug, Clone, Copy)]
+struct FirstTerm {
+    /// Its place among all terms of the score.
+    place: usize,
+    /// Its name in the views of the first stage, whose strata are counted anew.
+    own: Component,
+}
+
+/// Whether no view of a stratum costs a pass for itself: it shows nothing of a record, or it is the one denoising view.
+fn is_cheap(stratum: &Stratum, fields: usize) -> bool {
+    stratum.denoising.is_some() || shows_nothing(stratum, fields)
+}
+
+fn shows_nothing(stratum: &Stratum, fields: usize) -> bool {
+    stratum.denoising.is_none() && stratum.hidden.iter().all(|hidden| hidden.len() == fields)
+}
+
+impl FirstStage {
+    /// The first stage of a model that is scored in `views` by `rule`; `None` where it would save nothing, or say nothing of
+    /// the fields one by one.
+    ///
+    /// # Errors
+    /// If candle cannot cut the output layer.
+    pub fn of(model: &SurpriseModel, views: &Views, rule: &ScoreRule) -> Result<Option<Self>> {
+        let fields = model.axes().fields;
+        let strata = views.strata().iter().enumerate();
+        let cheap: Vec<usize> = strata
+            .filter(|(_, stratum)| is_cheap(stratum, fields))
+            .map(|(at, _)| at)
+            .collect();
+        let judges_fields = |&at: &usize| shows_nothing(&views.strata()[at], fields);
+        if !views.hide() || !cheap.iter().any(judges_fields) {
+            return Ok(None);
+        }
+        let own = |(place, component)| {
+            let of = |stratum| cheap.binary_search(&stratum).ok();
+            let own = match component {
+                Component::Total { stratum, reading } => Component::Total {
+                    stratum: of(stratum)?,
+                    reading,
+                },
+                Component::Largest { stratum, reading } => Component::Largest {
+                    stratum: of(stratum)?,
+                    reading,
+                },
+                distance => distance,
+            };
+            Some(FirstTerm { place, own })
+        };
+        let terms: Vec<FirstTerm> = rule.components().enumerate().filter_map(own).collect();
+        if terms.is_empty() || terms.len() == rule.components().len() {
+            return Ok(None);
+        }
+        let views = views.only(&cheap);
+        Ok(Some(Self {
+            model: model.in_views(&views)?,
+            views,
+            rule: rule.part(terms.iter().map(|term| term.place)),
+            terms,
+        }))
+    }
+
+    /// The model in its views.
+    pub fn model(&self) -> &SurpriseModel {
+        &self.model
+    }
+
+    /// Its views.
+    pub fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// Terms of the score that it works out.
+    pub fn terms(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// The score of a record by its surprises in the views of this stage: >= 0, finite.
+    fn score(&self, reference: &ReferenceTables, surprises: &Surprises, row: usize) -> f32 {
+        let tables = reference.parts().0;
+        let surprisals = self.terms.iter().map(|term| {
+            let value = super::calibration::measure(term.own, surprises, row);
+            tables[term.place].surprisal(value)
+        });
+        finite(self.rule.score(surprisals))
+    }
+
+    /// The same by its surprises in all views.
+    fn score_of_all(&self, reference: &ReferenceTables, surprises: &Surprises, row: usize) -> f32 {
+        let tables = reference.parts().0;
+        let components: Vec<Component> = reference.rule().components().collect();
+        let surprisals = self.terms.iter().map(|term| {
+            let value = super::calibration::measure(components[term.place], surprises, row);
+            tables[term.place].surprisal(value)
+        });
+        finite(self.rule.score(surprisals))
+    }
+
+    /// The cascade that gives all views to the share of the reference rows with the largest scores, at least one of them, and
+    /// to all that tie with it; `sample` has the rows that made the tables.
+    pub fn fit(self, reference: &ReferenceTables, sample: &ReferenceSample, share: f64) -> Cascade {
+        let tables = reference.parts().0;
+        let score = |row: usize| {
+            let value = |term: &FirstTerm| sample.value(term.place, row);
+            let surprisals = self.terms.iter();
+            let surprisals = surprisals.map(|term| tables[term.place].surprisal(value(term)));
+            finite(self.rule.score(surprisals))
+        };
+        let mut scores: Vec<f32> = (0..sample.rows()).map(score).collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        let rows = (share * scores.len() as f64).ceil() as usize;
+        let at = rows.clamp(1, scores.len().max(1)) - 1;
+        let threshold = scores.get(at).copied().unwrap_or(0.0);
+        Cascade {
+            first: self,
+            threshold,
+        }
+    }
+
+    /// The cascade of a stored threshold.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn with_threshold(self, threshold: f32) -> std::result::Result<Cascade, String> {
+        match threshold >= 0.0 && threshold.is_finite() {
+            true => Ok(Cascade {
+                first: self,
+                threshold,
+            }),
+            false => Err(format!(
+                "the threshold of the cascade is {threshold}: must be finite and at least 0"
+            )),
+        }
+    }
+}
+
+/// A first stage with the score from which on a record gets all views.
+#[derive(Debug, Clone)]
+pub struct Cascade {
+    first: FirstStage,
+    threshold: f32,
+}
+
+/// The anomaly scores of some records.
+pub(super) struct CascadeScores {
+    /// `[B]`.
+    pub scores: Vec<f32>,
+    /// Their surprises in the views of the first stage.
+    pub first: Surprises,
+    /// How many got all views.
+    pub in_full: usize,
+}
+
+impl Cascade {
+    /// What every record gets.
+    pub fn first(&self) -> &FirstStage {
+        &self.first
+    }
+
+    /// c: a record gets all views if the first stage gives it as much.
+    pub fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// The same cascade with the kernel of the given instructions.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub(super) fn with_instructions(self, instructions: Instructions) -> Result<Self> {
+        let FirstStage { model, views, .. } = self.first;
+        let model = model.with_instructions(&views, instructions)?;
+        let first = FirstStage {
+            model,
+            views,
+            ..self.first
+        };
+        Ok(Self { first, ..self })
+    }
+
+    /// The scores of some records: the first stage of all, then all views of those that it finds unusual, put together so
+    /// that their tiles are full.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub(super) fn scores(
+        &self,
+        all: &SurpriseModel,
+        reference: &ReferenceTables,
+        records: &Records,
+    ) -> Result<CascadeScores> {
+        let first = self.first.model.surprises(records)?;
+        let score = |row| self.first.score(reference, &first, row);
+        let mut scores = each(records.rows(), score);
+        let places = (0..records.rows()).filter(|&row| scores[row] >= self.threshold);
+        let places: Vec<usize> = places.collect();
+        if !places.is_empty() {
+            let surprises = all.surprises(&records.select(places.iter().copied()))?;
+            let full = each(places.len(), |row| reference.anomaly_score(&surprises, row));
+            for (&row, full) in places.iter().zip(full) {
+                scores[row] = lifted(self.threshold, reference.rule().power(), full);
+            }
+        }
+        Ok(CascadeScores {
+            scores,
+            first,
+            in_full: places.len(),
+        })
+    }
+
+    /// The same score of a record by its surprises in all views, and whether it gets them.
+    pub(super) fn score_of_all(
+        &self,
+        reference: &ReferenceTables,
+        surprises: &Surprises,
+        row: usize,
+    ) -> (f32, bool) {
+        let first = self.first.score_of_all(reference, surprises, row);
+        match first < self.threshold {
+            true => (first, false),
+            false => {
+                let full = reference.anomaly_score(surprises, row);
+                let score = lifted(self.threshold, reference.rule().power(), full);
+                (score, true)
+            }
+        }
+    }
+}
+
+/// A score by all views as it is told: at least the threshold, and nearly itself where it is far above.
+fn lifted(threshold: f32, power: f64, full: f32) -> f32 {
+    let (c, f) = (f64::from(threshold), f64::from(full));
+    let lifted = (c.powf(power) + f.powf(power)).powf(1.0 / power) as f32;
+    // Rounding, or an exponent for which the sum overflows.
+    finite(lifted).max(threshold)
+}
+
+/// What overflowed is the most abnormal there is, and outputs hold finite numbers only.
+fn finite(score: f32) -> f32 {
+    if score.is_finite() { score } else { f32::MAX }
+}
+
+/// The values of `rows` rows, shared out among the threads of Rayon's pool where there are many.
+fn each(rows: usize, value: impl Fn(usize) -> f32 + Sync + Send) -> Vec<f32> {
+    match rows > RECORDS_OF_A_THREAD {
+        true => (0..rows)
+            .into_par_iter()
+            .with_min_len(RECORDS_OF_A_THREAD)
+            .map(value)
+            .collect(),
+        false => (0..rows).map(value).collect(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_share_beyond_its_range_is_told_with_its_limit() {
+        let faults = |share| CascadeConfig { share }.faults();
+        for share in [0.0, 0.02, 0.5] {
+            assert!(faults(share).is_empty(), "{share}");
+        }
+        for share in [-0.01, 0.51, f64::NAN] {
+            let fault = faults(share).join("");
+            assert!(
+                fault.contains("cascade.share") && fault.contains("0..=0.5"),
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_budget_above_the_share_is_told_with_both() {
+        let cascade = CascadeConfig { share: 0.02 };
+        assert_eq!(cascade.warning(0.02), None);
+        let warning = cascade.warning(0.05).unwrap();
+        assert!(
+            warning.contains("budget 0.05") && warning.contains("share = 0.02"),
+            "{warning}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_score_in_full_is_at_least_the_threshold_and_keeps_its_order(
+            threshold in 0.0..50.0f32,
+            power in 1.0..16.0f64,
+            full in prop::collection::vec(prop_oneof![0.0..100.0f32, Just(0.0), Just(f32::MAX)], 2),
+        ) {
+            let [low, high] = [full[0].min(full[1]), full[0].max(full[1])];
+            let [a, b] = [low, high].map(|full| lifted(threshold, power, full));
+            prop_assert!(threshold <= a && a <= b && b.is_finite(), "{} {} {}", threshold, a, b);
+            prop_assert!(a >= low * 0.999_999 && a <= (threshold + low) * 1.000_001 || low == f32::MAX);
+        }
+    }
+}
