@@ -155,7 +155,7 @@ mod tests {
                 comment.clear();
             }
         }
-        assert_eq!(checked, 14, "ranges read from the comments");
+        assert_eq!(checked, 15, "ranges read from the comments");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
 //! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`), and how far it lies from fit rows
-//! (`distances`: `latent`, `nearest`) -> reference tables (`survival`, `calibration`) -> `rule` -> anomaly score -> p-value
+//! (`distances`: `latent`, `nearest`) -> reference tables (`survival`, `calibration`) -> `rule` -> anomaly score
+//! (of most records by the first stage of a `cascade` alone) -> p-value
 //! (`conformal`, or `segmented` where a budget is held by `segment`). Where labels tuned it, a second detector (`supervised`:
 //! a `combination` or `trees`) stands beside, and `joint` makes one score and one p-value of both. -> `budget`, whose `promise` is about the number of alerts. `words` writes numbers for a person. Invariant: a record's score depends
 //! on the record and the bundle alone, never on its batch.
