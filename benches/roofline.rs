@@ -1,6 +1,7 @@
 //! How near scoring comes to the machine's matrix products, one thread, by batch size.
 //!
-//! `cargo bench --bench roofline -- [--rounds N]`, on records of 29 numbers, the default model and fast scoring. A round takes
+//! `cargo bench --bench roofline -- [--rounds N]`, on records of 29 numbers: the default model with its cascade, all views for every
+//! record, and fast scoring. A round takes
 //! the largest rate that products of several shapes reach (`gemm`, f32) and each batch size once; the table has medians over
 //! the rounds, a line for each set of vector instructions that the processor has, and the share is the median of each round's own
 //! ratio. Times are those of the thread on the processor, so that the ratios hold on a machine that does other work.
@@ -26,7 +27,14 @@ use records::Kind;
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 
-const MODELS: [(&str, &str); 2] = [("full", ""), ("fast", "[views]\nscoring = \"fast\"\n")];
+const MODELS: [(&str, &str); 3] = [
+    ("cascade", ""),
+    ("full", "[cascade]\nshare = 0.0\n"),
+    (
+        "fast",
+        "[views]\nscoring = \"fast\"\n[cascade]\nshare = 0.0\n",
+    ),
+];
 const BATCH_ROWS: [usize; 4] = [1, 32, 256, 1_024];
 /// Rows, inner side and columns of products: a tile of a kernel, a block of a batch, and what is usually quoted.
 const SHAPES: [(usize, usize, usize); 3] = [(128, 192, 192), (1_024, 192, 192), (4_096, 256, 256)];
@@ -131,12 +139,18 @@ fn measure() {
     }
     let mut cases = Vec::new();
     for (name, instructions, detector) in &detectors {
-        let operations = detector.scorer().model().operations().unwrap();
+        let full = detector.scorer().model().operations().unwrap().total();
+        let first = detector.scorer().cascade();
+        let first = first.map(|of| of.first().model().operations().unwrap().total());
+        let operations = |batch: &RecordBatch| {
+            let in_full = detector.score(batch).unwrap().in_full as f64 / batch.num_rows() as f64;
+            first.map_or(0.0, |first| first as f64) + in_full * full as f64
+        };
         cases.push(BATCH_ROWS.map(|rows| Case {
             name,
             instructions,
             batch: canonical.slice(0, rows),
-            megaflop: operations.total() as f64 / 1e6,
+            megaflop: operations(&canonical.slice(0, rows)) / 1e6,
             seconds: Vec::new(),
             shares: Vec::new(),
         }));

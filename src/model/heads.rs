@@ -492,7 +492,18 @@ impl Derived {
 /// -log of twice the smaller of the masses below and above a histogram's bin, half of its own counted on either side, given
 /// the log-sum-exp of the logits.
 fn tail(logits: &[f32], log_norm: f32, bin: usize) -> f32 {
-    let mass = |logits: &[f32]| logits.iter().map(|&l| exp(l - log_norm)).sum::<f32>();
+    // In eight sums, so that a vector is added at a time.
+    let mass = |logits: &[f32]| {
+        let mut sums = [0f32; 8];
+        let (blocks, rest) = logits.as_chunks::<8>();
+        for block in blocks {
+            for (sum, &logit) in sums.iter_mut().zip(block) {
+                *sum += exp(logit - log_norm);
+            }
+        }
+        let rest = rest.iter().map(|&logit| exp(logit - log_norm));
+        sums.iter().sum::<f32>() + rest.sum::<f32>()
+    };
     let half = 0.5 * exp(logits[bin] - log_norm);
     // The sum of the smaller side keeps its digits where the other is nearly 1.
     let (below, above) = (mass(&logits[..bin]) + half, mass(&logits[bin + 1..]) + half);

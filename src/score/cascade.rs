@@ -15,20 +15,18 @@
 use super::calibration::{ReferenceSample, ReferenceTables};
 use super::combination::Component;
 use super::rule::ScoreRule;
+use super::scorer::field_surprises;
 use super::surprise::{SurpriseModel, Surprises};
 use crate::features::Records;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
 use candle_core::Result;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The share of the reference rows that get all views, unless one is given.
 pub const DEFAULT_CASCADE_SHARE: f64 = 0.02;
 /// The largest share: of more a cascade saves little.
 pub const CASCADE_SHARE_MAX: f64 = 0.5;
-/// Records whose scores are worked out one after the other: fewer are not worth a thread.
-const RECORDS_OF_A_THREAD: usize = 64;
 
 /// The `[cascade]` section: which records get all views.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -89,13 +87,14 @@ struct FirstTerm {
     own: Component,
 }
 
-/// Whether no view of a stratum costs a pass for itself: it shows nothing of a record, or it is the one denoising view.
+/// Whether a stratum costs at most one pass of the network: it shows nothing of a record, or it is the one denoising view.
 fn is_cheap(stratum: &Stratum, fields: usize) -> bool {
-    stratum.denoising.is_some() || shows_nothing(stratum, fields)
+    stratum.denoising.is_some() || hides_everything(stratum, fields)
 }
 
-fn shows_nothing(stratum: &Stratum, fields: usize) -> bool {
-    stratum.denoising.is_none() && stratum.hidden.iter().all(|hidden| hidden.len() == fields)
+fn hides_everything(stratum: &Stratum, fields: usize) -> bool {
+    let all = stratum.hidden.iter().all(|hidden| hidden.len() == fields);
+    stratum.denoising.is_none() && (all || stratum.ratio >= 1.0)
 }
 
 impl FirstStage {
@@ -111,7 +110,7 @@ impl FirstStage {
             .filter(|(_, stratum)| is_cheap(stratum, fields))
             .map(|(at, _)| at)
             .collect();
-        let judges_fields = |&at: &usize| shows_nothing(&views.strata()[at], fields);
+        let judges_fields = |&at: &usize| hides_everything(&views.strata()[at], fields);
         if !views.hide() || !cheap.iter().any(judges_fields) {
             return Ok(None);
         }
@@ -228,8 +227,8 @@ pub struct Cascade {
 pub(super) struct CascadeScores {
     /// `[B]`.
     pub scores: Vec<f32>,
-    /// Their surprises in the views of the first stage.
-    pub first: Surprises,
+    /// `[B, F]`: the mean surprise of every field under the first reading in the views of the first stage.
+    pub field_surprise: Vec<f32>,
     /// How many got all views.
     pub in_full: usize,
 }
@@ -271,21 +270,31 @@ impl Cascade {
         reference: &ReferenceTables,
         records: &Records,
     ) -> Result<CascadeScores> {
-        let first = self.first.model.surprises(records)?;
-        let score = |row| self.first.score(reference, &first, row);
-        let mut scores = each(records.rows(), score);
+        let first = self.first.model.each_tile(records, |surprises| {
+            let rows = 0..surprises.rows();
+            let score = |row| self.first.score(reference, surprises, row);
+            let fields = |row| field_surprises(surprises, row);
+            (
+                rows.clone().map(score).collect(),
+                rows.flat_map(fields).collect(),
+            )
+        })?;
+        let (mut scores, field_surprise): (Vec<f32>, Vec<f32>) = concat(first);
         let places = (0..records.rows()).filter(|&row| scores[row] >= self.threshold);
         let places: Vec<usize> = places.collect();
         if !places.is_empty() {
-            let surprises = all.surprises(&records.select(places.iter().copied()))?;
-            let full = each(places.len(), |row| reference.anomaly_score(&surprises, row));
-            for (&row, full) in places.iter().zip(full) {
+            let full = all.each_tile(&records.select(places.iter().copied()), |surprises| {
+                let rows = 0..surprises.rows();
+                rows.map(|row| reference.anomaly_score(surprises, row))
+                    .collect::<Vec<f32>>()
+            })?;
+            for (&row, full) in places.iter().zip(full.concat()) {
                 scores[row] = lifted(self.threshold, reference.rule().power(), full);
             }
         }
         Ok(CascadeScores {
             scores,
-            first,
+            field_surprise,
             in_full: places.len(),
         })
     }
@@ -322,16 +331,14 @@ fn finite(score: f32) -> f32 {
     if score.is_finite() { score } else { f32::MAX }
 }
 
-/// The values of `rows` rows, shared out among the threads of Rayon's pool where there are many.
-fn each(rows: usize, value: impl Fn(usize) -> f32 + Sync + Send) -> Vec<f32> {
-    match rows > RECORDS_OF_A_THREAD {
-        true => (0..rows)
-            .into_par_iter()
-            .with_min_len(RECORDS_OF_A_THREAD)
-            .map(value)
-            .collect(),
-        false => (0..rows).map(value).collect(),
+/// The parts of all tiles, one behind the other.
+fn concat(tiles: Vec<(Vec<f32>, Vec<f32>)>) -> (Vec<f32>, Vec<f32>) {
+    let (mut scores, mut fields) = (Vec::new(), Vec::new());
+    for (of_tile, fields_of_tile) in tiles {
+        scores.extend(of_tile);
+        fields.extend(fields_of_tile);
     }
+    (scores, fields)
 }
 
 #[cfg(test)]

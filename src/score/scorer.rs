@@ -390,9 +390,8 @@ impl Scorer {
         for (row, &score) in found.scores.iter().enumerate() {
             scores.anomaly_score.push(score);
             scores.p_value.push(self.p_value(score, chunk, row));
-            let fields = field_surprises(&found.first, row);
-            scores.field_surprise.extend(fields);
         }
+        scores.field_surprise.extend(found.field_surprise);
         scores.in_full += found.in_full;
         Ok(())
     }
@@ -487,7 +486,7 @@ impl Scorer {
 }
 
 /// The mean surprise of every field of a record under the first reading, `[F]`.
-fn field_surprises(surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
+pub(super) fn field_surprises(surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
     (0..surprises.axes().fields).map(move |field| surprises.field(row, field, 0))
 }
 

@@ -325,6 +325,43 @@ impl SurpriseModel {
         })
     }
 
+    /// What `f` makes of the surprises of each tile, in order: of many records no more than a tile's are held at once. On the
+    /// threads of Rayon's pool; a single tile on the calling thread.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub(super) fn each_tile<R: Send>(
+        &self,
+        records: &Records,
+        f: impl Fn(&Surprises) -> R + Sync + Send,
+    ) -> Result<Vec<R>> {
+        let (rows, tile_rows) = (records.rows(), self.tile_rows());
+        let of_tile = |tile: usize| {
+            let first = tile * tile_rows;
+            let here = first..rows.min(first + tile_rows);
+            let mut values = vec![0f32; here.len() * self.axes.per_record()];
+            let mut distances = vec![Distance::default(); here.len()];
+            self.tile_surprises(records, first, &mut values, &mut distances)?;
+            let mut present = Vec::with_capacity(here.len() * self.axes.fields);
+            here.for_each(|row| present.extend_from_slice(records.present(row)));
+            Ok(f(&Surprises {
+                values,
+                present,
+                distances,
+                coverage: self.coverage.clone(),
+                axes: self.axes,
+            }))
+        };
+        match rows > tile_rows {
+            true => (0..rows.div_ceil(tile_rows))
+                .into_par_iter()
+                .map(of_tile)
+                .collect(),
+            false if rows > 0 => Ok(vec![of_tile(0)?]),
+            false => Ok(Vec::new()),
+        }
+    }
+
     /// T: what suits the caches. A tile is not divided among threads, though some would have nothing to do: each would read
     /// all weights again.
     fn tile_rows(&self) -> usize {
