@@ -46,7 +46,7 @@ impl Payments {
         config.model.architecture = architecture;
         config.model.width = 16;
         config.model.blocks = 2;
-        config.views.ratios = vec![0.35, 1.0];
+        config.views.ratios = vec![0.35, 0.65, 1.0];
         config
     }
 

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::sync::Arc;
 use tempfile::TempDir;
 
+/// Of the fields of [`drawn`] so many are numbers that the first stage needs no view that hides most.
 const SCHEMA: &str = r#"
 [[field]]
 name = "amount"
@@ -315,7 +316,12 @@ fn there_is_no_cascade_where_a_first_stage_would_save_or_say_nothing() {
         assert_eq!(detector.scorer().cascade().is_none(), rows.in_full == 20);
         detector.scorer().cascade().is_some()
     };
-    assert!(cascade(&config, "two ratios"));
+    assert!(cascade(&config, "three ratios"));
+    config.views.ratios = vec![0.35, 1.0];
+    assert!(!cascade(
+        &config,
+        "too little of fields that are no numbers"
+    ));
     config.views.ratios = vec![1.0];
     assert!(!cascade(&config, "nothing to save"));
     config.views.ratios = vec![0.35];

@@ -7,10 +7,10 @@
 //!           (c^q + f^q)^(1/q)          else; f the power mean over all terms, q the rule's exponent
 //! ```
 //!
-//! So every record that gets all views has a score of at least c, above that of every other record. The first stage has the
-//! views that cost at most one pass of the network: those that show nothing, whose predictions are constants, and the
-//! denoising view; and the distances. Invariants: the score depends on the record and the bundle alone, and never falls when a
-//! surprise rises.
+//! So every record that gets all views has a score of at least c, above that of every other record. The first stage has what
+//! costs at most one pass of the network: the views that show nothing, whose predictions are constants, the denoising view, and
+//! the distances. Where numbers do not far outnumber other fields, these say little, and the views that hide most belong to it
+//! too. Invariants: the score depends on the record and the bundle alone, and never falls when a surprise rises.
 
 use super::calibration::{ReferenceSample, ReferenceTables};
 use super::combination::Component;
@@ -18,6 +18,7 @@ use super::rule::ScoreRule;
 use super::scorer::field_surprises;
 use super::surprise::{SurpriseModel, Surprises};
 use crate::features::Records;
+use crate::model::inputs::weight_of_numbers;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
 use candle_core::Result;
@@ -27,6 +28,10 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_CASCADE_SHARE: f64 = 0.02;
 /// The largest share: of more a cascade saves little.
 pub const CASCADE_SHARE_MAX: f64 = 0.5;
+
+/// The weight of numbers below which the views that hide most are in the first stage: on payments with as many categories as
+/// numbers average precision falls by 2.9 points without them and by nothing with them.
+const FEW_NUMBERS: f32 = 0.5;
 
 /// The `[cascade]` section: which records get all views.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -98,24 +103,29 @@ fn hides_everything(stratum: &Stratum, fields: usize) -> bool {
 }
 
 impl FirstStage {
-    /// The first stage of a model that is scored in `views` by `rule`; `None` where it would save nothing, or say nothing of
-    /// the fields one by one.
+    /// The first stage of a model that is scored in `views` by `rule`; `None` where it would save nothing, say nothing of the
+    /// fields one by one, or too little of fields that are no numbers.
     ///
     /// # Errors
     /// If candle cannot cut the output layer.
     pub fn of(model: &SurpriseModel, views: &Views, rule: &ScoreRule) -> Result<Option<Self>> {
         let fields = model.axes().fields;
-        let strata = views.strata().iter().enumerate();
-        let cheap: Vec<usize> = strata
-            .filter(|(_, stratum)| is_cheap(stratum, fields))
-            .map(|(at, _)| at)
-            .collect();
-        let judges_fields = |&at: &usize| hides_everything(&views.strata()[at], fields);
-        if !views.hide() || !cheap.iter().any(judges_fields) {
+        let numbers = weight_of_numbers(model.model().shapes().iter().copied());
+        let few_numbers = numbers < FEW_NUMBERS;
+        let is_first = |of: &Stratum| {
+            is_cheap(of, fields) || (few_numbers && of.hides_most() && of.denoising.is_none())
+        };
+        let strata = || views.strata().iter().enumerate();
+        let first = strata().filter(|(_, of)| is_first(of));
+        let first: Vec<usize> = first.map(|(at, _)| at).collect();
+        let judges_fields = strata().any(|(_, of)| hides_everything(of, fields));
+        let is_told_enough =
+            !few_numbers || strata().any(|(_, of)| of.hides_most() && !is_cheap(of, fields));
+        if !views.hide() || !judges_fields || !is_told_enough {
             return Ok(None);
         }
         let own = |(place, component)| {
-            let of = |stratum| cheap.binary_search(&stratum).ok();
+            let of = |stratum| first.binary_search(&stratum).ok();
             let own = match component {
                 Component::Total { stratum, reading } => Component::Total {
                     stratum: of(stratum)?,
@@ -133,7 +143,7 @@ impl FirstStage {
         if terms.is_empty() || terms.len() == rule.components().len() {
             return Ok(None);
         }
-        let views = views.only(&cheap);
+        let views = views.only(&first);
         Ok(Some(Self {
             model: model.in_views(&views)?,
             views,
