@@ -5,10 +5,11 @@
 //! `faults` is what must be refused, and how; `places` is what may be named as a bundle or an output; `folders` is odd files
 //! read as one table; `readme` is the tour as printed; `small_data` is what few rows allow; `real_data` is public data, where
 //! there is any; `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and
-//! groups.
+//! groups; `cascade` is about two stages of scoring.
 
 mod baselines;
 mod budget_by;
+mod cascade;
 mod faults;
 mod folders;
 mod places;
