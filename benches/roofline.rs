@@ -121,6 +121,15 @@ fn rounds() -> usize {
     }
 }
 
+/// Million useful operations a record of a batch: the first stage of all, if there is one, and all views of some.
+fn megaflop(detector: &Detector, batch: &RecordBatch) -> f64 {
+    let full = detector.scorer().model().operations().unwrap().total();
+    let first = detector.scorer().cascade();
+    let first = first.map(|of| of.first().model().operations().unwrap().total());
+    let in_full = detector.score(batch).unwrap().in_full as f64 / batch.num_rows() as f64;
+    (first.map_or(0.0, |first| first as f64) + in_full * full as f64) / 1e6
+}
+
 fn measure() {
     let folder = tempfile::tempdir().unwrap();
     let schema = Kind::Numbers.schema();
@@ -139,18 +148,11 @@ fn measure() {
     }
     let mut cases = Vec::new();
     for (name, instructions, detector) in &detectors {
-        let full = detector.scorer().model().operations().unwrap().total();
-        let first = detector.scorer().cascade();
-        let first = first.map(|of| of.first().model().operations().unwrap().total());
-        let operations = |batch: &RecordBatch| {
-            let in_full = detector.score(batch).unwrap().in_full as f64 / batch.num_rows() as f64;
-            first.map_or(0.0, |first| first as f64) + in_full * full as f64
-        };
         cases.push(BATCH_ROWS.map(|rows| Case {
             name,
             instructions,
             batch: canonical.slice(0, rows),
-            megaflop: operations(&canonical.slice(0, rows)) / 1e6,
+            megaflop: megaflop(detector, &canonical.slice(0, rows)),
             seconds: Vec::new(),
             shares: Vec::new(),
         }));
