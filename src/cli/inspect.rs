@@ -295,16 +295,15 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
             instructions.name()
         )?;
     }
-    match detector.scorer().model().operations() {
-        Some(operations) => writeln!(
+    if let Some(operations) = detector.scorer().model().operations() {
+        writeln!(
             out,
             "cost         {:.1} million operations a record: input {:.1}, blocks {:.1}, heads {:.1}",
             millions(operations.total()),
             millions(operations.input),
             millions(operations.blocks),
             millions(operations.heads)
-        )?,
-        None => {}
+        )?;
     }
     cascade(out, detector)
 }
