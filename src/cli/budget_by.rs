@@ -95,7 +95,7 @@ pub fn possible(detector: &Detector, budget: f64) -> String {
     format!(
         "alert budget {} can be held by segment (one with {} calibration rows ranks alone): {}\n",
         budget.share(),
-        detector.scorer().unsupervised_budget(budget).rows_needed(),
+        detector.scorer().segment_rows_needed(budget),
         shown.join(", ")
     )
 }
@@ -117,7 +117,7 @@ pub fn headline(detector: &Detector) -> Option<String> {
         field.name,
         counts.all,
         counts.own,
-        segmented.budget().rows_needed(),
+        segmented.rows_needed(),
     ))
 }
 
@@ -149,7 +149,8 @@ pub fn table(detector: &Detector) -> String {
             RankedAmong::Pool => format!("the pool, {}", segment.among_rows),
             RankedAmong::All => format!("all, {}", segment.among_rows),
         };
-        let rate = segmented.budget().realised_rate(segment.among_rows);
+        let among_rows = detector.scorer().effective(segment.among_rows);
+        let rate = segmented.budget().realised_rate(among_rows);
         let rate = match (rate, segment.among) {
             (None, _) => "cannot be reached".to_owned(),
             // What holds for all records says nothing of these few.

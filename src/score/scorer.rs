@@ -267,8 +267,7 @@ impl Scorer {
         let segmented = self.segmented_by(field, budget)?;
         let labelled = match &self.labelled {
             Some(of) => {
-                let part = budget.part(of.share.supervised());
-                let by = self.divided(&of.conformal, field, part)?;
+                let by = self.divided(&of.conformal, field, budget)?;
                 Some(Labelled {
                     segmented: Some(by),
                     ..of.clone()
@@ -284,17 +283,21 @@ impl Scorer {
     }
 
     /// The calibration scores divided by the field at `field` of the axis F; `None` if the segments by it are not known.
-    /// Where labels made a second detector, those of the first under its share of the budget.
+    /// Where labels made a second detector, its scores are divided alike.
     pub fn segmented_by(&self, field: usize, budget: AlertBudget) -> Option<SegmentedScores> {
-        self.divided(&self.conformal, field, self.unsupervised_budget(budget))
+        self.divided(&self.conformal, field, budget)
     }
 
-    /// What of a budget is left for the detector that learned without labels: all, unless labels made a second one.
-    pub fn unsupervised_budget(&self, budget: AlertBudget) -> AlertBudget {
-        match &self.labelled {
-            Some(labelled) => budget.part(labelled.share.unsupervised()),
-            None => budget,
-        }
+    /// Calibration rows that a segment needs to rank alone under a budget.
+    pub fn segment_rows_needed(&self, budget: AlertBudget) -> usize {
+        budget.part(self.least_part()).rows_needed()
+    }
+
+    /// What of a budget a detector has at least: all, unless labels made a second one. A segment must reach as little, so
+    /// that both detectors rank a record among the same rows.
+    fn least_part(&self) -> f64 {
+        let share = self.labelled.as_ref().map(Labelled::share);
+        share.map_or(1.0, BudgetShare::least)
     }
 
     fn divided(
@@ -305,7 +308,7 @@ impl Scorer {
     ) -> Option<SegmentedScores> {
         let fields = segment_fields(&self.model.encoder().shapes());
         let field = fields.into_iter().find(|by| by.field() == field)?;
-        SegmentedScores::new(scores, field, budget)
+        SegmentedScores::new(scores, field, budget, self.least_part())
     }
 
     /// The model with its views.

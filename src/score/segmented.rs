@@ -44,6 +44,8 @@ pub struct Segment {
 pub struct SegmentedScores {
     field: SegmentField,
     budget: AlertBudget,
+    /// Calibration rows that a segment needs to rank alone.
+    needed: usize,
     /// Ascending scores each: the pool (or all), then the segments that have enough rows of their own.
     samples: Vec<Vec<f32>>,
     /// Which sample each segment's records rank among.
@@ -55,13 +57,19 @@ pub struct SegmentedScores {
 }
 
 impl SegmentedScores {
-    /// Divides the scores by `field`; `None` if their segments by it are not known.
-    pub fn new(scores: &ConformalScores, field: SegmentField, budget: AlertBudget) -> Option<Self> {
+    /// Divides the scores by `field`; `None` if their segments by it are not known. A segment ranks alone where it can reach
+    /// the part `part`, in (0, 1], of the budget.
+    pub fn new(
+        scores: &ConformalScores,
+        field: SegmentField,
+        budget: AlertBudget,
+        part: f64,
+    ) -> Option<Self> {
         let by = |by: &&SegmentCodes| by.field == field.field();
         let codes = &scores.segments().iter().find(by)?.codes;
         let mut rows = [0; SEGMENTS];
         codes.iter().for_each(|&code| rows[usize::from(code)] += 1);
-        let needed = budget.rows_needed();
+        let needed = budget.part(part).rows_needed();
         let mut samples = vec![Vec::new()];
         let mut sample_of = [POOL; SEGMENTS];
         for code in (0..=u8::MAX).filter(|&code| code != NO_SEGMENT) {
@@ -89,6 +97,7 @@ impl SegmentedScores {
         Some(Self {
             field,
             budget,
+            needed,
             samples,
             sample_of,
             rows,
@@ -104,6 +113,11 @@ impl SegmentedScores {
     /// The budget that segments must be able to reach.
     pub fn budget(&self) -> AlertBudget {
         self.budget
+    }
+
+    /// Calibration rows that a segment needs to rank alone.
+    pub fn rows_needed(&self) -> usize {
+        self.needed
     }
 
     /// The p-value of a record with this score among the calibration rows that it belongs to.
@@ -182,7 +196,7 @@ mod tests {
     fn segmented(rows: &[(f32, u8)], budget: f64) -> SegmentedScores {
         let field = segment_fields(&SHAPES)[0];
         let budget = AlertBudget::new(budget).unwrap();
-        SegmentedScores::new(&scores_of(rows), field, budget).unwrap()
+        SegmentedScores::new(&scores_of(rows), field, budget, 1.0).unwrap()
     }
 
     fn p_value(segmented: &SegmentedScores, score: f32, code: u8) -> f64 {
@@ -244,7 +258,7 @@ mod tests {
         let field = segment_fields(&SHAPES)[0];
         let budget = AlertBudget::new(0.1).unwrap();
         let scores = ConformalScores::new(vec![1.0]).unwrap();
-        assert_eq!(SegmentedScores::new(&scores, field, budget), None);
+        assert_eq!(SegmentedScores::new(&scores, field, budget, 1.0), None);
     }
 
     /// Whether `hits` of `draws` independent events of a probability of at most `a` are too many: five standard

@@ -4,7 +4,7 @@
 //! of a bundle can hold any numbers at all. Invariant: in a checked ensemble every path goes forward through the nodes, so
 //! that it ends.
 
-/// Nodes of an ensemble at most: far above what tuning grows (400 trees of 15 leaves), and 40 MB in memory.
+/// Nodes of an ensemble at most: far above what tuning grows (400 trees of 31 leaves), and 40 MB in memory.
 pub const TREE_NODES_MAX: usize = 1 << 20;
 /// Levels of a tree at most: contributions take a square of it at each leaf.
 pub const TREE_DEPTH_MAX: usize = 32;
@@ -174,35 +174,31 @@ impl Trees {
     /// log-odds less the mean over the training data.
     pub fn contributions(&self, inputs: &[f32]) -> Vec<f64> {
         let mut sums = vec![0.0; self.inputs];
+        // Paths of all levels, one behind the other: level l has l + 1 steps at most.
+        let mut room = vec![Step::default(); (TREE_DEPTH_MAX + 2) * (TREE_DEPTH_MAX + 3) / 2];
         for &root in &self.roots {
-            self.add_contributions(root, inputs, &Vec::new(), (1.0, 1.0, None), &mut sums);
+            self.add_contributions(root, inputs, (&mut room, 0), Step::first(), &mut sums);
         }
         sums
     }
 
-    /// Adds those of the subtree at `at`, reached by a path that is extended by `last`: the share of the training data that
-    /// goes this way, whether the record does, and the input that decides it.
+    /// Adds those of the subtree at `at`, reached by the path in the first `steps` places of the room, which is extended by
+    /// `last` behind them and left as it is.
     fn add_contributions(
         &self,
         at: u32,
         inputs: &[f32],
-        path: &[Step],
-        last: (f64, f64, Option<u32>),
+        (room, steps): (&mut [Step], usize),
+        last: Step,
         sums: &mut [f64],
     ) {
-        let mut path = extended(path, last);
+        let (before, room) = room.split_at_mut(steps);
+        room[..steps].copy_from_slice(before);
+        let mut steps = steps + 1;
+        extend(&mut room[..steps], last);
         let node = &self.nodes[at as usize];
         if node.feature == LEAF {
-            for i in 1..path.len() {
-                let weight = unwound_sum(&path, i);
-                let Step {
-                    zero, one, feature, ..
-                } = path[i];
-                if let Some(feature) = feature {
-                    sums[feature as usize] += weight * (one - zero) * f64::from(node.value);
-                }
-            }
-            return;
+            return add_leaf(&room[..steps], f64::from(node.value), sums);
         }
         let hot = node.child(inputs);
         let cold = if hot == node.left {
@@ -212,15 +208,21 @@ impl Trees {
         };
         // An input that decided before decides once: its shares multiply.
         let (mut zero, mut one) = (1.0, 1.0);
-        let before = path.iter().position(|s| s.feature == Some(node.feature));
-        if let Some(i) = before {
+        let path = &room[..steps];
+        if let Some(i) = path.iter().position(|s| s.feature == Some(node.feature)) {
             (zero, one) = (path[i].zero, path[i].one);
-            path = unwound(&path, i);
+            unwind(&mut room[..steps], i);
+            steps -= 1;
         }
         for (child, one) in [(hot, one), (cold, 0.0)] {
             let share = f64::from(self.nodes[child as usize].cover) / self.children_cover(node);
-            let last = (zero * share, one, Some(node.feature));
-            self.add_contributions(child, inputs, &path, last, sums);
+            let last = Step {
+                feature: Some(node.feature),
+                zero: zero * share,
+                one,
+                weight: 0.0,
+            };
+            self.add_contributions(child, inputs, (&mut *room, steps), last, sums);
         }
     }
 
@@ -289,7 +291,7 @@ impl TreeNode {
 
 /// One input on a path: the share of the training data that would go on without it, whether the record does, and the
 /// weight of all sets of inputs of this size.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Step {
     feature: Option<u32>,
     zero: f64,
@@ -297,55 +299,84 @@ struct Step {
     weight: f64,
 }
 
-fn extended(path: &[Step], (zero, one, feature): (f64, f64, Option<u32>)) -> Vec<Step> {
-    let depth = path.len();
-    let mut path = path.to_vec();
-    path.push(Step {
-        feature,
-        zero,
-        one,
-        weight: if depth == 0 { 1.0 } else { 0.0 },
-    });
-    let n = (depth + 1) as f64;
-    for i in (0..depth).rev() {
-        path[i + 1].weight += one * path[i].weight * (i + 1) as f64 / n;
-        path[i].weight = zero * path[i].weight * (depth - i) as f64 / n;
-    }
-    path
-}
-
-fn unwound(path: &[Step], i: usize) -> Vec<Step> {
-    let depth = path.len() - 1;
-    let Step { zero, one, .. } = path[i];
-    let mut unwound = path.to_vec();
-    let n = (depth + 1) as f64;
-    let mut next = path[depth].weight;
-    for j in (0..depth).rev() {
-        if one != 0.0 {
-            let before = unwound[j].weight;
-            unwound[j].weight = next * n / ((j + 1) as f64 * one);
-            next = before - unwound[j].weight * zero * (depth - j) as f64 / n;
-        } else {
-            unwound[j].weight = unwound[j].weight * n / (zero * (depth - j) as f64);
+impl Step {
+    /// The root, which no input decides.
+    fn first() -> Self {
+        Self {
+            feature: None,
+            zero: 1.0,
+            one: 1.0,
+            weight: 0.0,
         }
     }
-    for j in i..depth {
-        let Step {
-            feature, zero, one, ..
-        } = unwound[j + 1];
-        unwound[j] = Step {
-            feature,
-            zero,
-            one,
-            weight: unwound[j].weight,
-        };
-    }
-    unwound.truncate(depth);
-    unwound
 }
 
-fn unwound_sum(path: &[Step], i: usize) -> f64 {
-    unwound(path, i).iter().map(|step| step.weight).sum()
+/// Puts `last` into the last place of a path and weighs the sets of inputs with and without it.
+fn extend(path: &mut [Step], last: Step) {
+    let depth = path.len() - 1;
+    path[depth] = last;
+    path[depth].weight = if depth == 0 { 1.0 } else { 0.0 };
+    let n = (depth + 1) as f64;
+    for i in (0..depth).rev() {
+        path[i + 1].weight += last.one * path[i].weight * (i + 1) as f64 / n;
+        path[i].weight *= last.zero * (depth - i) as f64 / n;
+    }
+}
+
+/// Takes step `i` out of a path, whose last place is then free.
+fn unwind(path: &mut [Step], i: usize) {
+    let depth = path.len() - 1;
+    let taken = path[i];
+    let mut next = path[depth].weight;
+    for j in (0..depth).rev() {
+        (path[j].weight, next) = unwound_weight(path, j, taken, next);
+    }
+    for j in i..depth {
+        path[j] = Step {
+            weight: path[j].weight,
+            ..path[j + 1]
+        };
+    }
+}
+
+/// The weight in place `j` of a path without the step `taken`, and what the place before it needs to know.
+fn unwound_weight(path: &[Step], j: usize, taken: Step, next: f64) -> (f64, f64) {
+    let depth = path.len() - 1;
+    let n = (depth + 1) as f64;
+    let rest = (depth - j) as f64;
+    let weight = path[j].weight;
+    if taken.one == 0.0 {
+        return (weight * n / (taken.zero * rest), next);
+    }
+    let unwound = next * n / ((j + 1) as f64 * taken.one);
+    (unwound, weight - unwound * taken.zero * rest / n)
+}
+
+/// Adds what the inputs on a path have of the leaf at its end.
+fn add_leaf(path: &[Step], value: f64, sums: &mut [f64]) {
+    let depth = path.len() - 1;
+    let n = (depth + 1) as f64;
+    // Without an input that sends the record elsewhere all weights are divided by its share: one sum serves all such.
+    let rest = |j: usize| path[j].weight * n / (depth - j) as f64;
+    let elsewhere: f64 = (0..depth).rev().map(rest).sum();
+    for &step in &path[1..] {
+        let Some(feature) = step.feature else {
+            continue;
+        };
+        let share = if step.one == 0.0 {
+            -elsewhere
+        } else {
+            let mut next = path[depth].weight;
+            let mut sum = 0.0;
+            for j in (0..depth).rev() {
+                let unwound;
+                (unwound, next) = unwound_weight(path, j, step, next);
+                sum += unwound;
+            }
+            sum * (step.one - step.zero)
+        };
+        sums[feature as usize] += share * value;
+    }
 }
 
 #[cfg(test)]

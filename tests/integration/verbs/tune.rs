@@ -247,6 +247,43 @@ fn what_labels_teach_gets_the_share_of_the_budget_that_was_asked_for() {
 }
 
 #[test]
+fn a_budget_held_by_segment_is_shown_as_the_alerts_of_both_detectors_hold_it() {
+    let rig = rig();
+    // Each detector has a part of the budget only, and a segment must reach the smaller one.
+    for (share, needed) in [("0.5", 39), ("0.75", 79)] {
+        rig.run(&format!("{TUNE} --budget-share {share}"))
+            .succeeded();
+        let line = "evaluate --model tuned --data fresh.parquet --label is_fraud \
+                    --budget-by channel --alert-budget 0.05";
+        let page = rig.run(line).succeeded();
+        let headline = page.lines().find(|line| line.contains(" by channel: "));
+        let headline = headline.unwrap_or_else(|| panic!("{page}"));
+        assert!(
+            headline.starts_with("alert budget 0.05 by channel: "),
+            "{headline}"
+        );
+        let rows = format!("rank alone (at least {needed} calibration rows)");
+        assert!(headline.contains(&rows), "{headline}");
+        // A segment's interval holds the whole budget.
+        let own = page.lines().filter(|line| line.contains("  its own "));
+        let mut shown = 0;
+        for line in own {
+            let (low, high) = line
+                .split_whitespace()
+                .last()
+                .unwrap()
+                .split_once("..")
+                .unwrap();
+            let (low, high): (f64, f64) = (low.parse().unwrap(), high.parse().unwrap());
+            assert!(low < 0.05 && high > 0.05, "{line}");
+            shown += 1;
+        }
+        assert!(shown > 1, "{page}");
+        fs::remove_dir_all(rig.path("tuned")).unwrap();
+    }
+}
+
+#[test]
 fn a_calibration_without_labels_says_so_in_its_promise() {
     let rig = rig();
     let calibration = read(&rig.path("calibration.parquet"));
