@@ -172,20 +172,30 @@ fn measure() {
             }
         }
     }
+    report(&mut peaks, cases.iter_mut().flatten());
+}
+
+/// Prints what was measured.
+fn report<'a>(peaks: &mut [f64], cases: impl Iterator<Item = &'a mut Case>) {
     println!(
         "processor: {}; scoring takes {}",
         processor(),
         kernel_instructions().name()
     );
+    if cfg!(debug_assertions) {
+        println!(
+            "built with debug assertions: `gemm` checks its pointers, the peak is far too low and every share too high"
+        );
+    }
     println!(
         "matrix product, the best of {SHAPES:?}: {:.1} GFLOP/s\n",
-        median(&mut peaks)
+        median(peaks)
     );
     println!(
         "| scoring | instructions | million operations a record | batch | µs a record | records/s | share of the peak |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|");
-    for case in cases.iter_mut().flatten() {
+    for case in cases {
         let record = median(&mut case.seconds);
         println!(
             "| {} | {} | {:.2} | {} | {:.1} | {:.0} | {:.0} % |",
