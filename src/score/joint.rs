@@ -18,7 +18,7 @@ use super::conformal::ConformalScores;
 /// The supervised part's share of the alert budget unless chosen otherwise.
 pub const DEFAULT_BUDGET_SHARE: f64 = 0.5;
 /// The supervised part's share in the order of records, unless it has more of the budget: a p-value without labels counts as
-/// one by labels that is 19 times as large. On five public sets the order then has, within 0.002, the average precision of the
+/// one by labels that is 19 times as large. On three public sets the order then has, within 0.002, the average precision of the
 /// supervised part alone; an equal share costs up to 0.05 of it.
 pub const RANK_SHARE: f64 = 0.95;
 /// The part of a step between two p-values over which scores of one p-value are spread: rounding must not reach the next.

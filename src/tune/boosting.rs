@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Trees at most: at some nanoseconds a level they cost a record some microseconds.
 pub const TREES_MAX: usize = 400;
 /// Ensembles at most of which the mean is taken: as many as [`TREES_MAX`] allows. Four at this rate cost as much as one at
-/// half of it with twice the steps, and had .002 more average precision on five public sets.
+/// half of it with twice the steps, and had .002 more average precision on four public sets.
 const ENSEMBLES_MAX: usize = 4;
 /// Trees of an ensemble at least: fewer than these have not looked at all columns.
 const ROUNDS_MIN: usize = 10;
