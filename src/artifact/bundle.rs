@@ -211,6 +211,15 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         let detail = format!("the encoder has the fields {encoder:?}, the schema {schema:?}");
         return Err(ArtifactError::malformed(&path, detail));
     }
+    let faults = description_faults(description);
+    if !faults.is_empty() {
+        return Err(ArtifactError::malformed(&path, faults.join("; ")));
+    }
+    Ok(manifest)
+}
+
+/// Everything that is wrong with a description whose encoder has the schema's fields.
+fn description_faults(description: &Description) -> Vec<String> {
     let mut faults = description.model.faults();
     faults.extend(description.encoder.faults(&description.schema));
     faults.extend(description.score.faults());
@@ -218,19 +227,16 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     let time = description.time.as_ref();
     let time = time.and_then(TrainedMoments::fault);
     faults.extend(time.map(|fault| format!("time: {fault}")));
-    faults.extend(description.views.fault(encoder.len()));
+    let (encoder, views) = (&description.encoder, &description.views);
+    faults.extend(views.fault(encoder.fields().len(), &encoder.predicted()));
     let objective = description.training.objective;
-    if objective.hides() != description.views.hide() {
+    if objective.hides() != views.hide() {
         faults.push(format!(
-            "views {:?} are not of the objective {objective:?}",
-            description.views
+            "views {views:?} are not of the objective {objective:?}"
         ));
     }
     faults.extend(denoising_fault(description));
-    if !faults.is_empty() {
-        return Err(ArtifactError::malformed(&path, faults.join("; ")));
-    }
-    Ok(manifest)
+    faults
 }
 
 /// What is wrong with the denoising view, if there is one: it must tell a model that can be told, and read numbers.

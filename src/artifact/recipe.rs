@@ -6,11 +6,13 @@ use super::error::ArtifactError;
 use super::manifest::{Description, Manifest, PValueMeaning, PartRows};
 use crate::features::ParquetSource;
 use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
-use crate::model::inputs::{takes_noise, weight_of_numbers};
+use crate::model::inputs::takes_noise;
 use crate::model::transfer::{Side, TransferError, disagreements, transfer};
-use crate::model::{Architecture, MaskedAutoencoder, ModelConfig, Views, ViewsConfig};
+use crate::model::{
+    Architecture, MaskedAutoencoder, ModelConfig, ObjectiveKind, Views, ViewsConfig,
+};
 use crate::rng::{Purpose, stream};
-use crate::schema::Schema;
+use crate::schema::{Role, Schema};
 use crate::score::{
     CascadeConfig, Distances, Measured, ScoreConfig, ScoreError, ScoreRule, Scorer, SurpriseModel,
 };
@@ -183,6 +185,7 @@ pub fn learn(
     let started = Instant::now();
     let seed = recipe.seed;
     check(recipe)?;
+    check_context(recipe.schema, recipe.config.training.objective)?;
     let config = &recipe.config.effective();
     let options = DatasetOptions {
         exclude_labelled: recipe.exclude_labelled,
@@ -346,6 +349,18 @@ fn start_from(parent: &Detector, child: Side<'_>) -> Result<String, TransferErro
     ))
 }
 
+/// An objective that hides nothing predicts every field that it sees.
+fn check_context(schema: &Schema, objective: ObjectiveKind) -> Result<(), LearnError> {
+    let mut fields = schema.features();
+    match fields.find(|field| field.role == Role::Context && !objective.hides()) {
+        Some(field) => Err(LearnError::Views(format!(
+            "field `{}` has the role context: training.objective must be \"masked\"",
+            field.name
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// How a model's measures become a score.
 pub(super) fn rule_of(
     score: &ScoreConfig,
@@ -370,23 +385,29 @@ fn draw_views(
     seed: u64,
 ) -> Result<Views, LearnError> {
     let fields = model.shapes().len();
+    let predicted: Vec<u32> = model
+        .heads()
+        .predicted()
+        .map(|field| field as u32)
+        .collect();
     let mut views = Views::draw(
         config.plan,
         config.effective_ratios(),
         config.effective_rounds(),
-        fields,
+        predicted.len(),
         &mut stream(seed, Purpose::Views),
-    );
+    )
+    .of_fields(&predicted);
     // A model that has seen no noise does not know what it is told.
-    let numbers = weight_of_numbers(model.shapes().iter().copied());
+    let numbers = model.heads().weight_of_numbers();
     let is_noised = training.noised_share * numbers > 0.0;
     if model.denoises() && is_noised && config.denoising_level > 0.0 {
-        let numbers = (0u32..).zip(model.shapes());
-        let numbers = numbers.filter(|(_, shape)| takes_noise(**shape));
-        let numbers = numbers.map(|(field, _)| field).collect();
+        let numbers = predicted.iter().copied();
+        let numbers = numbers.filter(|&field| takes_noise(model.shapes()[field as usize]));
+        let numbers = numbers.collect();
         views = views.with_denoising(config.denoising_level, numbers);
     }
-    match views.fault(fields) {
+    match views.fault(fields, &predicted) {
         Some(fault) => Err(LearnError::Views(fault)),
         None => Ok(views),
     }

@@ -14,7 +14,9 @@ use anyhow::Context;
 /// # Errors
 /// Data that does not fit the bundle's schema, is too wide or too short (65).
 pub fn fit_baselines(detector: &Detector, inputs: &[String]) -> anyhow::Result<Baselines> {
-    let features = detector.schema().with_roles(&[Role::Feature])?;
+    let features = detector
+        .schema()
+        .with_roles(&[Role::Feature, Role::Context])?;
     let source = ParquetSource::open(inputs)?;
     let encoder = detector.scorer().model().encoder();
     let seed = detector.manifest().description.seed;

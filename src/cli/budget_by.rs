@@ -6,7 +6,7 @@
 use super::exit::ConfigFaults;
 use crate::artifact::Detector;
 use crate::evaluate::shown_value;
-use crate::schema::{Kind, Role, Schema};
+use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, NO_SEGMENT, RankedAmong, Segment, SegmentedScores};
 use crate::stream::config::AlertsConfig;
 use anyhow::anyhow;
@@ -58,7 +58,7 @@ pub fn check_schema(dir: &Path, field: &str, schema: &Schema) -> Result<(), Conf
     }
     let role = schema.fields().iter().find(|other| other.name == field);
     let found = match role {
-        Some(other) if other.role != Role::Feature => "no feature",
+        Some(other) if !other.role.is_seen() => "no feature",
         Some(other) => other.kind.as_str(),
         None => "no field of the schema",
     };

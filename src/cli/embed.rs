@@ -29,7 +29,7 @@ pub fn run(arguments: &EmbedArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
     let source = ParquetSource::open(&arguments.data)?;
     refuse_input(&source, &arguments.out)?;
-    let roles = [Role::Feature, Role::Key, Role::Time];
+    let roles = [Role::Feature, Role::Context, Role::Key, Role::Time];
     let schema = detector.schema().with_roles(&roles)?;
     source.check(&schema)?;
     warn_all(&source.notes(&schema));
@@ -74,7 +74,7 @@ impl Columns {
     fn new(schema: &Schema, width: usize) -> anyhow::Result<Self> {
         let roles = schema.read_fields().enumerate();
         let kept: Vec<usize> = roles
-            .filter(|(_, field)| field.role != Role::Feature)
+            .filter(|(_, field)| !field.role.is_seen())
             .map(|(index, _)| index)
             .collect();
         let canonical = canonical_schema(schema);

@@ -32,7 +32,9 @@ pub fn run(arguments: &EvaluateArguments) -> anyhow::Result<ExitCode> {
     let detector = Detector::load(&arguments.model)?;
     let budget = arguments.alert_budget.unwrap_or(DEFAULT_ALERT_BUDGET);
     let detector = budget_by::held(detector, arguments.budget_by.as_deref(), budget)?;
-    let features = detector.schema().with_roles(&[Role::Feature])?;
+    let features = detector
+        .schema()
+        .with_roles(&[Role::Feature, Role::Context])?;
     let source = ParquetSource::open(&arguments.data)?;
     refuse_feature(&arguments.label, detector.schema(), &source)?;
     let schema = features.labelled_by(&arguments.label)?;

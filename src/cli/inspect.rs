@@ -152,9 +152,7 @@ fn fields(out: &mut String, description: &Description) -> std::fmt::Result {
     )?;
     let mut encoders = description.encoder.fields().iter();
     for field in schema.read_fields() {
-        let encoder = (field.role == Role::Feature)
-            .then(|| encoders.next())
-            .flatten();
+        let encoder = (field.role.is_seen()).then(|| encoders.next()).flatten();
         let nulls = encoder.map_or_else(|| "-".to_owned(), null_share);
         let learned = match (encoder, field.role, &description.time) {
             (Some(encoder), ..) => learned(field, encoder),

@@ -120,7 +120,9 @@ fn write_scores(
     source: &ParquetSource,
 ) -> anyhow::Result<Tally> {
     // Nothing but features counts for a score, so nothing else may be in the way of one.
-    let features = detector.schema().with_roles(&[Role::Feature])?;
+    let features = detector
+        .schema()
+        .with_roles(&[Role::Feature, Role::Context])?;
     source.check(&features)?;
     warn_all(&source.notes(&features));
     let wanted = Wanted {

@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use super::convert::{ConvertError, canonical_type, convert};
 use super::error::{DataError, FileMismatch, columns_text, same_columns};
 use super::fault::{FaultReason, RowFault};
-use crate::schema::{Binding, Field, Mismatch, Role, Schema, column_at, fit, fit_part};
+use crate::schema::{Binding, Field, Mismatch, Schema, column_at, fit, fit_part};
 
 /// The Arrow schema of the canonical records of `schema`.
 pub fn canonical_schema(schema: &Schema) -> SchemaRef {
@@ -171,7 +171,7 @@ pub fn row_faults(batch: &RecordBatch, schema: &Schema) -> Vec<RowFault> {
     let mut incomplete = Vec::new();
     let mut present = Some(vec![false; batch.num_rows()]);
     for (field, column) in schema.read_fields().zip(batch.columns()) {
-        if field.role != Role::Feature {
+        if !field.role.is_seen() {
             continue;
         }
         let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);

@@ -10,7 +10,7 @@ use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::records::{FieldShape, Records};
 use super::temporal::{TrainedMoments, day_time};
-use crate::schema::{Field, Kind, MomentTally, Schema, Spread, Transform, blinding};
+use crate::schema::{Field, Kind, MomentTally, Role, Schema, Spread, Transform, blinding};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use chrono_tz::Tz;
@@ -49,6 +49,9 @@ pub struct FieldEncoder {
     pub rows: u64,
     /// How many of them were null.
     pub nulls: u64,
+    /// Whether the model sees the field and never predicts it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub context: bool,
 }
 
 impl FieldEncoder {
@@ -71,6 +74,9 @@ impl FieldEncoder {
     fn fault(&self, feature: &Field) -> Option<String> {
         if self.name != feature.name {
             return Some(format!("the schema has '{}' in its place", feature.name));
+        }
+        if self.context != (feature.role == Role::Context) {
+            return Some("the schema has another role for it".to_owned());
         }
         if self.nulls >= self.rows {
             return Some(format!("{} of {} rows are null", self.nulls, self.rows));
@@ -114,6 +120,15 @@ impl Encoder {
     /// The shapes of the fields, `[F]`.
     pub fn shapes(&self) -> Vec<FieldShape> {
         self.fields.iter().map(FieldEncoder::shape).collect()
+    }
+
+    /// The fields that are predicted, ascending: all but the context.
+    pub fn predicted(&self) -> Vec<u32> {
+        let fields = (0u32..).zip(&self.fields);
+        fields
+            .filter(|(_, field)| !field.context)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// What of a stored encoder does not go with the schema of its records, or with itself.
@@ -236,6 +251,7 @@ pub struct EncoderFitter {
 struct FieldFitter {
     name: String,
     redact: bool,
+    context: bool,
     statistics: Statistics,
     nulls: u64,
 }
@@ -364,6 +380,7 @@ impl FieldFitter {
         Self {
             name: field.name.clone(),
             redact: field.redact,
+            context: field.role == Role::Context,
             statistics,
             nulls: 0,
         }
@@ -464,6 +481,7 @@ impl FieldFitter {
             value,
             rows,
             nulls,
+            context: self.context,
         })
     }
 }

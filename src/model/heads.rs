@@ -6,6 +6,7 @@
 //! outputs in another way; any other field has one surprise, which counts for every reading, but that a third value of a
 //! number of two is farther out by some readings than by others.
 
+use super::inputs::weight_of_numbers;
 use super::likelihood::histogram::Histogram;
 use super::likelihood::location_scale::Family;
 use super::likelihood::{Likelihood, discrete};
@@ -111,6 +112,7 @@ pub struct FieldHead {
     shape: FieldShape,
     outputs: Range<usize>,
     nullness: Nullness,
+    context: bool,
 }
 
 /// The heads of all fields.
@@ -156,6 +158,7 @@ impl Heads {
                 shape: field.shape(),
                 outputs: start..outputs,
                 nullness,
+                context: field.context,
             });
         }
         let derived = readings.iter().enumerate();
@@ -195,6 +198,23 @@ impl Heads {
             readings: &self.readings,
             derived: &self.derived,
         }
+    }
+
+    /// The fields that are predicted, ascending: all but the context. The head of a context field has outputs that nobody reads.
+    pub fn predicted(&self) -> impl Iterator<Item = usize> {
+        let fields = self.fields.iter().enumerate();
+        fields
+            .filter(|(_, head)| !head.context)
+            .map(|(field, _)| field)
+    }
+
+    /// How much counts what speaks of numbers alone: [`weight_of_numbers`] of the fields that are predicted.
+    pub fn weight_of_numbers(&self) -> f32 {
+        let shapes: Vec<FieldShape> = self
+            .predicted()
+            .map(|field| self.fields[field].shape)
+            .collect();
+        weight_of_numbers(shapes.into_iter())
     }
 
     /// F.

@@ -161,16 +161,16 @@ impl<'a> InputBuilder<'a> {
         self.noise[start..].copy_from_slice(&noise);
     }
 
-    /// Adds noise of the standard deviation `level` to the visible numbers of the row that was appended last, and tells the
-    /// model of it; `draw` gives standard normal numbers, one for each number of the row, visible or not, so that the random
+    /// Adds noise of the standard deviation `level` to the visible numbers of the fields `noised`, `[F]`, of the row that was
+    /// appended last, and tells the model of it; `draw` gives standard normal numbers, one for each number of the row, visible or not, so that the random
     /// stream does not depend on the data.
-    pub fn add_noise(&mut self, level: f32, mut draw: impl FnMut() -> f32) {
+    pub fn add_noise(&mut self, level: f32, noised: &[bool], mut draw: impl FnMut() -> f32) {
         let width: usize = self.shapes.iter().map(|&s| input_numbers(s)).sum();
         let mut number = self.numbers.len() - width;
-        for &shape in self.shapes {
+        for (&shape, &is_noised) in self.shapes.iter().zip(noised) {
             if takes_noise(shape) {
                 let drawn = draw();
-                if self.numbers_hidden[number] == 0.0 {
+                if is_noised && self.numbers_hidden[number] == 0.0 {
                     self.numbers[number] += level * drawn;
                 }
             }
@@ -299,7 +299,7 @@ mod tests {
         let mut builder = InputBuilder::new(&shapes, 2);
         builder.push(&records, 0, |field| field == 0);
         let mut drawn = 0;
-        builder.add_noise(0.5, || {
+        builder.add_noise(0.5, &[true, false, true], || {
             drawn += 1;
             drawn as f32
         });

@@ -176,6 +176,15 @@ impl Views {
         }
     }
 
+    /// The same views of other fields: field i of these is `fields[i]`, ascending, and what else a record has is always visible.
+    pub fn of_fields(mut self, fields: &[u32]) -> Self {
+        let hidden = self.strata.iter_mut().flat_map(|of| &mut of.hidden);
+        for field in hidden.flatten() {
+            *field = fields[*field as usize];
+        }
+        self
+    }
+
     /// The one view that hides nothing and reads every field.
     pub fn nothing_hidden() -> Self {
         Self {
@@ -243,8 +252,9 @@ impl Views {
         strata.map(|of| of.denoising.is_none()).collect()
     }
 
-    /// What is wrong with views of `fields` fields, if anything.
-    pub fn fault(&self, fields: usize) -> Option<String> {
+    /// What is wrong with views of `fields` fields of which `predicted`, ascending, are hidden in some view and no other in
+    /// any, if anything.
+    pub fn fault(&self, fields: usize, predicted: &[u32]) -> Option<String> {
         if self.len() > VIEWS_MAX {
             let count = self.len();
             return Some(format!(
@@ -252,7 +262,8 @@ impl Views {
             ));
         }
         if !self.hide() {
-            return None;
+            let all = predicted.len() == fields;
+            return (!all).then(|| "views that hide nothing read context too".to_owned());
         }
         let mut strata = self.strata.iter();
         if strata.any(|stratum| stratum.hidden.is_empty()) {
@@ -268,7 +279,7 @@ impl Views {
         } in self.iter()
         {
             if let Some(denoising) = denoising {
-                if let Some(fault) = denoising.fault(hidden, fields) {
+                if let Some(fault) = denoising.fault(hidden, predicted) {
                     return Some(fault);
                 }
                 continue;
@@ -285,20 +296,24 @@ impl Views {
                 ));
             }
         }
-        let never = seen.iter().position(|&seen| !seen)?;
-        Some(format!("no view hides field {never}"))
+        let of = |field: usize| predicted.binary_search(&(field as u32)).is_ok();
+        let wrong = (0..fields).find(|&field| seen[field] != of(field))?;
+        Some(match seen[wrong] {
+            true => format!("a view hides the context field {wrong}"),
+            false => format!("no view hides field {wrong}"),
+        })
     }
 }
 
 impl Denoising {
-    /// What is wrong with it as the view that hides `hidden` of `fields` fields, if anything.
-    fn fault(&self, hidden: &[u32], fields: usize) -> Option<String> {
+    /// What is wrong with it as the view that hides `hidden` and reads some of the fields `predicted`, if anything.
+    fn fault(&self, hidden: &[u32], predicted: &[u32]) -> Option<String> {
         let Self { level, reads } = self;
-        let known = reads.last().is_some_and(|&last| (last as usize) < fields);
+        let known = !reads.is_empty() && reads.iter().all(|f| predicted.binary_search(f).is_ok());
         if !hidden.is_empty() || !known || !reads.is_sorted_by(|a, b| a < b) {
             return Some(format!(
-                "a denoising view hides {hidden:?} and reads {reads:?} of {fields} fields: it must hide nothing and read \
-                 ascending fields"
+                "a denoising view hides {hidden:?} and reads {reads:?}: it must hide nothing and read ascending fields that \
+                 are predicted"
             ));
         }
         let is_level = *level > 0.0 && level.is_finite();
@@ -395,12 +410,28 @@ mod tests {
     use crate::rng::{Purpose, stream};
     use proptest::prelude::*;
 
+    fn all(fields: usize) -> Vec<u32> {
+        (0..fields as u32).collect()
+    }
+
     fn times_hidden(stratum: &Stratum, fields: usize) -> Vec<usize> {
         let mut times = vec![0; fields];
         for view in &stratum.hidden {
             view.iter().for_each(|&f| times[f as usize] += 1);
         }
         times
+    }
+
+    #[test]
+    fn context_is_hidden_in_no_view_and_all_else_in_some() {
+        let mut rng = stream(0, Purpose::Views);
+        let views = Views::draw(MaskPlan::Balanced, &DEFAULT_RATIOS, 2, 3, &mut rng);
+        let views = views.of_fields(&[0, 2, 5]);
+        assert_eq!(views.fault(6, &[0, 2, 5]), None);
+        let fault = |predicted: &[u32]| views.fault(6, predicted).unwrap();
+        assert_eq!(fault(&all(6)), "no view hides field 1");
+        assert_eq!(fault(&[0, 2]), "a view hides the context field 5");
+        assert!(Views::nothing_hidden().fault(6, &[0]).is_some());
     }
 
     #[test]
@@ -418,7 +449,7 @@ mod tests {
         ) {
             let mut rng = stream(seed, Purpose::Views);
             let views = Views::draw(MaskPlan::Balanced, &[ratio], rounds, fields, &mut rng);
-            prop_assert_eq!(views.fault(fields), None);
+            prop_assert_eq!(views.fault(fields, &all(fields)), None);
             let times = times_hidden(&views.strata()[0], fields);
             prop_assert!(times.iter().all(|&t| t == times[0]), "{:?}", times);
         }
@@ -428,7 +459,7 @@ mod tests {
             for plan in [MaskPlan::Balanced, MaskPlan::Random, MaskPlan::LeaveOneOut] {
                 let mut rng = stream(seed, Purpose::Views);
                 let views = Views::draw(plan, &DEFAULT_RATIOS, 1, fields, &mut rng);
-                prop_assert_eq!(views.fault(fields), None);
+                prop_assert_eq!(views.fault(fields, &all(fields)), None);
             }
         }
 
@@ -444,7 +475,7 @@ mod tests {
     fn a_view_reads_what_it_hides_and_everything_where_nothing_is_hidden() {
         let views = Views::nothing_hidden();
         assert_eq!(
-            (views.fault(3), views.len(), views.hide()),
+            (views.fault(3, &all(3)), views.len(), views.hide()),
             (None, 1, false)
         );
         assert!(views.iter().all(|view| (0..3).all(|f| view.reads(f))));
@@ -457,7 +488,7 @@ mod tests {
         // Beside others a view that hides nothing would be read for what is hidden elsewhere.
         let mut mixed = views.clone();
         mixed.strata.extend(Views::nothing_hidden().strata);
-        assert!(mixed.fault(4).unwrap().contains("[]"));
+        assert!(mixed.fault(4, &all(4)).unwrap().contains("[]"));
     }
 
     #[test]
@@ -466,7 +497,7 @@ mod tests {
         let masked = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
         assert_eq!(masked.clone().with_denoising(0.1, Vec::new()), masked);
         let views = masked.clone().with_denoising(0.1, vec![1, 3]);
-        assert_eq!((views.fault(4), views.hide()), (None, true));
+        assert_eq!((views.fault(4, &all(4)), views.hide()), (None, true));
         let last = views.iter().last().unwrap();
         assert_eq!(
             [0, 1, 2, 3].map(|f| last.reads(f)),
@@ -482,7 +513,7 @@ mod tests {
             (0.1, vec![2, 1]),
         ] {
             let wrong = masked.clone().with_denoising(level, reads);
-            assert!(wrong.fault(4).unwrap().contains("denoising"));
+            assert!(wrong.fault(4, &all(4)).unwrap().contains("denoising"));
         }
     }
 
@@ -492,11 +523,11 @@ mod tests {
         let views = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
         let mut empty = views.clone().with_denoising(0.1, vec![1]);
         empty.strata[1].hidden.clear();
-        assert!(empty.fault(4).unwrap().contains("no view"));
+        assert!(empty.fault(4, &all(4)).unwrap().contains("no view"));
         let twice = views
             .with_denoising(0.1, vec![1])
             .with_denoising(0.2, vec![2]);
-        assert!(twice.fault(4).unwrap().contains("more than one"));
+        assert!(twice.fault(4, &all(4)).unwrap().contains("more than one"));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {
         if !names.insert(&field.name) {
             fault("name", "a name of its own", "the name of an earlier field");
         }
-        if field.role == Role::Feature
+        if field.role.is_seen()
             && let Some(earlier) = feature_paths.insert(&field.path, &field.name)
         {
             // A hidden field that stands visible under another name would be predicted from itself.

@@ -88,9 +88,9 @@ impl Schema {
         &self.fields
     }
 
-    /// The fields that the model sees, in the order of the schema: the axis F.
+    /// The fields that the model sees, features and context, in the order of the schema: the axis F.
     pub fn features(&self) -> impl Iterator<Item = &Field> {
-        self.of_role(Role::Feature)
+        self.fields.iter().filter(|field| field.role.is_seen())
     }
 
     /// The fields that are read, in the order of the schema: all but the ignored.
@@ -121,7 +121,7 @@ impl Schema {
     /// When the model sees that column: then it is no label.
     pub fn labelled_by(&self, column: &str) -> Result<Self, SchemaError> {
         let path = FieldPath::top(column);
-        let is_label = |field: &Field| field.path == path && field.role != Role::Feature;
+        let is_label = |field: &Field| field.path == path && !field.role.is_seen();
         let kept = self
             .fields
             .iter()
@@ -275,6 +275,7 @@ mod tests {
             "card_country",
             "card_present",
             "paid_at",
+            "customer_segment",
         ];
         assert_eq!(names, expected);
         assert_eq!(schema.key().unwrap().name, "payment_id");

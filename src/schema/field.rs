@@ -44,6 +44,9 @@ pub enum Role {
     /// The model sees and predicts it.
     #[default]
     Feature,
+    /// The model always sees it and never predicts it: what is normal of the features may depend on it, and no value of it is
+    /// unusual by itself (Song et al. 2007, *Conditional anomaly detection*).
+    Context,
     /// Names the record in outputs (`event_id`); never seen by the model.
     Key,
     /// The record's own time (`event_time`); never seen by the model.
@@ -52,6 +55,13 @@ pub enum Role {
     Label,
     /// Not read.
     Ignore,
+}
+
+impl Role {
+    /// Whether the model sees the field.
+    pub fn is_seen(self) -> bool {
+        matches!(self, Self::Feature | Self::Context)
+    }
 }
 
 /// A function applied to a number before it is standardised.

@@ -59,7 +59,7 @@ pub struct Binding {
 /// # Errors
 /// Every feature that is missing, and every field whose column is of a type it cannot be read from.
 pub fn fit(schema: &Schema, records: &ArrowSchema) -> Result<Vec<Binding>, Vec<Mismatch>> {
-    bind(schema, records, |field| field.role != Role::Feature)
+    bind(schema, records, |field| !field.role.is_seen())
 }
 
 /// The same for records that are a part of a table of which other parts may have what these lack: features may be absent

@@ -119,7 +119,9 @@ impl TableReader<'_> {
     fn kind(&mut self, role: Role) -> Kind {
         let expected = "`numeric`, `categorical`, `boolean` or `timestamp`";
         let implied = match role {
-            Role::Feature => return self.required("kind", expected).unwrap_or(Kind::Categorical),
+            Role::Feature | Role::Context => {
+                return self.required("kind", expected).unwrap_or(Kind::Categorical);
+            }
             Role::Key | Role::Ignore => Kind::Categorical,
             Role::Time => Kind::Timestamp,
             Role::Label => Kind::Boolean,

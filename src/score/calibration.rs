@@ -56,7 +56,11 @@ impl ReferenceSample {
             }
             for field in 0..fields {
                 for reading in 0..trained {
-                    let surprise = surprises.field(row, field, reading);
+                    // Of context nothing is measured, and no value of it is rarer than another.
+                    let surprise = match surprises.field(row, field, reading) {
+                        measured if surprises.is_predicted(field) => measured,
+                        _ => 0.0,
+                    };
                     self.readings[field * trained + reading].push(surprise);
                 }
             }

@@ -18,7 +18,6 @@ use super::rule::ScoreRule;
 use super::scorer::field_surprises;
 use super::surprise::{SurpriseModel, Surprises};
 use crate::features::Records;
-use crate::model::inputs::weight_of_numbers;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
 use candle_core::Result;
@@ -110,7 +109,7 @@ impl FirstStage {
     /// If candle cannot cut the output layer.
     pub fn of(model: &SurpriseModel, views: &Views, rule: &ScoreRule) -> Result<Option<Self>> {
         let fields = model.axes().fields;
-        let numbers = weight_of_numbers(model.model().shapes().iter().copied());
+        let numbers = model.model().heads().weight_of_numbers();
         let few_numbers = numbers < FEW_NUMBERS;
         let is_first = |of: &Stratum| {
             is_cheap(of, fields) || (few_numbers && of.hides_most() && of.denoising.is_none())

@@ -184,6 +184,8 @@ impl ReferenceTables {
     pub fn component(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
         match component {
             Component::Untuned => self.untuned_score(surprises, row),
+            // No value of the context is unusual.
+            Component::Field { field, .. } if !surprises.is_predicted(field) => 0.0,
             Component::Field { field, reading } => {
                 let surprise = surprises.field(row, field, reading);
                 self.reading(field, reading).surprisal(surprise)

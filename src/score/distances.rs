@@ -8,7 +8,6 @@ use super::rule::ScoreConfig;
 use super::surprise::SurpriseModel;
 use crate::features::{Encoder, Records};
 use crate::model::Architecture;
-use crate::model::inputs::weight_of_numbers;
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;
 use candle_core::Result;
@@ -44,6 +43,11 @@ impl Distances {
         (fit, kept): (&Records, &[usize]),
         seed: u64,
     ) -> Result<Self> {
+        // Both tell how rare a record is, whatever its context: there what is rare may be normal.
+        let heads = model.model().heads();
+        if heads.predicted().count() < heads.len() {
+            return Ok(Self::default());
+        }
         let rng = &mut stream(seed, Purpose::Neighbours);
         let count = config.nearest_rows.max(LATENT_ROWS).min(kept.len());
         // In random order, so that any number of the first of them is a sample.
@@ -58,7 +62,7 @@ impl Distances {
             false => None,
         };
         let layout = layout(model.encoder(), schema);
-        let counts = weight_of_numbers(model.model().shapes().iter().copied()) > 0.0;
+        let counts = model.model().heads().weight_of_numbers() > 0.0;
         let nearest = (config.nearest && counts && !layout.is_empty()).then(|| {
             let rows = &rows[..config.nearest_rows.min(rows.len())];
             NearestRows::keep(layout, fit, rows)
@@ -74,13 +78,13 @@ pub fn has_latent(model: &SurpriseModel) -> bool {
     model.config().architecture == Architecture::Mlp && !model.has_bottleneck()
 }
 
-/// What of a record takes part in distances: every feature that is not redacted.
+/// What of a record takes part in distances: every field that is not redacted.
 pub fn layout(encoder: &Encoder, schema: &Schema) -> NearestLayout {
-    let redacted: Vec<bool> = schema.features().map(|field| field.redact).collect();
+    let left_out: Vec<bool> = schema.features().map(|field| field.redact).collect();
     let nulls: Vec<bool> = encoder
         .fields()
         .iter()
         .map(|field| field.nulls > 0)
         .collect();
-    NearestLayout::new(&encoder.shapes(), &nulls, &redacted)
+    NearestLayout::new(&encoder.shapes(), &nulls, &left_out)
 }

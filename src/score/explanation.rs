@@ -124,7 +124,7 @@ impl Scorer {
 
     /// The fields of a record that are rare for themselves, with their p-values, the most unusual first.
     fn unusual_fields(&self, surprises: &Surprises, row: usize) -> Vec<(usize, f64)> {
-        let fields = 0..self.model().axes().fields;
+        let fields = (0..self.model().axes().fields).filter(|&field| surprises.is_predicted(field));
         let mut ranked: Vec<(usize, f64, f32)> = fields
             .map(|field| {
                 let p_value = self.reference().field_p_value(surprises, row, field);

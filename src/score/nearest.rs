@@ -67,8 +67,8 @@ struct Point {
 }
 
 impl NearestLayout {
-    /// Of fields with these shapes; `nulls` says of each whether some fit row was null, `redacted` whether it takes no part.
-    pub fn new(shapes: &[FieldShape], nulls: &[bool], redacted: &[bool]) -> Self {
+    /// Of fields with these shapes; `nulls` says of each whether some fit row was null, `left_out` whether it takes no part.
+    pub fn new(shapes: &[FieldShape], nulls: &[bool], left_out: &[bool]) -> Self {
         let (mut number, mut code) = (0, 0);
         let mut layout = Self {
             parts: Vec::new(),
@@ -76,7 +76,7 @@ impl NearestLayout {
             codes: 0,
         };
         for (field, &shape) in shapes.iter().enumerate() {
-            if !redacted[field] {
+            if !left_out[field] {
                 let is_category = matches!(shape, FieldShape::Categorical { .. });
                 layout.parts.push(Part {
                     field,

@@ -4,7 +4,6 @@
 
 use super::combination::Component;
 use crate::model::heads::{Derived, Heads};
-use crate::model::inputs::weight_of_numbers;
 use crate::model::{Likelihood, Stratum, Views};
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +100,7 @@ impl ScoreRule {
     ///
     /// At every mask ratio each trained reading counts, the histogram more often; where most is hidden its tail does too; and
     /// where everything is, its most surprising field. The denoising view is read by the histogram and the density. It and
-    /// the nearest row count by the weight of numbers ([`weight_of_numbers`]).
+    /// the nearest row count by the weight of numbers ([`Heads::weight_of_numbers`]).
     pub fn new(config: &ScoreConfig, measured: Measured<'_>) -> Self {
         let mut terms = Vec::new();
         for (stratum, of) in measured.views.strata().iter().enumerate() {
@@ -157,8 +156,7 @@ impl ScoreRule {
 impl Measured<'_> {
     /// How much counts what speaks of numbers alone.
     fn weight_of_numbers(&self) -> f64 {
-        let shapes = (0..self.heads.len()).map(|field| self.heads.field(field).shape());
-        f64::from(weight_of_numbers(shapes))
+        f64::from(self.heads.weight_of_numbers())
     }
 
     fn histogram(&self) -> Option<usize> {

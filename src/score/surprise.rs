@@ -124,6 +124,12 @@ impl Surprises {
         self.distances[row]
     }
 
+    /// Whether the field is predicted in some view while it is hidden: all but the context.
+    pub fn is_predicted(&self, field: usize) -> bool {
+        let strata = self.axes.strata;
+        self.coverage.hidden[field * strata..(field + 1) * strata].contains(&true)
+    }
+
     /// The mean surprise of a field of a record over the strata that read it while it is hidden.
     pub fn field(&self, row: usize, field: usize, reading: usize) -> f32 {
         let (mut sum, mut count) = (0f64, 0u32);

@@ -12,7 +12,7 @@ use super::shard::{Shard, shard_rows};
 use super::trainer::{Objective, TrainError};
 use super::trimming::{self, JUDGED_ROWS};
 use crate::features::{Encoder, Records};
-use crate::model::inputs::{takes_noise, weight_of_numbers};
+use crate::model::inputs::takes_noise;
 use crate::model::loss::{HiddenTargets, masked_loss, masked_loss_value, row_surprises};
 use crate::model::mask::training_masks;
 use crate::model::parameters::Parameters;
@@ -57,6 +57,8 @@ pub struct MaskedObjective<'a> {
     swaps: ChaCha8Rng,
     /// `[F]`: whether a field's numbers carry noise in noised rows; none: no row is noised.
     noised: Option<Vec<bool>>,
+    /// The fields that are predicted, ascending; the others are always visible as they are.
+    predicted: Vec<u32>,
 }
 
 /// What a number counts that is seen through noise: it is easier than a hidden one, and there are twice as many in a row.
@@ -91,8 +93,12 @@ impl<'a> MaskedObjective<'a> {
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
         let mut rng = stream(seed, Purpose::HeldOutMasks);
         let mut trimming = stream(seed, Purpose::Trimming);
-        let noised: Vec<bool> = model.shapes().iter().map(|&s| takes_noise(s)).collect();
-        let numbers = weight_of_numbers(model.shapes().iter().copied());
+        let predicted: Vec<u32> = encoder.predicted();
+        let fields = (0u32..).zip(model.shapes());
+        let noised: Vec<bool> = fields
+            .map(|(field, &shape)| takes_noise(shape) && predicted.binary_search(&field).is_ok())
+            .collect();
+        let numbers = model.heads().weight_of_numbers();
         let denoises = model.denoises() && config.noised_share * numbers > 0.0;
         Ok(Self {
             model,
@@ -104,12 +110,17 @@ impl<'a> MaskedObjective<'a> {
             held_out_rows: (0..held_out_rows)
                 .map(|row| row * held_out.rows() / held_out_rows)
                 .collect(),
-            held_out_hidden: hidden_fields(config, held_out_rows, fit.fields(), &mut rng),
+            held_out_hidden: hidden_fields(
+                config,
+                held_out_rows,
+                (fit.fields(), &predicted),
+                &mut rng,
+            ),
             order: (0..fit.rows()).collect(),
             next: fit.rows(),
             steps: 0,
             trimmed_now: false,
-            judging: trimming::judging_views(config.objective, fit.fields(), &mut trimming),
+            judging: trimming::judging_views(config.objective, &predicted, &mut trimming),
             trimming,
             config,
             batches: stream(seed, Purpose::Batches),
@@ -119,6 +130,7 @@ impl<'a> MaskedObjective<'a> {
             noise: stream(seed, Purpose::BottleneckNoise),
             input_noise: stream(seed, Purpose::InputNoise),
             noised: denoises.then_some(noised),
+            predicted,
             swaps: stream(seed, Purpose::SwapNoise),
         })
     }
@@ -230,7 +242,7 @@ impl<'a> MaskedObjective<'a> {
         };
         let rng = &mut self.input_noise;
         // What cannot carry noise learns from masked rows alone, so these are the more the more fields cannot.
-        let numbers = weight_of_numbers(self.model.shapes().iter().copied());
+        let numbers = self.model.heads().weight_of_numbers();
         let share = self.config.noised_share * numbers;
         let [min, max] = self.config.noise.map(f32::ln);
         let mut levels = Vec::with_capacity(hidden.len() / noised.len());
@@ -241,8 +253,9 @@ impl<'a> MaskedObjective<'a> {
             let draws: Vec<f32> = noised.iter().map(|_| rng.random()).collect();
             levels.push(if is_noised { level } else { 0.0 });
             if is_noised {
-                for ((hidden, &noised), draw) in hidden.iter_mut().zip(noised).zip(draws) {
-                    *hidden = !noised && draw < level / (1.0 + level);
+                for &field in &self.predicted {
+                    let field = field as usize;
+                    hidden[field] = !noised[field] && draws[field] < level / (1.0 + level);
                 }
             }
         }
@@ -296,7 +309,8 @@ impl<'a> MaskedObjective<'a> {
                 }
             }
             if let Some(&level) = shard.levels.get(i).filter(|level| **level > 0.0) {
-                builder.add_noise(level, || shard.input_noise.sample(StandardNormal));
+                let noised = self.noised.as_deref().unwrap_or_default();
+                builder.add_noise(level, noised, || shard.input_noise.sample(StandardNormal));
             }
         }
         let share = self.config.unknown_share;
@@ -345,14 +359,22 @@ impl<'a> MaskedObjective<'a> {
 fn hidden_fields(
     config: &TrainingConfig,
     rows: usize,
-    fields: usize,
+    (fields, predicted): (usize, &[u32]),
     rng: &mut ChaCha8Rng,
 ) -> Vec<bool> {
-    let [min, max] = config.mask_ratio;
-    match config.objective.hides() {
-        true => training_masks(rows, fields, (min, max), rng),
-        false => vec![false; rows * fields],
+    let mut hidden = vec![false; rows * fields];
+    if !config.objective.hides() {
+        return hidden;
     }
+    let [min, max] = config.mask_ratio;
+    let masks = training_masks(rows, predicted.len(), (min, max), rng);
+    let masks = masks.chunks_exact(predicted.len());
+    for (hidden, mask) in hidden.chunks_exact_mut(fields).zip(masks) {
+        for (&field, &is_hidden) in predicted.iter().zip(mask) {
+            hidden[field as usize] = is_hidden;
+        }
+    }
+    hidden
 }
 
 impl Objective for MaskedObjective<'_> {
@@ -382,7 +404,12 @@ impl Objective for MaskedObjective<'_> {
         }
         self.steps += 1;
         let rows = self.next_rows();
-        let mut hidden = hidden_fields(self.config, rows.len(), self.fit.fields(), &mut self.masks);
+        let mut hidden = hidden_fields(
+            self.config,
+            rows.len(),
+            (self.fit.fields(), &self.predicted),
+            &mut self.masks,
+        );
         let levels = self.noise_rows(&mut hidden);
         Ok(self.shards(&rows, &hidden, &levels))
     }

@@ -30,10 +30,14 @@ pub fn is_due(step: usize, steps: usize) -> bool {
     step > 0 && TRIM_AT.iter().any(at)
 }
 
-/// The views under which rows are judged; an objective that hides nothing has one that hides nothing.
-pub fn judging_views(objective: ObjectiveKind, fields: usize, rng: &mut impl Rng) -> Views {
+/// The views of the `predicted` fields under which rows are judged; an objective that hides nothing has one that hides
+/// nothing.
+pub fn judging_views(objective: ObjectiveKind, predicted: &[u32], rng: &mut impl Rng) -> Views {
     match objective.hides() {
-        true => Views::draw(MaskPlan::Balanced, &JUDGING_RATIOS, 1, fields, rng),
+        true => {
+            let fields = predicted.len();
+            Views::draw(MaskPlan::Balanced, &JUDGING_RATIOS, 1, fields, rng).of_fields(predicted)
+        }
         false => Views::nothing_hidden(),
     }
 }

@@ -5,11 +5,13 @@
 //! `faults` is what must be refused, and how; `places` is what may be named as a bundle or an output; `folders` is odd files
 //! read as one table; `readme` is the tour as printed; `small_data` is what few rows allow; `real_data` is public data, where
 //! there is any; `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and
-//! groups; `cascade` is about two stages of scoring.
+//! groups; `cascade` is about two stages of scoring; `context` is about fields that are
+//! seen and not judged.
 
 mod baselines;
 mod budget_by;
 mod cascade;
+mod context;
 mod faults;
 mod folders;
 mod places;
