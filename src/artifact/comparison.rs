@@ -11,7 +11,7 @@ use crate::schema::Schema;
 use crate::score::{Expected, REASON_P_VALUE_MAX};
 use crate::train::{DeviceKind, Unobserved};
 use arrow::array::RecordBatch;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Payments to train on, and a canonical batch of those that follow.
@@ -63,20 +63,24 @@ impl Payments {
     /// A bundle named `name`, loaded.
     pub(super) fn learn(&self, config: &TrainConfig, name: &str) -> Detector {
         let data = self.folder.path().join("payments.parquet");
-        let source = ParquetSource::open(&[data.display().to_string()]).unwrap();
-        let out = self.folder.path().join(name);
-        let recipe = Recipe {
-            source: &source,
-            schema: &self.schema,
-            config,
-            seed: 0,
-            exclude_labelled: false,
-            from: None,
-            out: &out,
-        };
-        learn(&recipe, &mut Unobserved).unwrap();
-        Detector::load(&out).unwrap()
+        learned(&data, &self.schema, config, &self.path(name))
     }
+}
+
+/// What the file `data` teaches, as a bundle at `out`, loaded.
+pub(super) fn learned(data: &Path, schema: &Schema, config: &TrainConfig, out: &Path) -> Detector {
+    let source = ParquetSource::open(&[data.display().to_string()]).unwrap();
+    let recipe = Recipe {
+        source: &source,
+        schema,
+        config,
+        seed: 0,
+        exclude_labelled: false,
+        from: None,
+        out,
+    };
+    learn(&recipe, &mut Unobserved).unwrap();
+    Detector::load(out).unwrap()
 }
 
 const OBJECTIVES: [ObjectiveKind; 3] = [

@@ -118,26 +118,20 @@ mod tests {
     use super::*;
     use crate::features::{FieldShape, Records};
 
+    const SHAPES: [FieldShape; 2] = [
+        FieldShape::Numeric,
+        FieldShape::Categorical {
+            codes: 4,
+            classes: 4,
+        },
+    ];
+
     fn layout() -> NearestLayout {
-        let shapes = [
-            FieldShape::Numeric,
-            FieldShape::Categorical {
-                codes: 4,
-                classes: 4,
-            },
-        ];
-        NearestLayout::new(&shapes, &[true, false], &[false; 2])
+        NearestLayout::new(&SHAPES, &[true, false], &[false; 2])
     }
 
     fn distances() -> Distances {
-        let shapes = [
-            FieldShape::Numeric,
-            FieldShape::Categorical {
-                codes: 4,
-                classes: 4,
-            },
-        ];
-        let mut records = Records::absent(&shapes, 70);
+        let mut records = Records::absent(&SHAPES, 70);
         for row in 0..70 {
             records.set_number(row, 0, row as f32 / 7.0);
             records.set_code(row, 0, row as u32 % 4);

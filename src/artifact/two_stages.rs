@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::comparison::Payments;
-use super::{Detector, Recipe, TrainConfig, bundle, learn};
-use crate::features::{Canonicaliser, ParquetSource};
+use super::comparison::{Payments, learned};
+use super::{Detector, TrainConfig, bundle};
+use crate::features::Canonicaliser;
 use crate::model::{Architecture, ObjectiveKind};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use crate::schema::Schema;
@@ -12,7 +12,6 @@ use crate::score::{
     AlertBudget, BudgetShare, CascadeConfig, Combination, Component, DEFAULT_BUDGET_SHARE,
     Supervised, TreeInputs,
 };
-use crate::train::Unobserved;
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use parquet::arrow::ArrowWriter;
@@ -107,20 +106,9 @@ impl Rows {
         config.model.width = 16;
         config.model.blocks = 2;
         config.cascade.share = share;
-        let data = self.folder.path().join("train.parquet");
-        let source = ParquetSource::open(&[data.display().to_string()]).unwrap();
-        let out = self.folder.path().join(format!("bundle-{share}"));
-        let recipe = Recipe {
-            source: &source,
-            schema: &self.schema,
-            config: &config,
-            seed: 0,
-            exclude_labelled: false,
-            from: None,
-            out: &out,
-        };
-        learn(&recipe, &mut Unobserved).unwrap();
-        Detector::load(&out).unwrap()
+        let at = |name: &str| self.folder.path().join(name);
+        let out = at(&format!("bundle-{share}"));
+        learned(&at("train.parquet"), &self.schema, &config, &out)
     }
 }
 

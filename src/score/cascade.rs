@@ -12,7 +12,7 @@
 //! the distances. Where numbers do not far outnumber other fields, these say little, and the views that hide most belong to it
 //! too. Invariants: the score depends on the record and the bundle alone, and never falls when a surprise rises.
 
-use super::calibration::{ReferenceSample, ReferenceTables};
+use super::calibration::{ReferenceSample, ReferenceTables, measure};
 use super::combination::Component;
 use super::rule::ScoreRule;
 use super::scorer::field_surprises;
@@ -166,37 +166,30 @@ impl FirstStage {
         self.terms.len()
     }
 
-    /// The score of a record by its surprises in the views of this stage: >= 0, finite.
-    fn score(&self, reference: &ReferenceTables, surprises: &Surprises, row: usize) -> f32 {
+    /// The power mean over this stage's terms, given what each measures of a record: >= 0, finite.
+    fn combine(&self, reference: &ReferenceTables, measured: impl Fn(&FirstTerm) -> f32) -> f32 {
         let tables = reference.parts().0;
-        let surprisals = self.terms.iter().map(|term| {
-            let value = super::calibration::measure(term.own, surprises, row);
-            tables[term.place].surprisal(value)
-        });
-        finite(self.rule.score(surprisals))
+        let surprisal = |term: &FirstTerm| tables[term.place].surprisal(measured(term));
+        finite(self.rule.score(self.terms.iter().map(surprisal)))
+    }
+
+    /// The score of a record by its surprises in the views of this stage.
+    fn score(&self, reference: &ReferenceTables, surprises: &Surprises, row: usize) -> f32 {
+        self.combine(reference, |term| measure(term.own, surprises, row))
     }
 
     /// The same by its surprises in all views.
     fn score_of_all(&self, reference: &ReferenceTables, surprises: &Surprises, row: usize) -> f32 {
-        let tables = reference.parts().0;
         let components: Vec<Component> = reference.rule().components().collect();
-        let surprisals = self.terms.iter().map(|term| {
-            let value = super::calibration::measure(components[term.place], surprises, row);
-            tables[term.place].surprisal(value)
-        });
-        finite(self.rule.score(surprisals))
+        self.combine(reference, |term| {
+            measure(components[term.place], surprises, row)
+        })
     }
 
     /// The cascade that gives all views to the share of the reference rows with the largest scores, at least one of them, and
     /// to all that tie with it; `sample` has the rows that made the tables.
     pub fn fit(self, reference: &ReferenceTables, sample: &ReferenceSample, share: f64) -> Cascade {
-        let tables = reference.parts().0;
-        let score = |row: usize| {
-            let value = |term: &FirstTerm| sample.value(term.place, row);
-            let surprisals = self.terms.iter();
-            let surprisals = surprisals.map(|term| tables[term.place].surprisal(value(term)));
-            finite(self.rule.score(surprisals))
-        };
+        let score = |row: usize| self.combine(reference, |term| sample.value(term.place, row));
         let mut scores: Vec<f32> = (0..sample.rows()).map(score).collect();
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
         let rows = (share * scores.len() as f64).ceil() as usize;
