@@ -89,7 +89,7 @@ impl Scorer {
         Ok(explained)
     }
 
-    /// The fields for which the trees hold a record to be like labelled frauds, with what each adds to the log-odds (> 0),
+    /// The predicted fields for which the trees hold a record to be like labelled frauds, with what each adds to the log-odds (> 0),
     /// the most telling first. None where the detector without labels finds the record the more unusual, or there are no
     /// trees.
     fn telling_fields(
@@ -117,7 +117,8 @@ impl Scorer {
             }
         }
         let mut telling: Vec<(usize, f64)> = sums.into_iter().enumerate().collect();
-        telling.retain(|&(_, sum)| sum >= CONTRIBUTION_MIN);
+        // Trees may read the context, of which no value is a reason.
+        telling.retain(|&(field, sum)| sum >= CONTRIBUTION_MIN && surprises.is_predicted(field));
         telling.sort_by(|a, b| b.1.total_cmp(&a.1));
         telling
     }

@@ -1,8 +1,8 @@
 //! Fields with the role `context`: the model sees them, and what is normal of the others depends on them, but no value of them is
 //! unusual by itself.
 
-use super::rig::{Rig, read, write};
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use super::rig::{Rig, read, with_column, write};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float32Type, Float64Type};
 use arrow::util::display::array_value_to_string;
 use std::fs;
@@ -92,6 +92,48 @@ fn what_is_normal_depends_on_the_context_of_which_nothing_is_unusual_by_itself()
     let (as_feature, _, reasons) = judged("feature");
     assert!(as_feature[3] > unseen, "{as_feature:?} {scores:?}");
     assert!(reasons[3].contains("field: segment"), "{}", reasons[3]);
+}
+
+#[test]
+fn trees_of_labels_may_read_the_context_which_is_no_reason_of_theirs_either() {
+    let rig = Rig::empty();
+    let labelled = format!(
+        "{}[[field]]\nname = \"is_fraud\"\nrole = \"label\"\n",
+        SCHEMA.replace("ROLE", "context")
+    );
+    fs::write(rig.path("schema.toml"), labelled).unwrap();
+    let config =
+        "[model]\nwidth = 16\nblocks = 1\n[training]\nsteps = 60\nevaluate_every_steps = 30\n";
+    fs::write(rig.path("train.toml"), config).unwrap();
+    // Frauds are ordinary amounts of one segment that come from far away: only with the segment can trees tell them.
+    let part = |start: usize| {
+        let rows = payments(6_000).slice(start, 2_000);
+        let far = rows["distance"].as_primitive::<Float64Type>().values();
+        let segments = rows["segment"].as_string::<i32>();
+        let is_fraud = |row: usize| far[row] > 0.8 && segments.value(row) == "abroad";
+        let frauds: ArrayRef = Arc::new(BooleanArray::from_iter(
+            (0..rows.num_rows()).map(|row| Some(is_fraud(row))),
+        ));
+        with_column(&rows, "is_fraud", frauds)
+    };
+    for (name, start) in [("payments", 0), ("later", 2_000), ("latest", 4_000)] {
+        write(&rig.path(&format!("{name}.parquet")), &part(start));
+    }
+    rig.train("schema.toml", "first", &["--exclude-labelled"]);
+    let tuned = "tune --model first --data later.parquet --calibration latest.parquet --out bundle";
+    let said = rig.run(tuned).succeeded();
+    assert!(said.contains("kept: boosted trees"), "{said}");
+    rig.run("score --model bundle --data latest.parquet --out scored.parquet --explain")
+        .succeeded();
+    let scored = read(&rig.path("scored.parquet"));
+    let reasons = (0..scored.num_rows())
+        .map(|row| array_value_to_string(&scored["reasons"], row).unwrap())
+        .collect::<Vec<_>>();
+    let with_trees = reasons
+        .iter()
+        .filter(|text| text.contains("contribution: ") && !text.contains("contribution: }"));
+    assert!(with_trees.count() > 50, "{:?}", &reasons[..20]);
+    assert!(reasons.iter().all(|text| !text.contains("field: segment")));
 }
 
 #[test]
