@@ -61,6 +61,8 @@ pub enum Purpose {
     Neighbours = 25,
     /// Which labelled rows end the growing of trees.
     TuningRounds = 26,
+    /// Which values of a number its quantiles are taken of.
+    Quantiles = 27,
     /// What unit tests draw.
     #[cfg(test)]
     Tests = 23,

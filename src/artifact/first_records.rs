@@ -175,7 +175,7 @@ impl FirstRecords {
                     _ => 0.0,
                 },
                 number: match &field.value {
-                    ValueEncoder::Numeric(number) => Some(*number),
+                    ValueEncoder::Numeric(number) => Some(number.clone()),
                     _ => None,
                 },
                 shape: field.shape(),
@@ -364,7 +364,7 @@ impl FirstRecords {
                         found: unseen,
                     },
                 ));
-            } else if let (Some(number), true) = (facts.number, shift.abs() >= SHIFT_MIN) {
+            } else if let (Some(number), true) = (&facts.number, shift.abs() >= SHIFT_MIN) {
                 let shifted = Cause::Shifted {
                     field,
                     found: number.decode(shift as f32),

@@ -131,7 +131,7 @@ fn components(detector: &Detector, batch: &RecordBatch) -> (Vec<Component>, Vec<
 /// Whether every record is measured by it in the first stage, by the definition.
 fn is_first(detector: &Detector, component: &Component) -> bool {
     match component {
-        Component::Latent | Component::Nearest => true,
+        Component::Latent | Component::Nearest | Component::NearestQuantile => true,
         Component::Total { stratum, .. } | Component::Largest { stratum, .. } => {
             let of = &detector.manifest().description.views.strata()[*stratum];
             of.ratio == 1.0 || of.denoising.is_some()

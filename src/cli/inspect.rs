@@ -191,8 +191,19 @@ fn learned(field: &Field, encoder: &FieldEncoder) -> String {
             };
             match field.redact {
                 // The mean of a field that hardly varies is its value.
-                true => format!("mean{of} and scale not shown"),
-                false => format!("mean{of} {:.6}, scale {:.6}", numeric.mean, numeric.scale),
+                true => format!("mean{of}, scale and quantiles not shown"),
+                false => {
+                    let points = numeric
+                        .points()
+                        .map(|points| points.map(|x| format!("{x:.6}")));
+                    let points = points.map_or_else(String::new, |[low, middle, high]| {
+                        format!("; 5 % {low}, 50 % {middle}, 95 % {high}")
+                    });
+                    format!(
+                        "mean{of} {:.6}, scale {:.6}{points}",
+                        numeric.mean, numeric.scale
+                    )
+                }
             }
         }
         ValueEncoder::Binary(binary) if field.redact => {
@@ -477,7 +488,7 @@ mod tests {
             number.value = ValueEncoder::Numeric(binary.number);
         }
         let shown = learned(&fee, &number);
-        assert_eq!(shown, "mean and scale not shown, redacted");
+        assert_eq!(shown, "mean, scale and quantiles not shown, redacted");
         fee.redact = false;
         assert!(learned(&fee, &number).starts_with("mean 0."));
     }

@@ -243,6 +243,9 @@ fn name(description: &Description, component: Component) -> String {
         }
         Component::Latent => "distance of the latent".to_owned(),
         Component::Nearest => "distance to the nearest training row".to_owned(),
+        Component::NearestQuantile => {
+            "distance to the nearest training row, by ranks of values".to_owned()
+        }
         Component::Field { field, reading: r } => {
             match description.schema.features().nth(field) {
                 // Only numbers have more than one reading.

@@ -73,7 +73,7 @@ impl TwoValues {
 }
 
 /// The fitted encoding of a number that had two values in the fit rows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BinaryEncoder {
     /// The standardised number: what the model sees of a visible value.
     pub number: NumericEncoder,

@@ -8,8 +8,10 @@ use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::encode_error::EncodeError;
 use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
+use super::quantiles::{QuantileScale, Sample};
 use super::records::{FieldShape, Records};
 use super::temporal::{TrainedMoments, day_time};
+use crate::rng::{Purpose, stream};
 use crate::schema::{Field, Kind, MomentTally, Role, Schema, Spread, Transform, blinding};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
@@ -196,6 +198,8 @@ impl Slots<'_> {
                 for (row, x) in present(numbers(batch, &field.name)?.iter()) {
                     let z = encoder.encode_within(x, self.clip);
                     self.records.set_number(row, self.number, z);
+                    self.records
+                        .set_number(row, self.number + 1, encoder.quantile(x));
                     self.records.set_present(row, self.field);
                 }
             }
@@ -263,6 +267,8 @@ enum Statistics {
         moments: Moments,
         two: TwoValues,
         spread: Box<Spread>,
+        /// Of transformed values.
+        sample: Box<Sample>,
     },
     Categorical(FrequentValues),
     Boolean,
@@ -366,6 +372,7 @@ impl FieldFitter {
                 moments: Moments::default(),
                 two: TwoValues::default(),
                 spread: Box::default(),
+                sample: Box::new(Sample::new(stream(0, Purpose::Quantiles))),
             },
             Kind::Categorical => {
                 Statistics::Categorical(FrequentValues::new(field.max_cardinality))
@@ -393,11 +400,14 @@ impl FieldFitter {
                 moments,
                 two,
                 spread,
+                sample,
             } => {
                 let column = numbers(batch, &self.name)?;
                 self.nulls += column.null_count() as u64;
                 for x in column.iter().flatten() {
-                    moments.observe(apply(*transform, x));
+                    let transformed = apply(*transform, x);
+                    moments.observe(transformed);
+                    sample.observe(transformed);
                     two.observe(x);
                     spread.observe(x);
                 }
@@ -448,9 +458,11 @@ impl FieldFitter {
                 transform,
                 moments,
                 two,
+                sample,
                 ..
             } => {
-                let encoder = NumericEncoder::fit(transform, &moments);
+                let sorted = sample.sorted();
+                let mut encoder = NumericEncoder::fit(transform, &moments.robust(&sorted));
                 if !encoder.is_finite() {
                     return Err(EncodeError::OutOfRange {
                         field: self.name,
@@ -458,9 +470,12 @@ impl FieldFitter {
                         transform,
                     });
                 }
-                match BinaryEncoder::fit(encoder, &two) {
+                match BinaryEncoder::fit(encoder.clone(), &two) {
                     Some(binary) => ValueEncoder::Binary(binary),
-                    None => ValueEncoder::Numeric(encoder),
+                    None => {
+                        encoder.quantiles = QuantileScale::fit(&sorted, encoder.scale);
+                        ValueEncoder::Numeric(encoder)
+                    }
                 }
             }
             Statistics::Categorical(frequent) => {
@@ -593,8 +608,9 @@ mod tests {
     #[test]
     fn every_kind_is_encoded_into_its_slots() {
         let records = fitted().encode(&batch()).unwrap();
-        assert_eq!(records.numbers(0), [-1.0, 0.0]);
-        assert_eq!(records.numbers(2), [1.0, 1.0]);
+        // SciPy: norm.ppf([.25, .75]) -> -0.67448975, 0.67448975
+        assert_eq!(records.numbers(0), [-1.0, -0.674_489_74, 0.0]);
+        assert_eq!(records.numbers(2), [1.0, 0.674_489_74, 1.0]);
         // Code slots: country, online, hour, weekday (1970-01-01 was a Thursday).
         assert_eq!(records.codes(0), [1, 1, 0, 3]);
         assert_eq!(records.codes(2), [2, 0, 1, 3]);
@@ -629,7 +645,7 @@ mod tests {
     #[test]
     fn an_absent_field_leaves_zeros_in_its_slots() {
         let records = fitted().encode(&batch()).unwrap();
-        assert_eq!(records.numbers(1), [0.0, 0.0]);
+        assert_eq!(records.numbers(1), [0.0, 0.0, 0.0]);
         assert_eq!(records.codes(1), [1, 0, 0, 0]);
     }
 

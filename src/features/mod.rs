@@ -27,6 +27,7 @@ pub mod numeric;
 mod parquet;
 mod parquet_file;
 mod paths;
+pub mod quantiles;
 mod records;
 mod root;
 pub mod temporal;

@@ -1,11 +1,23 @@
 //! Numbers: transformed, standardised by the fit rows' moments, clipped; and the squashed scale of the histogram head.
 
+use super::quantiles::{QuantileScale, outer};
 use crate::schema::Transform;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Standard deviations beyond which a value is clipped, as in the prototype's protocol: the histogram's range is
 /// asinh(2 * 10), and whatever lies beyond is simply "far out".
 pub const CLIP: f64 = 10.0;
+
+/// Values count for mean and deviation as if they lay at most so many times the range of the ordinary ones outside of it.
+const REACH: f64 = 2.0;
+
+/// A value that stands for something else than a quantity is that of at least this share of rows, and of so many rows.
+const STAND_IN_SHARE: f64 = 0.002;
+const STAND_IN_ROWS_MIN: f64 = 3.0;
+
+/// The normal quantile of 95 %, and but for its sign of 5 %.
+const FIVE_PERCENT: f64 = 1.644_853_626_951_472_2;
 
 /// The factor inside asinh of [`squash`]: linear within half a standard deviation, logarithmic beyond.
 pub const SQUASH: f32 = 2.0;
@@ -51,6 +63,32 @@ impl Moments {
         self.count
     }
 
+    /// The moments without the pull of values that are far from all others. Of `sorted`, a sample of the same values:
+    /// a few absurd ones are drawn in (Tukey 1962, "Winsorizing"), and stand-ins as 99999, which stand for no quantity, do not
+    /// count. The moments themselves where there are neither, else those of the sample with the range of all values.
+    pub fn robust(self, sorted: &[f64]) -> Self {
+        let counted = counted(sorted);
+        let outer = outer(sorted.len());
+        let ordinary = counted.start.max(outer)..counted.end.min(sorted.len() - outer);
+        if ordinary.len() < 2 || outer == 0 {
+            return self;
+        }
+        let (low, high) = (sorted[ordinary.start], sorted[ordinary.end - 1]);
+        let reach = REACH * (high - low);
+        let (low, high) = (low - reach, high + reach);
+        if !(high > low) || (self.min >= low && self.max <= high) {
+            return self;
+        }
+        let mut robust = Self::default();
+        let drawn_in = sorted[counted].iter().map(|x| x.clamp(low, high));
+        drawn_in.for_each(|x| robust.observe(x));
+        Self {
+            min: self.min,
+            max: self.max,
+            ..robust
+        }
+    }
+
     /// The smallest and the largest value, 0 and 0 if none was seen.
     pub fn range(&self) -> (f64, f64) {
         (self.min, self.max)
@@ -65,8 +103,40 @@ impl Moments {
     }
 }
 
+/// The places of `sorted` without a stand-in at either end: one value that many rows have, more than [`REACH`] times as far
+/// from all ordinary values as their range is wide.
+fn counted(sorted: &[f64]) -> Range<usize> {
+    let outer = outer(sorted.len());
+    let (first, last) = (outer, sorted.len().saturating_sub(outer + 1));
+    let (mut from, mut to) = (0, sorted.len());
+    if first >= last {
+        return from..to;
+    }
+    let run_min = (sorted.len() as f64 * STAND_IN_SHARE).max(STAND_IN_ROWS_MIN);
+    let is_apart = |run: usize, gap: f64, inner: Range<usize>| {
+        let range = || sorted[inner.end - 1] - sorted[inner.start];
+        run as f64 >= run_min
+            && inner.len() > sorted.len() / 2
+            && gap > REACH * range()
+            && range() > 0.0
+    };
+    // What only a few rows have, an absurd value, may lie further out than the stand-in and is left out with it.
+    let below = sorted.partition_point(|&x| x < sorted[last]);
+    let run = sorted.partition_point(|&x| x <= sorted[last]) - below;
+    if below > first && is_apart(run, sorted[last] - sorted[below - 1], first..below) {
+        to = below;
+    }
+    let above = sorted.partition_point(|&x| x <= sorted[first]);
+    let run = above - sorted.partition_point(|&x| x < sorted[first]);
+    let end = to.min(last + 1);
+    if above < end && is_apart(run, sorted[above] - sorted[first], above..end) {
+        from = above;
+    }
+    from..to
+}
+
 /// The fitted encoding of a numeric field.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NumericEncoder {
     /// Applied first.
     pub transform: Transform,
@@ -77,6 +147,8 @@ pub struct NumericEncoder {
     /// Whether no fit value was below zero: then none is ever expected there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub non_negative: bool,
+    /// The second scale.
+    pub quantiles: QuantileScale,
 }
 
 impl NumericEncoder {
@@ -86,7 +158,7 @@ impl NumericEncoder {
     /// one standard deviation: a constant's change is a signal.
     pub fn fit(transform: Transform, moments: &Moments) -> Self {
         let deviation = moments.standard_deviation();
-        let negligible = 1e-12 * moments.min.abs().max(moments.max.abs());
+        let negligible = 1e-12 * moments.mean.abs();
         let constant = moments.min == moments.max || !(deviation > negligible);
         let scale = if constant {
             0.01 * moments.mean.abs().max(1.0)
@@ -98,6 +170,7 @@ impl NumericEncoder {
             mean: moments.mean,
             scale,
             non_negative: moments.min >= 0.0,
+            quantiles: QuantileScale::default(),
         }
     }
 
@@ -108,9 +181,10 @@ impl NumericEncoder {
 
     /// What is wrong with it, if it is not what [`Self::fit`] makes.
     pub(super) fn fault(&self) -> Option<String> {
-        let Self { mean, scale, .. } = *self;
+        let (mean, scale) = (self.mean, self.scale);
         let is_sound = self.is_finite() && scale > 0.0;
-        (!is_sound).then(|| format!("mean {mean}, scale {scale}"))
+        let fault = (!is_sound).then(|| format!("mean {mean}, scale {scale}"));
+        fault.or_else(|| self.quantiles.fault())
     }
 
     /// z = (t(x) - mean) / scale, clipped to -10..=10, of a finite x.
@@ -121,6 +195,20 @@ impl NumericEncoder {
     /// The same, clipped to -clip..=clip.
     pub fn encode_within(&self, x: f64, clip: f64) -> f32 {
         ((apply(self.transform, x) - self.mean) / self.scale).clamp(-clip, clip) as f32
+    }
+
+    /// The quantile of a finite x, within -10..=10.
+    pub fn quantile(&self, x: f64) -> f32 {
+        self.quantiles.quantile(apply(self.transform, x))
+    }
+
+    /// The values in the field's own unit at the 5 %, 50 % and 95 % points of the fit rows; none without the second scale.
+    pub fn points(&self) -> Option<[f64; 3]> {
+        let at = |quantile| {
+            let value = self.quantiles.value(quantile)?;
+            Some(invert(self.transform, value))
+        };
+        Some([at(-FIVE_PERCENT)?, at(0.0)?, at(FIVE_PERCENT)?])
     }
 
     /// The value in the field's own unit whose encoding is z.
@@ -185,6 +273,55 @@ mod tests {
         assert_eq!(encoder.encode(f64::MIN), -10.0);
         assert_eq!(encoder.encode_within(15.5, 100.0), 30.0);
         assert_eq!(encoder.encode_within(-1e9, 100.0), -100.0);
+    }
+
+    /// Mean and scale of 20,000 amounts from 0 to 100 and `others`.
+    fn of_amounts_and(others: &[f64]) -> NumericEncoder {
+        let mut sorted: Vec<f64> = (0..20_000).map(|i| f64::from(i % 1_001) / 10.0).collect();
+        sorted.extend(others);
+        let mut moments = Moments::default();
+        sorted.iter().for_each(|&x| moments.observe(x));
+        sorted.sort_unstable_by(f64::total_cmp);
+        NumericEncoder::fit(Transform::None, &moments.robust(&sorted))
+    }
+
+    #[test]
+    fn an_absurd_value_leaves_the_scale_of_the_others() {
+        let alone = of_amounts_and(&[]);
+        // NumPy: of 0, 0.1, ... 100 mean 50 and standard deviation 28.9
+        assert!((alone.scale - 28.9).abs() < 0.1 && (alone.mean - 50.0).abs() < 0.2);
+        for absurd in [&[1e9][..], &[-1e12, 1e9, 1e15], &[f64::MAX / 4.0]] {
+            let encoder = of_amounts_and(absurd);
+            assert!(
+                (encoder.scale / alone.scale - 1.0).abs() < 0.01,
+                "{absurd:?}"
+            );
+            assert!((encoder.encode(400.0) - alone.encode(400.0)).abs() < 0.2);
+        }
+        // The order is kept where a tail is heavy: 250 is no absurd amount, and counts as it is.
+        let heavy = of_amounts_and(&[250.0; 40]);
+        assert!(heavy.scale > 1.01 * alone.scale);
+    }
+
+    #[test]
+    fn a_stand_in_far_from_all_values_leaves_their_scale() {
+        let alone = of_amounts_and(&[]);
+        for stand_in in [99_999.0, -9_999.0, 999.0] {
+            for rows in [60, 2_000, 15_000] {
+                let mut others = vec![stand_in; rows];
+                others.push(1e9);
+                let encoder = of_amounts_and(&others);
+                assert!(
+                    (encoder.scale / alone.scale - 1.0).abs() < 0.01,
+                    "{stand_in} {rows}"
+                );
+                assert_eq!(encoder.encode(stand_in).abs(), CLIP as f32);
+            }
+        }
+        let both = of_amounts_and(&[vec![-9_999.0; 300], vec![99_999.0; 300]].concat());
+        assert!((both.scale / alone.scale - 1.0).abs() < 0.01);
+        // Of two groups as large as each other neither stands for anything else.
+        assert!(of_amounts_and(&[99_999.0; 25_000]).scale > 1e4);
     }
 
     proptest! {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FieldShape {
-    /// One number slot: the standardised value z, within -10..=10.
+    /// Two number slots: the standardised value z and the normal quantile q, each within -10..=10.
     Numeric,
-    /// One number slot, as of [`Numeric`](Self::Numeric), and one code slot: 0 neither of the two values that the fit rows
+    /// One number slot, the standardised value, and one code slot: 0 neither of the two values that the fit rows
     /// had, 1 the smaller, 2 the larger.
     Binary,
     /// One code slot: 0 = unknown, 1..=codes the known values.
@@ -32,7 +32,8 @@ impl FieldShape {
     /// Number slots of the field.
     pub fn numbers(self) -> usize {
         match self {
-            Self::Numeric | Self::Binary | Self::Timestamp => 1,
+            Self::Numeric => 2,
+            Self::Binary | Self::Timestamp => 1,
             Self::Categorical { .. } | Self::Boolean => 0,
         }
     }
@@ -194,7 +195,7 @@ mod tests {
         records.set_present(1, 2);
         let selected = records.select([2, 1]);
         assert_eq!(selected.rows(), 2);
-        assert_eq!(selected.numbers(0), [0.0, 2.0]);
+        assert_eq!(selected.numbers(0), [0.0, 2.0, 0.0]);
         assert_eq!(selected.codes(1), [0, 0, 1]);
         assert_eq!(selected.present(1), [false, false, true]);
     }

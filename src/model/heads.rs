@@ -9,9 +9,9 @@
 use super::inputs::weight_of_numbers;
 use super::likelihood::histogram::Histogram;
 use super::likelihood::location_scale::Family;
-use super::likelihood::{Likelihood, discrete};
+use super::likelihood::{Likelihood, Scale, discrete};
 use super::ops::math::{exp, log_sum_exp, sigmoid};
-use super::target::{Target, ThirdValue};
+use super::target::{Number, Target, ThirdValue};
 use crate::features::{Encoder, FieldShape, HOURS, WEEKDAYS};
 use std::ops::Range;
 
@@ -19,42 +19,56 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub enum Reading {
     /// Bins.
-    Histogram(Histogram),
+    Histogram(Histogram, Scale),
     /// Location and scale.
-    LocationScale(Family),
+    LocationScale(Family, Scale),
 }
 
 impl Reading {
     fn new(likelihood: Likelihood, histogram: &Histogram) -> Self {
-        match likelihood {
-            Likelihood::Histogram => Self::Histogram(histogram.clone()),
-            Likelihood::StudentT => Self::LocationScale(Family::StudentT),
-            Likelihood::Gaussian => Self::LocationScale(Family::Gaussian),
-            Likelihood::SquaredError => Self::LocationScale(Family::SquaredError),
-            Likelihood::RobustSquaredError => Self::LocationScale(Family::RobustSquaredError),
+        let scale = likelihood.scale();
+        let family = match likelihood {
+            Likelihood::Histogram | Likelihood::QuantileHistogram => {
+                return Self::Histogram(histogram.clone(), scale);
+            }
+            Likelihood::StudentT => Family::StudentT,
+            Likelihood::Gaussian => Family::Gaussian,
+            Likelihood::SquaredError => Family::SquaredError,
+            Likelihood::RobustSquaredError | Likelihood::QuantileRobustSquaredError => {
+                Family::RobustSquaredError
+            }
+        };
+        Self::LocationScale(family, scale)
+    }
+
+    /// The scale that it reads.
+    pub fn scale(&self) -> Scale {
+        match self {
+            Self::Histogram(_, scale) | Self::LocationScale(_, scale) => *scale,
         }
     }
 
     /// What else its outputs say of a number, if anything.
     fn derived(&self) -> Option<Derived> {
         match self {
-            Self::Histogram(_) => Some(Derived::Tail),
-            Self::LocationScale(Family::RobustSquaredError) => Some(Derived::Density),
-            Self::LocationScale(_) => None,
+            Self::Histogram(..) => Some(Derived::Tail),
+            Self::LocationScale(Family::RobustSquaredError, _) => Some(Derived::Density),
+            Self::LocationScale(..) => None,
         }
     }
 
     fn outputs(&self) -> usize {
         match self {
-            Self::Histogram(histogram) => histogram.bins(),
-            Self::LocationScale(family) => family.outputs(),
+            Self::Histogram(histogram, _) => histogram.bins(),
+            Self::LocationScale(family, _) => family.outputs(),
         }
     }
 
-    fn surprise(&self, output: &[f32], z: f32) -> f32 {
+    fn surprise(&self, output: &[f32], number: Number) -> f32 {
+        let z = number.on(self.scale());
         match self {
-            Self::Histogram(histogram) => histogram.surprise(output, z),
-            Self::LocationScale(family) => family.surprise(output, z),
+            Self::Histogram(histogram, _) => histogram.surprise(output, z),
+            Self::LocationScale(family, _) => family.surprise(output, z),
         }
     }
 
@@ -64,19 +78,26 @@ impl Reading {
     fn third_value_surprise(&self, logit: f32, third: &ThirdValue) -> f32 {
         let unseen = third.floor.max(discrete::bernoulli_max(logit));
         match self {
-            Self::LocationScale(family) if family.has_squared_surprise() => {
+            Self::LocationScale(family, _) if family.has_squared_surprise() => {
                 let [lower, upper] = third.known.map(|known| (third.z - known).powi(2));
                 let share = sigmoid(logit);
                 unseen.max(lower + share * (upper - lower))
             }
-            Self::Histogram(_) | Self::LocationScale(_) => unseen,
+            Self::Histogram(..) | Self::LocationScale(..) => unseen,
         }
     }
 
-    fn loss(&self, output: &[f32], z: f32, weight: f32, gradient: Option<&mut [f32]>) -> f32 {
+    fn loss(
+        &self,
+        output: &[f32],
+        number: Number,
+        weight: f32,
+        gradient: Option<&mut [f32]>,
+    ) -> f32 {
+        let z = number.on(self.scale());
         match self {
-            Self::Histogram(histogram) => histogram.loss(output, z, weight, gradient),
-            Self::LocationScale(family) => family.loss(output, z, weight, gradient),
+            Self::Histogram(histogram, _) => histogram.loss(output, z, weight, gradient),
+            Self::LocationScale(family, _) => family.loss(output, z, weight, gradient),
         }
     }
 }
@@ -187,8 +208,9 @@ impl Heads {
     }
 
     /// The derived readings, in their order behind the trained ones.
-    pub fn derived(&self) -> impl Iterator<Item = Derived> {
-        self.derived.iter().map(|&(derived, _)| derived)
+    pub fn derived(&self) -> impl Iterator<Item = (Derived, Scale)> {
+        let derived = self.derived.iter();
+        derived.map(|&(derived, from)| (derived, self.readings[from].scale()))
     }
 
     /// The head of a field.
@@ -232,8 +254,8 @@ impl Heads {
 #[derive(Debug, Clone, Copy)]
 pub struct Aim {
     target: Target,
-    /// Of a number: its bin, if a reading has bins.
-    bin: usize,
+    /// Of a number: its bin on each scale, if a reading has bins.
+    bins: [usize; 2],
 }
 
 /// The head of one field together with the readings of numbers.
@@ -275,17 +297,17 @@ impl<'a> FieldView<'a> {
         let nullness = self.null_surprise(logits, matches!(target, Target::Absent));
         let value = &logits[self.value_start()..];
         match target {
-            Target::Number(z) => {
+            Target::Number(number) => {
                 let mut start = 0;
                 let (trained, derived) = out.split_at_mut(self.readings.len());
                 for (surprise, reading) in trained.iter_mut().zip(self.readings) {
                     let output = &value[start..start + reading.outputs()];
-                    *surprise = nullness + reading.surprise(output, *z);
+                    *surprise = nullness + reading.surprise(output, *number);
                     start += reading.outputs();
                 }
                 for (surprise, &(kind, from)) in derived.iter_mut().zip(self.derived) {
                     let output = &value[self.place(from)];
-                    *surprise = nullness + kind.surprise(&self.readings[from], output, *z);
+                    *surprise = nullness + kind.surprise(&self.readings[from], output, *number);
                 }
             }
             Target::Neither(third) => self.third_value_surprises(value[0], third, nullness, out),
@@ -315,14 +337,25 @@ impl<'a> FieldView<'a> {
         start..start + self.readings[reading].outputs()
     }
 
+    /// The place of a reading's histogram among the softmaxes.
+    fn softmax_of(&self, reading: usize) -> usize {
+        let before = self.readings[..reading].iter();
+        before
+            .filter(|reading| matches!(reading, Reading::Histogram(..)))
+            .count()
+    }
+
     /// The target as [`surprises_at`](Self::surprises_at) takes it.
     pub fn aim(&self, target: Target) -> Aim {
-        let bin = |reading: &Reading| match (reading, target) {
-            (Reading::Histogram(histogram), Target::Number(z)) => Some(histogram.bin(z)),
-            _ => None,
-        };
-        let bin = self.readings.iter().find_map(bin).unwrap_or(0);
-        Aim { target, bin }
+        let mut bins = [0; 2];
+        if let Target::Number(number) = target {
+            for reading in self.readings {
+                if let Reading::Histogram(histogram, scale) = reading {
+                    bins[*scale as usize] = histogram.bin(number.on(*scale));
+                }
+            }
+        }
+        Aim { target, bins }
     }
 
     /// The softmaxes among the field's logits, at most one of a reading: those whose log-sum-exp
@@ -332,7 +365,7 @@ impl<'a> FieldView<'a> {
         match self.head.shape {
             FieldShape::Numeric => self
                 .reading_outputs()
-                .filter(|(reading, _)| matches!(reading, Reading::Histogram(_)))
+                .filter(|(reading, _)| matches!(reading, Reading::Histogram(..)))
                 .map(|(_, range)| range)
                 .collect(),
             FieldShape::Categorical { classes, .. } => {
@@ -359,34 +392,11 @@ impl<'a> FieldView<'a> {
         let nullness = self.null_surprise(logits, matches!(aim.target, Target::Absent));
         let value = &logits[self.value_start()..];
         let discrete = match aim.target {
-            Target::Number(z) => {
-                let mut start = 0;
-                let (trained, derived) = out.split_at_mut(self.readings.len());
-                for (i, (surprise, &(kind, from))) in
-                    derived.iter_mut().zip(self.derived).enumerate()
-                {
-                    *surprise = match wanted >> i & 1 {
-                        0 => 0.0,
-                        _ => {
-                            let output = &value[self.place(from)];
-                            nullness
-                                + match kind {
-                                    Derived::Tail => tail(output, log_norms[0], aim.bin),
-                                    Derived::Density => Family::StudentT.surprise(output, z),
-                                }
-                        }
-                    };
-                }
-                for (surprise, reading) in trained.iter_mut().zip(self.readings) {
-                    let output = &value[start..start + reading.outputs()];
-                    let of_value = match reading {
-                        Reading::Histogram(_) => log_norms[0] - output[aim.bin],
-                        Reading::LocationScale(family) => family.surprise(output, z),
-                    };
-                    *surprise = nullness + of_value;
-                    start += reading.outputs();
-                }
-                return;
+            Target::Number(number) => {
+                let of_value = (number, aim.bins);
+                self.number_surprises_at(value, log_norms, of_value, wanted, out);
+                out.iter_mut().for_each(|surprise| *surprise += nullness);
+                return self.keep_wanted(wanted, out);
             }
             Target::Category {
                 class,
@@ -411,6 +421,42 @@ impl<'a> FieldView<'a> {
         };
         out.fill(nullness + discrete);
         self.keep_wanted(wanted, out);
+    }
+
+    /// What a number costs by itself under each reading, `[R]`, given its bin on each scale.
+    fn number_surprises_at(
+        &self,
+        value: &[f32],
+        log_norms: &[f32],
+        (number, bins): (Number, [usize; 2]),
+        wanted: Wanted,
+        out: &mut [f32],
+    ) {
+        let (trained, derived) = out.split_at_mut(self.readings.len());
+        for (i, (surprise, &(kind, from))) in derived.iter_mut().zip(self.derived).enumerate() {
+            let scale = self.readings[from].scale();
+            let output = &value[self.place(from)];
+            *surprise = match kind {
+                _ if wanted >> i & 1 == 0 => 0.0,
+                Derived::Tail => {
+                    let log_norm = log_norms[self.softmax_of(from)];
+                    tail(output, log_norm, bins[scale as usize])
+                }
+                Derived::Density => Family::StudentT.surprise(output, number.on(scale)),
+            };
+        }
+        let (mut start, mut softmax) = (0, 0);
+        for (surprise, reading) in trained.iter_mut().zip(self.readings) {
+            let output = &value[start..start + reading.outputs()];
+            start += reading.outputs();
+            *surprise = match reading {
+                Reading::Histogram(_, scale) => {
+                    softmax += 1;
+                    log_norms[softmax - 1] - output[bins[*scale as usize]]
+                }
+                Reading::LocationScale(family, scale) => family.surprise(output, number.on(*scale)),
+            };
+        }
     }
 
     /// Sets the derived readings that are not wanted to zero.
@@ -453,12 +499,13 @@ impl<'a> FieldView<'a> {
     ) -> f32 {
         match *target {
             Target::Absent | Target::Unseen { .. } | Target::Neither(_) => 0.0,
-            Target::Number(z) => {
+            Target::Number(number) => {
                 let (mut at, mut sum) = (0, 0.0);
                 for reading in self.readings {
                     let range = at..at + reading.outputs();
                     at = range.end;
-                    sum += reading.loss(&value[range.clone()], z, weight, part(gradient, range));
+                    sum +=
+                        reading.loss(&value[range.clone()], number, weight, part(gradient, range));
                 }
                 sum
             }
@@ -499,12 +546,14 @@ impl<'a> FieldView<'a> {
 
 impl Derived {
     /// The surprise of z by the `output` of the reading that it is derived from.
-    fn surprise(self, from: &Reading, output: &[f32], z: f32) -> f32 {
+    fn surprise(self, from: &Reading, output: &[f32], number: Number) -> f32 {
         match (self, from) {
-            (Self::Tail, Reading::Histogram(histogram)) => {
-                tail(output, log_sum_exp(output), histogram.bin(z))
-            }
-            _ => Family::StudentT.surprise(output, z),
+            (Self::Tail, Reading::Histogram(histogram, scale)) => tail(
+                output,
+                log_sum_exp(output),
+                histogram.bin(number.on(*scale)),
+            ),
+            _ => Family::StudentT.surprise(output, number.on(from.scale())),
         }
     }
 }

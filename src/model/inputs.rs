@@ -82,7 +82,8 @@ pub fn takes_noise(shape: FieldShape) -> bool {
 /// Input numbers of a field.
 pub fn input_numbers(shape: FieldShape) -> usize {
     match shape {
-        FieldShape::Numeric | FieldShape::Binary | FieldShape::Boolean => 1,
+        FieldShape::Binary | FieldShape::Boolean => 1,
+        FieldShape::Numeric => 2,
         FieldShape::Timestamp => 4,
         FieldShape::Categorical { .. } => 0,
     }
@@ -142,7 +143,8 @@ impl<'a> InputBuilder<'a> {
                     category += 1;
                 }
                 _ if !visible => self.numbers.extend(std::iter::repeat_n(0.0, width)),
-                FieldShape::Numeric | FieldShape::Binary => self.numbers.push(numbers[number]),
+                FieldShape::Numeric => self.numbers.extend(&numbers[number..number + 2]),
+                FieldShape::Binary => self.numbers.push(numbers[number]),
                 FieldShape::Boolean => self.numbers.push(codes[code] as f32 * 2.0 - 1.0),
                 FieldShape::Timestamp => self
                     .numbers
@@ -168,13 +170,16 @@ impl<'a> InputBuilder<'a> {
         let width: usize = self.shapes.iter().map(|&s| input_numbers(s)).sum();
         let mut number = self.numbers.len() - width;
         for (&shape, &is_noised) in self.shapes.iter().zip(noised) {
+            let end = number + input_numbers(shape);
             if takes_noise(shape) {
-                let drawn = draw();
-                if is_noised && self.numbers_hidden[number] == 0.0 {
-                    self.numbers[number] += level * drawn;
+                for place in number..end {
+                    let drawn = draw();
+                    if is_noised && self.numbers_hidden[place] == 0.0 {
+                        self.numbers[place] += level * drawn;
+                    }
                 }
             }
-            number += input_numbers(shape);
+            number = end;
         }
         self.tell_noise(noise_inputs(level));
     }
@@ -246,7 +251,8 @@ mod tests {
         ];
         let mut records = Records::absent(&shapes, 1);
         records.set_number(0, 0, 7.0);
-        records.set_number(0, 1, 6.0);
+        records.set_number(0, 1, 0.7);
+        records.set_number(0, 2, 6.0);
         [3, 1, 6, 2]
             .iter()
             .enumerate()
@@ -259,12 +265,16 @@ mod tests {
         builder.push(&records, 0, |field| field == 3);
         let inputs = builder.finish().unwrap();
         let rows = inputs.numbers.to_vec2::<f32>().unwrap();
-        assert_eq!(rows[0][..2], [0.0, 0.0], "hidden number, null boolean");
+        assert_eq!(
+            rows[0][..3],
+            [0.0, 0.0, 0.0],
+            "hidden number on both scales, null boolean"
+        );
         assert!(
-            (rows[0][2] - 1.0).abs() < 1e-6,
+            (rows[0][3] - 1.0).abs() < 1e-6,
             "six o'clock is a quarter of the day"
         );
-        assert_eq!(rows[1], [7.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(rows[1], [7.0, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(inputs.codes[0].to_vec1::<u32>().unwrap(), [0, 3]);
         let visible = inputs.visible.to_vec2::<f32>().unwrap();
         assert_eq!(visible, [[0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]]);
@@ -292,8 +302,8 @@ mod tests {
             FieldShape::Numeric,
         ];
         let mut records = Records::absent(&shapes, 1);
-        records.set_number(0, 0, 7.0);
-        records.set_number(0, 1, 5.0);
+        let numbers = [7.0, 0.7, 5.0, 0.5].into_iter().enumerate();
+        numbers.for_each(|(slot, x)| records.set_number(0, slot, x));
         records.set_code(0, 0, 1);
         (0..3).for_each(|field| records.set_present(0, field));
         let mut builder = InputBuilder::new(&shapes, 2);
@@ -306,8 +316,8 @@ mod tests {
         builder.push(&records, 0, |_| false);
         let inputs = builder.finish().unwrap();
         let rows = inputs.numbers.to_vec2::<f32>().unwrap();
-        // The hidden number took the first draw and stays hidden.
-        assert_eq!(rows, [[0.0, 1.0, 6.0], [7.0, 1.0, 5.0]]);
+        // The hidden number took the first two draws and stays hidden; each scale has a draw of its own.
+        assert_eq!(rows, [[0.0, 0.0, 1.0, 6.5, 2.5], [7.0, 0.7, 1.0, 5.0, 0.5]]);
         let noise = inputs.noise.to_vec2::<f32>().unwrap();
         assert_eq!(noise, [[1.0, 0.5f32.ln()], NO_NOISE]);
     }

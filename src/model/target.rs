@@ -1,5 +1,6 @@
 //! The true value of a hidden field, as the heads need it.
 
+use super::likelihood::Scale;
 use crate::features::binary::{NEITHER, UPPER};
 use crate::features::{Encoder, FieldShape, Records, ValueEncoder};
 
@@ -8,8 +9,8 @@ use crate::features::{Encoder, FieldShape, Records, ValueEncoder};
 pub enum Target {
     /// Null.
     Absent,
-    /// The encoded number z.
-    Number(f32),
+    /// An encoded number.
+    Number(Number),
     /// A category with a class.
     Category {
         /// Class of the head.
@@ -35,6 +36,25 @@ pub enum Target {
         /// 0..7, Monday 0.
         weekday: u32,
     },
+}
+
+/// A number in its two scales.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Number {
+    /// In standard deviations.
+    pub z: f32,
+    /// As a normal quantile.
+    pub q: f32,
+}
+
+impl Number {
+    /// On one of them.
+    pub fn on(self, scale: Scale) -> f32 {
+        match scale {
+            Scale::Deviation => self.z,
+            Scale::Quantile => self.q,
+        }
+    }
 }
 
 /// A number that is neither of the two values that the fit rows had.
@@ -77,7 +97,13 @@ impl TargetReader {
         let (shape, number, code) = self.slots[field];
         let codes = records.codes(row);
         match (shape, &encoder.fields()[field].value) {
-            (FieldShape::Numeric, _) => Target::Number(records.numbers(row)[number]),
+            (FieldShape::Numeric, _) => {
+                let numbers = &records.numbers(row)[number..];
+                Target::Number(Number {
+                    z: numbers[0],
+                    q: numbers[1],
+                })
+            }
             (FieldShape::Categorical { .. }, ValueEncoder::Categorical(categories)) => {
                 let code = codes[code];
                 match categories.class(code) {

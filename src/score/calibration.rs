@@ -113,7 +113,8 @@ pub(super) fn measure(component: Component, surprises: &Surprises, row: usize) -
         Component::Total { stratum, reading } => surprises.total(row, stratum, reading),
         Component::Largest { stratum, reading } => surprises.largest(row, stratum, reading),
         Component::Latent => surprises.distances(row).latent,
-        Component::Nearest => surprises.distances(row).nearest,
+        Component::Nearest => surprises.distances(row).nearest.deviation,
+        Component::NearestQuantile => surprises.distances(row).nearest.quantile,
         // No rule has these terms.
         Component::Untuned | Component::Field { .. } => f32::NAN,
     }
@@ -196,7 +197,7 @@ impl ReferenceTables {
     }
 
     /// The -log survival of one term of the score; not a number for what is none.
-    pub(super) fn term(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
+    pub fn term(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
         let mut terms = self.terms.iter().zip(self.rule.components());
         let table = terms.find(|(_, of)| *of == component);
         table.map_or(f32::NAN, |(table, _)| {

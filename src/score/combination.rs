@@ -37,8 +37,10 @@ pub enum Component {
     },
     /// The distance of the record's latent from those of fit rows.
     Latent,
-    /// The distance to the nearest fit row.
+    /// The distance to the nearest fit row, with quantities in deviations.
     Nearest,
+    /// The same with quantities as normal quantiles.
+    NearestQuantile,
     /// The mean surprise of one field under a reading.
     Field {
         /// Index among the F feature fields.

@@ -3,7 +3,7 @@
 //! In flow a fitted model and fit rows; out flow the [`LatentDistance`] and the [`NearestRows`] that the bundle keeps.
 
 use super::latent::{LATENT_ROWS, LatentDistance};
-use super::nearest::{NearestLayout, NearestRows};
+use super::nearest::{NearestDistances, NearestLayout, NearestRows};
 use super::rule::ScoreConfig;
 use super::surprise::SurpriseModel;
 use crate::features::{Encoder, Records};
@@ -27,7 +27,7 @@ pub struct Distance {
     /// Of its latent, squared, in deviations of those of fit rows.
     pub latent: f32,
     /// To the nearest kept row.
-    pub nearest: f32,
+    pub nearest: NearestDistances,
 }
 
 impl Distances {

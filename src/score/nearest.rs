@@ -4,12 +4,13 @@
 //! Letters: M kept rows, N numbers of a row, C codes of a row. The squared distance is the sum of
 //!
 //! ```text
-//! (x - y)^2     of every input number: z of a quantity, +-1/sqrt(2) of yes and no, the four of a time of day
+//! (x - y)^2     of every number: a quantity on one of its two scales, +-1/sqrt(2) of yes and no, the four of a time of day
 //! 2             where categories differ, as of one-hot vectors; null is a category of its own
 //! 1             besides, where another field is null in one and not in the other; a null lies at 0, a number's mean
 //! ```
 //!
-//! Rows are kept column by column, so that neighbouring rows fill a vector. Redacted fields take no part: none of their values
+//! There are two such distances, with all quantities in deviations and with all of them as normal quantiles: small dense groups
+//! look apart on one scale only. Rows are kept column by column, so that neighbouring rows fill a vector. Redacted fields take no part: none of their values
 //! is in a bundle. Invariant: a record's distance depends on the record and the kept rows alone.
 
 use super::rule::NEAREST_ROWS_MAX;
@@ -39,12 +40,24 @@ struct Part {
     has_nulls: bool,
 }
 
-/// Which fields take part, and how a row becomes numbers and codes.
+/// Which fields take part, and how a row becomes numbers and codes. The numbers of a row are the quantities in deviations, then
+/// the same as quantiles, then what both distances read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NearestLayout {
     parts: Vec<Part>,
+    /// Quantities of many values.
+    quantities: usize,
     numbers: usize,
     codes: usize,
+}
+
+/// The distances of a record to the nearest kept row, which may be another one on each scale.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct NearestDistances {
+    /// With quantities in deviations.
+    pub deviation: f32,
+    /// With quantities as normal quantiles.
+    pub quantile: f32,
 }
 
 /// Kept fit rows.
@@ -72,6 +85,7 @@ impl NearestLayout {
         let (mut number, mut code) = (0, 0);
         let mut layout = Self {
             parts: Vec::new(),
+            quantities: 0,
             numbers: 0,
             codes: 0,
         };
@@ -87,6 +101,7 @@ impl NearestLayout {
                 });
                 layout.numbers += input_numbers(shape) + usize::from(nulls[field] && !is_category);
                 layout.codes += usize::from(is_category);
+                layout.quantities += usize::from(shape == FieldShape::Numeric);
             }
             number += shape.numbers();
             code += shape.codes();
@@ -106,10 +121,11 @@ impl NearestLayout {
 
     fn point(&self, records: &Records, row: usize) -> Point {
         let mut point = Point {
-            numbers: Vec::with_capacity(self.numbers),
+            numbers: vec![0.0; 2 * self.quantities],
             codes: Vec::with_capacity(self.codes),
             everywhere: 0.0,
         };
+        let mut quantity = 0;
         let (numbers, codes, present) = (
             records.numbers(row),
             records.codes(row),
@@ -119,6 +135,12 @@ impl NearestLayout {
             let is_present = present[part.field];
             let (number, code) = (part.number, part.code);
             match part.shape {
+                FieldShape::Numeric => {
+                    // Of a null both are 0.
+                    point.numbers[quantity] = numbers[number];
+                    point.numbers[self.quantities + quantity] = numbers[number + 1];
+                    quantity += 1;
+                }
                 FieldShape::Categorical { .. } => {
                     let code = if is_present { codes[code] } else { NULL_CODE };
                     point.codes.push(code);
@@ -128,7 +150,7 @@ impl NearestLayout {
                     let zeros = std::iter::repeat_n(0.0, input_numbers(shape));
                     point.numbers.extend(zeros);
                 }
-                FieldShape::Numeric | FieldShape::Binary => point.numbers.push(numbers[number]),
+                FieldShape::Binary => point.numbers.push(numbers[number]),
                 FieldShape::Boolean => {
                     let sign = codes[code] as f32 * 2.0 - 1.0;
                     point.numbers.push(sign * FRAC_1_SQRT_2);
@@ -227,16 +249,20 @@ impl NearestRows {
         )
     }
 
-    /// The distance of a record to the nearest kept row.
-    pub fn distance(&self, records: &Records, row: usize) -> f32 {
+    /// The distances of a record to the nearest kept row.
+    pub fn distances(&self, records: &Records, row: usize) -> NearestDistances {
         let point = self.layout.point(records, row);
-        let nearest = vectorised(Nearest {
+        let [deviation, quantile] = vectorised(Nearest {
             point: &point,
+            quantities: self.layout.quantities,
             numbers: &self.numbers,
             codes: &self.codes,
             padded: self.rows.next_multiple_of(BLOCK_ROWS),
         });
-        (nearest + point.everywhere).sqrt()
+        NearestDistances {
+            deviation: (deviation + point.everywhere).sqrt(),
+            quantile: (quantile + point.everywhere).sqrt(),
+        }
     }
 }
 
@@ -248,41 +274,55 @@ fn repeat_last<T: Copy>(columns: &[T], rows: usize, padded: usize) -> Vec<T> {
         .collect()
 }
 
-/// The smallest squared distance of a point to the kept rows, without what it is from all of them.
+/// The smallest squared distances of a point to the kept rows on either scale, without what it is from all of them.
 struct Nearest<'a> {
     point: &'a Point,
+    quantities: usize,
     numbers: &'a [f32],
     codes: &'a [u32],
     padded: usize,
 }
 
 impl Loop for Nearest<'_> {
-    type Output = f32;
+    type Output = [f32; 2];
 
     #[inline(always)]
-    fn run(self) -> f32 {
-        let mut nearest = [f32::INFINITY; BLOCK_ROWS];
+    fn run(self) -> [f32; 2] {
+        let mut nearest = [[f32::INFINITY; BLOCK_ROWS]; 2];
+        let quantities = self.quantities;
+        let column = |of: usize| &self.numbers[of * self.padded..(of + 1) * self.padded];
         for start in (0..self.padded).step_by(BLOCK_ROWS) {
-            let mut sums = [0f32; BLOCK_ROWS];
-            let numbers = self.numbers.chunks_exact(self.padded);
-            for (&x, column) in self.point.numbers.iter().zip(numbers) {
-                let (block, _) = column[start..].as_chunks::<BLOCK_ROWS>();
-                for (sum, &y) in sums.iter_mut().zip(&block[0]) {
-                    *sum += (x - y) * (x - y);
-                }
+            let mut shared = [0f32; BLOCK_ROWS];
+            for (of, &x) in self.point.numbers.iter().enumerate().skip(2 * quantities) {
+                add_squares(&mut shared, x, &column(of)[start..]);
             }
             let codes = self.codes.chunks_exact(self.padded);
             for (&code, column) in self.point.codes.iter().zip(codes) {
                 let (block, _) = column[start..].as_chunks::<BLOCK_ROWS>();
-                for (sum, &other) in sums.iter_mut().zip(&block[0]) {
+                for (sum, &other) in shared.iter_mut().zip(&block[0]) {
                     *sum += if code == other { 0.0 } else { CATEGORIES_APART };
                 }
             }
-            for (nearest, &sum) in nearest.iter_mut().zip(&sums) {
-                *nearest = if sum < *nearest { sum } else { *nearest };
+            for (scale, nearest) in nearest.iter_mut().enumerate() {
+                let mut sums = shared;
+                for of in scale * quantities..(scale + 1) * quantities {
+                    add_squares(&mut sums, self.point.numbers[of], &column(of)[start..]);
+                }
+                for (nearest, &sum) in nearest.iter_mut().zip(&sums) {
+                    *nearest = if sum < *nearest { sum } else { *nearest };
+                }
             }
         }
-        nearest.iter().copied().fold(f32::INFINITY, f32::min)
+        nearest.map(|of_scale| of_scale.iter().copied().fold(f32::INFINITY, f32::min))
+    }
+}
+
+/// Adds the squared differences of `x` from the first block of a column.
+#[inline(always)]
+fn add_squares(sums: &mut [f32; BLOCK_ROWS], x: f32, column: &[f32]) {
+    let (block, _) = column.as_chunks::<BLOCK_ROWS>();
+    for (sum, &y) in sums.iter_mut().zip(&block[0]) {
+        *sum += (x - y) * (x - y);
     }
 }
 
@@ -308,9 +348,10 @@ mod tests {
     fn records(rows: &[Row]) -> Records {
         let mut records = Records::absent(&SHAPES, rows.len());
         for (at, &(a, b, c, d)) in rows.iter().enumerate() {
-            for (field, slot, number) in [(0, 0, a), (3, 1, d)] {
+            for (field, slot, number) in [(0, 0, a), (3, 2, d)] {
                 if let Some(x) = number {
                     records.set_number(at, slot, x);
+                    records.set_number(at, slot + 1, quantile(x));
                     records.set_present(at, field);
                 }
             }
@@ -324,15 +365,24 @@ mod tests {
         records
     }
 
+    /// Another scale.
+    fn quantile(x: f32) -> f32 {
+        x.powi(3) / 25.0
+    }
+
     /// By the definition.
-    fn apart(x: &Row, y: &Row) -> f32 {
+    fn apart(x: &Row, y: &Row, scale: impl Fn(f32) -> f32) -> f32 {
         let number = |x: Option<f32>, y: Option<f32>| {
             let null = f32::from(x.is_some() != y.is_some());
-            null + (x.unwrap_or(0.0) - y.unwrap_or(0.0)).powi(2)
+            null + (x.map_or(0.0, &scale) - y.map_or(0.0, &scale)).powi(2)
         };
         let yes = |x: Option<bool>| x.map(|x| if x { 0.5f32.sqrt() } else { -(0.5f32.sqrt()) });
         let category = if x.1 == y.1 { 0.0 } else { 2.0 };
-        number(x.0, y.0) + number(yes(x.2), yes(y.2)) + number(x.3, y.3) + category
+        let sign = |x: Option<f32>, y: Option<f32>| {
+            let null = f32::from(x.is_some() != y.is_some());
+            null + (x.unwrap_or(0.0) - y.unwrap_or(0.0)).powi(2)
+        };
+        number(x.0, y.0) + sign(yes(x.2), yes(y.2)) + number(x.3, y.3) + category
     }
 
     fn rows(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Row>> {
@@ -363,9 +413,15 @@ mod tests {
             }
             let found = records(&points);
             for (row, point) in points.iter().enumerate() {
-                let expected = fit.iter().map(|y| apart(point, y)).fold(f32::INFINITY, f32::min).sqrt();
-                let distance = kept.distance(&found, row);
-                prop_assert!((distance - expected).abs() < 1e-3, "{} {}", distance, expected);
+                let least = |scale: fn(f32) -> f32| {
+                    let all = fit.iter().map(|y| apart(point, y, scale));
+                    all.fold(f32::INFINITY, f32::min).sqrt()
+                };
+                let expected = [least(|x| x), least(quantile)];
+                let NearestDistances { deviation, quantile } = kept.distances(&found, row);
+                for (distance, expected) in [deviation, quantile].into_iter().zip(expected) {
+                    prop_assert!((distance - expected).abs() < 1e-3, "{} {}", distance, expected);
+                }
             }
         }
     }
@@ -375,10 +431,10 @@ mod tests {
         let fit = records(&[(Some(1.0), Some(2), Some(true), Some(4.0))]);
         let redacted = [false, true, true, true];
         let layout = NearestLayout::new(&SHAPES, &[false; 4], &redacted);
-        assert_eq!(layout.columns(), (1, 0));
+        assert_eq!(layout.columns(), (2, 0));
         let kept = NearestRows::keep(layout, &fit, &[0]);
         let other = records(&[(Some(1.0), Some(3), Some(false), Some(-4.0))]);
-        assert_eq!(kept.distance(&other, 0), 0.0);
+        assert_eq!(kept.distances(&other, 0), NearestDistances::default());
         assert!(NearestLayout::new(&SHAPES, &[false; 4], &[true; 4]).is_empty());
     }
 
@@ -387,8 +443,8 @@ mod tests {
         let layout = || NearestLayout::new(&SHAPES, &[false; 4], &[false; 4]);
         for (rows, numbers, codes) in [
             (0, vec![], vec![]),
-            (2, vec![0.0; 6], vec![1]),
-            (1, vec![f32::NAN; 3], vec![1]),
+            (2, vec![0.0; 10], vec![1]),
+            (1, vec![f32::NAN; 5], vec![1]),
         ] {
             assert!(NearestRows::from_columns(layout(), rows, &numbers, &codes).is_err());
         }

@@ -109,16 +109,16 @@ fn interval(
     residuals: &SurvivalTable,
 ) -> Expected {
     let [low, value, high] = match head.reading_outputs().next() {
-        Some((Reading::Histogram(histogram), range)) => {
+        Some((Reading::Histogram(histogram, _), range)) => {
             let mean = mean_softmax(views.iter().map(|v| v[range.clone()].to_vec()));
             QUANTILES.map(|q| histogram_quantile(histogram, &mean, q))
         }
-        Some((Reading::LocationScale(Family::SquaredError), range)) => {
+        Some((Reading::LocationScale(Family::SquaredError, _), range)) => {
             let mean = views.iter().map(|v| v[range.start]).sum::<f32>() / views.len() as f32;
             let reach = residuals.quantile(0.9).max(0.0).sqrt();
             [mean - reach, mean, mean + reach]
         }
-        Some((Reading::LocationScale(family), range)) => {
+        Some((Reading::LocationScale(family, _), range)) => {
             let cumulative = |z: f32| {
                 let sum: f32 = views
                     .iter()

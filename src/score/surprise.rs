@@ -408,7 +408,7 @@ impl SurpriseModel {
         }
         if let Some(nearest) = &self.distances.nearest {
             for (t, distance) in distances.iter_mut().enumerate() {
-                distance.nearest = nearest.distance(records, first + t);
+                distance.nearest = nearest.distances(records, first + t);
             }
         }
         Ok(())

@@ -178,7 +178,7 @@ impl TensorPass {
 pub(super) fn wanted(views: &Views, heads: &Heads) -> Vec<Wanted> {
     let of_stratum = |stratum: &Stratum| {
         let derived = heads.derived().enumerate();
-        let is_wanted = |derived| match derived {
+        let is_wanted = |(derived, _)| match derived {
             Derived::Tail => stratum.hides_most(),
             Derived::Density => stratum.denoising.is_some(),
         };

@@ -216,7 +216,7 @@ fn a_null_field_is_not_visible_where_nothing_is_hidden() {
             [false, true, false, false, false, false]
         );
         let mut full = records.select([1]);
-        full.set_number(0, 1, records.numbers(0)[1]);
+        (2..4).for_each(|at| full.set_number(0, at, records.numbers(0)[at]));
         let null = logits(&model, &records, 0, &[]);
         assert_eq!(null, logits(&model, &full, 0, &[0, 2, 3, 4, 5]), "{name}");
     });

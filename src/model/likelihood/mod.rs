@@ -25,6 +25,38 @@ pub enum Likelihood {
     SquaredError,
     /// Squared residual from the location of Student's t, in squared standard deviations.
     RobustSquaredError,
+    /// As [`Histogram`](Self::Histogram), of the normal quantile.
+    QuantileHistogram,
+    /// As [`RobustSquaredError`](Self::RobustSquaredError), of the normal quantile.
+    QuantileRobustSquaredError,
+}
+
+/// A scale of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Standard deviations from the mean: distances count.
+    Deviation,
+    /// The normal quantile of the rank among training values: the order counts.
+    Quantile,
+}
+
+impl Likelihood {
+    /// The scale that it reads.
+    pub fn scale(self) -> Scale {
+        match self {
+            Self::QuantileHistogram | Self::QuantileRobustSquaredError => Scale::Quantile,
+            Self::Histogram
+            | Self::StudentT
+            | Self::Gaussian
+            | Self::SquaredError
+            | Self::RobustSquaredError => Scale::Deviation,
+        }
+    }
+
+    /// Whether it reads bins.
+    pub fn has_bins(self) -> bool {
+        matches!(self, Self::Histogram | Self::QuantileHistogram)
+    }
 }
 
 #[cfg(test)]

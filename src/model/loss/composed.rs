@@ -82,11 +82,12 @@ impl Truth {
         }
         match *target {
             Target::Absent | Target::Unseen { .. } | Target::Neither(_) => {}
-            Target::Number(z) => {
+            Target::Number(number) => {
                 for (reading, range) in head.reading_outputs() {
                     let first = start + range.start;
+                    let z = number.on(reading.scale());
                     match reading {
-                        Reading::Histogram(histogram) => {
+                        Reading::Histogram(histogram, _) => {
                             let of_loss = match histogram.gamma() > 0.0 {
                                 true => &mut self.bounded,
                                 false => &mut self.expected,
@@ -95,7 +96,7 @@ impl Truth {
                             histogram.smoothed_target(z, bins);
                             bins.iter_mut().for_each(|share| *share *= weight);
                         }
-                        Reading::LocationScale(_) => {
+                        Reading::LocationScale(..) => {
                             self.counted[first] = weight;
                             self.numbers[first] = z;
                         }
@@ -208,7 +209,7 @@ fn bounded_histograms(heads: &Heads) -> Vec<(Range<usize>, f64)> {
         bounded.extend(
             head.reading_outputs()
                 .filter_map(|(reading, range)| match reading {
-                    Reading::Histogram(histogram) if histogram.gamma() > 0.0 => {
+                    Reading::Histogram(histogram, _) if histogram.gamma() > 0.0 => {
                         let columns = start + range.start..start + range.end;
                         Some((columns, f64::from(histogram.gamma())))
                     }
@@ -227,7 +228,7 @@ fn locations(heads: &Heads, family: Family) -> Vec<usize> {
             continue;
         }
         let of_family = head.reading_outputs().filter(
-            |(reading, _)| matches!(reading, Reading::LocationScale(found) if *found == family),
+            |(reading, _)| matches!(reading, Reading::LocationScale(found, _) if *found == family),
         );
         locations.extend(of_family.map(|(_, range)| head.outputs().start + range.start));
     }

@@ -72,12 +72,18 @@ pub(super) fn row_mixes(transfer: &Transfer, rows: usize) -> Vec<Mix> {
             &transfer.child_rows[field],
         );
         let Rescale { ratio, shift } = matched.rescale;
-        for (from, to) in from.numbers.clone().zip(to.numbers.clone()) {
-            mixes[to] = Mix::scaled(from, ratio as f32, 0.0);
+        // The first is standardised anew, the second is a rank, which means the same.
+        for (i, (from, to)) in from.numbers.clone().zip(to.numbers.clone()).enumerate() {
+            let ratio = if i == 0 { ratio as f32 } else { 1.0 };
+            mixes[to] = Mix::scaled(from, ratio, 0.0);
         }
         mixes[to.visible] = Mix::copy(from.visible);
         if shift != 0.0 {
-            let shifted = from.numbers.clone().map(|number| (number, shift as f32));
+            let shifted = from
+                .numbers
+                .clone()
+                .take(1)
+                .map(|number| (number, shift as f32));
             mixes[to.visible].terms.extend(shifted);
         }
         if let Some(category) = &transfer.categories[field] {
@@ -99,7 +105,11 @@ pub(super) fn token_mixes(transfer: &Transfer, columns: usize) -> Vec<Option<Mix
         let Some(matched) = matched else { continue };
         let from = transfer.parent_rows[matched.parent].numbers.clone();
         let factor = (1.0 / matched.rescale.ratio) as f32;
-        for (from, to) in from.zip(transfer.child_rows[field].numbers.clone()) {
+        for (i, (from, to)) in from
+            .zip(transfer.child_rows[field].numbers.clone())
+            .enumerate()
+        {
+            let factor = if i == 0 { factor } else { 1.0 };
             mixes[to] = Some(Mix::scaled(from, factor, 0.0));
         }
     }

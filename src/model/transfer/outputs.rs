@@ -16,6 +16,7 @@ use super::weights::Weights;
 use crate::features::categorical::CategoricalEncoder;
 use crate::features::{FieldShape, ValueEncoder};
 use crate::model::heads::{FieldView, Reading};
+use crate::model::likelihood::Scale;
 use crate::model::likelihood::histogram::Histogram;
 use crate::model::likelihood::location_scale::Family;
 use std::ops::Range;
@@ -101,8 +102,12 @@ fn number_mixes(from: FieldView<'_>, to: FieldView<'_>, rescale: Rescale) -> Vec
         let columns = first + columns.start..first + columns.end;
         match reading {
             _ if rescale.is_none() => columns.map(Mix::copy).collect(),
-            Reading::Histogram(histogram) => bin_mixes(histogram, columns.start, rescale),
-            Reading::LocationScale(family) => location_scale_mixes(*family, columns.start, rescale),
+            // Ranks mean the same among other values.
+            _ if reading.scale() == Scale::Quantile => columns.map(Mix::copy).collect(),
+            Reading::Histogram(histogram, _) => bin_mixes(histogram, columns.start, rescale),
+            Reading::LocationScale(family, _) => {
+                location_scale_mixes(*family, columns.start, rescale)
+            }
         }
     });
     mixes.collect::<Vec<Vec<Mix>>>().concat()

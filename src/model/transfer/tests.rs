@@ -95,6 +95,8 @@ fn config(masking: Masking) -> ModelConfig {
             Likelihood::StudentT,
             Likelihood::SquaredError,
             Likelihood::RobustSquaredError,
+            Likelihood::QuantileHistogram,
+            Likelihood::QuantileRobustSquaredError,
         ],
         ..ModelConfig::default()
     }
@@ -225,13 +227,15 @@ fn what_a_number_is_predicted_to_be_does_not_change_with_its_standardisation() {
         let (parent, child) = (side(&old_encoder, &old), side(&new_encoder, &new));
         transfer(parent, child).unwrap();
         let [from, to] = [&old_encoder, &new_encoder].map(|e| match &e.fields()[0].value {
-            crate::features::ValueEncoder::Numeric(amount) => *amount,
+            crate::features::ValueEncoder::Numeric(amount) => amount.clone(),
             _ => unreachable!(),
         });
         assert!((to.scale / from.scale - 1.6).abs() < 0.01 && (to.mean - from.mean) > 0.6);
         let of_old = old_encoder.encode(&batch).unwrap();
-        let of_new = new_encoder.encode(&batch).unwrap();
+        let mut of_new = new_encoder.encode(&batch).unwrap();
         for row in 1..40 {
+            // The same amount has another rank among other amounts. What is carried over speaks of equal ranks.
+            of_new.set_number(row, 1, of_old.numbers(row)[1]);
             for hidden in [&["amount"][..], &["shop"], &["ratio", "shop"]] {
                 let a = logits(parent, &of_old, row, hidden);
                 let b = logits(child, &of_new, row, hidden);
@@ -240,8 +244,10 @@ fn what_a_number_is_predicted_to_be_does_not_change_with_its_standardisation() {
                 assert_close(&a[2], &b[2], 5e-5);
                 let (a, b) = (&a[0], &b[0]);
                 // Nullness; then 64 bins, Student's location and log scale, the squared error's location, the robust one's
-                // location and log scale.
+                // location and log scale. The readings of ranks are behind them.
                 assert!((a[0] - b[0]).abs() < 5e-5);
+                assert_eq!(a.len(), 70 + 64 + 2);
+                assert_close(&a[70..], &b[70..], 5e-5);
                 for at in [65, 67, 68] {
                     let [of_old, of_new] = [from.decode(a[at]), to.decode(b[at])];
                     assert!((of_old - of_new).abs() < 1e-4, "{of_old} {of_new}");
@@ -253,7 +259,7 @@ fn what_a_number_is_predicted_to_be_does_not_change_with_its_standardisation() {
                     ];
                     assert!((of_old - of_new).abs() < 1e-4);
                 }
-                let [of_old, of_new] = [(a, from), (b, to)].map(|(logits, encoder)| {
+                let [of_old, of_new] = [(a, &from), (b, &to)].map(|(logits, encoder)| {
                     cumulative(&logits[1..65], move |z| encoder.decode(z))
                 });
                 for amount in [-1.0, -0.4, 0.3, 1.0] {
@@ -484,7 +490,7 @@ fn models_that_do_not_agree_are_refused_by_key_and_both_values() {
         disagreements(&parent, &child),
         [
             "model.masking = \"token\": must be \"drop\" as in the bundle",
-            "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"student_t\",\"squared_error\",\"robust_squared_error\"] as in the bundle",
+            "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"student_t\",\"squared_error\",\"robust_squared_error\",\"quantile_histogram\",\"quantile_robust_squared_error\"] as in the bundle",
             "model.width = 25: must be 24 as in the bundle",
         ]
     );

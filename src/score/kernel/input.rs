@@ -61,9 +61,10 @@ impl FieldInput {
     fn values<'a>(&'a self, records: &Records, row: usize, numbers: &'a mut [f32; 4]) -> &'a [f32] {
         let codes = records.codes(row);
         match self.shape {
-            FieldShape::Numeric | FieldShape::Binary => {
-                numbers[0] = records.numbers(row)[self.number];
+            FieldShape::Numeric => {
+                numbers[..2].copy_from_slice(&records.numbers(row)[self.number..self.number + 2]);
             }
+            FieldShape::Binary => numbers[0] = records.numbers(row)[self.number],
             FieldShape::Boolean => numbers[0] = codes[self.code] as f32 * 2.0 - 1.0,
             FieldShape::Timestamp => {
                 let hour = records.numbers(row)[self.number];

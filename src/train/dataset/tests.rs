@@ -226,9 +226,9 @@ fn the_latest_split_calibrates_on_the_latest_fifth() {
 
 #[test]
 fn fit_rows_beyond_memory_are_sampled_uniformly() {
-    // A record of one number takes 4 bytes and one for its presence.
+    // A record of one number takes 8 bytes, 4 a scale, and one for its presence.
     let data = dataset(DatasetOptions {
-        fit_bytes_max: 500,
+        fit_bytes_max: 900,
         ..options()
     })
     .unwrap();

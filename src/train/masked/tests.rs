@@ -86,11 +86,13 @@ pub(in crate::train) fn with_other_value(records: &Records, field: usize) -> Rec
     let other = records.select([10]);
     let mut mixed = records.select([1]);
     match field {
-        0 | 1 => mixed.set_number(0, field, other.numbers(0)[field]),
+        0 | 1 => {
+            (2 * field..2 * field + 2).for_each(|at| mixed.set_number(0, at, other.numbers(0)[at]))
+        }
         2 | 3 => mixed.set_code(0, field - 2, other.codes(0)[field - 2]),
-        4 => mixed.set_number(0, 2, other.numbers(0)[2]),
+        4 => mixed.set_number(0, 4, other.numbers(0)[4]),
         _ => {
-            mixed.set_number(0, 3, other.numbers(0)[3]);
+            mixed.set_number(0, 5, other.numbers(0)[5]);
             mixed.set_code(0, 4, other.codes(0)[4]);
         }
     }
@@ -346,11 +348,11 @@ fn swap_noise_takes_its_share_of_the_visible_values_from_other_rows() {
         assert_eq!(visible[row][field] == 1.0, shown);
         if field == 1 {
             let expected = if shown {
-                records.numbers(source)[1]
+                records.numbers(source)[2..4].to_vec()
             } else {
-                0.0
+                vec![0.0; 2]
             };
-            assert_eq!(numbers[row][1], expected);
+            assert_eq!(numbers[row][2..4], expected);
         }
     }
 }
@@ -475,8 +477,9 @@ fn rows_unlike_the_others_are_left_out_and_weights_from_before_are_no_candidates
     // Twenty rows that all say the same, which no other row does: y far from 2 x.
     let planted = |row: &usize| row % 50 == 10;
     for row in (0..1000).filter(planted) {
-        records.set_number(row, 0, -1.5);
-        records.set_number(row, 1, 6.0);
+        // Both scales of x, then of y.
+        let values = [-1.5, -1.5, 6.0, 4.0];
+        (0..4).for_each(|at| records.set_number(row, at, values[at]));
     }
     let held_out = records.select((0..1000).filter(|row| !planted(row)).take(200));
     let config = TrainingConfig {
