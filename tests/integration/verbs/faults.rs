@@ -158,7 +158,7 @@ fn a_start_that_does_not_fit_is_refused_by_key_and_both_values() {
     for part in [
         &format!("cannot start from model {parent}"),
         "model.width = 24: must be 16",
-        "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"robust_squared_error\"]",
+        "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"robust_squared_error\",",
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
