@@ -8,7 +8,7 @@
 #
 #   make chaos [SEED=1] [SECONDS=300]     on three Kafka brokers of its own; fails if any count is not 0
 #
-# two that measure detection quality over a folder of labelled Parquet files (docs/quality.md):
+# two that measure detection quality over a folder of labelled Parquet files (docs/reference/benchmark.md):
 #
 #   make quality DATA=folder [ARGS=...]   everything; hours, and goes on where it was interrupted
 #   make quality-quick DATA=folder        a few sets and one seed; minutes
@@ -87,7 +87,7 @@ rules:
 
 quality: need-data
 	tests/setup.sh build
-	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --write docs/quality.md $(ARGS)
+	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --write docs/results.md $(ARGS)
 
 quality-quick: need-data
 	tests/setup.sh build
@@ -96,7 +96,7 @@ quality-quick: need-data
 need-data:
 	@test -d "$(DATA)" || { \
 	  echo "DATA=\"$(DATA)\" is no folder: name one with labelled Parquet files, as in make quality DATA=/path/to/sets;" \
-	       "docs/quality.md says which are known" >&2; exit 2; }
+	       "docs/reference/benchmark.md says which are known" >&2; exit 2; }
 
 # The environment is made once, and again when the pinned versions change; PyTorch comes into it when it is first needed.
 # Needs Python 3.11 or later with its venv module, and PyTorch's compiled variant a C++ compiler.

@@ -1,7 +1,7 @@
 """PyOD's AutoEncoder with its defaults on a Parquet file with labels: what a user would reach for first.
 
 In: a Parquet file whose feature columns are all numeric without nulls, and a label column that is 1 for anomalies. As
-`half_split` of docs/quality.md it trains on half of the normal rows, drawn by the seed, and tests on the other half and
+`half_split` of docs/reference/benchmark.md it trains on half of the normal rows, drawn by the seed, and tests on the other half and
 all anomalies; the draw itself is NumPy's, so that the rows are not the same ones. Out: seconds of training (which in PyOD
 ends with scoring the training rows), microseconds a scored record, ROC AUC and average precision.
 

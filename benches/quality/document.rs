@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_document_of_this_repository_has_its_markers() {
-        let text = include_str!("../../docs/quality.md");
+        let text = include_str!("../../docs/results.md");
         assert!(replaced(text, "x").is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! The benchmark of detection quality: `make quality DATA=folder`, or `cargo bench --bench quality -- --help`.
 //!
 //! In flows a folder of Parquet files with labels; out flow Markdown tables and one JSON file: how well the model and the
-//! baselines rank anomalies first, under the protocols that published figures were made with (docs/quality.md). Every run
+//! baselines rank anomalies first, under the protocols that published figures were made with (docs/reference/benchmark.md). Every run
 //! is kept when it is finished, so that an interrupted benchmark goes on where it was.
 //!
 //! The parts that only compute are tested by `cargo test --test quality`, whose root (`tests.rs`) is beside this file: a

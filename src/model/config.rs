@@ -12,14 +12,14 @@ pub const DEFAULT_BLOCKS: usize = 3;
 /// Standard deviation of the noise that the denoising view tells of: a tenth of a number's own.
 pub const DEFAULT_DENOISING_LEVEL: f32 = 0.1;
 /// How numbers are read: the likelihood of a histogram sees broken dependence between fields, the squared error how far out
-/// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/quality.md`).
+/// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/notebook`).
 pub const DEFAULT_LIKELIHOOD: [Likelihood; 4] = [
     Likelihood::Histogram,
     Likelihood::RobustSquaredError,
     Likelihood::QuantileHistogram,
     Likelihood::QuantileRobustSquaredError,
 ];
-/// gamma of the histogram's loss: the cross entropy, which on clean data finds more (`docs/quality.md`).
+/// gamma of the histogram's loss: the cross entropy, which on clean data finds more (`docs/notebook`).
 pub const DEFAULT_HISTOGRAM_GAMMA: f32 = 0.0;
 /// Numbers of a category's input embedding at most.
 pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;

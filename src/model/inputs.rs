@@ -66,7 +66,7 @@ pub struct InputBuilder<'a> {
 /// nothing where they do not.
 ///
 /// Where all fields are numbers noise and the nearest row find more on most tables. On card payments, of whose fields half are
-/// numbers, they found less (`docs/quality.md`): the distance of categories is only whether they differ.
+/// numbers, they found less (`docs/notebook`): the distance of categories is only whether they differ.
 pub fn weight_of_numbers(shapes: impl ExactSizeIterator<Item = FieldShape>) -> f32 {
     let fields = shapes.len().max(1);
     let numbers = shapes.filter(|&shape| takes_noise(shape)).count();

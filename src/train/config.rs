@@ -27,7 +27,7 @@ pub const DEFAULT_KL_WEIGHT: f32 = 1.0;
 
 /// Share of the fit rows that counts as too unusual: none. Where the training data is clean, what is left
 /// out are rare normal records, which then look like frauds: 2 % cost 9 points of average precision on card data
-/// (`docs/quality.md`).
+/// (`docs/notebook`).
 pub const DEFAULT_TRIM: f32 = 0.0;
 /// Decay a step of the weights' running average: the schedule ends at a rate of zero, which averages well enough.
 pub const DEFAULT_AVERAGE_DECAY: f32 = 0.0;

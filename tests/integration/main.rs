@@ -33,6 +33,9 @@ mod retention;
 // The verbs on files: they agree with each other, and refuse what is wrong in an orderly way.
 mod verbs;
 
+// README, quickstart and references: the commands work as printed, and outputs follow their JSON Schemas.
+mod documents;
+
 // The daemon itself: the binary with a trained model between Kafka and HTTP, killed, drained, fed
 // with bad records and misconfigured.
 mod serve;

@@ -3,7 +3,7 @@
 //! Every test has its own folder with its own payments and, where it needs one, its own small bundle:
 //! both take tenths of a second. `rig` is that folder; `baselines` is what a bundle is compared with;
 //! `faults` is what must be refused, and how; `places` is what may be named as a bundle or an output; `folders` is odd files
-//! read as one table; `readme` is the tour as printed; `small_data` is what few rows allow; `real_data` is public data, where
+//! read as one table; `small_data` is what few rows allow; `real_data` is public data, where
 //! there is any; `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and
 //! groups; `cascade` is about two stages of scoring; `context` is about fields that are
 //! seen and not judged.
@@ -15,12 +15,11 @@ mod context;
 mod faults;
 mod folders;
 mod places;
-mod readme;
 mod real_data;
-mod rig;
+pub mod rig;
 mod schemas;
 mod small_data;
-mod tune;
+pub mod tune;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::take_record_batch;

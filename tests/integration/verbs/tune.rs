@@ -21,7 +21,7 @@ fn is_fraud(row: usize) -> bool {
 
 /// A rig with a bundle that was trained on the first payments, and of the others, in the order of time, `labelled.parquet`,
 /// then in turns `calibration.parquet` and `fresh.parquet`.
-fn rig() -> Rig {
+pub fn rig() -> Rig {
     let rig = Rig::new();
     let payments = read(&rig.path("payments.parquet"));
     let amounts = payments["amount"].as_primitive::<Float64Type>();
@@ -52,7 +52,7 @@ fn rig() -> Rig {
     rig
 }
 
-const TUNE: &str =
+pub const TUNE: &str =
     "tune --model bundle --data labelled.parquet --calibration calibration.parquet --out tuned";
 
 fn precision(rig: &Rig, bundle: &str) -> f64 {
