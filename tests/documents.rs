@@ -144,6 +144,26 @@ fn every_alert_rule_is_in_its_table() {
 }
 
 #[test]
+fn every_exit_code_is_explained_in_the_reference_and_in_troubleshooting() {
+    let (reference, troubleshooting) = (
+        text("docs/reference/exit-codes.md"),
+        text("docs/troubleshooting.md"),
+    );
+    let source = text("src/cli/exit.rs");
+    let codes: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split_once(": u8 = "))
+        .map(|(_, code)| code.trim_end_matches(';'))
+        .collect();
+    assert_eq!(codes.len(), 5, "{codes:?}");
+    for code in codes {
+        assert!(reference.contains(&format!("| {code} | ")), "{code}");
+        let heading = format!("### Exit code {code}: ");
+        assert!(troubleshooting.contains(&heading), "{code}");
+    }
+}
+
+#[test]
 fn every_target_of_make_that_is_named_exists() {
     let makefile = text("Makefile");
     let targets: BTreeSet<&str> = makefile

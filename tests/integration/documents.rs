@@ -20,7 +20,7 @@ use maskwatch::artifact::Detector;
 use maskwatch::features::{DecodeLimits, JsonDecoder};
 use maskwatch::generate::to_json_lines;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -587,6 +587,57 @@ fn an_envelope_of_two_detectors_follows_its_schema_too() {
     );
     daemon.terminate();
     assert_eq!(daemon.wait(PATIENCE).code(), Some(0));
+}
+
+/// Names of properties in a schema, at any depth.
+fn properties(schema: &Value, names: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Object(properties)) = object.get("properties") {
+                names.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|value| properties(value, names));
+        }
+        Value::Array(array) => array.iter().for_each(|value| properties(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_key_of_the_json_schemas_is_in_the_reference() {
+    let page = |name: &str| fs::read_to_string(root().join("docs/reference").join(name)).unwrap();
+    let pages = page("outputs.md") + &page("http.md");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let words: BTreeSet<&str> = pages.split(|c| !is_word(c)).collect();
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root().join("schemas")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with(".schema.json") {
+            properties(
+                &serde_json::from_slice(&fs::read(&path).unwrap()).unwrap(),
+                &mut names,
+            );
+        }
+    }
+    assert!(names.len() > 30, "{names:?}");
+    for name in &names {
+        assert!(words.contains(name.as_str()), "{name} is in neither page");
+    }
+}
+
+#[test]
+fn every_verb_is_in_the_reference() {
+    let page = fs::read_to_string(root().join("docs/reference/exit-codes.md")).unwrap();
+    let help = Rig::empty().run("--help").succeeded();
+    let (_, verbs) = help.split_once("Commands:\n").unwrap();
+    let verbs = verbs.lines().take_while(|line| line.starts_with("  "));
+    let verbs: Vec<&str> = verbs
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(verbs.len() > 10, "{verbs:?}");
+    for verb in verbs.into_iter().filter(|verb| *verb != "help") {
+        assert!(page.contains(&format!("| `{verb} ")), "{verb} is missing");
+    }
 }
 
 #[test]
