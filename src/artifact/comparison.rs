@@ -8,7 +8,7 @@ use crate::features::{Canonicaliser, ParquetSource};
 use crate::generate::{Generator, GeneratorConfig, write_parquet};
 use crate::model::{Architecture, ObjectiveKind};
 use crate::schema::Schema;
-use crate::score::{Expected, REASON_P_VALUE_MAX};
+use crate::score::{Expected, Explain, REASON_P_VALUE_MAX};
 use crate::train::{DeviceKind, Unobserved};
 use arrow::array::RecordBatch;
 use std::path::{Path, PathBuf};
@@ -103,15 +103,20 @@ fn a_bundle_of_every_kind_scores_explains_and_embeds_each_record_by_itself() {
                 scores.field_surprise.iter().all(|s| s.is_finite()),
                 "{name}"
             );
-            let rows: Vec<usize> = (0..later.num_rows()).collect();
-            let reasons = detector.explain(later, &rows, 100).unwrap();
+            let all = Explain::All { reasons_max: 100 };
+            let assessed = detector.assess(later, all).unwrap();
+            assert_eq!(assessed.scores, scores, "{name}");
+            let reasons = assessed.reasons;
             let latents = detector.embed(later).unwrap();
             let width = detector.latent_width();
-            assert_eq!(latents.len(), rows.len() * width, "{name}");
+            assert_eq!(latents.len(), later.num_rows() * width, "{name}");
             for row in [0, 9, 19] {
                 let alone = later.slice(row, 1);
                 let score = detector.score(&alone).unwrap();
                 assert_eq!(score.anomaly_score[0], scores.anomaly_score[row], "{name}");
+                // The pass over a tile tells the reasons that the pass over a record does.
+                let told = detector.assess(&alone, all).unwrap().reasons;
+                assert_eq!(told[0], reasons[row], "{name}");
                 let embedded = detector.embed(&alone).unwrap();
                 assert_eq!(embedded, latents[row * width..][..width], "{name}");
             }

@@ -7,11 +7,10 @@ use crate::features::{Records, RowFault, SourceBatch, ValueEncoder};
 use crate::model::ops::simd::Instructions;
 use crate::schema::{Field, Schema};
 use crate::score::{
-    AlertBudget, CascadeConfig, NO_SEGMENT, REDACTED, Reason, SEGMENT_VALUES_MAX, ScoreError,
-    Scorer, Scores, SegmentedScores,
+    AlertBudget, Assessment, CascadeConfig, Explain, NO_SEGMENT, REDACTED, SEGMENT_VALUES_MAX,
+    ScoreError, Scorer, Scores, SegmentedScores,
 };
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::RecordBatch;
 use std::path::Path;
 
 /// A budget that is to be held by a field whose segments the bundle does not know.
@@ -203,6 +202,16 @@ impl Detector {
         self.scorer.score(&self.encode(batch)?)
     }
 
+    /// The same scores, and the most unusual fields of the records that `explain` asks of. A row is encoded once, and its reasons
+    /// are read from the pass of the network that scored it.
+    ///
+    /// # Errors
+    /// [`ScoreError`] if the batch is not canonical.
+    pub fn assess(&self, batch: &RecordBatch, explain: Explain) -> Result<Assessment, ScoreError> {
+        let records = self.encode(batch)?;
+        self.scorer.assess(self.schema(), batch, &records, explain)
+    }
+
     /// The same scores and p-values, with the surprises of fields taken from all views of every record: as dear as scoring
     /// without a cascade.
     ///
@@ -222,27 +231,6 @@ impl Detector {
     pub fn cascade_warning(&self, budget: AlertBudget) -> Option<String> {
         let share = self.cascade_share()?;
         CascadeConfig { share }.warning(budget.share())
-    }
-
-    /// The most unusual fields of the given rows of a canonical batch, at most `reasons_max` each.
-    ///
-    /// # Errors
-    /// [`ScoreError`] if the batch is not canonical.
-    pub fn explain(
-        &self,
-        batch: &RecordBatch,
-        rows: &[usize],
-        reasons_max: usize,
-    ) -> Result<Vec<Vec<Reason>>, ScoreError> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = UInt32Array::from_iter_values(rows.iter().map(|&row| row as u32));
-        let batch = take_record_batch(batch, &rows)
-            .map_err(|e| ScoreError::Tensor(candle_core::Error::wrap(e)))?;
-        let records = self.encode(&batch)?;
-        self.scorer
-            .explain(self.schema(), &batch, &records, reasons_max)
     }
 
     /// The latent of every row of a canonical batch, all present fields visible: `[B, E]` row-major.

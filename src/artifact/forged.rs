@@ -14,7 +14,7 @@ use super::{ArtifactError, Detector, Manifest};
 use crate::model::{Architecture, ObjectiveKind};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use crate::score::{
-    BudgetShare, DEFAULT_BUDGET_SHARE, LEAF, Supervised, TreeInputs, TreeNode, Trees,
+    BudgetShare, DEFAULT_BUDGET_SHARE, Explain, LEAF, Supervised, TreeInputs, TreeNode, Trees,
 };
 use crate::tune::{Kind, Validation, ValidationSplit};
 use rand::RngExt;
@@ -110,10 +110,9 @@ impl Original {
     fn load(&self) -> Result<(), ArtifactError> {
         let detector = Detector::load(&self.folder)?;
         let later = self.payments.later();
-        let rows: Vec<usize> = (0..later.num_rows()).collect();
         // Scores of forged numbers may be any; they must come, or be refused in words.
         let _ = detector.score(later);
-        let _ = detector.explain(later, &rows, 100);
+        let _ = detector.assess(later, Explain::All { reasons_max: 100 });
         let _ = detector.embed(later);
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::model::{Architecture, ObjectiveKind};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use crate::schema::Schema;
 use crate::score::{
-    AlertBudget, BudgetShare, CascadeConfig, Combination, Component, DEFAULT_BUDGET_SHARE,
+    AlertBudget, BudgetShare, CascadeConfig, Combination, Component, DEFAULT_BUDGET_SHARE, Explain,
     Supervised, TreeInputs,
 };
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
@@ -258,10 +258,33 @@ fn a_share_of_0_gives_every_record_the_score_of_all_views() {
 fn reasons_are_those_of_all_views_whichever_stage_decided() {
     let rows = Rows::new();
     let (in_stages, in_full) = (rows.learn(SHARE), rows.learn(0.0));
-    let some: Vec<usize> = (0..200).collect();
-    let [a, b] = [&in_stages, &in_full].map(|of| of.explain(&rows.fresh, &some, 10).unwrap());
-    assert_eq!(a, b);
-    assert!(a.iter().any(|reasons| !reasons.is_empty()));
+    let some = rows.fresh.slice(0, 200);
+    let reasons = |of: &Detector, explain| of.assess(&some, explain).unwrap().reasons;
+    let all = Explain::All { reasons_max: 10 };
+    let expected = reasons(&in_full, all);
+    assert!(expected.iter().any(|reasons| !reasons.is_empty()));
+    assert_eq!(reasons(&in_stages, all), expected);
+    // A budget beyond the share: some alerts are scored by the first stage alone.
+    let budget = AlertBudget::new(0.5).unwrap();
+    let alerts = Explain::Alerts {
+        budget,
+        reasons_max: 10,
+    };
+    let scores = in_stages.score(&some).unwrap();
+    let is_alert = |&p: &f64| budget.is_alert(p);
+    let flagged = scores.p_value.iter().filter(|p| is_alert(p)).count();
+    assert!(scores.in_full < flagged && flagged < 200, "{flagged}");
+    let assessed = in_stages.assess(&some, alerts).unwrap();
+    assert_eq!(assessed.scores, scores);
+    for (row, p_value) in scores.p_value.iter().enumerate() {
+        let expected = match is_alert(p_value) {
+            true => &expected[row][..],
+            false => &[],
+        };
+        assert_eq!(assessed.reasons[row], expected, "row {row}");
+    }
+    // With one pass for all the scores are still told as in two stages.
+    assert_eq!(in_stages.assess(&some, all).unwrap().scores, scores);
 }
 
 #[test]

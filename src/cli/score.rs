@@ -14,16 +14,12 @@ use super::score_columns::{Scored, Wanted, output_schema, with_scores};
 use crate::artifact::{Detector, FIRST_RECORDS, FirstRecords, Opening};
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::Role;
-use crate::score::{AlertBudget, Promise, Reason, ScoreError, count_text};
+use crate::score::{AlertBudget, Assessment, Explain, Promise, count_text};
 use anyhow::anyhow;
-use arrow::array::RecordBatch;
-use rayon::prelude::*;
 use std::process::ExitCode;
 
 /// Reasons of a row: what the daemon writes by default, and what a person reads.
 const REASONS_MAX: usize = 5;
-/// Rows that are explained by one task: enough tiles to be worth the task, few enough to share out.
-const EXPLAIN_TASK_ROWS: usize = 64;
 
 /// What was written.
 pub struct Tally {
@@ -140,6 +136,12 @@ fn write_scores(
         promise: *first.promise(),
     };
     let mut excess = false;
+    let explain = match arguments.explain {
+        true => Explain::All {
+            reasons_max: REASONS_MAX,
+        },
+        false => Explain::Nothing,
+    };
     let options = ReadOptions {
         keep_raw: true,
         ..ReadOptions::default()
@@ -149,16 +151,13 @@ fn write_scores(
         let batch = batch.map_err(|error| error.redacted(detector.schema()))?;
         let batch = detector.screen(batch);
         let good = without(&batch.canonical, &batch.faults)?;
-        let scores = detector.score(&good)?;
+        let Assessment { scores, reasons } = detector.assess(&good, explain)?;
         let alerts: Vec<bool> = scores.p_value.iter().map(|&p| budget.is_alert(p)).collect();
         tally.alerts += alerts.iter().filter(|&&alert| alert).count() as u64;
         excess |= warn_of(first.observe(detector, &good, &scores, &alerts));
         tally.rows += batch.canonical.num_rows() as u64;
         tally.bad.observe(source, &batch);
-        let reasons = arguments
-            .explain
-            .then(|| explain(detector, &good))
-            .transpose()?;
+        let reasons = arguments.explain.then_some(reasons);
         let raw = batch
             .raw
             .as_ref()
@@ -181,12 +180,4 @@ fn warn_of(opening: Option<Opening>) -> bool {
         warn(&line);
     }
     opening.is_some_and(|opening| opening.excess.is_some())
-}
-
-/// The reasons of every row of a batch of good rows, shared out among the threads.
-fn explain(detector: &Detector, good: &RecordBatch) -> Result<Vec<Vec<Reason>>, ScoreError> {
-    let rows: Vec<usize> = (0..good.num_rows()).collect();
-    let tasks = rows.par_chunks(EXPLAIN_TASK_ROWS);
-    let reasons = tasks.map(|rows| detector.explain(good, rows, REASONS_MAX));
-    Ok(reasons.collect::<Result<Vec<_>, _>>()?.concat())
 }

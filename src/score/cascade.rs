@@ -16,7 +16,7 @@ use super::calibration::{ReferenceSample, ReferenceTables, measure};
 use super::combination::Component;
 use super::rule::ScoreRule;
 use super::scorer::field_surprises;
-use super::surprise::{SurpriseModel, Surprises};
+use super::surprise::{SurpriseModel, Surprises, Tile};
 use crate::features::Records;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
@@ -77,6 +77,8 @@ impl CascadeConfig {
 pub struct FirstStage {
     model: SurpriseModel,
     views: Views,
+    /// Its strata among those of all views, ascending.
+    strata: Vec<usize>,
     terms: Vec<FirstTerm>,
     /// The power mean over these terms.
     rule: ScoreRule,
@@ -146,6 +148,7 @@ impl FirstStage {
         Ok(Some(Self {
             model: model.in_views(&views)?,
             views,
+            strata: first,
             rule: rule.part(terms.iter().map(|term| term.place)),
             terms,
         }))
@@ -184,6 +187,17 @@ impl FirstStage {
         self.combine(reference, |term| {
             measure(components[term.place], surprises, row)
         })
+    }
+
+    /// The mean surprise of every field of a record under the first reading in the views of this stage, `[F]`, by its surprises
+    /// in all views.
+    pub(super) fn field_surprises_of_all(
+        &self,
+        surprises: &Surprises,
+        row: usize,
+    ) -> impl Iterator<Item = f32> {
+        let of = move |field| surprises.field_in(self.strata.iter().copied(), row, field, 0);
+        (0..surprises.axes().fields).map(of)
     }
 
     /// The cascade that gives all views to the share of the reference rows with the largest scores, at least one of them, and
@@ -226,13 +240,13 @@ pub struct Cascade {
 }
 
 /// The anomaly scores of some records.
-pub(super) struct CascadeScores {
+pub(super) struct CascadeScores<T> {
     /// `[B]`.
     pub scores: Vec<f32>,
     /// `[B, F]`: the mean surprise of every field under the first reading in the views of the first stage.
     pub field_surprise: Vec<f32>,
-    /// How many got all views.
-    pub in_full: usize,
+    /// The records that got all views, ascending, with what was made of each.
+    pub in_full: Vec<(usize, T)>,
 }
 
 impl Cascade {
@@ -262,42 +276,49 @@ impl Cascade {
     }
 
     /// The scores of some records: the first stage of all, then all views of those that it finds unusual, put together so
-    /// that their tiles are full.
+    /// that their tiles are full. `then` is called for each of these, while its pass can still be asked, with the tile, the
+    /// record's place in the tile and among `records`, and its score.
     ///
     /// # Errors
     /// If candle fails.
-    pub(super) fn scores(
+    pub(super) fn scores<T: Send>(
         &self,
         all: &SurpriseModel,
         reference: &ReferenceTables,
         records: &Records,
-    ) -> Result<CascadeScores> {
-        let first = self.first.model.each_tile(records, |surprises| {
+        then: impl Fn(&mut Tile<'_>, usize, usize, f32) -> Result<T> + Sync + Send,
+    ) -> Result<CascadeScores<T>> {
+        let first = self.first.model.each_tile(records, |tile| {
+            let surprises = &tile.surprises;
             let rows = 0..surprises.rows();
             let score = |row| self.first.score(reference, surprises, row);
             let fields = |row| field_surprises(surprises, row);
-            (
+            Ok((
                 rows.clone().map(score).collect(),
                 rows.flat_map(fields).collect(),
-            )
+            ))
         })?;
         let (mut scores, field_surprise): (Vec<f32>, Vec<f32>) = concat(first);
-        let places = (0..records.rows()).filter(|&row| scores[row] >= self.threshold);
-        let places: Vec<usize> = places.collect();
-        if !places.is_empty() {
-            let full = all.each_tile(&records.select(places.iter().copied()), |surprises| {
-                let rows = 0..surprises.rows();
-                rows.map(|row| reference.anomaly_score(surprises, row))
-                    .collect::<Vec<f32>>()
-            })?;
-            for (&row, full) in places.iter().zip(full.concat()) {
-                scores[row] = lifted(self.threshold, reference.rule().power(), full);
-            }
-        }
+        let unusual = (0..records.rows()).filter(|&row| scores[row] >= self.threshold);
+        let unusual: Vec<usize> = unusual.collect();
+        let chosen = records.select(unusual.iter().copied());
+        let in_full = all.each_tile(&chosen, |mut tile| {
+            let rows = &unusual[tile.rows.clone()];
+            let of = |(t, &row): (usize, &usize)| {
+                let full = reference.anomaly_score(&tile.surprises, t);
+                let score = lifted(self.threshold, reference.rule().power(), full);
+                Ok((row, score, then(&mut tile, t, row, score)?))
+            };
+            rows.iter().enumerate().map(of).collect::<Result<Vec<_>>>()
+        })?;
+        let in_full = in_full.into_iter().flatten().map(|(row, score, made)| {
+            scores[row] = score;
+            (row, made)
+        });
         Ok(CascadeScores {
+            in_full: in_full.collect(),
             scores,
             field_surprise,
-            in_full: places.len(),
         })
     }
 

@@ -1,14 +1,16 @@
 //! Why a record is unusual: its most surprising fields, what they held and what was expected of them.
 
+use super::joint::JointPValue;
 use super::predictive::{expected, expects_null};
-use super::scorer::{ScoreError, Scorer};
+use super::scorer::Scorer;
 use super::supervised::Supervised;
-use super::surprise::Surprises;
-use super::types::{Expected, Reason};
+use super::surprise::{Surprises, Tile};
+use super::types::{Expected, Explain, Reason};
 use crate::features::{Records, moment_to_text, number_to_json};
 use crate::schema::Schema;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, TimestampMicrosecondType};
+use candle_core::Result;
 use serde_json::Value;
 
 /// A field is a reason if at most this share of the reference records has it as surprising: of ordinary fields one in twenty.
@@ -20,73 +22,75 @@ pub const OBSERVED_BYTES_MAX: usize = 256;
 /// What stands for the value of a field with `redact`.
 pub const REDACTED: &str = "***";
 
-impl Scorer {
-    /// The fields of each record that stand out, at most `reasons_max`, the most unusual first. A field stands out if its
+/// Says why records of a batch are unusual, while the pass that scored them can still be asked.
+pub(super) struct Explainer<'a> {
+    pub scorer: &'a Scorer,
+    /// Says which fields are redacted.
+    pub schema: &'a Schema,
+    /// The canonical batch that the records were encoded from.
+    pub batch: &'a RecordBatch,
+    pub explain: Explain,
+}
+
+impl Explainer<'_> {
+    /// Whether reasons are asked of a record with this p-value.
+    pub fn asks(&self, p_value: f64) -> bool {
+        self.explain.reasons_max(p_value) > 0
+    }
+
+    /// The fields of a record that stand out, the most unusual first; none where none are asked of a record with this p-value.
+    /// The record is number `t` of the tile, in all views, and `row` of the batch. A field stands out if its
     /// p-value is at most [`REASON_P_VALUE_MAX`] and it does not hold what was expected of it. Where no field does, the
     /// list is empty: the record is ordinary, or unusual only as a whole.
     ///
     /// Where boosted trees find the record the more unusual, the fields that speak most for that come first, whether they
-    /// stand out or not, with what they add.
+    /// stand out or not, with what they add. `parts` are the p-values of both detectors, and the tile's records.
     ///
     /// A value may be rare and expected at once: where the model is less sure than usual, what is likeliest still costs
     /// more than usual. It explains nothing to a person, who reads value and expectation side by side.
     ///
-    /// `batch` is the canonical batch that `records` were encoded from, with the same rows; `schema` says which fields
-    /// are redacted.
-    ///
     /// # Errors
-    /// [`ScoreError::Tensor`].
-    pub fn explain(
+    /// If candle fails.
+    pub fn reasons(
         &self,
-        schema: &Schema,
-        batch: &RecordBatch,
-        records: &Records,
-        reasons_max: usize,
-    ) -> Result<Vec<Vec<Reason>>, ScoreError> {
-        let mut explained = Vec::with_capacity(records.rows());
-        let surprises = self.model().surprises(records)?;
-        for row in 0..records.rows() {
-            let ranked = self.unusual_fields(&surprises, row);
-            let telling = self.telling_fields(&surprises, records, row);
-            let mut reasons: Vec<Reason> = Vec::new();
-            if ranked.is_empty() && telling.is_empty() {
-                explained.push(reasons);
-                continue;
-            }
-            let logits = self.model().logits(records, row)?;
-            let contribution = |field: usize| {
-                let of = telling.iter().find(|(telling, _)| *telling == field);
-                of.map(|&(_, contribution)| contribution as f32)
-            };
-            let first = telling.iter().map(|&(field, _)| {
-                (
-                    field,
-                    self.reference().field_p_value(&surprises, row, field),
-                )
-            });
-            let others = ranked.into_iter();
-            let others = others.filter(|&(field, _)| contribution(field).is_none());
-            for (field, p_value) in first.chain(others) {
-                if reasons.len() == reasons_max {
-                    break;
-                }
-                let views: Vec<Vec<f32>> = logits.of(field).map(<[f32]>::to_vec).collect();
-                let surprise = surprises.field(row, field, 0);
-                let place = Place { batch, row, field };
-                let mut reason = self.reason(schema, place, &views, surprise, p_value);
-                reason.contribution = contribution(field);
-                if reason.contribution.is_some() {
-                    reasons.push(reason);
-                    continue;
-                }
-                let head = self.model().model().heads().field(field);
-                if !holds_the_expected(&reason) || expects_null(head, &views) {
-                    reasons.push(reason);
-                }
-            }
-            explained.push(reasons);
+        tile: &mut Tile<'_>,
+        (t, row): (usize, usize),
+        p_value: f64,
+        parts: Option<(JointPValue, &Records)>,
+    ) -> Result<Vec<Reason>> {
+        let reasons_max = self.explain.reasons_max(p_value);
+        let mut reasons: Vec<Reason> = Vec::new();
+        if reasons_max == 0 {
+            return Ok(reasons);
         }
-        Ok(explained)
+        let ranked = self.unusual_fields(&tile.surprises, t);
+        let telling = parts.map_or_else(Vec::new, |(parts, records)| {
+            self.telling_fields(&tile.surprises, records, t, parts)
+        });
+        let contribution = |field: usize| {
+            let of = telling.iter().find(|(telling, _)| *telling == field);
+            of.map(|&(_, contribution)| contribution as f32)
+        };
+        let reference = self.scorer.reference();
+        let p_value_of = |field| reference.field_p_value(&tile.surprises, t, field);
+        let first: Vec<(usize, f64)> = telling.iter().map(|&(f, _)| (f, p_value_of(f))).collect();
+        let others = ranked.into_iter();
+        let others = others.filter(|&(field, _)| contribution(field).is_none());
+        for (field, p_value) in first.into_iter().chain(others) {
+            if reasons.len() == reasons_max {
+                break;
+            }
+            let views = tile.logits(t, field)?;
+            let surprise = tile.surprises.field(t, field, 0);
+            let mut reason = self.reason((row, field), &views, surprise, p_value);
+            reason.contribution = contribution(field);
+            let head = self.scorer.model().model().heads().field(field);
+            let stands_out = || !holds_the_expected(&reason) || expects_null(head, &views);
+            if reason.contribution.is_some() || stands_out() {
+                reasons.push(reason);
+            }
+        }
+        Ok(reasons)
     }
 
     /// The predicted fields for which the trees hold a record to be like labelled frauds, with what each adds to the log-odds (> 0),
@@ -97,18 +101,17 @@ impl Scorer {
         surprises: &Surprises,
         records: &Records,
         row: usize,
+        parts: JointPValue,
     ) -> Vec<(usize, f64)> {
-        let Some((labelled, Supervised::Trees(trees))) =
-            self.labelled().map(|of| (of, of.detector()))
-        else {
+        let labelled = self.scorer.labelled().map(|of| (of, of.detector()));
+        let Some((labelled, Supervised::Trees(trees))) = labelled else {
             return Vec::new();
         };
-        let parts = self.part_p_values(surprises, records, row);
-        if !parts.is_some_and(|parts| labelled.share().leads(parts)) {
+        if !labelled.share().leads(parts) {
             return Vec::new();
         }
         let mut inputs = Vec::new();
-        let of = (self.reference(), surprises);
+        let of = (self.scorer.reference(), surprises);
         labelled.inputs().write(of, records, row, &mut inputs);
         let mut sums = vec![0.0; surprises.axes().fields];
         for (input, contribution) in trees.contributions(&inputs).into_iter().enumerate() {
@@ -125,11 +128,12 @@ impl Scorer {
 
     /// The fields of a record that are rare for themselves, with their p-values, the most unusual first.
     fn unusual_fields(&self, surprises: &Surprises, row: usize) -> Vec<(usize, f64)> {
-        let fields = (0..self.model().axes().fields).filter(|&field| surprises.is_predicted(field));
+        let reference = self.scorer.reference();
+        let fields = (0..surprises.axes().fields).filter(|&field| surprises.is_predicted(field));
         let mut ranked: Vec<(usize, f64, f32)> = fields
             .map(|field| {
-                let p_value = self.reference().field_p_value(surprises, row, field);
-                let surprisal = self.reference().field_surprisal(surprises, row, field);
+                let p_value = reference.field_p_value(surprises, row, field);
+                let surprisal = reference.field_surprisal(surprises, row, field);
                 (field, p_value, surprisal)
             })
             .filter(|&(_, p_value, _)| p_value <= REASON_P_VALUE_MAX)
@@ -144,24 +148,21 @@ impl Scorer {
 
     fn reason(
         &self,
-        schema: &Schema,
-        place: Place<'_>,
+        (row, field): (usize, usize),
         views: &[Vec<f32>],
         surprise: f32,
         p_value: f64,
     ) -> Reason {
-        let encoder = &self.model().encoder().fields()[place.field];
-        let redact = schema
-            .features()
-            .nth(place.field)
-            .is_some_and(|field| field.redact);
+        let encoder = &self.scorer.model().encoder().fields()[field];
+        let of_schema = self.schema.features().nth(field);
+        let redact = of_schema.is_some_and(|field| field.redact);
         let (observed, expected) = if redact {
             (Value::from(REDACTED), Expected::Redacted(REDACTED))
         } else {
-            let head = self.model().model().heads().field(place.field);
-            let residuals = self.reference().reading(place.field, 0);
+            let head = self.scorer.model().model().heads().field(field);
+            let residuals = self.scorer.reference().reading(field, 0);
             (
-                place.observed(&encoder.name),
+                observed(self.batch, row, &encoder.name),
                 expected(encoder, head, views, residuals),
             )
         };
@@ -201,37 +202,23 @@ fn holds_the_expected(reason: &Reason) -> bool {
     }
 }
 
-/// One field of one row.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    batch: &'a RecordBatch,
-    row: usize,
-    field: usize,
-}
-
-impl Place<'_> {
-    /// The value as JSON: numbers and booleans as such, moments as RFC 3339, text cut.
-    fn observed(&self, name: &str) -> Value {
-        let Some(column) = self.batch.column_by_name(name) else {
-            return Value::Null;
-        };
-        if column.is_null(self.row) {
-            return Value::Null;
+/// The value of a field of a record as JSON: numbers and booleans as such, moments as RFC 3339, text cut.
+fn observed(batch: &RecordBatch, row: usize, name: &str) -> Value {
+    let Some(column) = batch.column_by_name(name) else {
+        return Value::Null;
+    };
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Float64 => number_to_json(column.as_primitive::<Float64Type>().value(row)),
+        DataType::Boolean => Value::from(column.as_boolean().value(row)),
+        DataType::Utf8 => Value::from(cut(column.as_string::<i32>().value(row))),
+        DataType::Timestamp(..) => {
+            let micros = column.as_primitive::<TimestampMicrosecondType>().value(row);
+            moment_to_text(micros).map_or(Value::Null, Value::from)
         }
-        match column.data_type() {
-            DataType::Float64 => {
-                number_to_json(column.as_primitive::<Float64Type>().value(self.row))
-            }
-            DataType::Boolean => Value::from(column.as_boolean().value(self.row)),
-            DataType::Utf8 => Value::from(cut(column.as_string::<i32>().value(self.row))),
-            DataType::Timestamp(..) => {
-                let micros = column
-                    .as_primitive::<TimestampMicrosecondType>()
-                    .value(self.row);
-                moment_to_text(micros).map_or(Value::Null, Value::from)
-            }
-            _ => Value::Null,
-        }
+        _ => Value::Null,
     }
 }
 

@@ -55,5 +55,7 @@ pub use supervised::{Supervised, TreeInputs};
 pub use surprise::{Axes, SurpriseModel, Surprises};
 pub use survival::{KNOTS_MAX, SurvivalTable};
 pub use trees::{LEAF, TREE_DEPTH_MAX, TREE_NODES_MAX, TreeNode, Trees};
-pub use types::{Category, DetectorPart, Expected, PartPValues, Reason, Scores};
+pub use types::{
+    Assessment, Category, DetectorPart, Expected, Explain, PartPValues, Reason, Scores,
+};
 pub use words::{count_text, number_text, p_value_text, percentages, share_text};

@@ -4,16 +4,19 @@ use super::budget::AlertBudget;
 use super::calibration::{ReferenceSample, ReferenceTables};
 use super::cascade::{Cascade, CascadeConfig, FirstStage};
 use super::conformal::{CalibrationSample, ConformalScores};
+use super::explanation::Explainer;
 use super::joint::{BudgetShare, JointPValue};
 use super::rule::ScoreRule;
 use super::segment::segment_fields;
 use super::segmented::SegmentedScores;
 use super::supervised::{Supervised, TreeInputs};
-use super::surprise::{SurpriseModel, Surprises};
-use super::types::{PartPValues, Scores};
+use super::surprise::{SurpriseModel, Surprises, Tile};
+use super::types::{Assessment, Explain, PartPValues, Reason, Scores};
 use crate::features::Records;
 use crate::model::Views;
 use crate::model::ops::simd::Instructions;
+use crate::schema::Schema;
+use arrow::array::RecordBatch;
 
 /// Records whose surprises are held at once while tables or many scores are made: bounds memory to tens of megabytes.
 const CHUNK_ROWS: usize = 4096;
@@ -111,6 +114,26 @@ struct Judged {
     in_full: bool,
 }
 
+/// In which views the surprises of fields are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FieldViews {
+    /// In all.
+    All,
+    /// In those of the first stage, where there are two: as a record is scored in stages.
+    First,
+}
+
+/// What is said of the records of a tile.
+#[derive(Default)]
+struct TileAssessment {
+    /// `[T]`.
+    judged: Vec<Judged>,
+    /// `[T, F]`.
+    field_surprise: Vec<f32>,
+    /// `[T]`; empty where nobody asks for reasons.
+    reasons: Vec<Vec<Reason>>,
+}
+
 impl Scorer {
     /// Fits the tables and the threshold of the cascade to the reference rows and ranks the calibration rows; the two must be
     /// disjoint from each other and from the rows that trained the model. `views` are the model's own.
@@ -198,7 +221,10 @@ impl Scorer {
         let mut sample = CalibrationSample::new(&model.encoder().shapes());
         for_chunks(calibration, |chunk| {
             let scores = match cascade.as_ref().filter(|_| !in_full) {
-                Some(cascade) => cascade.scores(&model, &reference, chunk)?.scores,
+                Some(cascade) => {
+                    let found = cascade.scores(&model, &reference, chunk, |_, _, _, _| Ok(()))?;
+                    found.scores
+                }
                 None => {
                     let surprises = model.surprises(chunk)?;
                     let rows = 0..chunk.rows();
@@ -364,12 +390,11 @@ impl Scorer {
     /// # Errors
     /// [`ScoreError::Tensor`].
     pub fn score(&self, records: &Records) -> Result<Scores, ScoreError> {
-        let mut scores = Scores::default();
-        for_chunks(records, |chunk| match self.cascade() {
-            Some(cascade) => self.score_in_stages(cascade, chunk, &mut scores),
-            None => self.score_in_all_views(chunk, &mut scores),
-        })?;
-        Ok(scores)
+        let found = match self.cascade() {
+            Some(cascade) => self.assess_in_stages(cascade, records, None)?,
+            None => self.assess_in_all_views(records, FieldViews::All, None)?,
+        };
+        Ok(found.scores)
     }
 
     /// The same scores and p-values, with the surprises of fields taken from all views of every record, which costs as much as
@@ -378,45 +403,157 @@ impl Scorer {
     /// # Errors
     /// [`ScoreError::Tensor`].
     pub fn score_with_fields(&self, records: &Records) -> Result<Scores, ScoreError> {
-        let mut scores = Scores::default();
-        for_chunks(records, |chunk| self.score_in_all_views(chunk, &mut scores))?;
-        Ok(scores)
+        let found = self.assess_in_all_views(records, FieldViews::All, None)?;
+        Ok(found.scores)
     }
 
-    fn score_in_stages(
+    /// The scores of every record, as [`score`](Self::score) gives them, and reasons where they are asked for, in the same pass
+    /// of the network. With a cascade a record that was not scored in full gets its views for its reasons alone; where
+    /// reasons of all are asked for, all views are the only pass.
+    ///
+    /// `batch` is the canonical batch that `records` were encoded from, with the same rows; `schema` says which fields
+    /// are redacted.
+    ///
+    /// # Errors
+    /// [`ScoreError::Tensor`].
+    pub fn assess(
+        &self,
+        schema: &Schema,
+        batch: &RecordBatch,
+        records: &Records,
+        explain: Explain,
+    ) -> Result<Assessment, ScoreError> {
+        let explainer = Explainer {
+            scorer: self,
+            schema,
+            batch,
+            explain,
+        };
+        let explainer = Some(&explainer);
+        match (self.cascade(), explain) {
+            (Some(_), Explain::All { .. }) => {
+                self.assess_in_all_views(records, FieldViews::First, explainer)
+            }
+            (Some(cascade), _) => self.assess_in_stages(cascade, records, explainer),
+            (None, _) => self.assess_in_all_views(records, FieldViews::All, explainer),
+        }
+    }
+
+    fn assess_in_stages(
         &self,
         cascade: &Cascade,
-        chunk: &Records,
-        scores: &mut Scores,
-    ) -> Result<(), ScoreError> {
-        let found = cascade.scores(&self.model, &self.reference, chunk)?;
-        for (row, &score) in found.scores.iter().enumerate() {
-            scores.anomaly_score.push(score);
-            scores.p_value.push(self.p_value(score, chunk, row));
+        records: &Records,
+        explainer: Option<&Explainer<'_>>,
+    ) -> Result<Assessment, ScoreError> {
+        let reasons_of = |tile: &mut Tile<'_>, t: usize, row: usize, score: f32| match explainer {
+            Some(explainer) => {
+                let p_value = self.p_value(score, records, row);
+                explainer.reasons(tile, (t, row), p_value, None)
+            }
+            None => Ok(Vec::new()),
+        };
+        let found = cascade.scores(&self.model, &self.reference, records, reasons_of)?;
+        let p_values = found.scores.iter().enumerate();
+        let p_values = p_values.map(|(row, &score)| self.p_value(score, records, row));
+        let scores = Scores {
+            p_value: p_values.collect(),
+            anomaly_score: found.scores,
+            field_surprise: found.field_surprise,
+            in_full: found.in_full.len(),
+            parts: None,
+        };
+        let mut reasons = vec![Vec::new(); records.rows()];
+        let mut is_in_full = vec![false; records.rows()];
+        for (row, of_row) in found.in_full {
+            (reasons[row], is_in_full[row]) = (of_row, true);
         }
-        scores.field_surprise.extend(found.field_surprise);
-        scores.in_full += found.in_full;
-        Ok(())
+        if let Some(explainer) = explainer {
+            let is_left = |&row: &usize| !is_in_full[row] && explainer.asks(scores.p_value[row]);
+            let left: Vec<usize> = (0..records.rows()).filter(is_left).collect();
+            let of_left = |tile: &mut Tile<'_>, t: usize, row: usize| {
+                explainer.reasons(tile, (t, row), scores.p_value[row], None)
+            };
+            for (row, of_row) in self.each_of(records, &left, of_left)? {
+                reasons[row] = of_row;
+            }
+        }
+        Ok(Assessment { scores, reasons })
     }
 
-    fn score_in_all_views(&self, chunk: &Records, scores: &mut Scores) -> Result<(), ScoreError> {
-        let share = self.labelled.as_ref().map(Labelled::share);
-        let mut room = Vec::new();
-        let surprises = self.model.surprises(chunk)?;
-        for row in 0..chunk.rows() {
-            let judged = self.judge(&surprises, chunk, row, &mut room);
-            scores.anomaly_score.push(judged.anomaly_score);
-            scores.p_value.push(judged.p_value);
-            scores.in_full += usize::from(judged.in_full);
-            if let Some((parts, share)) = judged.parts.zip(share) {
-                let of = scores.parts.get_or_insert_with(|| PartPValues::new(share));
-                of.unsupervised.push(parts.unsupervised);
-                of.supervised.push(parts.supervised);
+    /// What `f` makes of the records at `rows` in all views, given the tile and the record's place in it and among `records`.
+    fn each_of<T: Send>(
+        &self,
+        records: &Records,
+        rows: &[usize],
+        f: impl Fn(&mut Tile<'_>, usize, usize) -> candle_core::Result<T> + Sync + Send,
+    ) -> Result<Vec<(usize, T)>, ScoreError> {
+        let chosen = records.select(rows.iter().copied());
+        let of_tiles = self.model.each_tile(&chosen, |mut tile| {
+            let rows = rows[tile.rows.clone()].iter().enumerate();
+            rows.map(|(t, &row)| Ok((row, f(&mut tile, t, row)?)))
+                .collect()
+        })?;
+        let of_tiles: Vec<Vec<(usize, T)>> = of_tiles;
+        Ok(of_tiles.into_iter().flatten().collect())
+    }
+
+    fn assess_in_all_views(
+        &self,
+        records: &Records,
+        fields: FieldViews,
+        explainer: Option<&Explainer<'_>>,
+    ) -> Result<Assessment, ScoreError> {
+        let first = self.cascade().map(Cascade::first);
+        let first = first.filter(|_| fields == FieldViews::First);
+        let tiles = self.model.each_tile(records, |mut tile| {
+            // Tables and trees read a record of the batch and its surprises at one place.
+            let own = records.select(tile.rows.clone());
+            let mut room = Vec::new();
+            let mut found = TileAssessment::default();
+            for t in 0..own.rows() {
+                let judged = self.judge(&tile.surprises, &own, t, &mut room);
+                if let Some(explainer) = explainer {
+                    let places = (t, tile.rows.start + t);
+                    let parts = judged.parts.map(|parts| (parts, &own));
+                    let reasons = explainer.reasons(&mut tile, places, judged.p_value, parts)?;
+                    found.reasons.push(reasons);
+                }
+                found.judged.push(judged);
+                match first {
+                    Some(first) => {
+                        let fields = first.field_surprises_of_all(&tile.surprises, t);
+                        found.field_surprise.extend(fields);
+                    }
+                    None => found
+                        .field_surprise
+                        .extend(field_surprises(&tile.surprises, t)),
+                }
             }
-            let fields = field_surprises(&surprises, row);
-            scores.field_surprise.extend(fields);
+            Ok(found)
+        })?;
+        Ok(self.joined(tiles))
+    }
+
+    /// Tiles one behind the other.
+    fn joined(&self, tiles: Vec<TileAssessment>) -> Assessment {
+        let share = self.labelled.as_ref().map(Labelled::share);
+        let mut all = Assessment::default();
+        let scores = &mut all.scores;
+        for tile in tiles {
+            for judged in tile.judged {
+                scores.anomaly_score.push(judged.anomaly_score);
+                scores.p_value.push(judged.p_value);
+                scores.in_full += usize::from(judged.in_full);
+                if let Some((parts, share)) = judged.parts.zip(share) {
+                    let of = scores.parts.get_or_insert_with(|| PartPValues::new(share));
+                    of.unsupervised.push(parts.unsupervised);
+                    of.supervised.push(parts.supervised);
+                }
+            }
+            scores.field_surprise.extend(tile.field_surprise);
+            all.reasons.extend(tile.reasons);
         }
-        Ok(())
+        all
     }
 
     /// Calls `f` with some records and their surprises after the others, in order.
@@ -475,16 +612,6 @@ impl Scorer {
             Some(segmented) => segmented.p_value(score, records, row),
             None => self.conformal.p_value(score),
         }
-    }
-
-    /// The p-values of both detectors, where there are two.
-    pub(super) fn part_p_values(
-        &self,
-        surprises: &Surprises,
-        records: &Records,
-        row: usize,
-    ) -> Option<JointPValue> {
-        self.judge(surprises, records, row, &mut Vec::new()).parts
     }
 }
 

@@ -7,14 +7,15 @@
 //! its neighbours.
 
 use super::distances::{Distance, Distances};
-use super::kernel::{Kernel, Operations, Reader, kernel_instructions};
+use super::kernel::{Kernel, Latents, Operations, Reader, kernel_instructions};
 use super::tensors::{TILE_ROWS, TensorPass};
 use crate::features::{Encoder, FieldShape, Records};
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;
 use crate::model::{InputBuilder, MaskedAutoencoder, TargetReader, Views};
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Surprises of B records, `[B, F, S, R]` row-major: the mean over the views of a stratum that read the field; NaN
@@ -132,8 +133,19 @@ impl Surprises {
 
     /// The mean surprise of a field of a record over the strata that read it while it is hidden.
     pub fn field(&self, row: usize, field: usize, reading: usize) -> f32 {
+        self.field_in(0..self.axes.strata, row, field, reading)
+    }
+
+    /// The same over some strata, ascending, alone.
+    pub(super) fn field_in(
+        &self,
+        strata: impl IntoIterator<Item = usize>,
+        row: usize,
+        field: usize,
+        reading: usize,
+    ) -> f32 {
         let (mut sum, mut count) = (0f64, 0u32);
-        for stratum in 0..self.axes.strata {
+        for stratum in strata {
             if self.coverage.hidden[field * self.axes.strata + stratum] {
                 sum += f64::from(self.at(row, field, stratum, reading));
                 count += 1;
@@ -305,7 +317,8 @@ impl SurpriseModel {
         let mut distances = vec![Distance::default(); rows];
         let tile_rows = self.tile_rows();
         let tile = |(tile, (values, distances)): (usize, (&mut [f32], &mut [Distance]))| {
-            self.tile_surprises(records, tile * tile_rows, values, distances)
+            let pass = self.tile_surprises(records, tile * tile_rows, values, distances);
+            pass.map(drop)
         };
         let numbers = (tile_rows * per_record).max(1);
         match rows > tile_rows {
@@ -320,43 +333,31 @@ impl SurpriseModel {
                 .enumerate()
                 .try_for_each(tile)?,
         }
-        let mut present = Vec::with_capacity(rows * self.axes.fields);
-        (0..rows).for_each(|row| present.extend_from_slice(records.present(row)));
-        Ok(Surprises {
-            values,
-            present,
-            distances,
-            coverage: self.coverage.clone(),
-            axes: self.axes,
-        })
+        Ok(self.of_values(records, 0..rows, values, distances))
     }
 
-    /// What `f` makes of the surprises of each tile, in order: of many records no more than a tile's are held at once. On the
-    /// threads of Rayon's pool; a single tile on the calling thread.
+    /// What `f` makes of each tile, in order: of many records no more than a tile's surprises are held at once on a thread. On
+    /// the threads of Rayon's pool; a single tile on the calling thread.
     ///
     /// # Errors
     /// If candle fails.
     pub(super) fn each_tile<R: Send>(
         &self,
         records: &Records,
-        f: impl Fn(&Surprises) -> R + Sync + Send,
+        f: impl Fn(Tile<'_>) -> Result<R> + Sync + Send,
     ) -> Result<Vec<R>> {
         let (rows, tile_rows) = (records.rows(), self.tile_rows());
         let of_tile = |tile: usize| {
             let first = tile * tile_rows;
-            let here = first..rows.min(first + tile_rows);
-            let mut values = vec![0f32; here.len() * self.axes.per_record()];
-            let mut distances = vec![Distance::default(); here.len()];
-            self.tile_surprises(records, first, &mut values, &mut distances)?;
-            let mut present = Vec::with_capacity(here.len() * self.axes.fields);
-            here.for_each(|row| present.extend_from_slice(records.present(row)));
-            Ok(f(&Surprises {
-                values,
-                present,
-                distances,
-                coverage: self.coverage.clone(),
-                axes: self.axes,
-            }))
+            let rows = first..rows.min(first + tile_rows);
+            let mut values = vec![0f32; rows.len() * self.axes.per_record()];
+            let mut distances = vec![Distance::default(); rows.len()];
+            let pass = self.tile_surprises(records, first, &mut values, &mut distances)?;
+            f(Tile {
+                surprises: self.of_values(records, rows.clone(), values, distances),
+                rows,
+                pass,
+            })
         };
         match rows > tile_rows {
             true => (0..rows.div_ceil(tile_rows))
@@ -365,6 +366,24 @@ impl SurpriseModel {
                 .collect(),
             false if rows > 0 => Ok(vec![of_tile(0)?]),
             false => Ok(Vec::new()),
+        }
+    }
+
+    fn of_values(
+        &self,
+        records: &Records,
+        rows: Range<usize>,
+        values: Vec<f32>,
+        distances: Vec<Distance>,
+    ) -> Surprises {
+        let mut present = Vec::with_capacity(rows.len() * self.axes.fields);
+        rows.for_each(|row| present.extend_from_slice(records.present(row)));
+        Surprises {
+            values,
+            present,
+            distances,
+            coverage: self.coverage.clone(),
+            axes: self.axes,
         }
     }
 
@@ -378,24 +397,28 @@ impl SurpriseModel {
     }
 
     /// The surprises and distances of the records from `first` on that `values` `[rows, F, S, R]` and `distances` `[rows]` have
-    /// room for.
+    /// room for. What comes back can be asked for logits.
     fn tile_surprises(
         &self,
         records: &Records,
         first: usize,
         values: &mut [f32],
         distances: &mut [Distance],
-    ) -> Result<()> {
+    ) -> Result<TilePass<'_>> {
         let reader = Reader {
             encoder: &self.encoder,
             targets: &self.targets,
             heads: self.model.heads(),
             axes: self.axes,
         };
-        match &self.pass {
-            Pass::Kernel(kernel) => kernel.surprises(reader, records, first, values, distances),
+        let pass = match &self.pass {
+            Pass::Kernel(kernel) => {
+                let latents = kernel.surprises(reader, records, first, values, distances);
+                TilePass::Kernel(Box::new(latents))
+            }
             Pass::Tensors(pass) => {
-                pass.surprises(&self.model, reader, records, first, values)?;
+                let logits = pass.tile_logits(&self.model, records, first)?;
+                pass.surprises(&logits, reader, records, first, values)?;
                 if let Some(latent) = &self.distances.latent {
                     let rows = records.select(first..first + distances.len());
                     let latents = self.latents(&rows)?;
@@ -404,29 +427,30 @@ impl SurpriseModel {
                         distance.latent = latent.of(z);
                     }
                 }
+                TilePass::Tensors(pass, logits)
             }
-        }
+        };
         if let Some(nearest) = &self.distances.nearest {
             for (t, distance) in distances.iter_mut().enumerate() {
                 distance.nearest = nearest.distances(records, first + t);
             }
         }
-        Ok(())
+        Ok(pass)
     }
 
-    /// The logits of each field of one record in every view that reads it.
-    ///
-    /// # Errors
-    /// If candle fails.
-    pub(super) fn logits(&self, records: &Records, row: usize) -> Result<RecordLogits<'_>> {
-        let by_field = match &self.pass {
-            Pass::Kernel(kernel) => kernel.logits(records, row),
-            Pass::Tensors(pass) => pass.logits(&self.model, records, row)?,
+    /// The logits of each field of one record, for each view that reads it while it is hidden: of a pass of its own.
+    #[cfg(test)]
+    pub(super) fn logits(&self, records: &Records, row: usize) -> Result<Vec<Vec<Vec<f32>>>> {
+        let alone = records.select([row]);
+        let fields = |mut tile: Tile<'_>| {
+            let fields = 0..self.axes.fields;
+            let read = fields.map(|field| match tile.surprises.is_predicted(field) {
+                true => tile.logits(0, field),
+                false => Ok(Vec::new()),
+            });
+            read.collect::<Result<Vec<_>>>()
         };
-        Ok(RecordLogits {
-            model: &self.model,
-            by_field,
-        })
+        Ok(self.each_tile(&alone, fields)?.remove(0))
     }
 
     /// One vector for every record with all its fields visible, `[B, E]` row-major; see
@@ -454,16 +478,32 @@ impl SurpriseModel {
     }
 }
 
-/// The logits of a record: for each field `[views that read it, o]`.
-pub(super) struct RecordLogits<'a> {
-    model: &'a MaskedAutoencoder,
-    by_field: Vec<Vec<f32>>,
+/// A tile of T records: their surprises, and the pass that gave them.
+pub(super) struct Tile<'a> {
+    /// Of the tile's records.
+    pub surprises: Surprises,
+    /// Which of the records that were given they are.
+    pub rows: Range<usize>,
+    pass: TilePass<'a>,
 }
 
-impl RecordLogits<'_> {
-    /// Those of `field`, view by view.
-    pub fn of(&self, field: usize) -> impl ExactSizeIterator<Item = &[f32]> {
-        let outputs = self.model.heads().field(field).outputs().len();
-        self.by_field[field].chunks_exact(outputs)
+/// What a pass over a tile leaves.
+enum TilePass<'a> {
+    Kernel(Box<Latents<'a>>),
+    /// The logits of every field.
+    Tensors(&'a TensorPass, Vec<Tensor>),
+}
+
+impl Tile<'_> {
+    /// The logits of a field of the tile's record `t` in every view that reads it while it is hidden, `[k, o]`, without another
+    /// pass.
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn logits(&mut self, t: usize, field: usize) -> Result<Vec<Vec<f32>>> {
+        match &mut self.pass {
+            TilePass::Kernel(latents) => Ok(latents.logits(t, field)),
+            TilePass::Tensors(pass, logits) => pass.logits_of(logits, t, field),
+        }
     }
 }

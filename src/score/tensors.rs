@@ -83,7 +83,10 @@ impl TensorPass {
 
     /// The logits of the tile that begins at record `first`, for each field `[T, views that read it, o]`; records beyond
     /// the last repeat it.
-    fn tile_logits(
+    ///
+    /// # Errors
+    /// If candle fails.
+    pub fn tile_logits(
         &self,
         model: &MaskedAutoencoder,
         records: &Records,
@@ -109,19 +112,19 @@ impl TensorPass {
         self.fields.iter().map(head).collect()
     }
 
-    /// The surprises of records `first..first + rows`, at most T of them, into `values` `[rows, F, S, R]`.
+    /// The surprises of records `first..first + rows`, at most T of them, into `values` `[rows, F, S, R]`, read from the logits
+    /// of their tile.
     ///
     /// # Errors
     /// If candle fails.
     pub fn surprises(
         &self,
-        model: &MaskedAutoencoder,
+        logits: &[Tensor],
         reader: Reader<'_>,
         records: &Records,
         first: usize,
         values: &mut [f32],
     ) -> Result<()> {
-        let logits = self.tile_logits(model, records, first)?;
         let (strata, readings) = (reader.axes.strata, reader.axes.readings);
         let mut surprise = vec![0f32; readings];
         for (field, plan) in self.fields.iter().enumerate() {
@@ -151,26 +154,19 @@ impl TensorPass {
         Ok(())
     }
 
-    /// The logits of each field of one record in every view that reads it while it is hidden: `[k, o]`.
+    /// Of the logits of a tile those of one field of its record `t` in every view that reads it while it is hidden: `[k, o]`.
     ///
     /// # Errors
     /// If candle fails.
-    pub fn logits(
-        &self,
-        model: &MaskedAutoencoder,
-        records: &Records,
-        row: usize,
-    ) -> Result<Vec<Vec<f32>>> {
-        let logits = self.tile_logits(model, &records.select([row]), 0)?;
-        let first = |(logits, plan): (&Tensor, &FieldPlan)| {
-            tensor_slice(logits, |logits| {
-                let of_record = &logits[..logits.len() / TILE_ROWS];
-                let views = of_record.chunks_exact(of_record.len() / plan.strata.len());
-                let hidden = views.zip(&plan.strata).filter(|(_, s)| self.hidden[**s]);
-                Ok(hidden.flat_map(|(view, _)| view.to_vec()).collect())
-            })
-        };
-        logits.iter().zip(&self.fields).map(first).collect()
+    pub fn logits_of(&self, logits: &[Tensor], t: usize, field: usize) -> Result<Vec<Vec<f32>>> {
+        let plan = &self.fields[field];
+        tensor_slice(&logits[field], |logits| {
+            let of_record = logits.len() / TILE_ROWS;
+            let of_record = &logits[t * of_record..(t + 1) * of_record];
+            let views = of_record.chunks_exact(of_record.len() / plan.strata.len());
+            let hidden = views.zip(&plan.strata).filter(|(_, s)| self.hidden[**s]);
+            Ok(hidden.map(|(view, _)| view.to_vec()).collect())
+        })
     }
 }
 

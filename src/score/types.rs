@@ -23,6 +23,48 @@ pub struct Scores {
     pub parts: Option<PartPValues>,
 }
 
+/// Of which records reasons are asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Explain {
+    /// Of none.
+    Nothing,
+    /// Of those within the budget, at most `reasons_max` each.
+    Alerts {
+        /// What makes a record an alert.
+        budget: AlertBudget,
+        /// Reasons of a record.
+        reasons_max: usize,
+    },
+    /// Of all, at most `reasons_max` each.
+    All {
+        /// Reasons of a record.
+        reasons_max: usize,
+    },
+}
+
+impl Explain {
+    /// How many reasons a record with this p-value gets at most.
+    pub fn reasons_max(self, p_value: f64) -> usize {
+        match self {
+            Self::Alerts {
+                budget,
+                reasons_max,
+            } if budget.is_alert(p_value) => reasons_max,
+            Self::All { reasons_max } => reasons_max,
+            Self::Nothing | Self::Alerts { .. } => 0,
+        }
+    }
+}
+
+/// What is said of a batch of B records.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Assessment {
+    /// Of every record.
+    pub scores: Scores,
+    /// \[B\]: the most unusual fields first; empty where none was asked for, or nothing stands out.
+    pub reasons: Vec<Vec<Reason>>,
+}
+
 /// The p-values of two detectors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartPValues {
@@ -138,6 +180,20 @@ mod tests {
 
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn reasons_are_asked_of_alerts_of_all_or_of_none() {
+        let budget = AlertBudget::new(0.01).unwrap();
+        let reasons_max = 3;
+        let alerts = Explain::Alerts {
+            budget,
+            reasons_max,
+        };
+        assert_eq!([0.01, 0.02].map(|p| alerts.reasons_max(p)), [3, 0]);
+        let all = Explain::All { reasons_max };
+        assert_eq!([0.01, 1.0].map(|p| all.reasons_max(p)), [3, 3]);
+        assert_eq!(Explain::Nothing.reasons_max(0.0), 0);
+    }
 
     #[test]
     fn a_reason_is_written_with_the_keys_of_the_envelope() {

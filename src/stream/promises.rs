@@ -26,7 +26,7 @@ use super::watchdog::{self, Limits, Verdict, Watched};
 use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
 use crate::features::{DecodeLimits, FaultReason, JsonDecoder, RecordRoot};
 use crate::schema::Schema;
-use crate::score::{Expected, Reason, Scores};
+use crate::score::{Assessment, Expected, Explain, Reason, Scores};
 use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Metrics, Readiness};
 
@@ -54,7 +54,7 @@ impl RecordScorer for Amount {
         "amount"
     }
 
-    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+    fn assess(&self, batch: &RecordBatch, explain: Explain) -> Result<Assessment, ScorerFailure> {
         if self
             .batches
             .fetch_add(1, Ordering::Relaxed)
@@ -67,33 +67,8 @@ impl RecordScorer for Amount {
             .column_by_name("amount")
             .unwrap()
             .as_primitive::<Float64Type>();
-        Ok(Scores {
-            anomaly_score: amounts
-                .values()
-                .iter()
-                .map(|amount| *amount as f32)
-                .collect(),
-            p_value: amounts
-                .values()
-                .iter()
-                .map(|amount| 1.0 / amount.max(1.0))
-                .collect(),
-            field_surprise: amounts
-                .values()
-                .iter()
-                .map(|amount| *amount as f32)
-                .collect(),
-            in_full: batch.num_rows(),
-            parts: None,
-        })
-    }
-
-    fn explain(
-        &self,
-        _: &RecordBatch,
-        rows: &[usize],
-        _: usize,
-    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+        let amounts = amounts.values();
+        let p_value: Vec<f64> = amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect();
         let reason = Reason {
             field: "amount".into(),
             surprise: 1.0,
@@ -104,7 +79,17 @@ impl RecordScorer for Amount {
             },
             contribution: None,
         };
-        Ok(vec![vec![reason]; rows.len()])
+        let reasons = |&p_value: &f64| vec![reason.clone(); explain.reasons_max(p_value).min(1)];
+        Ok(Assessment {
+            reasons: p_value.iter().map(reasons).collect(),
+            scores: Scores {
+                anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
+                p_value,
+                field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
+                in_full: batch.num_rows(),
+                parts: None,
+            },
+        })
     }
 }
 

@@ -361,7 +361,7 @@ mod tests {
     use arrow::datatypes::Float64Type;
 
     use super::*;
-    use crate::score::{Reason, Scores};
+    use crate::score::{Assessment, Explain, Scores};
     use crate::stream::message::Incoming;
     use crate::stream::promises::{config, worker};
     use crate::stream::types::{Offset, Partition};
@@ -401,7 +401,7 @@ mod tests {
             "obedient"
         }
 
-        fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+        fn assess(&self, batch: &RecordBatch, _: Explain) -> Result<Assessment, ScorerFailure> {
             let amounts = batch.column_by_name("amount").unwrap();
             match amounts.as_primitive::<Float64Type>().value(0) {
                 WHEN_ALLOWED => self.allowed.recv_timeout(PATIENCE).unwrap(),
@@ -413,22 +413,17 @@ mod tests {
                 }
                 _ => {}
             }
-            Ok(Scores {
-                anomaly_score: vec![1.0; batch.num_rows()],
-                p_value: vec![1.0; batch.num_rows()],
-                field_surprise: vec![1.0; batch.num_rows()],
-                in_full: batch.num_rows(),
-                parts: None,
+            let rows = batch.num_rows();
+            Ok(Assessment {
+                scores: Scores {
+                    anomaly_score: vec![1.0; rows],
+                    p_value: vec![1.0; rows],
+                    field_surprise: vec![1.0; rows],
+                    in_full: rows,
+                    parts: None,
+                },
+                reasons: vec![Vec::new(); rows],
             })
-        }
-
-        fn explain(
-            &self,
-            _: &RecordBatch,
-            rows: &[usize],
-            _: usize,
-        ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
-            Ok(vec![Vec::new(); rows.len()])
         }
     }
 

@@ -22,7 +22,7 @@ use crate::features::{
     JsonDecoder, RecordRoot, RowFault,
 };
 use crate::schema::{Field, Schema};
-use crate::score::{Reason, Scores};
+use crate::score::{Assessment, Explain, Reason, Scores};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::{BatchReport, Source};
 
@@ -42,22 +42,12 @@ pub trait RecordScorer: Send + Sync {
         Vec::new()
     }
 
-    /// Scores canonical records (B rows).
+    /// Scores canonical records (B rows), and explains those that `explain` asks of: one list of reasons a row, most
+    /// surprising field first.
     ///
     /// # Errors
     /// A batch that the model cannot take; no bad record causes it.
-    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure>;
-
-    /// Reasons of the records at `rows`, one list a row, most surprising field first, `reasons_max` at most.
-    ///
-    /// # Errors
-    /// As [`score`](Self::score).
-    fn explain(
-        &self,
-        batch: &RecordBatch,
-        rows: &[usize],
-        reasons_max: usize,
-    ) -> Result<Vec<Vec<Reason>>, ScorerFailure>;
+    fn assess(&self, batch: &RecordBatch, explain: Explain) -> Result<Assessment, ScorerFailure>;
 }
 
 impl RecordScorer for Detector {
@@ -69,17 +59,8 @@ impl RecordScorer for Detector {
         Detector::faults(self, batch)
     }
 
-    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
-        Ok(Detector::score(self, batch)?)
-    }
-
-    fn explain(
-        &self,
-        batch: &RecordBatch,
-        rows: &[usize],
-        reasons_max: usize,
-    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
-        Ok(Detector::explain(self, batch, rows, reasons_max)?)
+    fn assess(&self, batch: &RecordBatch, explain: Explain) -> Result<Assessment, ScorerFailure> {
+        Ok(Detector::assess(self, batch, explain)?)
     }
 }
 
@@ -308,12 +289,21 @@ impl Worker {
         let refused = self.scorer.faults(&decoded.batch);
         let decoded = decoded.without(refused)?;
         let rows = decoded.batch.num_rows();
-        let scores = match rows {
-            0 => Scores::default(),
-            _ => self
-                .scorer
-                .score(&decoded.batch)
-                .map_err(WorkerError::Score)?,
+        let alerts = &self.options.alerts;
+        let (budget, reasons_max) = (alerts.budget, alerts.reasons_max);
+        let explain = match alerts.reasons {
+            ReasonsFor::All => Explain::All { reasons_max },
+            ReasonsFor::Alerts => Explain::Alerts {
+                budget,
+                reasons_max,
+            },
+        };
+        let Assessment { scores, reasons } = match rows {
+            0 => Assessment::default(),
+            _ => {
+                let assessed = self.scorer.assess(&decoded.batch, explain);
+                assessed.map_err(WorkerError::Score)?
+            }
         };
         expect_count("anomaly scores", scores.anomaly_score.len(), rows)?;
         expect_count("p-values", scores.p_value.len(), rows)?;
@@ -321,28 +311,9 @@ impl Worker {
             expect_count("p-values without labels", parts.unsupervised.len(), rows)?;
             expect_count("p-values by labels", parts.supervised.len(), rows)?;
         }
-        let budget = self.options.alerts.budget;
-        let alerts: Vec<bool> = scores
-            .p_value
-            .iter()
-            .map(|p_value| budget.is_alert(*p_value))
-            .collect();
-        let explained: Vec<usize> = match self.options.alerts.reasons {
-            ReasonsFor::All => (0..rows).collect(),
-            ReasonsFor::Alerts => (0..rows).filter(|row| alerts[*row]).collect(),
-        };
-        let mut reasons = vec![Vec::new(); rows];
-        if !explained.is_empty() {
-            let reasons_max = self.options.alerts.reasons_max;
-            let found = self
-                .scorer
-                .explain(&decoded.batch, &explained, reasons_max)
-                .map_err(WorkerError::Score)?;
-            expect_count("lists of reasons", found.len(), explained.len())?;
-            for (row, found) in explained.into_iter().zip(found) {
-                reasons[row] = found;
-            }
-        }
+        expect_count("lists of reasons", reasons.len(), rows)?;
+        let p_values = scores.p_value.iter();
+        let alerts = p_values.map(|&p_value| budget.is_alert(p_value)).collect();
         Ok(Assessed {
             decoded,
             scores,

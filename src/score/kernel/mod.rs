@@ -33,7 +33,7 @@ use self::input::{FirstUp, InputLayer, RecordRows};
 use self::normalise::{LogNorms, Normalise};
 use self::packed::{Aligned, PackedLinear};
 use self::product::{Finish, Product};
-use self::scratch::{Pool, Scratch};
+use self::scratch::{Pool, Scratch, Taken};
 use super::distances::Distance;
 use super::surprise::Axes;
 use crate::features::{Encoder, Records};
@@ -219,7 +219,7 @@ impl Kernel {
     }
 
     /// The surprises of records `first..first + rows`, at most T of them, into `values` `[rows, F, S, R]`, and if it is measured
-    /// the distance of their latents into `distances`, `[rows]`.
+    /// the distance of their latents into `distances`, `[rows]`. What comes back can still be asked for logits.
     pub fn surprises(
         &self,
         reader: Reader<'_>,
@@ -227,65 +227,44 @@ impl Kernel {
         first: usize,
         values: &mut [f32],
         distances: &mut [Distance],
-    ) {
+    ) -> Latents<'_> {
         let per_record = reader.axes.per_record();
         let rows = values.len() / per_record.max(1);
-        self.pool.with(|scratch| {
-            self.latents(scratch, records, first, rows);
-            let Scratch {
-                normalised,
-                logits,
-                log_norms,
-                surprise,
-                ..
-            } = scratch;
-            let latent = normalised.get();
-            if let Some(plan) = &self.latent {
-                let whitened = &mut logits.get_mut()[..rows * plan.whitening.stride];
-                self.measure(plan, latent, whitened, distances);
+        let mut taken = self.pool.take();
+        self.latents(&mut taken, records, first, rows);
+        let Scratch {
+            normalised,
+            logits,
+            log_norms,
+            surprise,
+            ..
+        } = &mut *taken;
+        let latent = normalised.get();
+        if let Some(plan) = &self.latent {
+            let whitened = &mut logits.get_mut()[..rows * plan.whitening.stride];
+            self.measure(plan, latent, whitened, distances);
+        }
+        for (field, plan) in self.fields.iter().enumerate() {
+            for start in (0..rows).step_by(plan.head_records) {
+                let end = rows.min(start + plan.head_records);
+                let read = &plan.rows[start * plan.live_views..end * plan.live_views];
+                let logits = &mut logits.get_mut()[..read.len() * plan.layer.stride];
+                let log_norms = &mut log_norms[..read.len() * plan.softmaxes.len()];
+                self.head(plan, latent, read, logits, log_norms);
+                let chunk = Chunk {
+                    records,
+                    first: first + start,
+                    logits,
+                    log_norms,
+                };
+                let values = &mut values[start * per_record..end * per_record];
+                plan.read((reader, &self.wanted), field, &chunk, surprise, values);
             }
-            for (field, plan) in self.fields.iter().enumerate() {
-                for start in (0..rows).step_by(plan.head_records) {
-                    let end = rows.min(start + plan.head_records);
-                    let read = &plan.rows[start * plan.live_views..end * plan.live_views];
-                    let logits = &mut logits.get_mut()[..read.len() * plan.layer.stride];
-                    let log_norms = &mut log_norms[..read.len() * plan.softmaxes.len()];
-                    self.head(plan, latent, read, logits, log_norms);
-                    let chunk = Chunk {
-                        records,
-                        first: first + start,
-                        logits,
-                        log_norms,
-                    };
-                    let values = &mut values[start * per_record..end * per_record];
-                    plan.read((reader, &self.wanted), field, &chunk, surprise, values);
-                }
-            }
-        });
-    }
-
-    /// The logits of one field of a record in every view that reads it while it is hidden, in the views' order: `[k, o]`. In the
-    /// denoising view the model sees it, and what it says there is no expectation.
-    pub fn logits(&self, records: &Records, row: usize) -> Vec<Vec<f32>> {
-        self.pool.with(|scratch| {
-            self.latents(scratch, records, row, 1);
-            let latent = scratch.normalised.get();
-            let of = |plan: &FieldPlan| {
-                let (stride, outputs) = (plan.layer.stride, plan.layer.outputs);
-                let mut live = vec![0f32; plan.live_views * stride];
-                let mut log_norms = vec![0f32; plan.live_views * plan.softmaxes.len()];
-                let read = &plan.rows[..plan.live_views];
-                self.head(plan, latent, read, &mut live, &mut log_norms);
-                let sources = plan.sources.iter();
-                let hidden = sources.filter(|(_, stratum)| self.hidden[*stratum]);
-                let logits = hidden.flat_map(|&(source, _)| match source {
-                    Source::Live(view) => &live[view * stride..][..outputs],
-                    Source::Blind => &plan.blind.logits[..],
-                });
-                logits.copied().collect()
-            };
-            self.fields.iter().map(of).collect()
-        })
+        }
+        Latents {
+            kernel: self,
+            scratch: taken,
+        }
     }
 
     /// The latents of `rows` records under all views, into `scratch.normalised`.
@@ -404,6 +383,17 @@ impl Kernel {
         logits: &mut [f32],
         log_norms: &mut [f32],
     ) {
+        self.logits(plan, latent, read, logits);
+        self.instructions.run(LogNorms {
+            logits,
+            stride: plan.layer.stride,
+            ranges: &plan.softmaxes,
+            output: log_norms,
+        });
+    }
+
+    /// The logits of a head for the rows `read` of the latent.
+    fn logits(&self, plan: &FieldPlan, latent: &[f32], read: &[u32], logits: &mut [f32]) {
         self.instructions.run(Product {
             layer: &plan.layer,
             input: latent,
@@ -412,12 +402,36 @@ impl Kernel {
             output: logits,
             finish: Finish::Store,
         });
-        self.instructions.run(LogNorms {
-            logits,
-            stride: plan.layer.stride,
-            ranges: &plan.softmaxes,
-            output: log_norms,
+    }
+}
+
+/// The latents of a tile of records under all views: its heads can be asked again without another pass.
+#[derive(Debug)]
+pub(super) struct Latents<'a> {
+    kernel: &'a Kernel,
+    scratch: Taken<'a>,
+}
+
+impl Latents<'_> {
+    /// The logits of one field of record `t` of the tile in every view that reads it while it is hidden, in the views' order:
+    /// `[k, o]`. In the denoising view the model sees it, and what it says there is no expectation.
+    pub fn logits(&mut self, t: usize, field: usize) -> Vec<Vec<f32>> {
+        let kernel = self.kernel;
+        let plan = &kernel.fields[field];
+        let (stride, outputs) = (plan.layer.stride, plan.layer.outputs);
+        let Scratch {
+            normalised, logits, ..
+        } = &mut *self.scratch;
+        let read = &plan.rows[t * plan.live_views..(t + 1) * plan.live_views];
+        let live = &mut logits.get_mut()[..read.len() * stride];
+        kernel.logits(plan, normalised.get(), read, live);
+        let sources = plan.sources.iter();
+        let hidden = sources.filter(|(_, stratum)| kernel.hidden[*stratum]);
+        let logits = hidden.map(|&(source, _)| match source {
+            Source::Live(view) => live[view * stride..][..outputs].to_vec(),
+            Source::Blind => plan.blind.logits.clone(),
         });
+        logits.collect()
     }
 }
 

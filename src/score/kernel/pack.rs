@@ -119,21 +119,21 @@ impl Kernel {
 
     /// Where nothing is visible all records look alike: their logits are worked out here, once.
     fn predict_blindly(&mut self) {
-        let plans: Vec<Blind> = self.pool.with(|scratch| {
-            let row = &mut scratch.record_rows.get_mut()[..self.input.columns];
-            row.copy_from_slice(self.input.nothing.get());
-            self.enter(scratch, 0..1);
-            self.forward(scratch, 1);
-            let of = |plan: &FieldPlan| {
-                let mut logits = vec![0f32; plan.layer.stride];
-                let mut log_norms = vec![0f32; plan.softmaxes.len()];
-                let latent = scratch.normalised.get();
-                self.head(plan, latent, &[0], &mut logits, &mut log_norms);
-                logits.truncate(plan.layer.outputs);
-                Blind { logits, log_norms }
-            };
-            self.fields.iter().map(of).collect()
-        });
+        let mut scratch = self.pool.take();
+        let row = &mut scratch.record_rows.get_mut()[..self.input.columns];
+        row.copy_from_slice(self.input.nothing.get());
+        self.enter(&mut scratch, 0..1);
+        self.forward(&mut scratch, 1);
+        let latent = scratch.normalised.get();
+        let of = |plan: &FieldPlan| {
+            let mut logits = vec![0f32; plan.layer.stride];
+            let mut log_norms = vec![0f32; plan.softmaxes.len()];
+            self.head(plan, latent, &[0], &mut logits, &mut log_norms);
+            logits.truncate(plan.layer.outputs);
+            Blind { logits, log_norms }
+        };
+        let plans: Vec<Blind> = self.fields.iter().map(of).collect();
+        drop(scratch);
         for (plan, blind) in self.fields.iter_mut().zip(plans) {
             plan.blind = blind;
         }

@@ -14,7 +14,7 @@ const SINGLE_COLUMNS_MAX: usize = 2;
 const SINGLES_BESIDE: usize = 16;
 
 /// Numbers that begin at a cache line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Aligned {
     data: Vec<f32>,
     start: usize,

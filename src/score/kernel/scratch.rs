@@ -1,10 +1,11 @@
 //! The working memory of a pass: taken, used, and given back, so that the kernel allocates nothing.
 
 use super::packed::Aligned;
-use std::sync::Mutex;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard};
 
 /// What one tile needs. Everything in it is overwritten by the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// `[rows, stride]`: the residual stream.
     pub h: Aligned,
@@ -66,14 +67,46 @@ impl Pool {
         Self { sizes, free }
     }
 
-    /// Calls `f` with a scratch of its own.
-    pub fn with<R>(&self, f: impl FnOnce(&mut Scratch) -> R) -> R {
-        // A scratch holds nothing that a panic could leave half done.
-        let free = || self.free.lock().unwrap_or_else(|e| e.into_inner());
-        let taken = free().pop();
-        let mut scratch = taken.unwrap_or_else(|| Scratch::new(self.sizes));
-        let result = f(&mut scratch);
-        free().push(scratch);
-        result
+    /// A scratch for the caller alone, until it is dropped.
+    pub fn take(&self) -> Taken<'_> {
+        let free = self.free().pop();
+        let scratch = free.unwrap_or_else(|| Scratch::new(self.sizes));
+        Taken {
+            scratch,
+            pool: self,
+        }
+    }
+
+    /// A scratch holds nothing that a panic could leave half done.
+    fn free(&self) -> MutexGuard<'_, Vec<Scratch>> {
+        self.free.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// A scratch that goes back to its pool when it is dropped.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    scratch: Scratch,
+    pool: &'a Pool,
+}
+
+impl Deref for Taken<'_> {
+    type Target = Scratch;
+
+    fn deref(&self) -> &Scratch {
+        &self.scratch
+    }
+}
+
+impl DerefMut for Taken<'_> {
+    fn deref_mut(&mut self) -> &mut Scratch {
+        &mut self.scratch
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let scratch = std::mem::take(&mut self.scratch);
+        self.pool.free().push(scratch);
     }
 }

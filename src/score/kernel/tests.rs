@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::rng::{Purpose, stream};
 use crate::schema::{Field, Kind};
-use crate::score::surprise::Axes;
+use crate::score::surprise::{Axes, Tile};
 use crate::score::{Distances, LatentDistance, SurpriseModel, Surprises};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -171,7 +171,7 @@ impl Conditioning {
         let logits = |model: &SurpriseModel| {
             let of_record = model.logits(records, EXPLAINED).unwrap();
             let fields = 0..records.present(EXPLAINED).len();
-            let all = fields.flat_map(|field| of_record.of(field).flatten().copied());
+            let all = fields.flat_map(|field| of_record[field].concat());
             all.collect::<Vec<f32>>()
         };
         let expected = logits(model);
@@ -279,6 +279,30 @@ fn likelihood() -> impl Strategy<Value = Vec<Likelihood>> {
     proptest::sample::subsequence(all, 1..=5).prop_shuffle()
 }
 
+/// What the pass over a tile is asked of a record is what a pass of its own says, whatever was asked of the tile before.
+fn assert_a_tile_tells_the_logits_of_each_record(model: &SurpriseModel, records: &Records) {
+    let predicted = |tile: &Tile<'_>| {
+        let fields = (0..model.axes().fields).rev();
+        let predicted = fields.filter(|&field| tile.surprises.is_predicted(field));
+        predicted.collect::<Vec<usize>>()
+    };
+    let of_tiles = model.each_tile(records, |mut tile| {
+        let fields = predicted(&tile);
+        for (t, row) in tile.rows.clone().enumerate().skip(1).step_by(3) {
+            let alone = model.logits(records, row)?;
+            for &field in &fields {
+                assert_eq!(
+                    tile.logits(t, field)?,
+                    alone[field],
+                    "record {row}, field {field}"
+                );
+            }
+        }
+        Ok(fields.len())
+    });
+    assert!(of_tiles.unwrap().iter().all(|&fields| fields > 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -335,10 +359,13 @@ proptest! {
         let b = tensors.logits(&records, EXPLAINED).unwrap();
         let allowed = Conditioning::allowed(conditioning.logits);
         for field in 0..held.len() {
-            prop_assert_eq!(a.of(field).len(), b.of(field).len());
-            for (x, y) in a.of(field).flatten().zip(b.of(field).flatten()) {
+            prop_assert_eq!(a[field].len(), b[field].len());
+            for (x, y) in a[field].iter().flatten().zip(b[field].iter().flatten()) {
                 prop_assert!(near(*x, *y, allowed), "{} {}", x, y);
             }
+        }
+        for model in [&fused, &tensors] {
+            assert_a_tile_tells_the_logits_of_each_record(model, &records);
         }
     }
 }
@@ -510,12 +537,12 @@ fn a_hidden_value_does_not_reach_the_logits_of_its_field() {
                 fused.logits(&records, row).unwrap(),
                 fused.logits(&records, row + 1).unwrap(),
             );
-            for (x, y) in a.of(0).flatten().zip(b.of(0).flatten()) {
+            for (x, y) in a[0].iter().flatten().zip(b[0].iter().flatten()) {
                 let near = (x - y).abs() <= 1e-5 * x.abs().max(1.0);
                 assert!(near, "{ratio}: {x} {y}");
             }
             // What is visible does reach the others.
-            let others = (1..6).any(|f| a.of(f).flatten().ne(b.of(f).flatten()));
+            let others = (1..6).any(|f| a[f] != b[f]);
             assert!(others, "{ratio}");
         }
     }

@@ -14,7 +14,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use maskwatch::features::{DecodeLimits, JsonDecoder, RecordRoot};
 use maskwatch::schema::Schema;
-use maskwatch::score::{Expected, Reason, Scores};
+use maskwatch::score::{Assessment, Expected, Explain, Reason, Scores};
 use maskwatch::stream::calls::BoundedCalls;
 use maskwatch::stream::config::{
     RawAlerts, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
@@ -53,24 +53,10 @@ impl RecordScorer for AmountScorer {
         "amount"
     }
 
-    fn score(&self, batch: &RecordBatch) -> Result<Scores, ScorerFailure> {
+    fn assess(&self, batch: &RecordBatch, explain: Explain) -> Result<Assessment, ScorerFailure> {
         let amounts = batch.column_by_name("amount").expect("the schema's field");
         let amounts = amounts.as_primitive::<Float64Type>().values();
-        Ok(Scores {
-            anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
-            p_value: amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect(),
-            field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
-            in_full: batch.num_rows(),
-            parts: None,
-        })
-    }
-
-    fn explain(
-        &self,
-        _: &RecordBatch,
-        rows: &[usize],
-        _: usize,
-    ) -> Result<Vec<Vec<Reason>>, ScorerFailure> {
+        let p_value: Vec<f64> = amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect();
         let reason = Reason {
             field: "amount".to_owned(),
             surprise: 1.0,
@@ -83,7 +69,17 @@ impl RecordScorer for AmountScorer {
             },
             contribution: None,
         };
-        Ok(vec![vec![reason]; rows.len()])
+        let reasons = |&p_value: &f64| vec![reason.clone(); explain.reasons_max(p_value).min(1)];
+        Ok(Assessment {
+            reasons: p_value.iter().map(reasons).collect(),
+            scores: Scores {
+                anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
+                p_value,
+                field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
+                in_full: batch.num_rows(),
+                parts: None,
+            },
+        })
     }
 }
 
