@@ -60,7 +60,7 @@ test: setup-test
 	$(MAKE) --no-print-directory format-check
 	$(MAKE) --no-print-directory rules
 	$(MAKE) --no-print-directory lint
-	$(CARGO) test --locked
+	$(CARGO) test --locked --workspace
 
 # Without a seed it is one that nobody has tried; the run prints it.
 SEED ?= $(shell date +%s)
@@ -74,11 +74,11 @@ setup-test:
 	tests/setup.sh test
 
 format-check:
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 # Default features only: `vendored` would build OpenSSL from source and lint the same code twice.
 lint:
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 rules:
 	promtool check config config/prometheus/prometheus.yml

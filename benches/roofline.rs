@@ -18,7 +18,7 @@
 mod records;
 
 use arrow::array::RecordBatch;
-use maskwatch::artifact::Detector;
+use maskwatch::Detector;
 use maskwatch::features::Canonicaliser;
 use maskwatch::model::ops::product::{Matrix, product};
 use maskwatch::model::ops::simd::Instructions;

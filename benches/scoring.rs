@@ -11,9 +11,10 @@
 
 use arrow::array::RecordBatch;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use maskwatch::artifact::{Detector, Recipe, TrainConfig, learn};
+use maskwatch::Detector;
 use maskwatch::features::{Canonicaliser, ParquetSource};
 use maskwatch::generate::{Generator, GeneratorConfig, write_parquet};
+use maskwatch::recipe::{Recipe, TrainConfig, learn};
 use maskwatch::schema::Schema;
 use maskwatch::train::Unobserved;
 use std::hint::black_box;

@@ -13,7 +13,7 @@
 mod records;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use maskwatch::artifact::Detector;
+use maskwatch::Detector;
 use maskwatch::features::{AvroDecoder, Canonicaliser, DecodeLimits, FileSchemas, JsonDecoder};
 use maskwatch::score::{Expected, Reason};
 use maskwatch::stream::envelope::{Envelope, event_time};

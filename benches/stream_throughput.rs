@@ -24,7 +24,7 @@ mod records;
 mod rig;
 
 use arrow::array::RecordBatch;
-use maskwatch::artifact::Detector;
+use maskwatch::Detector;
 use maskwatch::features::{DecodeLimits, JsonDecoder};
 use maskwatch::stream::envelope::{Envelope, event_time};
 use maskwatch::stream::types::{Offset, Partition};

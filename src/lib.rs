@@ -6,37 +6,17 @@
 //!
 //! # The plan of the house
 //!
-//! Data flows one way: a module uses only modules above it. `tests/tidy.rs` keeps the plan; `ARCHITECTURE.md` says more.
+//! Data flows one way: a crate or module uses only what stands above it. Crate borders and `tests/tidy.rs` keep the plan;
+//! `ARCHITECTURE.md` says more.
 //!
 //! ```text
-//!   durable  rng    schema
-//!               \   /    \
-//!             features   generate
-//!                |
-//!              model
-//!              /   \
-//!          train   score      evaluate
-//!              \   /          /
-//!               tune --------
-//!                |
-//!             artifact
-//! - - - - - - - - | - - - - - - - - - - above: synchronous, no network
-//!             telemetry -> stream -> http -> config -> cli
+//!     maskwatch-core            what a record is, the model, its score, the bundle
+//!        |         \
+//!  maskwatch-learn  maskwatch-generate      data -> bundle; synthetic payments
+//! - - - - - - - - - | - - - - - - - - - - - above: synchronous, no network; below: this package
+//!    telemetry -> stream -> http -> config -> cli
 //! ```
 //!
-//! - [`durable`]: files and folders written whole or not at all.
-//! - [`rng`]: every random draw, one seeded stream a purpose.
-//! - [`schema`]: what a record is: fields with kinds and roles, checked whole, laid over Arrow schemas, or inferred from
-//!   Parquet. The order of its features is the axis F everywhere.
-//! - [`features`]: Parquet, JSON and Avro become one canonical `RecordBatch`, and one fitted encoder makes numbers of it. A
-//!   bad record is a value with a reason from a closed list.
-//! - [`generate`]: synthetic card payments with planted, labelled frauds.
-//! - [`model`]: the masked autoencoder as pure maths: inputs, heads and likelihoods, masks, loss, ops with their gradients.
-//! - [`train`]: the loop, the masked objective, and the partition of rows into fit, reference and calibration.
-//! - [`score`]: surprises under every view, reference tables, conformal p-values, the alert budget, reasons.
-//! - [`evaluate`]: how well scores find what labels mark, and how well simpler methods do.
-//! - [`tune`]: how much each part of a score counts, learned from few labels.
-//! - [`artifact`]: the bundle: made by a recipe, saved atomically, loaded whole or refused, used as a detector.
 //! - [`telemetry`]: metrics in one table, logs, readiness. Recording cannot fail.
 //! - [`stream`]: from the input topics to scores, alerts and dead letters, exactly once, behind two small traits that Kafka
 //!   and an in-process twin implement.
@@ -44,23 +24,17 @@
 //! - [`config`]: the daemon's file, composed of each module's own checked part.
 //! - [`cli`]: the verbs, the daemon's start-up and drain, and exit codes.
 //!
-//! # Letters
-//!
-//! B records, F feature fields, K views, S strata (mask ratios), R readings of a number, D width of the model.
+//! The modules of the other crates are here under their own names, as a program that does all of it needs them together.
 
-pub mod artifact;
 pub mod cli;
 pub mod config;
-pub mod durable;
-pub mod evaluate;
-pub mod features;
-pub mod generate;
 pub mod http;
-pub mod model;
-pub mod rng;
-pub mod schema;
-pub mod score;
 pub mod stream;
 pub mod telemetry;
-pub mod train;
-pub mod tune;
+
+pub use maskwatch_core::{
+    BudgetByError, Cause, Detector, Excess, FIRST_RECORDS, FirstRecords, Opening, bundle, durable,
+    features, model, rng, schema, score,
+};
+pub use maskwatch_generate as generate;
+pub use maskwatch_learn::{evaluate, recipe, train, transfer, tune};

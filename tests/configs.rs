@@ -6,8 +6,8 @@
 //! is so. `documents.rs` is about the documents themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use maskwatch::artifact::TrainConfig;
 use maskwatch::config::{Config, ConfigError};
+use maskwatch::recipe::TrainConfig;
 use maskwatch::schema::Schema;
 use maskwatch::stream::config::InputFormat;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Keeps the plan of the house: which module may use which, which crate may be named where, and how
-//! long a file or a function may get.
+//! Keeps of the plan of the house what borders of crates cannot: which module of a crate may use which, which library may
+//! be named where, and how long a file or a function may get.
 //!
-//! In: every `.rs` file of `src`, `tests` and `benches`. Out: one list of all faults, each with file
+//! In: every `.rs` file of `src`, `crates`, `tests` and `benches`. Out: one list of all faults, each with file
 //! and line. The source is only scanned, not parsed: comments and the insides of literals are
 //! blanked out first, after which names, braces and paths can be found by looking at the text.
 //! Invariant: blanking keeps every line break and every byte position.
@@ -13,24 +13,43 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The top-level modules in the order in which data flows. A module may use those of the groups
+/// Folders of source and their top-level modules in the order in which data flows. A module may use those of the groups
 /// before its own; those of one group do not know each other.
-const HOUSE: [&[&str]; 12] = [
-    &["durable", "rng", "schema"],
-    &["features", "generate"],
-    &["model"],
-    &["train", "score"],
-    &["evaluate"],
-    &["tune"],
-    &["artifact"],
-    &["telemetry"],
-    &["stream"],
-    &["http"],
-    &["config"],
-    &["cli"],
+const HOUSES: [(&str, &[&[&str]]); 3] = [
+    (
+        "crates/core/src/",
+        &[
+            &["durable", "rng", "schema"],
+            &["features"],
+            &["model"],
+            &["score"],
+            &["bundle"],
+            &["detector"],
+            &["first_records"],
+        ],
+    ),
+    (
+        "crates/learn/src/",
+        &[
+            &["transfer", "train"],
+            &["evaluate"],
+            &["tune"],
+            &["recipe"],
+        ],
+    ),
+    (
+        "src/",
+        &[
+            &["telemetry"],
+            &["stream"],
+            &["http"],
+            &["config"],
+            &["cli"],
+        ],
+    ),
 ];
 
-/// Crates that only some places may name.
+/// Libraries that only some places of the daemon may name. The other crates do not depend on them.
 const FENCES: [(&str, &[&str]); 5] = [
     ("rdkafka", &["src/stream/kafka"]),
     ("prometheus", &["src/telemetry"]),
@@ -49,7 +68,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 fn the_house_is_tidy() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "crates", "tests", "benches"] {
         rust_files(&root.join(folder), &mut files);
     }
     assert!(
@@ -73,9 +92,9 @@ fn the_house_is_tidy() {
     );
 }
 
-/// Files below `src` that only tests use, beside those named `tests.rs`.
+/// Files of the product that only tests use, beside those named `tests.rs`.
 const TEST_FILES: [&str; 4] = [
-    "src/features/agreement.rs",
+    "features/agreement.rs",
     "comparison.rs",
     "forged.rs",
     "testing.rs",
@@ -86,14 +105,16 @@ const TEST_FILES: [&str; 4] = [
 fn no_two_draws_of_the_product_share_a_random_stream() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    rust_files(&root.join("src"), &mut files);
+    for folder in ["src", "crates"] {
+        rust_files(&root.join(folder), &mut files);
+    }
     let mut draws: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in &files {
         let path = file.strip_prefix(root).expect("a file below the root");
         let path = path.to_str().expect("a UTF-8 path");
         let only_tests =
             path.ends_with("tests.rs") || TEST_FILES.iter().any(|of| path.ends_with(of));
-        if only_tests || path == "src/rng.rs" {
+        if only_tests || path == "crates/core/src/rng.rs" {
             continue;
         }
         let code = blank_comments_and_literals(&fs::read_to_string(file).expect("a source file"));
@@ -189,16 +210,17 @@ fn faults_of(path: &str, text: &str) -> Vec<Fault> {
             );
         }
     }
+    if let Some((folder, house)) = HOUSES.iter().find(|(folder, _)| path.starts_with(folder)) {
+        layering_faults(house, &path[folder.len()..], &code, &mut report);
+    }
     if path.starts_with("src/") {
-        layering_faults(path, &code, &mut report);
         fence_faults(path, &code, &mut report);
     }
     faults
 }
 
-/// The top-level module that a file below `src` belongs to: `src/train/trainer.rs` -> `train`.
-fn module_of(path: &str) -> &str {
-    let below = path.strip_prefix("src/").unwrap_or(path);
+/// The top-level module that a file belongs to, by its path in the source folder: `train/trainer.rs` -> `train`.
+fn module_of(below: &str) -> &str {
     below
         .split('/')
         .next()
@@ -206,20 +228,22 @@ fn module_of(path: &str) -> &str {
         .trim_end_matches(".rs")
 }
 
-/// The group of [`HOUSE`] that a module stands in.
-fn place_of(module: &str) -> Option<usize> {
-    HOUSE.iter().position(|group| group.contains(&module))
-}
-
-fn layering_faults(path: &str, code: &str, report: &mut impl FnMut(usize, String)) {
-    let module = module_of(path);
+fn layering_faults(
+    house: &[&[&str]],
+    below: &str,
+    code: &str,
+    report: &mut impl FnMut(usize, String),
+) {
+    // The group that a module stands in.
+    let place_of = |module: &str| house.iter().position(|group| group.contains(&module));
+    let module = module_of(below);
     if module == "lib" || module == "main" {
         return;
     }
     let Some(place) = place_of(module) else {
         report(
             0,
-            format!("`{module}` has no place in the plan (see HOUSE in tests/tidy.rs)"),
+            format!("`{module}` has no place in the plan (see HOUSES in tests/tidy.rs)"),
         );
         return;
     };
@@ -494,45 +518,54 @@ mod the_scanner {
     fn a_use_against_the_flow_is_found_with_its_line() {
         let upwards = ["3: `features` may not use `model`"];
         assert_eq!(
-            faults("src/features/json.rs", "\nuse crate::model::Loss;"),
+            faults(
+                "crates/core/src/features/json.rs",
+                "\nuse crate::model::Loss;"
+            ),
             upwards
         );
         assert_eq!(
-            faults("src/features.rs", "\nfn f() { crate::model::g() }"),
+            faults(
+                "crates/core/src/features.rs",
+                "\nfn f() { crate::model::g() }"
+            ),
             upwards
         );
         assert_eq!(
-            faults("src/model/mask.rs", "use crate::features::Records;"),
+            faults(
+                "crates/core/src/model/mask.rs",
+                "use crate::features::Records;"
+            ),
             [""; 0]
         );
         assert_eq!(
-            faults("src/model/mask.rs", "use crate::model::Loss;"),
+            faults("crates/core/src/model/mask.rs", "use crate::model::Loss;"),
             [""; 0]
         );
     }
 
     #[test]
     fn every_item_of_a_group_is_looked_at_where_it_stands() {
-        let group = "use crate::{\n    rng::{self, model},\n    train,\n    cli::args,\n};";
+        let group =
+            "use crate::{\n    rng::{self, detector},\n    bundle,\n    detector::args,\n};";
         let expected = [
-            "4: `score` may not use `train`",
-            "5: `score` may not use `cli`",
+            "4: `score` may not use `bundle`",
+            "5: `score` may not use `detector`",
         ];
-        assert_eq!(faults("src/score/scorer.rs", group), expected);
+        assert_eq!(faults("crates/core/src/score/scorer.rs", group), expected);
     }
 
     #[test]
     fn neighbours_do_not_know_each_other() {
-        assert_eq!(faults("src/train/a.rs", "use crate::score::S;").len(), 1);
+        let count = |path, code| faults(path, code).len();
         assert_eq!(
-            faults("src/generate.rs", "use crate::features::F;").len(),
+            count("crates/learn/src/train/a.rs", "use crate::transfer::T;"),
             1
         );
-        assert_eq!(faults("src/artifact/a.rs", "use crate::train::T;").len(), 0);
-        assert_eq!(
-            faults("src/artifact/a.rs", "use crate::evaluate::E;").len(),
-            0
-        );
+        assert_eq!(count("crates/core/src/rng.rs", "use crate::schema::S;"), 1);
+        let recipe = "crates/learn/src/recipe/a.rs";
+        assert_eq!(count(recipe, "use crate::train::T;"), 0);
+        assert_eq!(count(recipe, "use crate::evaluate::E;"), 0);
     }
 
     #[test]
@@ -574,7 +607,10 @@ mod the_scanner {
                       const A: &str = \"crate::cli { \\\" {\";\nconst B: &[u8] = br#\"tokio::\"#;\n\
                       fn f<'a>(x: &'a str) -> char { '{' }\nconst C: char = '\\'';\n\
                       use crate::cli;";
-        assert_eq!(faults("src/rng.rs", quoted), ["8: `rng` may not use `cli`"]);
+        assert_eq!(
+            faults("src/telemetry.rs", quoted),
+            ["8: `telemetry` may not use `cli`"]
+        );
     }
 
     #[test]

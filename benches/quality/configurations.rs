@@ -2,7 +2,7 @@
 
 use crate::sets::Entry;
 use anyhow::{Context, bail};
-use maskwatch::artifact::TrainConfig;
+use maskwatch::recipe::TrainConfig;
 use serde::Deserialize;
 use std::path::Path;
 use toml::Table;

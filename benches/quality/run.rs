@@ -8,12 +8,13 @@ use crate::protocol::{Payments, Protocol, card_precision};
 use crate::results::{BUDGETS, CARDS_A_DAY, MODEL, ModelReport, Outcome, Ranking, Rows};
 use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
-use maskwatch::artifact::{Detector, Recipe, TrainConfig, learn};
+use maskwatch::Detector;
 use maskwatch::evaluate::metrics::{at_budget, average_precision, roc_auc};
 use maskwatch::evaluate::{BaselineComparison, BaselineFitter, Baselines, baselines};
 use maskwatch::features::{
     Canonicaliser, DEFAULT_BATCH_ROWS, ParquetSource, ReadOptions, infer_schema,
 };
+use maskwatch::recipe::{Recipe, TrainConfig, learn};
 use maskwatch::schema::Schema;
 use maskwatch::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use maskwatch::train::{DatasetOptions, Unobserved};

@@ -23,7 +23,7 @@ use arrow::array::{
     ArrayRef, Float32Array, Int8Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use data::DataSet;
-use maskwatch::artifact::TrainConfig;
+use maskwatch::recipe::TrainConfig;
 use parquet::arrow::ArrowWriter;
 use protocol::Protocol;
 use run::Prepared;

@@ -3,8 +3,8 @@
 //! In flow the program's arguments, out flow plain structs, one a verb. What can be judged by the
 //! flag alone (ranges, moments) is judged here, so that a slip ends with 2 before anything is read.
 
-use crate::artifact::DEFAULT_SEED;
 use crate::generate::{DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_TERMINALS};
+use crate::recipe::DEFAULT_SEED;
 use crate::schema::moment_from_text;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET, DEFAULT_BUDGET_SHARE};
 use clap::{Args, Parser, Subcommand};

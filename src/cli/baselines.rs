@@ -3,7 +3,7 @@
 use super::bad_rows::{BadRows, without};
 use super::progress::RowsDisplay;
 use super::report::warn;
-use crate::artifact::Detector;
+use crate::Detector;
 use crate::evaluate::baselines::{BaselineFitter, Baselines, encode};
 use crate::features::{ParquetSource, ReadOptions};
 use crate::schema::Role;

@@ -4,7 +4,7 @@
 //! fault with the fields that would do. Invariant: what is shown has a bounded number of lines.
 
 use super::exit::ConfigFaults;
-use crate::artifact::Detector;
+use crate::Detector;
 use crate::evaluate::shown_value;
 use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, NO_SEGMENT, RankedAmong, Segment, SegmentedScores};

@@ -5,7 +5,7 @@ use super::budget_by;
 use super::exit::Several;
 use super::model_start::{Model, load_config, prepare};
 use super::report::{budget_line, print};
-use crate::artifact::Detector;
+use crate::Detector;
 use crate::config::Config;
 use crate::stream::config::{InputConfig, InputFormat};
 use crate::stream::decoder::decoders;

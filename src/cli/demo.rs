@@ -12,12 +12,12 @@ use super::progress::{RowsDisplay, TrainingDisplay};
 use super::report::print;
 use super::score::score_file;
 use super::train_config::load_config;
-use crate::artifact::{DEFAULT_SEED, Recipe, learn};
 use crate::config::Config;
 use crate::features::ParquetSource;
 use crate::generate::{
     DEFAULT_CUSTOMERS, DEFAULT_ROWS, Generator, GeneratorConfig, JsonRows, Origin, write_parquet,
 };
+use crate::recipe::{DEFAULT_SEED, Recipe, learn};
 use crate::schema::Schema;
 use crate::score::{AlertBudget, Promise};
 use crate::stream::kafka::topics::{self, TopicReader, TopicWriter};
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_shipped_training_configuration_is_one() {
-        let config: crate::artifact::TrainConfig = toml::from_str(PAYMENTS_TRAINING).unwrap();
+        let config: crate::recipe::TrainConfig = toml::from_str(PAYMENTS_TRAINING).unwrap();
         assert_eq!(config.faults(), Vec::<String>::new());
     }
 

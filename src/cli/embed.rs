@@ -6,7 +6,7 @@ use super::exit::BadData;
 use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
 use super::report::{print, warn, warn_all};
-use crate::artifact::Detector;
+use crate::Detector;
 use crate::features::{ParquetSource, ReadOptions, RowFault, canonical_schema};
 use crate::schema::{Role, Schema};
 use anyhow::Context;

@@ -10,7 +10,8 @@ use super::label::refuse_feature;
 use super::output::refuse_url;
 use super::progress::RowsDisplay;
 use super::report::{budget_line, print, warn, warn_all};
-use crate::artifact::{Detector, Seen, seen};
+use crate::Detector;
+use crate::bundle::{Seen, seen};
 use crate::evaluate::{
     BaselineComparison, DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, EvaluationReport, Groups,
     MetricError, ScoredRows, baselines,

@@ -4,16 +4,18 @@
 //! In flows an error with its causes, out flows one code: that of the first cause whose kind says.
 
 use super::exit_service::service_code;
-use crate::artifact::{ArtifactError, BudgetByError, LearnError, TuneFailure};
+use crate::BudgetByError;
+use crate::bundle::ArtifactError;
 use crate::config::ConfigError;
 use crate::evaluate::{BaselineError, MetricError};
 use crate::features::DataError;
 use crate::generate::GenerateError;
-use crate::model::transfer::TransferError;
+use crate::recipe::{LearnError, TuneFailure};
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
 use crate::stream::decoder::DecoderError;
 use crate::train::{DatasetError, TrainError};
+use crate::transfer::TransferError;
 use crate::tune::TuneError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

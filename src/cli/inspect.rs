@@ -9,7 +9,8 @@ use super::budget_by;
 use super::output::refuse_url;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
-use crate::artifact::{Description, Detector, run_path};
+use crate::Detector;
+use crate::bundle::{Description, run_path};
 use crate::durable::read_regular;
 use crate::features::{FieldEncoder, TrainedMoments, ValueEncoder};
 use crate::model::Architecture;
@@ -446,7 +447,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::features::binary::tests::fee_encoder;
+    use crate::features::testing::fee_encoder;
     use crate::schema::Kind;
     use serde_json::json;
 

@@ -2,7 +2,7 @@
 //!
 //! In flow the configuration and the counts, out flow log lines for whoever watches the terminal.
 
-use crate::artifact::Detector;
+use crate::Detector;
 use crate::model::ops::simd::Instructions;
 use crate::score::{percentages, share_text};
 use crate::stream::config::StreamConfig;

@@ -7,10 +7,10 @@ use super::output::refuse_url;
 use super::progress::TrainingDisplay;
 use super::report::{budget_line, print, warn_all, warn_if_unattainable};
 use super::train_config::load_config;
-use crate::artifact::{
-    Detector, LearnError, Manifest, Recipe, Run, TrainConfig, check_start, check_target, learn,
-};
+use crate::Detector;
+use crate::bundle::{Manifest, check_target};
 use crate::features::ParquetSource;
+use crate::recipe::{LearnError, Recipe, Run, TrainConfig, check_start, learn};
 use crate::schema::Schema;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 use crate::train::dataset::check_roles;

@@ -4,10 +4,10 @@
 //! it, not only with the first.
 
 use super::exit::ConfigFaults;
-use crate::artifact::TrainConfig;
+use crate::bundle::DeviceKind;
+use crate::bundle::training::SKIP_BAD_ROWS_MAX;
 use crate::durable::read_regular_text;
-use crate::train::DeviceKind;
-use crate::train::config::SKIP_BAD_ROWS_MAX;
+use crate::recipe::TrainConfig;
 use serde::Deserialize;
 use std::path::Path;
 use toml::{Table, Value};

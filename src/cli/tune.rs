@@ -8,14 +8,13 @@ use super::output::refuse_url;
 use super::progress::TrainingDisplay;
 use super::report::{budget_line, print, shown_share, warn_all, warn_if_unattainable};
 use super::small_data::warn_of_few;
-use crate::artifact::{
-    Description, Manifest, TuneFailure, TuneRecipe, TuneRun, Tuning, check_target, load_manifest,
-    tune,
-};
+use crate::bundle::{Description, Manifest, Tuning, check_target, load_manifest};
+use crate::bundle::{Kind as DetectorKind, ValidationSplit};
 use crate::features::ParquetSource;
+use crate::recipe::{TuneFailure, TuneRecipe, TuneRun, tune};
 use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, BudgetShare, Combination, Component, DEFAULT_ALERT_BUDGET, Term};
-use crate::tune::{Kind as DetectorKind, ValidationSplit, label_schema};
+use crate::tune::label_schema;
 use std::path::Path;
 use std::process::ExitCode;
 

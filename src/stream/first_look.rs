@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tracing::{info, warn};
 
-use crate::artifact::{Detector, FirstRecords};
 use crate::score::{AlertBudget, Scores};
 use crate::telemetry::Metrics;
+use crate::{Detector, FirstRecords};
 
 /// Looks at the first records; shared by the scoring threads.
 pub struct FirstLook {
@@ -52,7 +52,7 @@ mod tests {
 
     use super::super::segments::detectors;
     use super::*;
-    use crate::artifact::FIRST_RECORDS;
+    use crate::FIRST_RECORDS;
     use crate::features::Canonicaliser;
 
     /// The lines of the two metrics after the first records, each of which `change` has had a hand in.

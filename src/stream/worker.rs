@@ -16,7 +16,7 @@ use super::envelope::{Envelope, event_time};
 use super::first_look::FirstLook;
 use super::message::{MessageBatch, MessageRef};
 use super::output::{Planned, ScoredBatch, Target};
-use crate::artifact::Detector;
+use crate::Detector;
 use crate::features::{
     AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
     JsonDecoder, RecordRoot, RowFault,

@@ -16,7 +16,7 @@ use crate::verbs::rig::{Rig, SMALL, read};
 use crate::verbs::tune;
 use arrow::array::Array;
 use json_schema::Schemas;
-use maskwatch::artifact::Detector;
+use maskwatch::Detector;
 use maskwatch::features::{DecodeLimits, JsonDecoder};
 use maskwatch::generate::to_json_lines;
 use serde_json::{Map, Value};

@@ -7,9 +7,10 @@
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
-use maskwatch::artifact::{Detector, Recipe, TrainConfig, learn};
+use maskwatch::Detector;
 use maskwatch::features::{ParquetSource, ReadOptions};
 use maskwatch::generate::{Generator, GeneratorConfig, JsonRows, write_parquet};
+use maskwatch::recipe::{Recipe, TrainConfig, learn};
 use maskwatch::schema::Schema;
 use maskwatch::train::Unobserved;
 use std::path::{Path, PathBuf};

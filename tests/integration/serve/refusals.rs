@@ -5,7 +5,8 @@
 use super::material::{Records, model};
 use super::setting::{PATIENCE, Setting};
 use crate::support::daemon::Daemon;
-use maskwatch::artifact::{Detector, MANIFEST, WEIGHTS};
+use maskwatch::Detector;
+use maskwatch::bundle::{MANIFEST, WEIGHTS};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;

@@ -1,0 +1,25 @@
+//! Fitting the model: encoded fit rows in, weights of the lowest held-out loss out.
+//!
+//! The loop in [`trainer`] knows neither models nor files; [`masked`] gives it the masked objective and those that
+//! it is compared with.
+
+mod average;
+#[cfg(test)]
+mod comparison;
+pub mod dataset;
+pub mod device;
+mod early_stopping;
+pub mod masked;
+mod optimizer;
+pub mod partition;
+mod report;
+mod schedule;
+pub mod shard;
+pub mod trainer;
+mod trimming;
+
+pub use dataset::{Dataset, DatasetError, DatasetOptions};
+pub use masked::MaskedObjective;
+pub use partition::{Part, Partition};
+pub use report::{FitReport, Progress, TrainObserver, Unobserved};
+pub use trainer::{Objective, TrainError, fit};
