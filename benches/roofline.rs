@@ -19,9 +19,9 @@ mod records;
 
 use arrow::array::RecordBatch;
 use maskwatch::Detector;
-use maskwatch::features::Canonicaliser;
 use maskwatch::model::ops::product::{Matrix, product};
 use maskwatch::model::ops::simd::Instructions;
+use maskwatch::records::Canonicaliser;
 use maskwatch::score::kernel_instructions;
 use records::Kind;
 use rustix::time::{ClockId, clock_gettime};

@@ -12,9 +12,9 @@
 use arrow::array::RecordBatch;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use maskwatch::Detector;
-use maskwatch::features::{Canonicaliser, ParquetSource};
 use maskwatch::generate::{Generator, GeneratorConfig, write_parquet};
 use maskwatch::recipe::{Recipe, TrainConfig, learn};
+use maskwatch::records::{Canonicaliser, ParquetSource};
 use maskwatch::schema::Schema;
 use maskwatch::train::Unobserved;
 use std::hint::black_box;

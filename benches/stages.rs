@@ -14,7 +14,7 @@ mod records;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use maskwatch::Detector;
-use maskwatch::features::{AvroDecoder, Canonicaliser, DecodeLimits, FileSchemas, JsonDecoder};
+use maskwatch::records::{AvroDecoder, Canonicaliser, DecodeLimits, FileSchemas, JsonDecoder};
 use maskwatch::score::{Expected, Reason};
 use maskwatch::stream::envelope::{Envelope, event_time};
 use maskwatch::stream::types::{Offset, Partition};

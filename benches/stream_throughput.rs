@@ -25,7 +25,7 @@ mod rig;
 
 use arrow::array::RecordBatch;
 use maskwatch::Detector;
-use maskwatch::features::{DecodeLimits, JsonDecoder};
+use maskwatch::records::{DecodeLimits, JsonDecoder};
 use maskwatch::stream::envelope::{Envelope, event_time};
 use maskwatch::stream::types::{Offset, Partition};
 use records::Kind;

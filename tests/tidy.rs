@@ -20,7 +20,8 @@ const HOUSES: [(&str, &[&[&str]]); 3] = [
         "crates/core/src/",
         &[
             &["durable", "rng", "schema"],
-            &["features"],
+            &["records"],
+            &["encode"],
             &["model"],
             &["score"],
             &["bundle"],
@@ -94,7 +95,7 @@ fn the_house_is_tidy() {
 
 /// Files of the product that only tests use, beside those named `tests.rs`.
 const TEST_FILES: [&str; 4] = [
-    "features/agreement.rs",
+    "records/agreement.rs",
     "comparison.rs",
     "forged.rs",
     "testing.rs",
@@ -516,17 +517,17 @@ mod the_scanner {
 
     #[test]
     fn a_use_against_the_flow_is_found_with_its_line() {
-        let upwards = ["3: `features` may not use `model`"];
+        let upwards = ["3: `records` may not use `model`"];
         assert_eq!(
             faults(
-                "crates/core/src/features/json.rs",
+                "crates/core/src/records/json.rs",
                 "\nuse crate::model::Loss;"
             ),
             upwards
         );
         assert_eq!(
             faults(
-                "crates/core/src/features.rs",
+                "crates/core/src/records.rs",
                 "\nfn f() { crate::model::g() }"
             ),
             upwards
@@ -534,7 +535,7 @@ mod the_scanner {
         assert_eq!(
             faults(
                 "crates/core/src/model/mask.rs",
-                "use crate::features::Records;"
+                "use crate::encode::Records;"
             ),
             [""; 0]
         );

@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
 use chrono::NaiveDate;
-use maskwatch::features::{DEFAULT_BATCH_ROWS, ParquetSource};
+use maskwatch::records::{DEFAULT_BATCH_ROWS, ParquetSource};
 use std::path::Path;
 
 const DAY_MICROS: i64 = 86_400_000_000;

@@ -11,10 +11,10 @@ use arrow::array::RecordBatch;
 use maskwatch::Detector;
 use maskwatch::evaluate::metrics::{at_budget, average_precision, roc_auc};
 use maskwatch::evaluate::{BaselineComparison, BaselineFitter, Baselines, baselines};
-use maskwatch::features::{
+use maskwatch::recipe::{Recipe, TrainConfig, learn};
+use maskwatch::records::{
     Canonicaliser, DEFAULT_BATCH_ROWS, ParquetSource, ReadOptions, infer_schema,
 };
-use maskwatch::recipe::{Recipe, TrainConfig, learn};
 use maskwatch::schema::Schema;
 use maskwatch::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use maskwatch::train::{DatasetOptions, Unobserved};

@@ -331,7 +331,7 @@ fn parquet_stems(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn has_column(path: &Path, column: &str) -> anyhow::Result<bool> {
-    let source = maskwatch::features::ParquetSource::open(&[path.display().to_string()])?;
+    let source = maskwatch::records::ParquetSource::open(&[path.display().to_string()])?;
     Ok(source.files()[0].schema().index_of(column).is_ok())
 }
 

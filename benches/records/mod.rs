@@ -13,9 +13,9 @@ pub mod avro;
 mod numbers;
 
 use arrow::array::RecordBatch;
-use maskwatch::features::ParquetSource;
 use maskwatch::generate::{Generator, GeneratorConfig, JsonRows};
 use maskwatch::recipe::{Recipe, TrainConfig, learn};
+use maskwatch::records::ParquetSource;
 use maskwatch::schema::Schema;
 use maskwatch::train::Unobserved;
 use parquet::arrow::ArrowWriter;

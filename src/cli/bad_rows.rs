@@ -3,7 +3,7 @@
 //! In flow canonical batches with the faults of their bad rows, out flow the good rows, and columns
 //! in which the bad rows have their place again.
 
-use crate::features::{ParquetSource, RowFault, SourceBatch};
+use crate::records::{ParquetSource, RowFault, SourceBatch};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 
@@ -78,7 +78,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::features::FaultReason;
+    use crate::records::FaultReason;
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
     use std::sync::Arc;

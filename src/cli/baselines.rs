@@ -5,7 +5,7 @@ use super::progress::RowsDisplay;
 use super::report::warn;
 use crate::Detector;
 use crate::evaluate::baselines::{BaselineFitter, Baselines, encode};
-use crate::features::{ParquetSource, ReadOptions};
+use crate::records::{ParquetSource, ReadOptions};
 use crate::schema::Role;
 use anyhow::Context;
 

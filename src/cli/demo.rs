@@ -13,11 +13,11 @@ use super::report::print;
 use super::score::score_file;
 use super::train_config::load_config;
 use crate::config::Config;
-use crate::features::ParquetSource;
 use crate::generate::{
     DEFAULT_CUSTOMERS, DEFAULT_ROWS, Generator, GeneratorConfig, JsonRows, Origin, write_parquet,
 };
 use crate::recipe::{DEFAULT_SEED, Recipe, learn};
+use crate::records::ParquetSource;
 use crate::schema::Schema;
 use crate::score::{AlertBudget, Promise};
 use crate::stream::kafka::topics::{self, TopicReader, TopicWriter};
@@ -350,7 +350,7 @@ fn collect(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::Canonicaliser;
+    use crate::records::Canonicaliser;
 
     #[test]
     fn the_shipped_schema_reads_generated_payments_without_a_fault() {

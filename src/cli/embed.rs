@@ -7,7 +7,7 @@ use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
 use super::report::{print, warn, warn_all};
 use crate::Detector;
-use crate::features::{ParquetSource, ReadOptions, RowFault, canonical_schema};
+use crate::records::{ParquetSource, ReadOptions, RowFault, canonical_schema};
 use crate::schema::{Role, Schema};
 use anyhow::Context;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};

@@ -16,7 +16,7 @@ use crate::evaluate::{
     BaselineComparison, DEFAULT_BUDGETS, DEFAULT_KS, Evaluation, EvaluationReport, Groups,
     MetricError, ScoredRows, baselines,
 };
-use crate::features::{ParquetSource, ReadOptions};
+use crate::records::{ParquetSource, ReadOptions};
 use crate::schema::{Role, Schema};
 use crate::score::DEFAULT_ALERT_BUDGET;
 use anyhow::Context;

@@ -4,8 +4,8 @@
 //! variant cannot be added without a code.
 
 use super::exit::{BAD_CONFIGURATION, FAILED, INTERNAL};
-use crate::features::{DecodeError, WriterSchemaError};
 use crate::http::HttpError;
+use crate::records::{DecodeError, WriterSchemaError};
 use crate::stream::fault::{DeliveryFault, StreamError};
 use crate::stream::kafka::topics::TopicError;
 use crate::stream::worker::WorkerError;

@@ -4,7 +4,7 @@
 //! canonical batches. Invariant: whatever role the field has, its values never reach the model by this.
 
 use super::exit::BadData;
-use crate::features::ParquetSource;
+use crate::records::ParquetSource;
 use crate::schema::{FieldPath, Kind, Role, Schema, fit_part};
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Fields};

@@ -4,7 +4,7 @@ use super::args::InitArguments;
 use super::output::{refuse_existing, write_new};
 use super::report::{print, warn_all};
 use super::small_data::check_init;
-use crate::features::{ParquetSource, infer_schema};
+use crate::records::{ParquetSource, infer_schema};
 use crate::schema::{Inferred, Role, Schema};
 use anyhow::Context;
 use std::process::ExitCode;

@@ -12,7 +12,7 @@ use super::tune::tuning_lines;
 use crate::Detector;
 use crate::bundle::{Description, run_path};
 use crate::durable::read_regular;
-use crate::features::{FieldEncoder, TrainedMoments, ValueEncoder};
+use crate::encode::{FieldEncoder, TrainedMoments, ValueEncoder};
 use crate::model::Architecture;
 use crate::schema::{Field, Role, Transform, moment_to_text, named};
 use serde_json::Value;
@@ -447,7 +447,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::features::testing::fee_encoder;
+    use crate::encode::testing::fee_encoder;
     use crate::schema::Kind;
     use serde_json::json;
 

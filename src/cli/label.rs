@@ -1,7 +1,7 @@
 //! Which column may be the label: none that the model sees.
 
 use super::exit::Refused;
-use crate::features::ParquetSource;
+use crate::records::ParquetSource;
 use crate::schema::{Role, Schema};
 use arrow::datatypes::DataType;
 

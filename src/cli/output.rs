@@ -6,7 +6,7 @@
 
 use super::exit::Refused;
 use crate::durable::{self, Sibling};
-use crate::features::{ParquetSource, url_remedy};
+use crate::records::{ParquetSource, url_remedy};
 use anyhow::Context;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -154,7 +154,7 @@ pub fn refuse_input(source: &ParquetSource, path: &Path) -> Result<(), Refused> 
     let Ok(real) = path.canonicalize() else {
         return Ok(());
     };
-    let is_it = |file: &&crate::features::SourceFile| {
+    let is_it = |file: &&crate::records::SourceFile| {
         file.path().canonicalize().is_ok_and(|input| input == real)
     };
     match source.files().iter().find(is_it) {

@@ -4,7 +4,7 @@
 //! ([`panic_is_guarded`]) is none of these: it becomes bad data, and nothing is printed here.
 
 use super::exit::INTERNAL;
-use crate::features::panic_is_guarded;
+use crate::records::panic_is_guarded;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::process::ExitCode;

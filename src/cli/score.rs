@@ -11,7 +11,7 @@ use super::output::{ParquetOutput, parquet_target, refuse_input, refuse_url};
 use super::progress::RowsDisplay;
 use super::report::{print, warn, warn_all, warn_if_unattainable};
 use super::score_columns::{Scored, Wanted, output_schema, with_scores};
-use crate::features::{ParquetSource, ReadOptions};
+use crate::records::{ParquetSource, ReadOptions};
 use crate::schema::Role;
 use crate::score::{AlertBudget, Assessment, Explain, Promise, count_text};
 use crate::{Detector, FIRST_RECORDS, FirstRecords, Opening};

@@ -5,7 +5,7 @@
 
 use super::bad_rows::{fault_text, spread};
 use super::exit::BadData;
-use crate::features::{ParquetSource, RowFault, SourceFile};
+use crate::records::{ParquetSource, RowFault, SourceFile};
 use crate::score::{AlertBudget, PartPValues, Reason, Scores};
 use arrow::array::{
     ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, StringArray,

@@ -2,7 +2,7 @@
 
 use super::exit::BadData;
 use super::report::{shown_share, warn};
-use crate::features::ParquetSource;
+use crate::records::ParquetSource;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 use crate::train::partition::CALIBRATION_SHARE;
 

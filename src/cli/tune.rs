@@ -10,8 +10,8 @@ use super::report::{budget_line, print, shown_share, warn_all, warn_if_unattaina
 use super::small_data::warn_of_few;
 use crate::bundle::{Description, Manifest, Tuning, check_target, load_manifest};
 use crate::bundle::{Kind as DetectorKind, ValidationSplit};
-use crate::features::ParquetSource;
 use crate::recipe::{TuneFailure, TuneRecipe, TuneRun, tune};
+use crate::records::ParquetSource;
 use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, BudgetShare, Combination, Component, DEFAULT_ALERT_BUDGET, Term};
 use crate::tune::label_schema;

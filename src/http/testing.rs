@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError, bind, run};
-use crate::features::FaultReason;
+use crate::records::FaultReason;
 use crate::telemetry::{Metrics, Readiness};
 
 type Submitted = Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError>;

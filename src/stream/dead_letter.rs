@@ -24,7 +24,7 @@ pub const OFFSET: &str = "maskwatch-error-offset";
 pub const TRUNCATED: &str = "maskwatch-error-truncated";
 
 /// The reason of a record whose output was refused by its topic for something else than its size. The others are the faults
-/// of records: [`FaultReason`](crate::features::FaultReason).
+/// of records: [`FaultReason`](crate::records::FaultReason).
 pub const REFUSED: &str = "refused";
 
 /// Bytes of a detail: enough for a sentence, bounded whatever was received.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::features::{
+use crate::records::{
     AvroDecoder, DecodeLimits, FileSchemas, FileSchemasError, JsonDecoder, WriterSchemaError,
     WriterSchemas,
 };
@@ -83,7 +83,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::features::{FaultReason, RecordRoot};
+    use crate::records::{FaultReason, RecordRoot};
 
     const SCHEMA: &str = "[[field]]\nname = \"amount\"\nkind = \"numeric\"\n";
 

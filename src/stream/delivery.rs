@@ -222,7 +222,7 @@ fn pause(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::{DecodeError, WriterSchemaError};
+    use crate::records::{DecodeError, WriterSchemaError};
     use crate::stream::config::{OffsetPolicy, OutputTopics};
     use crate::stream::properties::Properties;
 

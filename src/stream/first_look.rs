@@ -53,7 +53,7 @@ mod tests {
     use super::super::segments::detectors;
     use super::*;
     use crate::FIRST_RECORDS;
-    use crate::features::Canonicaliser;
+    use crate::records::Canonicaliser;
 
     /// The lines of the two metrics after the first records, each of which `change` has had a hand in.
     fn noticed(change: impl Fn(RecordBatch) -> RecordBatch) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::message::MessageBatch;
 use super::types::Topic;
-use crate::features::FaultReason;
+use crate::records::FaultReason;
 
 /// Name and value of a header, both of any bytes.
 pub type HeaderRef<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);

@@ -24,7 +24,7 @@ use super::shutdown::Shutdown;
 use super::types::{Offset, Partition, TopicPartition};
 use super::watchdog::{self, Limits, Verdict, Watched};
 use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
-use crate::features::{DecodeLimits, FaultReason, JsonDecoder, RecordRoot};
+use crate::records::{DecodeLimits, FaultReason, JsonDecoder, RecordRoot};
 use crate::schema::Schema;
 use crate::score::{Assessment, Expected, Explain, Reason, Scores};
 use crate::telemetry::heartbeat::Operation;

@@ -26,7 +26,7 @@ use super::scoring::{Gone, ScoringLink};
 use super::sink::{Sent, Sink};
 use super::source::{Assigned, PartitionEnd, Polled, Source};
 use super::types::{Offset, Positions, Topic, TopicPartition};
-use crate::features::FaultReason;
+use crate::records::FaultReason;
 use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::metrics::{RefusalCause, RefusedFate, TransactionOutcome};
 

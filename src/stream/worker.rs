@@ -17,7 +17,7 @@ use super::first_look::FirstLook;
 use super::message::{MessageBatch, MessageRef};
 use super::output::{Planned, ScoredBatch, Target};
 use crate::Detector;
-use crate::features::{
+use crate::records::{
     AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
     JsonDecoder, RecordRoot, RowFault,
 };

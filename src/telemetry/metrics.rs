@@ -14,7 +14,7 @@ use prometheus::{Registry, TextEncoder};
 use super::heartbeat::Heartbeat;
 use super::table::{MetricsError, Table, add, observe, set};
 use super::window::{Sums, Window};
-use crate::features::{FaultReason, RowFault};
+use crate::records::{FaultReason, RowFault};
 
 /// Media type of [`Metrics::encode`]: the Prometheus text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -3,7 +3,7 @@
 //! `cargo run --release -p maskwatch-core --example score -- BUNDLE FILE`
 
 use maskwatch_core::Detector;
-use maskwatch_core::features::{ParquetSource, ReadOptions};
+use maskwatch_core::records::{ParquetSource, ReadOptions};
 use maskwatch_core::score::{AlertBudget, Explain};
 use std::error::Error;
 use std::io::{Write, stdout};

@@ -1,8 +1,9 @@
 //! A loaded bundle that scores canonical batches: what stream, HTTP and the verbs use.
 
 use crate::bundle::{self, ArtifactError, Manifest};
-use crate::features::{Records, RowFault, SourceBatch, ValueEncoder};
+use crate::encode::{Records, ValueEncoder};
 use crate::model::ops::simd::Instructions;
+use crate::records::{RowFault, SourceBatch};
 use crate::schema::{Field, Schema};
 use crate::score::{
     AlertBudget, Assessment, CascadeConfig, Explain, NO_SEGMENT, REDACTED, SEGMENT_VALUES_MAX,

@@ -21,7 +21,7 @@ use arrow::array::RecordBatch;
 
 use crate::bundle::PartRows;
 use crate::detector::Detector;
-use crate::features::{FieldShape, NumericEncoder, ValueEncoder};
+use crate::encode::{FieldShape, NumericEncoder, ValueEncoder};
 use crate::score::{AlertBudget, Promise, Scores, count_text, number_text, share_text};
 
 /// Records that are looked at: enough for a share to mean something, and seconds of most streams.

@@ -9,7 +9,9 @@
 //! ```text
 //!   durable   rng   schema        files written whole; what is random; what a record is
 //!                     |
-//!                  features       bytes -> canonical batches -> numbers
+//!                  records        bytes -> canonical batches
+//!                     |
+//!                  encode         canonical batches -> numbers
 //!                     |
 //!                   model         hidden fields -> predictions, losses, surprises
 //!                     |
@@ -29,9 +31,10 @@
 pub mod bundle;
 mod detector;
 pub mod durable;
-pub mod features;
+pub mod encode;
 mod first_records;
 pub mod model;
+pub mod records;
 pub mod rng;
 pub mod schema;
 pub mod score;

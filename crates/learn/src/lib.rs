@@ -18,4 +18,4 @@ pub mod transfer;
 pub mod tune;
 
 // Paths below read as they do in the crate that these modules come from.
-use maskwatch_core::{Detector, bundle, durable, features, model, rng, schema, score};
+use maskwatch_core::{Detector, bundle, durable, encode, model, records, rng, schema, score};

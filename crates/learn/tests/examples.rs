@@ -5,7 +5,7 @@
 #[allow(dead_code)]
 mod score;
 
-use maskwatch_core::features::ParquetSource;
+use maskwatch_core::records::ParquetSource;
 use maskwatch_core::schema::Schema;
 use maskwatch_generate::{Generator, GeneratorConfig, write_parquet};
 use maskwatch_learn::recipe::{Recipe, TrainConfig, learn};

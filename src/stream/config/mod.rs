@@ -20,7 +20,7 @@ use super::kafka::{Secret, faults_of_clients, faults_of_properties};
 use super::properties::{Properties, resolve};
 use super::types::Topic;
 use super::worker::RECORD_BYTES_MAX;
-use crate::features::{ROOTS_MAX, RecordRoot};
+use crate::records::{ROOTS_MAX, RecordRoot};
 use crate::schema::FieldPath;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 

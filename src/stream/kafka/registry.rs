@@ -19,7 +19,7 @@ use thiserror::Error;
 use ureq::Agent;
 use ureq::http::Uri;
 
-use crate::features::{WriterSchemaError, WriterSchemas};
+use crate::records::{WriterSchemaError, WriterSchemas};
 use crate::stream::properties::blot;
 
 /// Time for one question and its answer: far above what a healthy registry takes, far below Kafka's poll interval.

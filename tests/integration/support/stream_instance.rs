@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
-use maskwatch::features::{DecodeLimits, JsonDecoder, RecordRoot};
+use maskwatch::records::{DecodeLimits, JsonDecoder, RecordRoot};
 use maskwatch::schema::Schema;
 use maskwatch::score::{Assessment, Expected, Explain, Reason, Scores};
 use maskwatch::stream::calls::BoundedCalls;

@@ -8,7 +8,7 @@
 //! it.
 
 use super::settings::CALIBRATION_ROWS_MAX;
-use crate::features::guarded;
+use crate::records::guarded;
 use crate::score::KNOTS_MAX;
 use crate::score::{
     Axes, ConformalScores, ReferenceTables, ScoreRule, SegmentCodes, SurvivalTable,

@@ -116,7 +116,7 @@ fn bytes(numbers: &[f32]) -> Vec<u8> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::{FieldShape, Records};
+    use crate::encode::{FieldShape, Records};
 
     const SHAPES: [FieldShape; 2] = [
         FieldShape::Numeric,

@@ -4,7 +4,7 @@ use super::fingerprint::DataFingerprint;
 use super::settings::{CalibrationConfig, EncoderConfig};
 use super::training::TrainingConfig;
 use super::validation::Validation;
-use crate::features::{Encoder, TrainedMoments};
+use crate::encode::{Encoder, TrainedMoments};
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
 use crate::score::{CascadeConfig, Combination, ScoreConfig};

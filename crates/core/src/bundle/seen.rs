@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::fingerprint::Fingerprinter;
 use super::manifest::Manifest;
 use super::store::{read_file, run_path};
-use crate::features::{ParquetSource, ReadOptions};
+use crate::records::{ParquetSource, ReadOptions};
 
 /// How rows are known that the bundle was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The settings that a bundle keeps of how records were encoded and how its calibration rows were chosen.
 
-use crate::features::categorical::DEFAULT_HEAD_CLASSES_MAX;
+use crate::encode::categorical::DEFAULT_HEAD_CLASSES_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Calibration rows at most: p-values down to 1e-5.

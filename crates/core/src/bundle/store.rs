@@ -7,7 +7,7 @@ use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::trees_file;
 use super::weights::{self, WeightsFault};
 use crate::durable;
-use crate::features::{FieldShape, TrainedMoments};
+use crate::encode::{FieldShape, TrainedMoments};
 use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder, ModelConfig, Views};
 use crate::score::{

@@ -12,7 +12,7 @@ use super::likelihood::location_scale::Family;
 use super::likelihood::{Likelihood, Scale, discrete};
 use super::ops::math::{exp, log_sum_exp, sigmoid};
 use super::target::{Number, Target, ThirdValue};
-use crate::features::{Encoder, FieldShape, HOURS, WEEKDAYS};
+use crate::encode::{Encoder, FieldShape, HOURS, WEEKDAYS};
 use std::ops::Range;
 
 /// How a number is read: the head of one [`Likelihood`].
@@ -608,7 +608,7 @@ fn discrete_surprise(value: &[f32], target: &Target) -> f32 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::testing::{fee_encoder, fees};
+    use crate::encode::testing::{fee_encoder, fees};
     use crate::model::TargetReader;
 
     /// The surprises of 0, 2.5 and 9 under two readings, without the cost of being present, where 2.5 has the given logit and

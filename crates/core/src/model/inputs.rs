@@ -6,7 +6,7 @@
 //! inputs tell.
 
 use super::mask::{NO_NOISE, NoiseInputs, noise_inputs};
-use crate::features::{FieldShape, HOURS, Records, WEEKDAYS};
+use crate::encode::{FieldShape, HOURS, Records, WEEKDAYS};
 use candle_core::{Device, Result, Tensor};
 use std::f32::consts::TAU;
 

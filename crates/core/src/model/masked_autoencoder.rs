@@ -28,7 +28,7 @@ use super::loss::OutputLayer;
 use super::ops::normalize;
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, Sequence, Trunk};
-use crate::features::{Encoder, FieldShape};
+use crate::encode::{Encoder, FieldShape};
 use crate::rng::{Purpose, stream};
 use candle_core::{Device, Result, Tensor};
 use rand::Rng;

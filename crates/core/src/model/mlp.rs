@@ -13,7 +13,7 @@ use super::inputs::{Inputs, input_numbers};
 use super::mask::NO_NOISE;
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, EMBEDDING_DEVIATION, FeedForward, Sequence, affine};
-use crate::features::FieldShape;
+use crate::encode::FieldShape;
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Embedding, Module};
 use rand::Rng;

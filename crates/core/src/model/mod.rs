@@ -1,6 +1,6 @@
 //! The masked autoencoder: pure maths from encoded records to what each hidden field was expected to be.
 //!
-//! In: [`Records`](crate::features::Records) and which fields are hidden. Out: a latent, logits, losses and surprises.
+//! In: [`Records`](crate::encode::Records) and which fields are hidden. Out: a latent, logits, losses and surprises.
 //! Nothing here knows of files, threads of its own, or Kafka.
 
 pub mod bottleneck;

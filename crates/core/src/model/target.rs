@@ -1,8 +1,8 @@
 //! The true value of a hidden field, as the heads need it.
 
 use super::likelihood::Scale;
-use crate::features::binary::{NEITHER, UPPER};
-use crate::features::{Encoder, FieldShape, Records, ValueEncoder};
+use crate::encode::binary::{NEITHER, UPPER};
+use crate::encode::{Encoder, FieldShape, Records, ValueEncoder};
 
 /// What a field of a record holds, to be predicted.
 #[derive(Debug, Clone, Copy, PartialEq)]

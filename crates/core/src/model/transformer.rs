@@ -22,7 +22,7 @@ use super::inputs::{Inputs, input_numbers};
 use super::ops::{RowWeights, attention, normalize, tensor_slice, weighted_rows};
 use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{BRANCH_GAIN, Dropout, EMBEDDING_DEVIATION, FeedForward, Sequence, affine};
-use crate::features::FieldShape;
+use crate::encode::FieldShape;
 use candle_core::{Result, Tensor, Var};
 use rand::Rng;
 

@@ -11,7 +11,7 @@ use super::mlp::Mlp;
 use super::ops::{gelu, linear, normalize};
 use super::parameters::{LinearParameters, Parameters};
 use super::transformer::Transformer;
-use crate::features::FieldShape;
+use crate::encode::FieldShape;
 use candle_core::{Result, Tensor};
 use rand::{Rng, RngExt};
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use super::combination::Component;
 use super::rule::ScoreRule;
 use super::scorer::field_surprises;
 use super::surprise::{SurpriseModel, Surprises, Tile};
-use crate::features::Records;
+use crate::encode::Records;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
 use candle_core::Result;

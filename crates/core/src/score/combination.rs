@@ -12,7 +12,7 @@ use super::rule::ScoreRule;
 use super::scorer::{ScoreError, Scorer};
 use super::supervised::TreeInputs;
 use super::surprise::{Axes, Surprises};
-use crate::features::Records;
+use crate::encode::Records;
 use serde::{Deserialize, Serialize};
 
 /// One way in which a record may be unusual.

@@ -6,7 +6,7 @@
 //! Invariant: the scores are exact and ascending, and the segments stand in their order.
 
 use super::segment::{SegmentField, segment_fields};
-use crate::features::{FieldShape, Records};
+use crate::encode::{FieldShape, Records};
 
 /// The calibration part's scores, exact and sorted: the only thing that a p-value rests on. Each keeps the segments of
 /// its row by every field that a budget can be held by.

@@ -6,7 +6,7 @@ use super::latent::{LATENT_ROWS, LatentDistance};
 use super::nearest::{NearestDistances, NearestLayout, NearestRows};
 use super::rule::ScoreConfig;
 use super::surprise::SurpriseModel;
-use crate::features::{Encoder, Records};
+use crate::encode::{Encoder, Records};
 use crate::model::Architecture;
 use crate::rng::{Purpose, stream};
 use crate::schema::Schema;

@@ -1,6 +1,6 @@
 //! From encoded records to scores, p-values and reasons.
 //!
-//! In: [`Records`](crate::features::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
+//! In: [`Records`](crate::encode::Records), a trained model, views. Out: [`Scores`] and [`Reason`]s. The way of a
 //! record: views hide fields -> `surprise` (by the `kernel`, or through `tensors`), and how far it lies from fit rows
 //! (`distances`: `latent`, `nearest`) -> reference tables (`survival`, `calibration`) -> `rule` -> anomaly score
 //! (of most records by the first stage of a `cascade` alone) -> p-value

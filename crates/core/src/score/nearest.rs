@@ -14,7 +14,7 @@
 //! is in a bundle. Invariant: a record's distance depends on the record and the kept rows alone.
 
 use super::rule::NEAREST_ROWS_MAX;
-use crate::features::{FieldShape, Records};
+use crate::encode::{FieldShape, Records};
 use crate::model::inputs::{day_time_numbers, input_numbers};
 use crate::model::ops::simd::{Loop, vectorised};
 use std::f32::consts::FRAC_1_SQRT_2;

@@ -2,9 +2,9 @@
 
 use super::survival::SurvivalTable;
 use super::types::{Category, Expected};
-use crate::features::categorical::CategoricalEncoder;
-use crate::features::numeric::{CLIP, NumericEncoder};
-use crate::features::{FieldEncoder, HOURS, ValueEncoder, WEEKDAYS};
+use crate::encode::categorical::CategoricalEncoder;
+use crate::encode::numeric::{CLIP, NumericEncoder};
+use crate::encode::{FieldEncoder, HOURS, ValueEncoder, WEEKDAYS};
 use crate::model::heads::{FieldView, Reading};
 use crate::model::likelihood::histogram::Histogram;
 use crate::model::likelihood::location_scale::Family;
@@ -188,7 +188,7 @@ fn rounded(x: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::testing::fee_encoder;
+    use crate::encode::testing::fee_encoder;
     use crate::model::Likelihood;
     use crate::model::heads::Heads;
 

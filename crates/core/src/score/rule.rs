@@ -256,8 +256,8 @@ impl Measured<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::EncoderFitter;
-    use crate::features::testing::fee_encoder;
+    use crate::encode::EncoderFitter;
+    use crate::encode::testing::fee_encoder;
     use crate::model::MaskPlan;
     use crate::model::likelihood::histogram::Histogram;
     use crate::rng::{Purpose, stream};
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn both_scales_of_a_number_share_what_one_has_alone() {
-        let encoder = crate::features::testing::fee_encoder();
+        let encoder = crate::encode::testing::fee_encoder();
         let weights = |likelihood: &[Likelihood]| {
             let heads = Heads::new(&encoder, likelihood, &Histogram::new(64, 1.0));
             let mut rng = stream(0, Purpose::Views);

@@ -12,7 +12,7 @@ use super::segmented::SegmentedScores;
 use super::supervised::{Supervised, TreeInputs};
 use super::surprise::{SurpriseModel, Surprises, Tile};
 use super::types::{Assessment, Explain, PartPValues, Reason, Scores};
-use crate::features::Records;
+use crate::encode::Records;
 use crate::model::Views;
 use crate::model::ops::simd::Instructions;
 use crate::schema::Schema;
@@ -29,7 +29,7 @@ pub enum ScoreError {
     Tensor(#[from] candle_core::Error),
     /// A batch is not in canonical form.
     #[error(transparent)]
-    Encode(#[from] crate::features::EncodeError),
+    Encode(#[from] crate::encode::EncodeError),
     /// The calibration part cannot rank anything.
     #[error("calibration: {0}")]
     Calibration(String),

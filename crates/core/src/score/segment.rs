@@ -3,7 +3,7 @@
 //! In flow encoded records, out flows one byte a record and field: 1..=255 for a value, 0 where there is none (the field
 //! is null, or its value was not among the fit rows). Invariant: a segment depends on the record and the encoder alone.
 
-use crate::features::{FieldShape, Records};
+use crate::encode::{FieldShape, Records};
 
 /// Values of a field that a budget can be held by at most: what one byte can tell apart, with 0 for no value. A field
 /// with more has few segments that are large enough.

@@ -8,7 +8,7 @@
 use super::budget::AlertBudget;
 use super::conformal::{ConformalScores, SegmentCodes, p_value_among};
 use super::segment::{NO_SEGMENT, SegmentField};
-use crate::features::Records;
+use crate::encode::Records;
 
 /// Segments that a byte can name.
 const SEGMENTS: usize = 256;
@@ -160,7 +160,7 @@ impl SegmentedScores {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::FieldShape;
+    use crate::encode::FieldShape;
     use crate::rng::{ChaCha8Rng, Purpose, stream};
     use crate::score::conformal::CalibrationSample;
     use crate::score::segment::segment_fields;

@@ -7,7 +7,7 @@ use super::calibration::ReferenceTables;
 use super::combination::{Combination, Component};
 use super::surprise::Surprises;
 use super::trees::Trees;
-use crate::features::{FieldShape, Records};
+use crate::encode::{FieldShape, Records};
 
 /// Nats of a component at most, as the trees see it: only a surprise that overflowed is beyond.
 const COMPONENT_NATS_MAX: f32 = 100.0;

@@ -9,7 +9,7 @@
 use super::distances::{Distance, Distances};
 use super::kernel::{Kernel, Latents, Operations, Reader, kernel_instructions};
 use super::tensors::{TILE_ROWS, TensorPass};
-use crate::features::{Encoder, FieldShape, Records};
+use crate::encode::{Encoder, FieldShape, Records};
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;
 use crate::model::{InputBuilder, MaskedAutoencoder, TargetReader, Views};

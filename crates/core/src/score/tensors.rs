@@ -7,7 +7,7 @@
 //! only the variants whose view reads it: those that hide it, or the one that hides nothing.
 
 use super::kernel::Reader;
-use crate::features::Records;
+use crate::encode::Records;
 use crate::model::heads::{Derived, Heads, Wanted};
 use crate::model::mask::NoiseInputs;
 use crate::model::ops::{linear, tensor_slice};

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::error::MetricError;
 use super::interval::Share;
 use super::uniformity::Uniformity;
-use crate::features::categorical::bounded;
+use crate::encode::categorical::bounded;
 use crate::score::p_value_text;
 
 /// Values that are told apart at most: a field with more makes groups of a handful of rows, which say nothing.

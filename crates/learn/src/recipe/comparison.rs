@@ -6,8 +6,8 @@
 use super::{Recipe, TrainConfig, learn};
 use crate::Detector;
 use crate::bundle::{DeviceKind, MANIFEST, Manifest};
-use crate::features::{Canonicaliser, ParquetSource};
 use crate::model::{Architecture, ObjectiveKind};
+use crate::records::{Canonicaliser, ParquetSource};
 use crate::schema::Schema;
 use crate::score::{Expected, Explain, REASON_P_VALUE_MAX};
 use crate::train::Unobserved;

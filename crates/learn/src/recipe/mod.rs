@@ -15,11 +15,11 @@ use crate::bundle::{
     self, ArtifactError, CalibrationConfig, Description, EncoderConfig, Manifest, PValueMeaning,
     PartRows, Split, TrainingConfig,
 };
-use crate::features::ParquetSource;
 use crate::model::inputs::takes_noise;
 use crate::model::{
     Architecture, MaskedAutoencoder, ModelConfig, ObjectiveKind, Views, ViewsConfig,
 };
+use crate::records::ParquetSource;
 use crate::rng::{Purpose, stream};
 use crate::schema::{Role, Schema};
 use crate::score::{CascadeConfig, Distances, ScoreConfig, ScoreError, Scorer, SurpriseModel};

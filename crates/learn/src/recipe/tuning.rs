@@ -6,7 +6,7 @@
 
 use crate::bundle::{self, ArtifactError, Description, Manifest, PValueMeaning, PartRows, Tuning};
 use crate::durable::read_regular;
-use crate::features::ParquetSource;
+use crate::records::ParquetSource;
 use crate::score::{BudgetShare, ScoreError, Scorer, Supervised, TreeInputs};
 use crate::train::TrainObserver;
 use crate::tune::{

@@ -6,8 +6,8 @@ use super::TrainConfig;
 use super::comparison::{Payments, learned};
 use crate::Detector;
 use crate::bundle;
-use crate::features::Canonicaliser;
 use crate::model::{Architecture, ObjectiveKind};
+use crate::records::Canonicaliser;
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use crate::schema::Schema;
 use crate::score::{

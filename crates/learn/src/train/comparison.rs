@@ -9,7 +9,7 @@ use super::masked::tests::{
 use super::trainer::loss_and_gradient;
 use super::{MaskedObjective, Objective, Unobserved, fit};
 use crate::bundle::TrainingConfig;
-use crate::features::{Encoder, Records};
+use crate::encode::{Encoder, Records};
 use crate::model::ops::composed;
 use crate::model::{
     Architecture, InputBuilder, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind,

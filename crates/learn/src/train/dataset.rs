@@ -8,10 +8,8 @@
 use super::partition::{CALIBRATION_SHARE, Part, Partition, calibration_rows};
 use super::report::TrainObserver;
 use crate::bundle::{CALIBRATION_ROWS_MAX, DataFingerprint, Fingerprinter, Split};
-use crate::features::{
-    DataError, EncodeError, Encoder, EncoderFitter, ParquetSource, ReadOptions, Records, RowFault,
-    SourceBatch, TrainedMoments, far_moments,
-};
+use crate::encode::{EncodeError, Encoder, EncoderFitter, Records, TrainedMoments, far_moments};
+use crate::records::{DataError, ParquetSource, ReadOptions, RowFault, SourceBatch};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use crate::schema::{MomentTally, Schema};
 use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
@@ -97,7 +95,7 @@ pub enum DatasetError {
         /// The row in it, from 0.
         row: u64,
         /// Which of the closed list.
-        reason: crate::features::FaultReason,
+        reason: crate::records::FaultReason,
         /// What is wrong.
         detail: String,
     },

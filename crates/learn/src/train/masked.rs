@@ -11,7 +11,7 @@ use super::shard::{Shard, shard_rows};
 use super::trainer::{Objective, TrainError};
 use super::trimming::{self, JUDGED_ROWS};
 use crate::bundle::TrainingConfig;
-use crate::features::{Encoder, Records};
+use crate::encode::{Encoder, Records};
 use crate::model::inputs::takes_noise;
 use crate::model::loss::{HiddenTargets, masked_loss, masked_loss_value, row_surprises};
 use crate::model::mask::training_masks;

@@ -5,7 +5,7 @@
 //! the columns that add most to the input layer stay: the only part of a transfer that loses something.
 
 use super::weights::{Tensors, Weights};
-use crate::features::ValueEncoder;
+use crate::encode::ValueEncoder;
 use std::ops::Range;
 
 /// How the codes and embedding columns of a child's field follow from the parent's.

@@ -1,8 +1,8 @@
 //! Which field of the parent a field of the child continues, and how numbers of the two compare.
 
-use crate::features::binary::BinaryEncoder;
-use crate::features::numeric::{CLIP, NumericEncoder};
-use crate::features::{Encoder, ValueEncoder};
+use crate::encode::binary::BinaryEncoder;
+use crate::encode::numeric::{CLIP, NumericEncoder};
+use crate::encode::{Encoder, ValueEncoder};
 
 /// A field of the child that continues one of the parent.
 #[derive(Debug, Clone, Copy, PartialEq)]

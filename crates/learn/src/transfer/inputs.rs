@@ -7,7 +7,7 @@ use super::Transfer;
 use super::fields::Rescale;
 use super::mixes::Mix;
 use super::weights::Tensors;
-use crate::features::FieldShape;
+use crate::encode::FieldShape;
 use crate::model::inputs::input_numbers;
 use std::ops::Range;
 

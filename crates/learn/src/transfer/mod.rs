@@ -16,7 +16,7 @@ mod mixes;
 mod outputs;
 mod weights;
 
-use crate::features::Encoder;
+use crate::encode::Encoder;
 use crate::model::{MaskedAutoencoder, ModelConfig};
 use categories::CategoryMatch;
 use fields::{FieldMatch, match_fields};

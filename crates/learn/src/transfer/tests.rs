@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::features::{EncoderFitter, FieldShape, Records};
+use crate::encode::{EncoderFitter, FieldShape, Records};
 use crate::model::{InputBuilder, Likelihood, Masking, ModelConfig, ObjectiveKind};
 use crate::rng::{Purpose, stream};
 use crate::schema::{Field, Kind};
@@ -196,7 +196,7 @@ fn other_orders_of_fields_and_codes_change_the_order_of_logits_and_nothing_else(
                 // shares (180 or 60 or so, plus a half) of their mass.
                 let (a, b) = (&a[1], &b[2]);
                 let share = |value| match &old_encoder.fields()[1].value {
-                    crate::features::ValueEncoder::Categorical(shop) => {
+                    crate::encode::ValueEncoder::Categorical(shop) => {
                         -shop.surprise_within_class(shop.encode(value))
                     }
                     _ => f32::NAN,
@@ -227,7 +227,7 @@ fn what_a_number_is_predicted_to_be_does_not_change_with_its_standardisation() {
         let (parent, child) = (side(&old_encoder, &old), side(&new_encoder, &new));
         transfer(parent, child).unwrap();
         let [from, to] = [&old_encoder, &new_encoder].map(|e| match &e.fields()[0].value {
-            crate::features::ValueEncoder::Numeric(amount) => amount.clone(),
+            crate::encode::ValueEncoder::Numeric(amount) => amount.clone(),
             _ => unreachable!(),
         });
         assert!((to.scale / from.scale - 1.6).abs() < 0.01 && (to.mean - from.mean) > 0.6);

@@ -1,6 +1,7 @@
 //! Why nothing can be learned from labels.
 
-use crate::features::{DataError, EncodeError};
+use crate::encode::EncodeError;
+use crate::records::DataError;
 use crate::schema::SchemaError;
 use crate::train::DatasetError;
 

@@ -4,7 +4,7 @@
 //! Two rows of equal features cannot be told apart without a key: they count as one, so that a doubt is a refusal.
 
 use crate::bundle::{ROW_DIGEST_BYTES, row_digest};
-use crate::features::{ParquetSource, SourceBatch};
+use crate::records::{ParquetSource, SourceBatch};
 use crate::schema::{Field, Role, Schema, fit_part};
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use std::collections::HashMap;

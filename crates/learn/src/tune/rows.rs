@@ -7,7 +7,8 @@
 use super::error::TuneError;
 use super::identity::{Identities, Place, Told, holds};
 use crate::bundle::{CALIBRATION_ROWS_MAX, DataFingerprint, Fingerprinter};
-use crate::features::{Encoder, ParquetSource, Records, SourceBatch, TrainedMoments};
+use crate::encode::{Encoder, Records, TrainedMoments};
+use crate::records::{ParquetSource, SourceBatch};
 use crate::rng::Purpose;
 use crate::schema::{Role, Schema};
 use crate::train::dataset::{DatasetError, SelectionSample, sound_batches};
@@ -451,7 +452,7 @@ fn names(source: &ParquetSource) -> String {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::features::EncoderFitter;
+    use crate::encode::EncoderFitter;
     use crate::schema::MomentTally;
     use arrow::array::{
         ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray,

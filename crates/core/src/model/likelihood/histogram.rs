@@ -7,7 +7,7 @@
 //! The loss is the cross entropy or, where the training data has frauds that nobody has labelled, one that is bounded: a
 //! value that the model holds for unlikely then hardly teaches it.
 
-use crate::features::numeric::{CLIP, SQUASH, squash, unsquash};
+use crate::encode::numeric::{CLIP, SQUASH, squash, unsquash};
 use crate::model::ops::math::{
     add_scaled_softmax, add_softmax, exp, log_sum_exp, scaled_log_sum_exp,
 };

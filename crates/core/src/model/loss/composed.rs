@@ -9,7 +9,7 @@
 //! Letters: B rows, O outputs, n heads of one kind.
 
 use super::{HiddenTargets, OutputLayer, Sides};
-use crate::features::{FieldShape, HOURS};
+use crate::encode::{FieldShape, HOURS};
 use crate::model::heads::{FieldView, Heads, Reading};
 use crate::model::likelihood::location_scale::Family;
 use crate::model::target::Target;

@@ -27,7 +27,7 @@
 use super::normalise::centre;
 use super::packed::Aligned;
 use super::vector::gelu;
-use crate::features::{FieldShape, Records};
+use crate::encode::{FieldShape, Records};
 use crate::model::inputs::{day_time_numbers, input_numbers};
 use pulp::{Simd, WithSimd};
 

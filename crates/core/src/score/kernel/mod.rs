@@ -36,7 +36,7 @@ use self::product::{Finish, Product};
 use self::scratch::{Pool, Scratch, Taken};
 use super::distances::Distance;
 use super::surprise::Axes;
-use crate::features::{Encoder, Records};
+use crate::encode::{Encoder, Records};
 use crate::model::heads::Wanted;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Heads, TargetReader};

@@ -4,7 +4,7 @@ use super::input::{FieldInput, InputLayer, ViewSum};
 use super::packed::{Aligned, PackedLinear};
 use super::scratch::{Pool, Sizes};
 use super::{Blind, FieldPlan, FirstBlock, Kernel, LatentPlan, Layer, Source};
-use crate::features::FieldShape;
+use crate::encode::FieldShape;
 use crate::model::mask::{NO_NOISE, NoiseInputs};
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;

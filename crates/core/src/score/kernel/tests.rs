@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use crate::features::{Encoder, EncoderFitter, Records};
+use crate::encode::{Encoder, EncoderFitter, Records};
 use crate::model::inputs::takes_noise;
 use crate::model::ops::simd::Instructions;
 use crate::model::{

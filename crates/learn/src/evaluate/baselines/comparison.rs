@@ -1,9 +1,9 @@
 //! The baselines' scores of labelled rows, gathered batch by batch, and how well they find what labels mark.
 
 use super::Baselines;
+use crate::encode::Records;
 use crate::evaluate::error::MetricError;
 use crate::evaluate::metrics::{average_precision, roc_auc};
-use crate::features::Records;
 use serde::{Deserialize, Serialize};
 
 /// How well one baseline finds what labels mark.

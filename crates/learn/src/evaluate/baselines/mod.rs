@@ -17,7 +17,7 @@ pub use k_nearest::{DEFAULT_NEIGHBOURS, NearestNeighbours};
 pub use numbers::{COLUMNS_MAX, NUMBERS_CLIP, NumberColumns, ONE_HOT_VALUES_MAX};
 pub use principal_components::{DEFAULT_VARIANCE_SHARE, PrincipalComponents};
 
-use crate::features::{EncodeError, Encoder, Records};
+use crate::encode::{EncodeError, Encoder, Records};
 use crate::rng::{ChaCha8Rng, Purpose, stream};
 use arrow::array::RecordBatch;
 use rand::RngExt;
@@ -158,7 +158,7 @@ impl Baselines {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::EncoderFitter;
+    use crate::encode::EncoderFitter;
     use crate::schema::Schema;
     use arrow::array::{Float64Array, RecordBatch};
     use std::sync::Arc;

@@ -12,7 +12,7 @@
 //! looks like its mean.
 
 use super::BaselineError;
-use crate::features::{Encoder, FieldShape, Records};
+use crate::encode::{Encoder, FieldShape, Records};
 use crate::model::inputs::day_time_numbers;
 
 /// Values of a category with a column of their own: distances get no better by columns that are almost always 0.
@@ -45,7 +45,7 @@ impl NumberColumns {
     /// # Errors
     /// [`BaselineError::TooWide`].
     pub fn of(encoder: &Encoder) -> Result<Self, BaselineError> {
-        let field = |field: &crate::features::FieldEncoder| FieldColumns {
+        let field = |field: &crate::encode::FieldEncoder| FieldColumns {
             shape: field.shape(),
             width: value_columns(field.shape()),
             null: field.nulls > 0,
@@ -116,7 +116,8 @@ fn value_columns(shape: FieldShape) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::{Canonicaliser, EncoderFitter};
+    use crate::encode::EncoderFitter;
+    use crate::records::Canonicaliser;
     use crate::schema::Schema;
     use arrow::array::{
         ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,

@@ -170,7 +170,7 @@ fn too_few_rows_are_refused_before_the_encoder_with_the_least() {
 
 /// The rows of the file that a part holds, told by their value.
 fn rows(dataset: &Dataset, records: &Records) -> BTreeSet<i64> {
-    let crate::features::ValueEncoder::Numeric(encoder) = &dataset.encoder.fields()[0].value else {
+    let crate::encode::ValueEncoder::Numeric(encoder) = &dataset.encoder.fields()[0].value else {
         panic!("x is a number")
     };
     (0..records.rows())
@@ -192,7 +192,7 @@ fn the_encoder_is_fitted_to_the_fit_rows_alone() {
     let data = dataset(options()).unwrap();
     let fit = rows(&data, &data.fit);
     let mean = fit.iter().sum::<i64>() as f64 / fit.len() as f64;
-    let crate::features::ValueEncoder::Numeric(encoder) = &data.encoder.fields()[0].value else {
+    let crate::encode::ValueEncoder::Numeric(encoder) = &data.encoder.fields()[0].value else {
         panic!("x is a number")
     };
     assert!((encoder.mean - mean).abs() < 1e-9);

@@ -75,7 +75,7 @@ pub(in crate::train) fn encoder(batch: &RecordBatch) -> Encoder {
         ("fee", Kind::Numeric),
     ];
     let fields = kinds.map(|(name, kind)| Field::feature(name, kind));
-    let mut fitter = crate::features::EncoderFitter::new(&fields, 1024).unwrap();
+    let mut fitter = crate::encode::EncoderFitter::new(&fields, 1024).unwrap();
     fitter.observe(batch).unwrap();
     fitter.finish().unwrap()
 }
@@ -366,7 +366,7 @@ fn mostly_numbers(rows: i64) -> (Encoder, Records) {
         ("sign", Kind::Categorical),
     ];
     let fields = kinds.map(|(name, kind)| Field::feature(name, kind));
-    let mut fitter = crate::features::EncoderFitter::new(&fields, 1024).unwrap();
+    let mut fitter = crate::encode::EncoderFitter::new(&fields, 1024).unwrap();
     fitter.observe(&batch).unwrap();
     let encoder = fitter.finish().unwrap();
     let records = encoder.encode(&batch).unwrap();

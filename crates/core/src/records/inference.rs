@@ -48,7 +48,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::features::ReadOptions;
+    use crate::records::ReadOptions;
     use crate::schema::Schema;
 
     /// Reads a whole source by the schema inferred from it; the rows and the bad rows.

@@ -9,7 +9,7 @@ use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::features::JsonDecoder;
+use crate::records::JsonDecoder;
 
 const SCHEMA: &str = r#"
 [[field]]

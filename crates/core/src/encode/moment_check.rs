@@ -6,10 +6,9 @@
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 
-use super::canonical::first_of_each_row;
 use super::encoder::{Encoder, ValueEncoder};
-use super::fault::{FaultReason, RowFault};
 use super::temporal::{SeenMoments, TrainedMoments};
+use crate::records::{FaultReason, RowFault, first_of_each_row};
 use crate::schema::{
     Field, MomentTally, Schema, TimeUnit, YEARS_MAX, microseconds, moment_to_text,
 };
@@ -157,7 +156,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
-    use crate::features::{DecodeLimits, EncoderFitter, JsonDecoder};
+    use crate::encode::EncoderFitter;
+    use crate::records::{DecodeLimits, JsonDecoder};
 
     fn schema(keys: &str) -> Schema {
         let text = format!(

@@ -6,7 +6,7 @@ use arrow::datatypes::{Float64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::features::RowFault;
+use crate::records::RowFault;
 
 const SCHEMA: &str = r#"
 [[field]]

@@ -149,7 +149,7 @@ impl BinaryEncoder {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::features::numeric::Moments;
+    use crate::encode::numeric::Moments;
     use crate::schema::Transform;
 
     fn fitted(values: impl IntoIterator<Item = f64>) -> Option<BinaryEncoder> {

@@ -9,9 +9,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::SkipSeed;
-use crate::features::decode::Fault;
-use crate::features::paths::{PathTree, ROOT};
-use crate::features::root::{Found, Roots};
+use crate::records::decode::Fault;
+use crate::records::paths::{PathTree, ROOT};
+use crate::records::root::{Found, Roots};
 
 /// The text of the record in a message; all of it where no path leads to an object, or where it is malformed, which
 /// reading it as a record then tells.

@@ -8,8 +8,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{SkipSeed, end_object, hash_of};
-use crate::features::columns::Value;
-use crate::features::value::{decimal_of_scale_in_base64, exact_whole};
+use crate::records::columns::Value;
+use crate::records::value::{decimal_of_scale_in_base64, exact_whole};
 use crate::schema::{SCALE, VALUE};
 
 /// Reads an object in the place of a number; `keys` are the hashes of those of the objects that are open.

@@ -5,7 +5,7 @@
 
 use super::binary::{BinaryEncoder, TwoValues};
 use super::categorical::{CategoricalEncoder, FrequentValues};
-use super::encode_error::EncodeError;
+use super::error::EncodeError;
 use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
 use super::quantiles::{QuantileScale, Sample};

@@ -7,13 +7,13 @@
 
 use super::cursor::{Cursor, ReadError};
 use super::types::{Type, TypeId, Types};
-use crate::features::columns::{Columns, Target, Value};
-use crate::features::decode::Fault;
-use crate::features::empty::{NAMES_DEPTH_MAX, Names};
-use crate::features::fault::FaultReason;
-use crate::features::paths::{PathTree, ROOT};
-use crate::features::root::{Found, Roots};
-use crate::features::value::{Unscaled, decimal_of_scale, microseconds};
+use crate::records::columns::{Columns, Target, Value};
+use crate::records::decode::Fault;
+use crate::records::empty::{NAMES_DEPTH_MAX, Names};
+use crate::records::fault::FaultReason;
+use crate::records::paths::{PathTree, ROOT};
+use crate::records::root::{Found, Roots};
+use crate::records::value::{Unscaled, decimal_of_scale, microseconds};
 use crate::schema::TimeUnit;
 
 /// Records within records a message may have, as in JSON: what recursive types could otherwise do to the stack.

@@ -207,7 +207,7 @@ fn missing<'a>(field: &'a Field, nulls: &'a NullBuffer) -> impl Iterator<Item = 
 }
 
 /// The first fault of each row in the order found, rows ascending.
-pub(super) fn first_of_each_row(mut faults: Vec<RowFault>) -> Vec<RowFault> {
+pub(crate) fn first_of_each_row(mut faults: Vec<RowFault>) -> Vec<RowFault> {
     faults.sort_by_key(|fault| fault.row);
     faults.dedup_by_key(|fault| fault.row);
     faults
