@@ -87,11 +87,11 @@ rules:
 
 quality: need-data
 	tests/setup.sh build
-	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --write docs/results.md $(ARGS)
+	$(CARGO) run --locked --release -p maskwatch-quality -- --data "$(DATA)" --write docs/results.md $(ARGS)
 
 quality-quick: need-data
 	tests/setup.sh build
-	$(CARGO) bench --locked --bench quality -- --data "$(DATA)" --quick $(ARGS)
+	$(CARGO) run --locked --release -p maskwatch-quality -- --data "$(DATA)" --quick $(ARGS)
 
 need-data:
 	@test -d "$(DATA)" || { \

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// How often a histogram counts for every other reading once where fields are seen in context. Likelihoods find broken
 /// dependence, squared errors find what is far out; on card data the former tell more (`equal_weights` in
-/// `benches/quality/configurations.toml`).
+/// `crates/quality/src/configurations.toml`).
 pub const DEFAULT_HISTOGRAM_WEIGHT: f32 = 2.0;
 /// How often each distance counts.
 const DISTANCE_WEIGHT: f64 = 2.0;

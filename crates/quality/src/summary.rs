@@ -252,8 +252,8 @@ pub mod tests {
     use super::*;
     use crate::protocol::Protocol;
     use crate::results::{ModelReport, Outcome, Ranking, Rows};
-    use maskwatch::evaluate::AtBudget;
-    use maskwatch::train::FitReport;
+    use maskwatch_learn::evaluate::AtBudget;
+    use maskwatch_learn::train::FitReport;
 
     fn set(name: &str, family: Option<&str>) -> SetSpec {
         let text = format!("name = '{name}'\nprotocols = ['dte']\n");

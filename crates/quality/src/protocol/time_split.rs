@@ -12,6 +12,7 @@ pub fn time_split(times: &[i64], labels: &[bool], clean: bool) -> Split {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

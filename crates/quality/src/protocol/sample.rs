@@ -1,6 +1,6 @@
 //! A uniform sample of a file's rows, in file order.
 
-use maskwatch::rng::{Purpose, stream};
+use maskwatch_core::rng::{Purpose, stream};
 
 /// All rows, or `rows_max` of them drawn by the seed, ascending.
 pub fn sampled(rows: usize, rows_max: Option<usize>, seed: u64) -> Vec<u32> {
@@ -17,6 +17,7 @@ pub fn sampled(rows: usize, rows_max: Option<usize>, seed: u64) -> Vec<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

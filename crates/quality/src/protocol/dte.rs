@@ -5,7 +5,7 @@
 //! and all anomalies test. Python rounds halves to the even number.
 
 use super::{Split, by_label, one_class};
-use maskwatch::rng::{Purpose, stream};
+use maskwatch_core::rng::{Purpose, stream};
 
 /// Rows that a set is sampled down to.
 pub const ROWS_MAX: usize = 50_000;
@@ -31,6 +31,7 @@ fn half_to_even(n: usize) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -222,6 +222,7 @@ pub fn spoken(seconds: f64) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::configurations::shipped;

@@ -221,7 +221,7 @@ impl Sets {
     /// # Errors
     /// All that is wrong with the file.
     pub fn shipped() -> anyhow::Result<Self> {
-        Self::parse(include_str!("sets.toml")).context("benches/quality/sets.toml")
+        Self::parse(include_str!("sets.toml")).context("crates/quality/src/sets.toml")
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
@@ -303,7 +303,7 @@ impl Sets {
         }
         if found.is_empty() {
             bail!(
-                "{}: none of the sets of benches/quality/sets.toml is there",
+                "{}: none of the sets of crates/quality/src/sets.toml is there",
                 data.display()
             );
         }
@@ -331,11 +331,12 @@ fn parquet_stems(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn has_column(path: &Path, column: &str) -> anyhow::Result<bool> {
-    let source = maskwatch::records::ParquetSource::open(&[path.display().to_string()])?;
+    let source = maskwatch_core::records::ParquetSource::open(&[path.display().to_string()])?;
     Ok(source.files()[0].schema().index_of(column).is_ok())
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

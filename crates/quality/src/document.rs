@@ -1,7 +1,7 @@
 //! The place in a document where the tables stand: between two markers, which stay.
 
 use anyhow::{Context, anyhow};
-use maskwatch::durable::{persist, temporary_sibling};
+use maskwatch_core::durable::{persist, temporary_sibling};
 use std::io::Write;
 use std::path::Path;
 
@@ -41,6 +41,7 @@ fn replaced(text: &str, tables: &str) -> anyhow::Result<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn the_document_of_this_repository_has_its_markers() {
-        let text = include_str!("../../docs/results.md");
+        let text = include_str!("../../../docs/results.md");
         assert!(replaced(text, "x").is_ok());
     }
 }

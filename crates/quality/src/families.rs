@@ -137,6 +137,7 @@ impl std::fmt::Display for Loss {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::summary::tests::summary;

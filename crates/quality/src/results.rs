@@ -1,7 +1,7 @@
 //! What one run found: plain values that the cache keeps and the tables are made of.
 
-use maskwatch::evaluate::AtBudget;
-use maskwatch::train::FitReport;
+use maskwatch_learn::evaluate::AtBudget;
+use maskwatch_learn::train::FitReport;
 use serde::{Deserialize, Serialize};
 
 /// The name under which the model itself stands among the methods.

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "quality", max_term_width = 100)]
 pub struct Arguments {
-    /// The folder of Parquet files; benches/quality/sets.toml names those that are known.
+    /// The folder of Parquet files; crates/quality/src/sets.toml names those that are known.
     #[arg(long)]
     pub data: PathBuf,
     /// Only these sets, NAME or NAME/PROTOCOL.
     #[arg(long, value_delimiter = ',')]
     pub sets: Vec<String>,
-    /// Only the sets of these families of benches/quality/sets.toml.
+    /// Only the sets of these families of crates/quality/src/sets.toml.
     #[arg(long, value_delimiter = ',', conflicts_with = "sets")]
     pub families: Vec<String>,
-    /// Only these configurations of benches/quality/configurations.toml.
+    /// Only these configurations of crates/quality/src/configurations.toml.
     #[arg(long, value_delimiter = ',')]
     pub configurations: Vec<String>,
     /// Configurations of another file of the same form, one of them `default`.
@@ -37,7 +37,4 @@ pub struct Arguments {
     /// Where everything is written as JSON [default: quality.json in the cache].
     #[arg(long)]
     pub json: Option<PathBuf>,
-    /// What cargo adds by itself.
-    #[arg(long, hide = true)]
-    pub bench: bool,
 }

@@ -2,7 +2,7 @@
 
 use crate::sets::Entry;
 use anyhow::{Context, bail};
-use maskwatch::recipe::TrainConfig;
+use maskwatch_learn::recipe::TrainConfig;
 use serde::Deserialize;
 use std::path::Path;
 use toml::Table;
@@ -52,7 +52,7 @@ struct Raw {
 /// # Errors
 /// All that is wrong with the file.
 pub fn shipped() -> anyhow::Result<Vec<Configuration>> {
-    parse(include_str!("configurations.toml")).context("benches/quality/configurations.toml")
+    parse(include_str!("configurations.toml")).context("crates/quality/src/configurations.toml")
 }
 
 /// The configurations of a file of the same form.
@@ -115,6 +115,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

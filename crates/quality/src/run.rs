@@ -8,16 +8,16 @@ use crate::protocol::{Payments, Protocol, card_precision};
 use crate::results::{BUDGETS, CARDS_A_DAY, MODEL, ModelReport, Outcome, Ranking, Rows};
 use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
-use maskwatch::Detector;
-use maskwatch::evaluate::metrics::{at_budget, average_precision, roc_auc};
-use maskwatch::evaluate::{BaselineComparison, BaselineFitter, Baselines, baselines};
-use maskwatch::recipe::{Recipe, TrainConfig, learn};
-use maskwatch::records::{
+use maskwatch_core::Detector;
+use maskwatch_core::records::{
     Canonicaliser, DEFAULT_BATCH_ROWS, ParquetSource, ReadOptions, infer_schema,
 };
-use maskwatch::schema::Schema;
-use maskwatch::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
-use maskwatch::train::{DatasetOptions, Unobserved};
+use maskwatch_core::schema::Schema;
+use maskwatch_learn::evaluate::metrics::{at_budget, average_precision, roc_auc};
+use maskwatch_learn::evaluate::{BaselineComparison, BaselineFitter, Baselines, baselines};
+use maskwatch_learn::recipe::{Recipe, TrainConfig, learn};
+use maskwatch_learn::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
+use maskwatch_learn::train::{DatasetOptions, Unobserved};
 use parquet::arrow::ArrowWriter;
 use std::fs::File;
 use std::time::Instant;

@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
 use chrono::NaiveDate;
-use maskwatch::records::{DEFAULT_BATCH_ROWS, ParquetSource};
+use maskwatch_core::records::{DEFAULT_BATCH_ROWS, ParquetSource};
 use std::path::Path;
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -224,6 +224,7 @@ impl Columns<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

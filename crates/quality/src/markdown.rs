@@ -7,7 +7,7 @@ use crate::references::{Figures, Published};
 use crate::results::{BUDGETS, Metric};
 use crate::sets::{Entry, SetSpec};
 use crate::summary::{Method, Row, Spread, Summary, Verdict};
-use maskwatch::evaluate::Baselines;
+use maskwatch_learn::evaluate::Baselines;
 use std::collections::BTreeSet;
 
 /// The seed that configurations are compared with.
@@ -404,6 +404,7 @@ impl Table {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::configurations::shipped;

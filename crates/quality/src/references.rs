@@ -3,7 +3,7 @@
 use crate::protocol::Protocol;
 use crate::results::Metric;
 use anyhow::{Context, bail};
-use maskwatch::evaluate::Baselines;
+use maskwatch_learn::evaluate::Baselines;
 use serde::{Deserialize, Serialize};
 
 /// What a paper reports of one set.
@@ -70,8 +70,8 @@ struct BarsFile {
 /// # Errors
 /// What is wrong with the file.
 pub fn published() -> anyhow::Result<Vec<Published>> {
-    let file: PublishedFile =
-        toml::from_str(include_str!("published.toml")).context("benches/quality/published.toml")?;
+    let file: PublishedFile = toml::from_str(include_str!("published.toml"))
+        .context("crates/quality/src/published.toml")?;
     Ok(file.figure)
 }
 
@@ -80,7 +80,7 @@ pub fn published() -> anyhow::Result<Vec<Published>> {
 /// # Errors
 /// All that is wrong with the file.
 pub fn bars() -> anyhow::Result<Vec<Bar>> {
-    parse_bars(include_str!("bars.toml")).context("benches/quality/bars.toml")
+    parse_bars(include_str!("bars.toml")).context("crates/quality/src/bars.toml")
 }
 
 fn parse_bars(text: &str) -> anyhow::Result<Vec<Bar>> {
@@ -120,6 +120,7 @@ fn faults(at: usize, bar: &Bar) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::sets::{Entry, Sets};

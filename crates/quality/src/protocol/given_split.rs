@@ -23,6 +23,7 @@ pub fn given_split(parts: &[&str], labels: &[bool]) -> anyhow::Result<Split> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

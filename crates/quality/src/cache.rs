@@ -9,8 +9,8 @@ use crate::protocol::Protocol;
 use crate::results::Outcome;
 use crate::sets::SetSpec;
 use anyhow::Context;
-use maskwatch::durable::{persist, temporary_sibling};
-use maskwatch::recipe::TrainConfig;
+use maskwatch_core::durable::{persist, temporary_sibling};
+use maskwatch_learn::recipe::TrainConfig;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -165,6 +165,7 @@ pub fn commit() -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::results::Rows;

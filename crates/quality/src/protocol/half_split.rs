@@ -1,7 +1,7 @@
 //! half_split: the usual one-class division of papers on tabular anomalies.
 
 use super::{Split, by_label, one_class};
-use maskwatch::rng::{Purpose, stream};
+use maskwatch_core::rng::{Purpose, stream};
 use rand::seq::SliceRandom;
 
 /// Shuffles the normal rows by the seed: the first half of them trains, the other half and all anomalies test.
@@ -13,6 +13,7 @@ pub fn half_split(labels: &[bool], seed: u64) -> Split {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

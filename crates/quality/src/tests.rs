@@ -1,33 +1,15 @@
-//! The tests of the quality benchmark: `cargo test --test quality`.
-//!
-//! In: the modules of the benchmark, each with tests of its own, and here one small benchmark from file to outcome.
+//! One small benchmark, from file to outcome.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(dead_code, reason = "the benchmark's own root uses what no test does")]
 
-mod arguments;
-mod cache;
-mod configurations;
-mod data;
-mod document;
-mod families;
-mod markdown;
-mod plan;
-mod protocol;
-mod references;
-mod results;
-mod run;
-mod sets;
-mod summary;
-
+use crate::data::DataSet;
+use crate::protocol::Protocol;
+use crate::run::Prepared;
+use crate::sets::{SetSpec, Sets};
 use arrow::array::{
     ArrayRef, Float32Array, Int8Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use data::DataSet;
-use maskwatch::recipe::TrainConfig;
+use maskwatch_learn::recipe::TrainConfig;
 use parquet::arrow::ArrowWriter;
-use protocol::Protocol;
-use run::Prepared;
-use sets::{SetSpec, Sets};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -112,7 +94,7 @@ fn a_division_is_trained_on_scored_and_found_again_with_the_same_seed() {
         .iter()
         .map(|ranking| ranking.method.as_str())
         .collect();
-    assert_eq!(methods, maskwatch::evaluate::Baselines::NAMES);
+    assert_eq!(methods, maskwatch_learn::evaluate::Baselines::NAMES);
     // The nearest neighbours see broken agreement of two numbers; chance is 30 / 315.
     assert!(
         baselines.rankings[1].average_precision > 0.9,

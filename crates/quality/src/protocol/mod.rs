@@ -106,6 +106,7 @@ fn one_class(normals: &[u32], anomalies: Vec<u32>, train: usize) -> Split {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 

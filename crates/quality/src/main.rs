@@ -1,17 +1,9 @@
-//! The benchmark of detection quality: `make quality DATA=folder`, or `cargo bench --bench quality -- --help`.
+//! The benchmark of detection quality: `make quality DATA=folder`, or
+//! `cargo run --release -p maskwatch-quality -- --help`.
 //!
 //! In flows a folder of Parquet files with labels; out flow Markdown tables and one JSON file: how well the model and the
 //! baselines rank anomalies first, under the protocols that published figures were made with (docs/reference/benchmark.md). Every run
 //! is kept when it is finished, so that an interrupted benchmark goes on where it was.
-//!
-//! The parts that only compute are tested by `cargo test --test quality`, whose root (`tests.rs`) is beside this file: a
-//! benchmark has no tests of its own, and none of this belongs into the library.
-
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "cargo sets cfg(test) for a benchmark without a harness: its test modules are compiled, their tests are not"
-)]
 
 mod arguments;
 mod cache;
@@ -27,6 +19,8 @@ mod results;
 mod run;
 mod sets;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use anyhow::{Context, bail};
 use arguments::Arguments;
@@ -357,9 +351,9 @@ fn write_json(
         "bars": verdicts,
         "failures": failures,
     });
-    let mut sibling = maskwatch::durable::temporary_sibling(&path)?;
+    let mut sibling = maskwatch_core::durable::temporary_sibling(&path)?;
     serde_json::to_writer_pretty(&mut sibling, &everything)?;
-    maskwatch::durable::persist(sibling, &path).with_context(|| path.display().to_string())?;
+    maskwatch_core::durable::persist(sibling, &path).with_context(|| path.display().to_string())?;
     Ok(())
 }
 
