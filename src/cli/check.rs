@@ -33,11 +33,11 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     );
     match prepare(&config.model()).map_err(Several::of)? {
         Model::Bundle(detector) => {
-            decoders(&config.stream.input, detector.schema(), 1)?;
+            decoders(&config.stream.input, detector.schema())?;
             text += &of_bundle(&config, &detector);
         }
         Model::Training(training) => {
-            decoders(&config.stream.input, &training.schema, 1)?;
+            decoders(&config.stream.input, &training.schema)?;
             text += "model: none yet, serve trains one first\n";
         }
     }

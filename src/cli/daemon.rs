@@ -18,18 +18,18 @@ use crate::config::Config;
 use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
 use crate::recipe::{Recipe, learn};
 use crate::stream::calls::BoundedCalls;
-use crate::stream::config::{AlertsConfig, DeliveryConfig, StreamConfig};
+use crate::stream::config::{DeliveryConfig, StreamConfig};
 use crate::stream::decoder::decoders;
 use crate::stream::delivery::{self, Shared};
 use crate::stream::fault::StreamError;
 use crate::stream::first_look::FirstLook;
 use crate::stream::kafka::KafkaConnector;
+use crate::stream::pipeline::{Pipeline, PipelineOptions};
 use crate::stream::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
 use crate::stream::shutdown::Shutdown;
 use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
-use crate::stream::worker::{Worker, WorkerOptions};
 use crate::telemetry::heartbeat::Operation;
-use crate::telemetry::{Heartbeat, Metrics, Readiness, TrainingGauges};
+use crate::telemetry::{Heartbeat, Metrics, ModelFacts, Readiness, TrainingGauges};
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -153,9 +153,8 @@ impl Daemon {
         watch(watched, &delivery)?;
 
         let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
-        tell_model(&metrics, &detector, &config.stream.alerts);
-        let workers = workers(&config.stream, &detector, &metrics)?;
-        let (mut link, client, scoring) = scoring::start(workers)?;
+        let pipeline = pipeline(&config.stream, &detector, &metrics)?;
+        let (mut link, client, scoring) = scoring::start(pipeline, SCORING_THREADS)?;
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
 
@@ -253,18 +252,6 @@ impl Daemon {
     }
 }
 
-/// The metrics of the loaded model and its budget.
-fn tell_model(metrics: &Metrics, detector: &Detector, alerts: &AlertsConfig) {
-    let features = detector.schema().features();
-    metrics.set_model(
-        detector.model_id(),
-        detector.created_at_unix_s(),
-        features.map(|field| field.name.as_str()),
-    );
-    metrics.set_alert_budget(alerts.budget.share());
-    metrics.set_cascade_share(detector.cascade_share());
-}
-
 /// The configured bundle, trained first if it is not there.
 fn load_or_train(
     config: &Config,
@@ -328,34 +315,34 @@ fn watch(watched: Watched, delivery: &DeliveryConfig) -> anyhow::Result<()> {
     watchdog::start(watched, limits, end).context("cannot start the watchdog's thread")
 }
 
-/// One for each scoring thread.
-fn workers(
+/// What scores a batch, built once: the detector with the decoders, options and metrics that go with it.
+fn pipeline(
     config: &StreamConfig,
     detector: &Arc<Detector>,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Vec<Worker>> {
+) -> anyhow::Result<Arc<Pipeline>> {
     let schema = detector.schema();
-    let options = WorkerOptions {
+    let options = PipelineOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         tombstones: config.delivery.tombstones,
         root: config.input.root.clone(),
         outputs: config.kafka.outputs.clone(),
     };
-    let scorer = Arc::clone(detector) as Arc<dyn crate::stream::worker::RecordScorer>;
-    let decoders = decoders(&config.input, schema, SCORING_THREADS)?;
-    let first_look = FirstLook::new(
-        Arc::clone(detector),
-        config.alerts.budget,
-        Arc::clone(metrics),
-    );
-    let first_look = Arc::new(first_look);
-    let worker = |decoder| {
-        let (scorer, metrics) = (Arc::clone(&scorer), Arc::clone(metrics));
-        Worker::new(scorer, decoder, schema, options.clone(), metrics)
-            .with_first_look(Arc::clone(&first_look))
-    };
-    Ok(decoders.into_iter().map(worker).collect())
+    let decoders = decoders(&config.input, schema)?;
+    let budget = config.alerts.budget;
+    let fields: Vec<&str> = schema.features().map(|field| field.name.as_str()).collect();
+    let of_model = metrics.model(ModelFacts {
+        model_id: detector.model_id(),
+        created_at_unix_s: detector.created_at_unix_s(),
+        fields: &fields,
+        alert_budget: budget.share(),
+        cascade_share: detector.cascade_share(),
+    });
+    let first_look = FirstLook::new(Arc::clone(detector), budget, Arc::clone(&of_model));
+    let scorer = Arc::clone(detector) as Arc<dyn crate::stream::pipeline::RecordScorer>;
+    let pipeline = Pipeline::new(scorer, decoders, schema, options, of_model);
+    Ok(Arc::new(pipeline.with_first_look(first_look)))
 }
 
 /// The first SIGTERM or SIGINT asks for a drain, a second one ends the process at once; so does the first during

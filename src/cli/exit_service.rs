@@ -8,7 +8,7 @@ use crate::http::HttpError;
 use crate::records::{DecodeError, WriterSchemaError};
 use crate::stream::fault::{DeliveryFault, StreamError};
 use crate::stream::kafka::topics::TopicError;
-use crate::stream::worker::WorkerError;
+use crate::stream::pipeline::PipelineError;
 use crate::telemetry::MetricsError;
 use crate::telemetry::logging::LoggingError;
 use std::error::Error;
@@ -31,7 +31,7 @@ pub fn service_code(cause: &(dyn Error + 'static)) -> Option<u8> {
         return Some(fault_code(error));
     }
     if let Some(error) = cause.downcast_ref() {
-        return Some(worker_code(error));
+        return Some(pipeline_code(error));
     }
     if let Some(error) = cause.downcast_ref() {
         return Some(http_code(error));
@@ -64,24 +64,24 @@ fn fault_code(fault: &DeliveryFault) -> u8 {
         | DeliveryFault::Stopped { .. }
         | DeliveryFault::DrainTimedOut { .. }
         | DeliveryFault::DrainFailed { .. } => FAILED,
-        DeliveryFault::Scoring(error) => worker_code(error),
+        DeliveryFault::Scoring(error) => pipeline_code(error),
         // It ends by itself only when it panics.
         DeliveryFault::ScorerGone => INTERNAL,
     }
 }
 
-fn worker_code(error: &WorkerError) -> u8 {
+fn pipeline_code(error: &PipelineError) -> u8 {
     match error {
-        WorkerError::Decode(DecodeError::WriterSchema(error)) => match error {
+        PipelineError::Decode(DecodeError::WriterSchema(error)) => match error {
             WriterSchemaError::Unavailable { .. }
             | WriterSchemaError::Refused { .. }
             | WriterSchemaError::Slow { .. }
             | WriterSchemaError::Unusable { .. } => FAILED,
         },
-        WorkerError::Decode(DecodeError::BatchTooLarge { .. } | DecodeError::Batch(_))
-        | WorkerError::Score(_)
-        | WorkerError::Count { .. }
-        | WorkerError::Write(_) => INTERNAL,
+        PipelineError::Decode(DecodeError::BatchTooLarge { .. } | DecodeError::Batch(_))
+        | PipelineError::Score(_)
+        | PipelineError::Count { .. }
+        | PipelineError::Write(_) => INTERNAL,
     }
 }
 
@@ -136,9 +136,9 @@ mod tests {
         }
     }
 
-    fn unavailable() -> WorkerError {
+    fn unavailable() -> PipelineError {
         let (origin, why) = ("http://registry".to_owned(), "503".to_owned());
-        WorkerError::Decode(DecodeError::WriterSchema(WriterSchemaError::Unavailable {
+        PipelineError::Decode(DecodeError::WriterSchema(WriterSchemaError::Unavailable {
             id: 7,
             origin,
             attempts: 3,
@@ -146,8 +146,8 @@ mod tests {
         }))
     }
 
-    fn count() -> WorkerError {
-        WorkerError::Count {
+    fn count() -> PipelineError {
+        PipelineError::Count {
             what: "p-values",
             found: 1,
             expected: 2,

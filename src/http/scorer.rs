@@ -3,9 +3,9 @@
 
 use tokio::sync::oneshot;
 
+pub use crate::stream::pipeline::ScoreOutcome;
 use crate::stream::scoring::ScoringClient;
 pub use crate::stream::scoring::SubmitError;
-pub use crate::stream::worker::ScoreOutcome;
 
 /// Takes records to score; shared by all requests.
 pub trait RecordScorer: Send + Sync {

@@ -1,16 +1,71 @@
-//! The decoders that the configuration asks for: a format, and where the schemas of writers come from.
+//! The decoders that the configuration asks for: a format, and where the schemas of writers come from. [`Decoders`] hands one to
+//! whoever decodes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::records::{
-    AvroDecoder, DecodeLimits, FileSchemas, FileSchemasError, JsonDecoder, WriterSchemaError,
-    WriterSchemas,
+    AvroDecoder, DecodeError, DecodeLimits, Decoded, FileSchemas, FileSchemasError, JsonDecoder,
+    WriterSchemaError, WriterSchemas,
 };
 use crate::schema::Schema;
 
 use super::config::{InputConfig, InputFormat};
 use super::kafka::{Registry, RegistryConfig, RegistryConfigError};
-use super::worker::RecordDecoder;
+
+/// Bytes to canonical records: the decoders of `features`, behind one door.
+pub trait RecordDecoder: Send {
+    /// Decodes each payload into a row or a fault; `None` is a tombstone.
+    ///
+    /// # Errors
+    /// Trouble that is no payload's fault.
+    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError>;
+}
+
+impl RecordDecoder for JsonDecoder {
+    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
+        JsonDecoder::decode(self, payloads)
+    }
+}
+
+impl RecordDecoder for AvroDecoder {
+    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
+        AvroDecoder::decode(self, payloads)
+    }
+}
+
+/// Decoders that differ in nothing but what they remember, one for each thread that decodes at the same time.
+pub struct Decoders {
+    make: Box<dyn Fn() -> Box<dyn RecordDecoder> + Send + Sync>,
+    /// Made and not in use.
+    free: Mutex<Vec<Box<dyn RecordDecoder>>>,
+}
+
+impl Decoders {
+    /// Those that `make` makes.
+    pub fn new(make: impl Fn() -> Box<dyn RecordDecoder> + Send + Sync + 'static) -> Self {
+        Self {
+            make: Box::new(make),
+            free: Mutex::default(),
+        }
+    }
+
+    /// Decodes each payload into a row or a fault; `None` is a tombstone.
+    ///
+    /// # Errors
+    /// Trouble that is no payload's fault.
+    pub fn decode(&self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
+        let taken = self.free().pop();
+        let mut decoder = taken.unwrap_or_else(|| (self.make)());
+        // One that panics is not given back.
+        let decoded = decoder.decode(payloads);
+        self.free().push(decoder);
+        decoded
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Box<dyn RecordDecoder>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Why there is no decoder.
 #[derive(Debug, thiserror::Error)]
@@ -45,15 +100,11 @@ impl WriterSchemas for SharedWriters {
     }
 }
 
-/// `count` decoders of messages into records of `schema`. Reads schema files; asks no registry yet.
+/// Decoders of messages into records of `schema`. Reads schema files; asks no registry yet.
 ///
 /// # Errors
 /// [`DecoderError`].
-pub fn decoders(
-    input: &InputConfig,
-    schema: &Schema,
-    count: usize,
-) -> Result<Vec<Box<dyn RecordDecoder>>, DecoderError> {
+pub fn decoders(input: &InputConfig, schema: &Schema) -> Result<Decoders, DecoderError> {
     let limits = DecodeLimits::default();
     let writers: Option<Arc<Mutex<dyn WriterSchemas>>> = match &input.format {
         InputFormat::Json => None,
@@ -65,16 +116,14 @@ pub fn decoders(
         InputFormat::AvroFiles(files) => Some(Arc::new(Mutex::new(FileSchemas::load(files)?))),
     };
     let writers = writers.map(SharedWriters);
-    let decoder = || -> Box<dyn RecordDecoder> {
-        match &writers {
-            None => Box::new(JsonDecoder::new(schema, limits).with_root(&input.root)),
-            Some(writers) => {
-                let decoder = AvroDecoder::new(schema, limits, Box::new(writers.clone()));
-                Box::new(decoder.with_root(&input.root))
-            }
+    let (schema, root) = (schema.clone(), input.root.clone());
+    Ok(Decoders::new(move || match &writers {
+        None => Box::new(JsonDecoder::new(&schema, limits).with_root(&root)),
+        Some(writers) => {
+            let decoder = AvroDecoder::new(&schema, limits, Box::new(writers.clone()));
+            Box::new(decoder.with_root(&root))
         }
-    };
-    Ok((0..count).map(|_| decoder()).collect())
+    }))
 }
 
 #[cfg(test)]
@@ -97,14 +146,9 @@ mod tests {
     #[test]
     fn the_configured_format_is_read() {
         let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
-        let mut json = decoders(&at_the_top(InputFormat::Json), &schema, 1).unwrap();
-        assert_eq!(
-            json[0]
-                .decode(&[Some(b"{\"amount\": 1}")])
-                .unwrap()
-                .payloads,
-            [0]
-        );
+        let json = decoders(&at_the_top(InputFormat::Json), &schema).unwrap();
+        let decoded = json.decode(&[Some(b"{\"amount\": 1}")]).unwrap();
+        assert_eq!(decoded.payloads, [0]);
 
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.avsc");
@@ -112,10 +156,10 @@ mod tests {
             r#"{"type": "record", "name": "R", "fields": [{"name": "amount", "type": "int"}]}"#;
         std::fs::write(&file, text).unwrap();
         let input = at_the_top(InputFormat::AvroFiles(BTreeMap::from([(7, file)])));
-        let mut avro = decoders(&input, &schema, 2).unwrap();
+        let avro = decoders(&input, &schema).unwrap();
         // Magic byte, schema id, then 1 as a zigzag integer.
-        for decoder in &mut avro {
-            let decoded = decoder
+        for _ in 0..2 {
+            let decoded = avro
                 .decode(&[Some(&[0, 0, 0, 0, 7, 2]), Some(&[0, 0, 0, 0, 8, 2])])
                 .unwrap();
             assert_eq!(decoded.payloads, [0]);
@@ -131,13 +175,13 @@ mod tests {
             basic_auth: None,
         });
         assert!(matches!(
-            decoders(&input, &schema, 1),
+            decoders(&input, &schema),
             Err(DecoderError::Registry(_))
         ));
         let missing = BTreeMap::from([(7, "/does/not/exist".into())]);
         let input = at_the_top(InputFormat::AvroFiles(missing));
         assert!(matches!(
-            decoders(&input, &schema, 1),
+            decoders(&input, &schema),
             Err(DecoderError::Files(_))
         ));
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::config::StreamConfig;
 use super::fault::{DeliveryFault, StreamError};
 use super::memory::{Accident, Cluster, Shared as Memory, Written};
-use super::promises::{Amount, QUICK, cluster, config, origins, record, stream, stream_of, worker};
+use super::promises::{
+    Amount, QUICK, cluster, config, origins, pipeline, record, stream, stream_of,
+};
 use super::refusal::Objection;
-use super::scoring::SCORING_THREADS;
 use crate::telemetry::Metrics;
 
 /// Rows of a batch here: several portions.
@@ -30,8 +31,8 @@ fn large_batches(sections: &str) -> StreamConfig {
 fn stream_slowly(memory: &Memory, config: &StreamConfig) -> Result<(), StreamError> {
     let metrics = Arc::new(Metrics::new().unwrap());
     let scorer = Arc::new(Amount::slow(Duration::from_millis(30)));
-    let workers = (0..SCORING_THREADS).map(|_| worker(scorer.clone(), config, &metrics));
-    stream_of(workers.collect(), memory, config, &metrics)
+    let pipeline = pipeline(scorer, config, &metrics);
+    stream_of(&pipeline, memory, config, &metrics)
 }
 
 /// Every record below the committed offset has one output in one of `topics`, and no other record has any.

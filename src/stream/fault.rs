@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 pub use super::fencing::Evidence;
+use super::pipeline::PipelineError;
 use super::refusal::RefusedTicket;
-use super::worker::WorkerError;
 use crate::telemetry::metrics::SessionFailure;
 
 /// Why a session ended before its time.
@@ -55,7 +55,7 @@ pub enum DeliveryFault {
     },
     /// A batch could not be scored.
     #[error("a batch could not be scored")]
-    Scoring(#[from] WorkerError),
+    Scoring(#[from] PipelineError),
     /// A scoring thread has ended.
     #[error("a scoring thread has ended")]
     ScorerGone,

@@ -1,6 +1,6 @@
 //! The first records of the stream beside the training's: what is noticed becomes one warning and a metric.
 //!
-//! In flow scored batches of any scoring thread, out flow log lines and two gauges, once a process.
+//! In flow scored batches of any scoring thread, out flow log lines and two gauges, once a pipeline.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use arrow::array::RecordBatch;
 use tracing::{info, warn};
 
 use crate::score::{AlertBudget, Scores};
-use crate::telemetry::Metrics;
+use crate::telemetry::ModelMetrics;
 use crate::{Detector, FirstRecords};
 
 /// Looks at the first records; shared by the scoring threads.
 pub struct FirstLook {
     detector: Arc<Detector>,
     records: FirstRecords,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ModelMetrics>,
 }
 
 impl FirstLook {
     /// A look at the first records that `detector` scores under `budget`.
-    pub fn new(detector: Arc<Detector>, budget: AlertBudget, metrics: Arc<Metrics>) -> Self {
+    pub fn new(detector: Arc<Detector>, budget: AlertBudget, metrics: Arc<ModelMetrics>) -> Self {
         Self {
             records: FirstRecords::new(&detector, budget),
             detector,
@@ -50,18 +50,21 @@ mod tests {
 
     use arrow::array::new_null_array;
 
+    use super::super::promises::{config, facts};
     use super::super::segments::detectors;
     use super::*;
     use crate::FIRST_RECORDS;
     use crate::records::Canonicaliser;
+    use crate::telemetry::Metrics;
 
     /// The lines of the two metrics after the first records, each of which `change` has had a hand in.
     fn noticed(change: impl Fn(RecordBatch) -> RecordBatch) -> Vec<String> {
         let (detector, _, payments) = detectors();
         let detector = Arc::new(detector);
         let metrics = Arc::new(Metrics::new().unwrap());
+        let model = metrics.model(facts(detector.model_id(), &config("")));
         let budget = AlertBudget::new(0.01).unwrap();
-        let look = FirstLook::new(Arc::clone(&detector), budget, Arc::clone(&metrics));
+        let look = FirstLook::new(Arc::clone(&detector), budget, model);
         let schema = detector.schema();
         let canonicaliser = Canonicaliser::new(schema, &payments.schema(), "payments").unwrap();
         let batch = change(canonicaliser.canonicalise(&payments).unwrap().batch);
@@ -71,7 +74,7 @@ mod tests {
         while seen < FIRST_RECORDS {
             let told = metrics.encode().unwrap();
             assert!(
-                !told.contains("\nmaskwatch_first_records_flooded "),
+                !told.contains("\nmaskwatch_first_records_flooded{"),
                 "{told}"
             );
             look.observe(&batch, &scores, &alerts);
@@ -82,14 +85,15 @@ mod tests {
         let lines = told
             .lines()
             .filter(|l| named.iter().any(|n| l.starts_with(n)));
-        lines.map(str::to_owned).collect()
+        let model = format!("model_id=\"{}\"", detector.model_id());
+        lines.map(|line| line.replace(&model, "M")).collect()
     }
 
     #[test]
     fn a_stream_like_the_training_is_no_news() {
         assert_eq!(
             noticed(|batch| batch),
-            ["maskwatch_first_records_flooded 0"]
+            ["maskwatch_first_records_flooded{M} 0"]
         );
     }
 
@@ -115,10 +119,10 @@ mod tests {
                 .unwrap()
         };
         let mut expected: Vec<String> = lost
-            .map(|field| format!("maskwatch_field_absent{{field=\"{field}\"}} 1"))
+            .map(|field| format!("maskwatch_field_absent{{field=\"{field}\",M}} 1"))
             .to_vec();
         expected.sort();
-        expected.push("maskwatch_first_records_flooded 1".to_owned());
+        expected.push("maskwatch_first_records_flooded{M} 1".to_owned());
         assert_eq!(noticed(without), expected);
     }
 }

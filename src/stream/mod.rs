@@ -1,7 +1,7 @@
 //! From the input topics to scores, alerts and dead letters, exactly once.
 //!
 //! ```text
-//! Source -> Batcher -> ScoringLink -> [scoring threads: Worker] -> ScoringLink -> Sink
+//! Source -> Batcher -> ScoringLink -> [scoring threads: Pipeline] -> ScoringLink -> Sink
 //!    \__________________ session, on the stream's thread ______________________/
 //! ```
 //!
@@ -26,6 +26,7 @@ mod memory;
 pub mod message;
 pub mod oauth;
 pub mod output;
+pub mod pipeline;
 #[cfg(test)]
 mod promises;
 pub mod properties;
@@ -40,6 +41,6 @@ pub mod shutdown;
 pub mod sink;
 pub mod source;
 mod turns;
+mod turnstile;
 pub mod types;
 pub mod watchdog;
-pub mod worker;

@@ -16,19 +16,20 @@ use serde_json::Value;
 use super::calls::BoundedCalls;
 use super::config::{RawStream, StreamConfig};
 use super::dead_letter::{DETAIL, OFFSET, PARTITION, REASON, TRUNCATED};
+use super::decoder::{Decoders, decoders};
 use super::delivery::{self, SESSIONS_MAX, Shared};
 use super::fault::StreamError;
 use super::memory::{Accident, Cluster, Shared as Memory, Written};
+use super::pipeline::{Pipeline, PipelineOptions, RecordScorer, ScoreOutcome, ScorerFailure};
 use super::scoring::{self, SCORING_THREADS};
 use super::shutdown::Shutdown;
 use super::types::{Offset, Partition, TopicPartition};
 use super::watchdog::{self, Limits, Verdict, Watched};
-use super::worker::{RecordScorer, ScoreOutcome, ScorerFailure, Worker, WorkerOptions};
-use crate::records::{DecodeLimits, FaultReason, JsonDecoder, RecordRoot};
+use crate::records::{FaultReason, RecordRoot};
 use crate::schema::Schema;
 use crate::score::{Assessment, Expected, Explain, Reason, Scores};
 use crate::telemetry::heartbeat::Operation;
-use crate::telemetry::{Metrics, Readiness};
+use crate::telemetry::{Metrics, ModelFacts, Readiness};
 
 /// The score is the amount, the p-value its reciprocal: 1,000 and more are alerts at a budget of 0.001.
 /// Now and then a batch takes longer than those after it.
@@ -93,7 +94,7 @@ impl RecordScorer for Amount {
     }
 }
 
-const SCHEMA: &str = r#"
+pub(super) const SCHEMA: &str = r#"
     [[field]]
     name = "amount"
     kind = "numeric"
@@ -154,52 +155,72 @@ pub(super) const QUICK: &str = "[delivery]\ntransaction_interval_ms = 2";
 const FORGETFUL: &str = "[kafka.properties]\n\"session.timeout.ms\" = 100\n\"heartbeat.interval.ms\" = 30\n\
     [delivery]\ntransaction_interval_ms = 2";
 
-/// As many as the daemon has.
-fn workers(config: &StreamConfig, metrics: &Arc<Metrics>) -> Vec<Worker> {
-    let scorer: Arc<dyn RecordScorer> = Arc::new(Amount::default());
-    (0..SCORING_THREADS)
-        .map(|_| worker(Arc::clone(&scorer), config, metrics))
-        .collect()
+/// What scores as [`Amount`] does.
+fn by_amount(config: &StreamConfig, metrics: &Arc<Metrics>) -> Arc<Pipeline> {
+    pipeline(Arc::new(Amount::default()), config, metrics)
 }
 
-pub(super) fn worker(
-    scorer: Arc<dyn RecordScorer>,
-    config: &StreamConfig,
-    metrics: &Arc<Metrics>,
-) -> Worker {
-    let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
-    let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
-    let options = WorkerOptions {
+/// What is told of a model of records by [`SCHEMA`].
+pub(super) fn facts<'a>(model_id: &'a str, config: &StreamConfig) -> ModelFacts<'a> {
+    ModelFacts {
+        model_id,
+        created_at_unix_s: 0,
+        fields: &["amount"],
+        alert_budget: config.alerts.budget.share(),
+        cascade_share: None,
+    }
+}
+
+pub(super) fn options(config: &StreamConfig) -> PipelineOptions {
+    PipelineOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         root: RecordRoot::default(),
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
-    };
-    Worker::new(
-        scorer,
-        Box::new(decoder),
-        &schema,
-        options,
-        Arc::clone(metrics),
-    )
+    }
+}
+
+pub(super) fn pipeline(
+    scorer: Arc<dyn RecordScorer>,
+    config: &StreamConfig,
+    metrics: &Arc<Metrics>,
+) -> Arc<Pipeline> {
+    let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
+    let decoders = decoders(&config.input, &schema).unwrap();
+    pipeline_of(scorer, decoders, config, metrics)
+}
+
+/// As [`pipeline`], with decoders of the caller's.
+pub(super) fn pipeline_of(
+    scorer: Arc<dyn RecordScorer>,
+    decoders: Decoders,
+    config: &StreamConfig,
+    metrics: &Arc<Metrics>,
+) -> Arc<Pipeline> {
+    let schema = Schema::parse(SCHEMA, "schema.toml").unwrap();
+    let of_model = metrics.model(facts(scorer.model_id(), config));
+    let pipeline = Pipeline::new(scorer, decoders, &schema, options(config), of_model);
+    Arc::new(pipeline)
 }
 
 /// Runs the stream until everything is read or it ends by itself; gives back how it ended and its metrics.
 pub(super) fn stream(memory: &Memory, config: &StreamConfig) -> (Result<(), StreamError>, String) {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let ended = stream_of(workers(config, &metrics), memory, config, &metrics);
+    let pipeline = by_amount(config, &metrics);
+    let ended = stream_of(&pipeline, memory, config, &metrics);
     (ended, metrics.encode().unwrap())
 }
 
-/// As [`stream`], with workers of the caller's.
+/// As [`stream`], with a pipeline of the caller's, on as many threads as the daemon has.
 pub(super) fn stream_of(
-    workers: Vec<Worker>,
+    pipeline: &Arc<Pipeline>,
     memory: &Memory,
     config: &StreamConfig,
     metrics: &Arc<Metrics>,
 ) -> Result<(), StreamError> {
-    let (mut link, client, scorer) = scoring::start(workers).unwrap();
+    let started = scoring::start(Arc::clone(pipeline), SCORING_THREADS);
+    let (mut link, client, scorer) = started.unwrap();
     let shutdown = Shutdown::new();
     memory.lock().shutdown = Some(shutdown.clone());
     let shared = Shared {
@@ -441,7 +462,8 @@ fn a_cluster_that_is_down_is_tried_again_and_a_request_to_stop_is_heard_meanwhil
     let metrics = Arc::new(Metrics::new().unwrap());
     let counts = Arc::clone(&metrics);
     let config = config(QUICK);
-    let (mut link, _client, _scorer) = scoring::start(workers(&config, &metrics)).unwrap();
+    let (mut link, _client, _scorer) =
+        scoring::start(by_amount(&config, &metrics), SCORING_THREADS).unwrap();
     let shutdown = Shutdown::new();
     let readiness = Arc::new(Readiness::default());
     let calls = calls(&config, &shutdown);
@@ -475,7 +497,8 @@ fn what_the_group_owes_is_told_while_no_session_can_begin() {
     let config = config(QUICK);
     let metrics = Arc::new(Metrics::new().unwrap());
     let readiness = Arc::new(Readiness::default());
-    let (mut link, _client, _scorer) = scoring::start(workers(&config, &metrics)).unwrap();
+    let (mut link, _client, _scorer) =
+        scoring::start(by_amount(&config, &metrics), SCORING_THREADS).unwrap();
     let shutdown = Shutdown::new();
     let shared = Shared {
         calls: calls(&config, &shutdown),
@@ -534,8 +557,8 @@ fn a_commit_that_never_returns_is_seen_from_outside_and_named() {
         let _ = tell.send(verdict);
     };
     watchdog::start(watched.clone(), limits, end).unwrap();
-    let workers = workers(&config, &watched.metrics);
-    let (mut link, _client, _scorer) = scoring::start(workers).unwrap();
+    let pipeline = by_amount(&config, &watched.metrics);
+    let (mut link, _client, _scorer) = scoring::start(pipeline, SCORING_THREADS).unwrap();
     let (shutdown, heartbeat) = (watched.shutdown.clone(), Arc::clone(&watched.heartbeat));
     let shared = Shared {
         calls: BoundedCalls::new(shutdown.clone(), limits.drain, heartbeat),
@@ -655,7 +678,7 @@ fn alerts_go_to_their_topic_with_reasons() {
     assert_eq!(alert["event_time"], "2023-11-14T22:13:20.000Z");
     assert_eq!(alert["reasons"][0]["field"], "amount");
     assert_eq!(cluster.outputs[0].key.as_deref(), Some(&b"key"[..]));
-    assert!(metrics.contains("maskwatch_alerts_total 1"));
+    assert!(metrics.contains("maskwatch_alerts_total{model_id=\"amount\"} 1"));
 }
 
 #[test]
@@ -686,7 +709,10 @@ fn at_least_once_loses_nothing_and_may_repeat() {
 fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     let config = config(QUICK);
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (link, client, threads) = scoring::start(workers(&config, &metrics)).unwrap();
+    // Its metrics end with it.
+    let pipeline = by_amount(&config, &metrics);
+    let started = scoring::start(Arc::clone(&pipeline), SCORING_THREADS);
+    let (link, client, threads) = started.unwrap();
     let records = vec![
         record(0, 7, 5_000.0).unwrap(),
         b"{".to_vec(),
@@ -708,7 +734,7 @@ fn http_says_the_same_as_the_stream_and_faults_keep_their_place() {
     let text = metrics.encode().unwrap();
     assert!(text.contains("maskwatch_records_total{outcome=\"scored\",source=\"http\"} 2"));
     assert!(
-        text.contains("maskwatch_alerts_total 0"),
+        text.contains("maskwatch_alerts_total{model_id=\"amount\"} 0"),
         "what-if questions do not move the stream's counts"
     );
 }

@@ -1,13 +1,18 @@
 //! The scoring threads: batches of the stream go in and come back scored, in order; requests over HTTP are answered in
 //! between by the first, whenever no batch of the stream waits, and for a bounded share of its time where some always do.
 //!
-//! Each thread takes the next batch there is and does all of it, so that one decodes or writes while another scores. They may
+//! Each thread takes the next batch there is and does both its steps, so that one decodes or writes while another scores. Batches
+//! leave decoding in the order in which they were handed over ([`Turnstile`]), so that a step that must see the records of a
+//! partition in their order can stand there. They may
 //! finish in another order than they began; [`ScoringLink`] numbers batches and keeps those that come back early.
+//!
+//! A batch and a request carry the pipeline that scores them: an exchange concerns what is handed over after it.
 //!
 //! Both queues are bounded. The stream's is never over-full, because the one [`ScoringLink`] counts what is in flight; of
 //! requests, what finds the queue full is told so at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,8 +23,9 @@ use tracing::error;
 use super::fault::{StreamError, chain};
 use super::message::MessageBatch;
 use super::output::ScoredBatch;
+use super::pipeline::{Pipeline, PipelineError, ScoreOutcome};
 use super::turns::Turns;
-use super::worker::{ScoreOutcome, Worker, WorkerError};
+use super::turnstile::{Place, Turnstile};
 
 /// Threads that score the stream. A second one keeps the processors busy while the first is at what is not shared out among
 /// Rayon's threads; a third would find nothing left to do.
@@ -35,19 +41,23 @@ type Number = u64;
 struct Job {
     number: Number,
     batch: MessageBatch,
+    pipeline: Arc<Pipeline>,
+    /// In the line of the batches that are decoded.
+    place: Place,
 }
 
 /// What comes back from the threads.
 enum Back {
     Scored {
         number: Number,
-        result: Result<ScoredBatch, WorkerError>,
+        result: Result<ScoredBatch, PipelineError>,
     },
     /// A thread has panicked: its batch will not come.
     Lost,
 }
 
 struct Request {
+    pipeline: Arc<Pipeline>,
     records: Vec<Vec<u8>>,
     reply: oneshot::Sender<Vec<ScoreOutcome>>,
 }
@@ -55,7 +65,10 @@ struct Request {
 /// The stream's end of the scoring threads.
 #[derive(Debug)]
 pub struct ScoringLink {
+    /// Scores what is handed over from now on.
+    pipeline: Arc<Pipeline>,
     jobs: Sender<Job>,
+    line: Turnstile,
     back: Receiver<Back>,
     threads: usize,
     /// The number of the next batch to hand over.
@@ -67,7 +80,7 @@ pub struct ScoringLink {
     /// Batches of which nothing was heard yet, forgotten ones too, and since when each may have been worked at.
     pending: BTreeMap<Number, Instant>,
     /// Results that came before their turn.
-    early: BTreeMap<Number, Result<ScoredBatch, WorkerError>>,
+    early: BTreeMap<Number, Result<ScoredBatch, PipelineError>>,
 }
 
 impl std::fmt::Debug for Job {
@@ -112,7 +125,13 @@ impl ScoringLink {
     /// [`Gone`].
     pub fn submit(&mut self, batch: MessageBatch) -> Result<(), Gone> {
         let number = self.submitted;
-        self.jobs.send(Job { number, batch }).map_err(|_| Gone)?;
+        let job = Job {
+            number,
+            batch,
+            pipeline: Arc::clone(&self.pipeline),
+            place: self.line.place(),
+        };
+        self.jobs.send(job).map_err(|_| Gone)?;
         self.submitted += 1;
         self.pending.insert(number, Instant::now());
         Ok(())
@@ -126,7 +145,7 @@ impl ScoringLink {
     pub fn collect(
         &mut self,
         timeout: Duration,
-    ) -> Result<Option<Result<ScoredBatch, WorkerError>>, Gone> {
+    ) -> Result<Option<Result<ScoredBatch, PipelineError>>, Gone> {
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(result) = self.early.remove(&self.next) {
@@ -176,6 +195,8 @@ impl ScoringLink {
 /// HTTP's end of the scoring threads; clones share it.
 #[derive(Debug, Clone)]
 pub struct ScoringClient {
+    /// Answers what is handed over from now on.
+    pipeline: Arc<Pipeline>,
     requests: Sender<Request>,
 }
 
@@ -211,7 +232,11 @@ impl ScoringClient {
     ) -> Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError> {
         let (reply, outcomes) = oneshot::channel();
         self.requests
-            .try_send(Request { records, reply })
+            .try_send(Request {
+                pipeline: Arc::clone(&self.pipeline),
+                records,
+                reply,
+            })
             .map_err(|error| match error {
                 TrySendError::Full(_) => SubmitError::QueueFull,
                 TrySendError::Disconnected(_) => SubmitError::Unavailable,
@@ -247,29 +272,32 @@ impl ScoringThreads {
     }
 }
 
-/// Starts a thread for each worker, which should differ in nothing; at least one. They end when both ends are dropped.
+/// Starts as many threads, at least one, to score by `pipeline`. They end when both ends are dropped.
 ///
 /// # Errors
 /// A thread that the system refuses.
 pub fn start(
-    workers: Vec<Worker>,
+    pipeline: Arc<Pipeline>,
+    threads: usize,
 ) -> Result<(ScoringLink, ScoringClient, ScoringThreads), StreamError> {
     let (jobs, job_queue) = bounded(IN_FLIGHT_MAX);
     // Room for every batch and for the last word of every thread: nothing that comes back has to wait.
-    let (back_queue, back) = bounded(IN_FLIGHT_MAX + workers.len());
+    let (back_queue, back) = bounded(IN_FLIGHT_MAX + threads);
     let (requests, request_queue) = bounded(REQUESTS_MAX);
     // Requests have the first thread only, so that a batch never waits for two of them.
     let mut request_queue = Some(request_queue);
-    let threads = workers.into_iter().enumerate().map(|(index, worker)| {
+    let threads = (0..threads).map(|index| {
         let (jobs, back, requests) = (job_queue.clone(), back_queue.clone(), request_queue.take());
         std::thread::Builder::new()
             .name(format!("scoring-{index}"))
-            .spawn(move || serve(worker, jobs, &LastWord(back), requests))
+            .spawn(move || serve(jobs, &LastWord(back), requests))
             .map_err(StreamError::Thread)
     });
     let threads = ScoringThreads(threads.collect::<Result<_, _>>()?);
     let link = ScoringLink {
+        pipeline: Arc::clone(&pipeline),
         jobs,
+        line: Turnstile::default(),
         back,
         threads: threads.0.len(),
         submitted: 0,
@@ -278,7 +306,7 @@ pub fn start(
         pending: BTreeMap::new(),
         early: BTreeMap::new(),
     };
-    Ok((link, ScoringClient { requests }, threads))
+    Ok((link, ScoringClient { pipeline, requests }, threads))
 }
 
 /// The way back, on which a panic is told: the other threads hold it open.
@@ -293,12 +321,7 @@ impl Drop for LastWord {
     }
 }
 
-fn serve(
-    mut worker: Worker,
-    mut jobs: Receiver<Job>,
-    back: &LastWord,
-    requests: Option<Receiver<Request>>,
-) {
+fn serve(mut jobs: Receiver<Job>, back: &LastWord, requests: Option<Receiver<Request>>) {
     let (mut stream_open, mut http_open) = (true, requests.is_some());
     let mut requests = requests.unwrap_or_else(crossbeam_channel::never);
     let mut turns = Turns::default();
@@ -309,16 +332,17 @@ fn serve(
             && let Ok(request) = requests.try_recv()
         {
             let begun = Instant::now();
-            answer(&mut worker, request);
+            answer(request);
             turns.request_took(begun.elapsed());
             continue;
         }
         // Biased: beyond that the stream's batch is taken.
         crossbeam_channel::select_biased! {
             recv(jobs) -> job => match job {
-                Ok(Job { number, batch }) => {
+                Ok(job) => {
                     let begun = Instant::now();
-                    let result = worker.process(batch);
+                    let number = job.number;
+                    let result = score(job);
                     turns.batch_took(begun.elapsed());
                     // Fails only when the stream has ended: the batch is of no use then.
                     let _ = back.0.send(Back::Scored { number, result });
@@ -329,7 +353,7 @@ fn serve(
                 }
             },
             recv(requests) -> request => match request {
-                Ok(request) => answer(&mut worker, request),
+                Ok(request) => answer(request),
                 Err(_) => {
                     http_open = false;
                     requests = crossbeam_channel::never();
@@ -339,11 +363,20 @@ fn serve(
     }
 }
 
-fn answer(worker: &mut Worker, request: Request) {
+/// Both steps of a batch, by the pipeline that it came with.
+fn score(job: Job) -> Result<ScoredBatch, PipelineError> {
+    let decoded = job.pipeline.decode(job.batch);
+    // All batches before have been decoded: what must see records in the order of their partitions happens here, while the
+    // turn is held.
+    drop(job.place.turn());
+    job.pipeline.score(decoded?)
+}
+
+fn answer(request: Request) {
     if request.reply.is_closed() {
         return;
     }
-    match worker.answer(&request.records) {
+    match request.pipeline.answer(&request.records) {
         Ok(outcomes) => {
             // Fails only when the client has gone.
             let _ = request.reply.send(outcomes);
@@ -353,305 +386,4 @@ fn answer(worker: &mut Worker, request: Request) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use std::sync::{Arc, Mutex};
-
-    use arrow::array::{AsArray, RecordBatch};
-    use arrow::datatypes::Float64Type;
-
-    use super::*;
-    use crate::score::{Assessment, Explain, Scores};
-    use crate::stream::message::Incoming;
-    use crate::stream::promises::{config, worker};
-    use crate::stream::types::{Offset, Partition};
-    use crate::stream::worker::{RecordScorer, ScorerFailure};
-    use crate::telemetry::Metrics;
-
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    /// What a record asks of [`Obedient`] by its amount.
-    const AT_ONCE: f64 = 1.0;
-    const WHEN_ALLOWED: f64 = 2.0;
-    const PANIC: f64 = 3.0;
-    const REFUSE: f64 = 4.0;
-    const A_MOMENT: f64 = 5.0;
-
-    /// How long a batch of [`A_MOMENT`] takes.
-    const MOMENT: Duration = Duration::from_millis(3);
-
-    /// A scorer that does as the first amount of a batch says.
-    struct Obedient {
-        allowed: Receiver<()>,
-        /// What the first thread did of [`A_MOMENT`], in order: whether it was a request.
-        first: Arc<Mutex<Vec<bool>>>,
-    }
-
-    fn first_thread(batch: &RecordBatch) -> Option<bool> {
-        let ids = batch.column_by_name("id").unwrap().as_string::<i32>();
-        let first = std::thread::current().name() == Some("scoring-0");
-        first.then(|| ids.value(0) == REQUEST)
-    }
-
-    /// The id of records that come over HTTP.
-    const REQUEST: &str = "request";
-
-    impl RecordScorer for Obedient {
-        fn model_id(&self) -> &str {
-            "obedient"
-        }
-
-        fn assess(&self, batch: &RecordBatch, _: Explain) -> Result<Assessment, ScorerFailure> {
-            let amounts = batch.column_by_name("amount").unwrap();
-            match amounts.as_primitive::<Float64Type>().value(0) {
-                WHEN_ALLOWED => self.allowed.recv_timeout(PATIENCE).unwrap(),
-                PANIC => panic!("as it was told"),
-                REFUSE => return Err("as it was told".into()),
-                A_MOMENT => {
-                    std::thread::sleep(MOMENT);
-                    self.first.lock().unwrap().extend(first_thread(batch));
-                }
-                _ => {}
-            }
-            let rows = batch.num_rows();
-            Ok(Assessment {
-                scores: Scores {
-                    anomaly_score: vec![1.0; rows],
-                    p_value: vec![1.0; rows],
-                    field_surprise: vec![1.0; rows],
-                    in_full: rows,
-                    parts: None,
-                },
-                reasons: vec![Vec::new(); rows],
-            })
-        }
-    }
-
-    /// The link, what keeps the threads from ending, and what allows a batch that waits.
-    fn started() -> (ScoringLink, (ScoringClient, ScoringThreads), Sender<()>) {
-        started_noting(Arc::default())
-    }
-
-    fn started_noting(
-        first: Arc<Mutex<Vec<bool>>>,
-    ) -> (ScoringLink, (ScoringClient, ScoringThreads), Sender<()>) {
-        let (allow, allowed) = bounded(IN_FLIGHT_MAX);
-        let scorer = Arc::new(Obedient { allowed, first });
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let config = config("");
-        let workers =
-            (0..SCORING_THREADS).map(|_| worker(Arc::clone(&scorer) as _, &config, &metrics));
-        let (link, client, threads) = start(workers.collect()).unwrap();
-        (link, (client, threads), allow)
-    }
-
-    fn batch(amount: f64, offset: i64) -> MessageBatch {
-        let mut batch = MessageBatch::new(1_000);
-        let payload = format!("{{\"amount\": {amount}, \"id\": \"a\"}}");
-        batch.push(&Incoming {
-            topic: "in",
-            partition: Partition(0),
-            offset: Offset(offset),
-            timestamp_ms: None,
-            key: None,
-            payload: Some(payload.as_bytes()),
-        });
-        batch
-    }
-
-    fn offset(scored: Result<Option<Result<ScoredBatch, WorkerError>>, Gone>) -> Option<i64> {
-        let batch = scored.unwrap()?.unwrap();
-        Some(batch.input.get(0).unwrap().offset().0)
-    }
-
-    /// Keeps batches waiting until `done` says so.
-    fn catch_up(link: &mut ScoringLink, mut done: impl FnMut() -> bool) {
-        let (begin, mut next) = (Instant::now(), 0);
-        while !done() {
-            assert!(begin.elapsed() < PATIENCE);
-            while !link.is_full() {
-                link.submit(batch(A_MOMENT, next)).unwrap();
-                next += 1;
-            }
-            let _ = link.collect(Duration::from_millis(1)).unwrap();
-        }
-    }
-
-    fn request(client: &ScoringClient) -> oneshot::Receiver<Vec<ScoreOutcome>> {
-        let record = format!("{{\"amount\": {A_MOMENT}, \"id\": \"{REQUEST}\"}}");
-        client.submit(vec![record.into_bytes()]).unwrap()
-    }
-
-    #[test]
-    fn requests_get_their_share_and_no_more_while_the_stream_catches_up() {
-        let first = Arc::new(Mutex::new(Vec::new()));
-        let (mut link, (client, _threads), _allow) = started_noting(Arc::clone(&first));
-        let mut waiting = std::collections::VecDeque::new();
-        catch_up(&mut link, || {
-            while waiting.len() < REQUESTS_MAX / 2 {
-                waiting.push_back(request(&client));
-            }
-            while waiting
-                .front_mut()
-                .is_some_and(|reply| reply.try_recv().is_ok())
-            {
-                waiting.pop_front();
-            }
-            first.lock().unwrap().len() >= 200
-        });
-        let first = first.lock().unwrap();
-        let requests = first.iter().filter(|request| **request).count();
-        // A quarter, were all moments alike; a machine under load makes some longer than others.
-        assert!(
-            (10..=80).contains(&requests),
-            "{requests} of {}",
-            first.len()
-        );
-    }
-
-    #[test]
-    fn batches_come_back_in_the_order_of_submission_whatever_each_took() {
-        let (mut link, _threads, allow) = started();
-        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
-        link.submit(batch(AT_ONCE, 1)).unwrap();
-        link.submit(batch(AT_ONCE, 2)).unwrap();
-        // Those behind the first are done, and kept until it is.
-        while link.early.len() < 2 {
-            assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
-        }
-        assert!(!link.is_idle());
-        allow.send(()).unwrap();
-        let came = (0..3).map(|_| offset(link.collect(PATIENCE)).unwrap());
-        assert_eq!(came.collect::<Vec<_>>(), [0, 1, 2]);
-        assert!(link.is_idle());
-    }
-
-    #[test]
-    fn batches_that_came_early_count_as_in_flight() {
-        let (mut link, _threads, allow) = started();
-        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
-        for offset in 1..IN_FLIGHT_MAX as i64 {
-            link.submit(batch(AT_ONCE, offset)).unwrap();
-        }
-        while link.pending.len() > 1 {
-            assert!(link.is_full());
-            assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
-        }
-        assert!(link.is_full());
-        allow.send(()).unwrap();
-        assert_eq!(offset(link.collect(PATIENCE)), Some(0));
-        assert!(!link.is_full());
-    }
-
-    #[test]
-    fn what_was_forgotten_does_not_come_back() {
-        let (mut link, _threads, allow) = started();
-        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
-        link.submit(batch(AT_ONCE, 1)).unwrap();
-        while link.early.is_empty() {
-            assert_eq!(offset(link.collect(Duration::from_millis(1))), None);
-        }
-        link.forget();
-        assert!(link.is_idle(), "nothing is to be taken back");
-        for offset in 2..=IN_FLIGHT_MAX as i64 {
-            assert!(!link.is_full());
-            link.submit(batch(AT_ONCE, offset)).unwrap();
-        }
-        assert!(link.is_full(), "one is still being scored");
-        for number in 2..=IN_FLIGHT_MAX as i64 {
-            assert_eq!(offset(link.collect(PATIENCE)), Some(number));
-        }
-        allow.send(()).unwrap();
-        assert_eq!(offset(link.collect(PATIENCE)), None);
-        assert!(link.is_idle() && link.pending.is_empty());
-    }
-
-    #[test]
-    fn a_batch_that_hangs_is_told_by_its_time_though_it_was_forgotten_and_others_come_back() {
-        let (mut link, _threads, allow) = started();
-        assert_eq!(link.in_work(), Duration::ZERO);
-        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
-        link.forget();
-        let begin = Instant::now();
-        for offset in 1..20 {
-            link.submit(batch(AT_ONCE, offset)).unwrap();
-            assert!(link.collect(PATIENCE).unwrap().is_some());
-        }
-        let elapsed = begin.elapsed();
-        assert!(link.in_work() >= elapsed);
-        allow.send(()).unwrap();
-        assert_eq!(offset(link.collect(PATIENCE)), None);
-        assert_eq!(link.in_work(), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_time_of_a_batch_begins_when_a_thread_is_free_for_it() {
-        let (mut link, _threads, allow) = started();
-        for offset in 0..IN_FLIGHT_MAX as i64 {
-            link.submit(batch(WHEN_ALLOWED, offset)).unwrap();
-        }
-        let queued = link.pending.clone();
-        allow.send(()).unwrap();
-        while link.answered == 0 {
-            let _ = link.collect(Duration::from_millis(1)).unwrap();
-        }
-        let begun = SCORING_THREADS as Number;
-        assert!(link.pending[&begun] > queued[&begun]);
-        assert_eq!(link.pending[&(begun + 1)], queued[&(begun + 1)]);
-        (1..IN_FLIGHT_MAX).for_each(|_| allow.send(()).unwrap());
-    }
-
-    #[test]
-    fn the_error_of_a_batch_comes_in_its_turn() {
-        let (mut link, _threads, _allow) = started();
-        link.submit(batch(AT_ONCE, 0)).unwrap();
-        link.submit(batch(REFUSE, 1)).unwrap();
-        link.submit(batch(AT_ONCE, 2)).unwrap();
-        assert_eq!(offset(link.collect(PATIENCE)), Some(0));
-        let refused = link.collect(PATIENCE).unwrap().unwrap();
-        assert!(matches!(refused, Err(WorkerError::Score(_))));
-        assert_eq!(offset(link.collect(PATIENCE)), Some(2));
-    }
-
-    #[test]
-    fn a_panic_of_one_thread_is_told_at_once_though_the_other_lives() {
-        let (mut link, (client, threads), _allow) = started();
-        link.submit(batch(PANIC, 0)).unwrap();
-        assert_eq!(link.collect(PATIENCE).unwrap_err(), Gone);
-        drop((link, client));
-        assert!(threads.join(PATIENCE).is_err());
-    }
-
-    #[test]
-    fn a_thread_that_hangs_is_left_behind_and_counted() {
-        let (mut link, (client, threads), allow) = started();
-        link.submit(batch(WHEN_ALLOWED, 0)).unwrap();
-        link.forget();
-        drop((link, client));
-        let begin = Instant::now();
-        while !threads.0.iter().any(JoinHandle::is_finished) {
-            assert!(begin.elapsed() < PATIENCE);
-        }
-        assert_eq!(threads.join(Duration::from_millis(50)).unwrap(), 1);
-        allow.send(()).unwrap();
-    }
-
-    #[test]
-    fn a_panic_of_a_request_is_told_to_a_stream_that_waits_for_nothing() {
-        let (mut link, (client, threads), _allow) = started();
-        let record = format!("{{\"amount\": {PANIC}, \"id\": \"a\"}}").into_bytes();
-        assert!(
-            client
-                .submit(vec![record])
-                .unwrap()
-                .blocking_recv()
-                .is_err()
-        );
-        let begin = Instant::now();
-        while link.collect(Duration::ZERO).is_ok() {
-            assert!(begin.elapsed() < PATIENCE);
-        }
-        drop((link, client));
-        assert!(threads.join(PATIENCE).is_err());
-    }
-}
+mod tests;

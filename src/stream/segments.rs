@@ -10,13 +10,14 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use serde_json::Value;
 
+use super::decoder::decoders;
 use super::memory::{Cluster, Shared as Memory};
-use super::promises::{config, stream_of};
-use super::worker::{Worker, WorkerOptions};
+use super::pipeline::Pipeline;
+use super::promises::{config, facts, options, stream_of};
 use crate::Detector;
 use crate::generate::{Generator, GeneratorConfig, JsonRows, write_parquet};
 use crate::recipe::{Recipe, TrainConfig, learn};
-use crate::records::{Canonicaliser, DecodeLimits, JsonDecoder, ParquetSource, RecordRoot};
+use crate::records::{Canonicaliser, ParquetSource};
 use crate::schema::Schema;
 use crate::score::AlertBudget;
 use crate::telemetry::Metrics;
@@ -89,22 +90,10 @@ fn the_stream_takes_p_values_and_alerts_from_the_segment_of_each_record() {
     ));
     assert_eq!(config.alerts.budget_by.as_deref(), Some("channel"));
     let metrics = Arc::new(Metrics::new().unwrap());
-    let options = WorkerOptions {
-        alerts: config.alerts.clone(),
-        emit: config.delivery.emit,
-        root: RecordRoot::default(),
-        tombstones: config.delivery.tombstones,
-        outputs: config.kafka.outputs.clone(),
-    };
-    let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
-    let worker = Worker::new(
-        Arc::new(by),
-        Box::new(decoder),
-        &schema,
-        options,
-        Arc::clone(&metrics),
-    );
-    stream_of(vec![worker], &memory, &config, &metrics).unwrap();
+    let of_model = metrics.model(facts(by.model_id(), &config));
+    let decoders = decoders(&config.input, &schema).unwrap();
+    let pipeline = Pipeline::new(Arc::new(by), decoders, &schema, options(&config), of_model);
+    stream_of(&Arc::new(pipeline), &memory, &config, &metrics).unwrap();
 
     let cluster = memory.lock();
     let (mut seen, mut alerts) = (0, 0);

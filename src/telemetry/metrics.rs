@@ -1,19 +1,20 @@
 //! What is recorded, and when: batches, transactions, rebalances and training progress flow in
 //! through typed methods; the text format flows out to `/metrics`. Recording cannot fail, happens
 //! once a batch, and takes label values from closed lists only: sources, outcomes, reasons, the
-//! fields of the loaded model, the assigned partitions. The names, labels and buckets are declared
-//! in `table.rs`.
+//! fields of the loaded model, the assigned partitions. What speaks of a model goes through its own [`ModelMetrics`] and
+//! carries its `model_id`. The names, labels and buckets are declared in `table.rs`.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 use super::heartbeat::Heartbeat;
+use super::model_metrics::{ModelFacts, ModelMetrics, ModelState};
 use super::table::{MetricsError, Table, add, observe, set};
-use super::window::{Sums, Window};
 use crate::records::{FaultReason, RowFault};
 
 /// Media type of [`Metrics::encode`]: the Prometheus text format.
@@ -167,8 +168,8 @@ impl RefusedFate {
 }
 
 /// The outcomes of `records_total`.
-const SCORED: &str = "scored";
-const DEAD_LETTER: &str = "dead_letter";
+pub(super) const SCORED: &str = "scored";
+pub(super) const DEAD_LETTER: &str = "dead_letter";
 
 /// What is recorded of one batch of B good records of F fields, and of the bad records that came
 /// with them.
@@ -227,20 +228,17 @@ pub struct StreamTotals {
 struct Live {
     /// Assigned partitions, or all where no session can begin: the only ones that may have a lag series.
     assigned: BTreeSet<(String, i32)>,
-    /// The loaded model's feature fields, in schema order, and when it was trained (seconds since
-    /// 1970).
-    model: Option<(Vec<String>, u64)>,
-    /// The recent past of the stream.
-    window: Window,
+    /// The models that score at present: a handful at most.
+    models: Vec<Arc<ModelState>>,
 }
 
 /// The metrics of one process: cheap to share, safe from any thread.
 pub struct Metrics {
     registry: Registry,
-    table: Table,
-    /// Start of the window's clock.
-    started: Instant,
+    pub(super) table: Table,
     live: Mutex<Live>,
+    /// Alerts of the stream by all models, those that are gone too.
+    pub(super) alerts: AtomicU64,
     /// Of the stream's thread, once there is one.
     heartbeat: OnceLock<Arc<Heartbeat>>,
 }
@@ -263,7 +261,6 @@ impl Metrics {
         for source in Source::ALL {
             add(&table.records, &[source.as_str(), SCORED], 0);
             add(&table.records, &[source.as_str(), DEAD_LETTER], 0);
-            add(&table.in_full, &[source.as_str()], 0);
         }
         for reason in FaultReason::ALL {
             add(&table.dead_letters, &[reason.as_str()], 0);
@@ -279,73 +276,31 @@ impl Metrics {
         for failure in SessionFailure::ALL {
             add(&table.sessions_failed, &[failure.as_str()], 0);
         }
-        for counter in [&table.alerts, &table.rebalances, &table.stream_stalls] {
+        for counter in [&table.rebalances, &table.stream_stalls] {
             add(counter, &[], 0);
         }
         for histogram in [
             &table.scoring_seconds,
             &table.end_to_end_seconds,
             &table.batch_records,
-            &table.anomaly_score,
-            &table.p_value,
             &table.transaction_seconds,
         ] {
-            observe(histogram, std::iter::empty());
+            observe(histogram, &[], std::iter::empty());
         }
         Ok(Self {
             registry,
             table,
-            started: Instant::now(),
             live: Mutex::default(),
+            alerts: AtomicU64::new(0),
             heartbeat: OnceLock::new(),
         })
-    }
-
-    /// Records one batch.
-    pub fn record_batch(&self, batch: &BatchReport<'_>) {
-        let table = &self.table;
-        let source = batch.source.as_str();
-        let scored = batch.anomaly_score.len() as u64;
-        let bad = batch.faults.len() as u64;
-        add(&table.records, &[source, SCORED], scored);
-        add(&table.records, &[source, DEAD_LETTER], bad);
-        add(&table.in_full, &[source], batch.in_full);
-        observe(
-            &table.scoring_seconds,
-            [batch.scoring.as_secs_f64()].into_iter(),
-        );
-        observe(&table.batch_records, [(scored + bad) as f64].into_iter());
-        if batch.source == Source::Http {
-            return;
-        }
-        add(&table.alerts, &[], batch.alerts);
-        for fault in batch.faults {
-            add(&table.dead_letters, &[fault.reason.as_str()], 1);
-        }
-        observe(
-            &table.anomaly_score,
-            batch.anomaly_score.iter().map(|&score| f64::from(score)),
-        );
-        observe(&table.p_value, batch.p_value.iter().copied());
-        self.record_fields(batch, scored);
-    }
-
-    /// The part of a batch that is told by field, and the recent past.
-    fn record_fields(&self, batch: &BatchReport<'_>, scored: u64) {
-        let mut live = self.live();
-        let fields = live.model.as_ref().map_or(&[][..], |(fields, _)| fields);
-        for (field, &nulls) in fields.iter().zip(batch.nulls) {
-            add(&self.table.nulls, &[field], nulls);
-        }
-        let sums = Sums::of_batch(scored, batch.alerts, batch.field_surprise, fields.len());
-        live.window.add(self.started.elapsed(), &sums);
     }
 
     /// Records that outputs are committed: for each record, the seconds since its Kafka timestamp.
     /// A negative time (clocks that differ) counts as 0.
     pub fn delivered(&self, end_to_end_seconds: &[f64]) {
         let seconds = end_to_end_seconds.iter().map(|seconds| seconds.max(0.0));
-        observe(&self.table.end_to_end_seconds, seconds);
+        observe(&self.table.end_to_end_seconds, &[], seconds);
     }
 
     /// Records that an output of the stream is refused, and what becomes of it. A record that is scored again after an
@@ -360,6 +315,7 @@ impl Metrics {
         add(&self.table.transactions, &[outcome.as_str()], 1);
         observe(
             &self.table.transaction_seconds,
+            &[],
             [duration.as_secs_f64()].into_iter(),
         );
     }
@@ -452,17 +408,6 @@ impl Metrics {
         }
     }
 
-    /// Records what the stream's first records look like: whether their alert rate is far beyond the budget's interval,
-    /// and the fields that are null in all of them and were hardly ever in training.
-    pub fn first_records<'a>(&self, flooded: bool, absent: impl IntoIterator<Item = &'a str>) {
-        let table = &self.table;
-        set(&table.first_records_flooded, &[], f64::from(flooded));
-        table.field_absent.reset();
-        for field in absent {
-            set(&table.field_absent, &[field], 1.0);
-        }
-    }
-
     /// The stream's records so far: scored, dead letters, alerts.
     pub fn stream_totals(&self) -> StreamTotals {
         let records = |outcome: &str| {
@@ -470,53 +415,29 @@ impl Metrics {
             let series = self.table.records.get_metric_with_label_values(&labels);
             series.map_or(0, |series| series.get())
         };
-        let alerts = self.table.alerts.get_metric_with_label_values::<&str>(&[]);
         StreamTotals {
             scored: records(SCORED),
             dead_letters: records(DEAD_LETTER),
-            alerts: alerts.map_or(0, |series| series.get()),
+            alerts: self.alerts.load(Ordering::Relaxed),
         }
     }
 
-    /// Sets the share of normal records that may be flagged, in (0, 1].
-    pub fn set_alert_budget(&self, budget: f64) {
-        set(&self.table.alert_budget_ratio, &[], budget);
-    }
-
-    /// Sets the share of the reference rows that get all views, in (0, 0.5]; none where every record does.
-    pub fn set_cascade_share(&self, share: Option<f64>) {
-        self.table.cascade_share_ratio.reset();
-        if let Some(share) = share {
-            set(&self.table.cascade_share_ratio, &[], share);
-        }
-    }
-
-    /// Records that a model is loaded: its id, when it was trained (seconds since 1970) and its
-    /// feature fields in schema order. Series of the fields of an earlier model vanish, and the
-    /// recent past starts anew.
-    pub fn set_model<'a>(
-        &self,
-        model_id: &str,
-        created_at_unix_s: u64,
-        fields: impl IntoIterator<Item = &'a str>,
-    ) {
-        let table = &self.table;
-        let fields: Vec<String> = fields.into_iter().map(str::to_owned).collect();
-        table.model_info.reset();
-        set(&table.model_info, &[model_id], 1.0);
+    /// A model that scores from now on, until what comes back is dropped: then its series vanish.
+    pub fn model(self: &Arc<Self>, facts: ModelFacts<'_>) -> Arc<ModelMetrics> {
+        let state = Arc::new(ModelState::new(&facts));
+        // Both at once, so that a model of the same id that ends now leaves the series alone.
         let mut live = self.live();
-        if let Some((old, _)) = &live.model {
-            for field in old.iter().filter(|field| !fields.contains(field)) {
-                let _ = table.nulls.remove_label_values(&[field.as_str()]);
-            }
-        }
-        for field in &fields {
-            add(&table.nulls, &[field], 0);
-        }
-        live.model = Some((fields, created_at_unix_s));
-        live.window = Window::default();
-        table.first_records_flooded.reset();
-        table.field_absent.reset();
+        live.models.push(Arc::clone(&state));
+        state.begin(&self.table, &facts);
+        drop(live);
+        Arc::new(ModelMetrics::new(Arc::clone(self), state))
+    }
+
+    /// The model scores no more.
+    pub(super) fn end_of_model(&self, state: &Arc<ModelState>) {
+        let mut live = self.live();
+        live.models.retain(|other| !Arc::ptr_eq(other, state));
+        state.end(&self.table, &live.models);
     }
 
     /// Records where training stands.
@@ -550,39 +471,29 @@ impl Metrics {
     /// # Errors
     /// Text that cannot be written.
     pub fn encode(&self) -> Result<String, MetricsError> {
-        // The lock is held until the text is whole, so that no scrape sees another's half-set
-        // gauges.
-        let mut live = self.live();
-        self.refresh(&mut live);
+        // The lock is held until all series are read, so that no scrape sees another's half-set gauges; not while
+        // they are written.
+        let families = {
+            let live = self.live();
+            self.refresh(&live);
+            self.registry.gather()
+        };
         TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+            .encode_to_string(&families)
             .map_err(MetricsError::Encode)
     }
 
     /// Sets the gauges that follow from the clock.
-    fn refresh(&self, live: &mut Live) {
+    fn refresh(&self, live: &Live) {
         let table = &self.table;
         if let Some(heartbeat) = self.heartbeat.get() {
             let silent = heartbeat.silent_seconds();
             set(&table.stream_silent_seconds, &[], silent);
         }
-        let recent = live.window.total(self.started.elapsed());
-        set(&table.alert_ratio, &[], recent.alert_ratio().unwrap_or(0.0));
         table.field_surprise.reset();
-        let Some((fields, created_at_unix_s)) = &live.model else {
-            return;
-        };
-        for (index, field) in fields.iter().enumerate() {
-            if let Some(mean) = recent.mean_surprise(index) {
-                set(&table.field_surprise, &[field], mean);
-            }
+        for model in &live.models {
+            model.refresh(table);
         }
-        // A clock before 1970 or before the training is taken as no age.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let age = (now.as_secs_f64() - *created_at_unix_s as f64).max(0.0);
-        set(&table.model_age_seconds, &[], age);
     }
 
     /// The live part. A thread that panicked while it held the lock left sums that are at worst

@@ -6,6 +6,7 @@
 pub mod heartbeat;
 pub mod logging;
 pub mod metrics;
+mod model_metrics;
 pub mod readiness;
 mod table;
 mod training;
@@ -13,6 +14,7 @@ mod window;
 
 pub use heartbeat::Heartbeat;
 pub use metrics::Metrics;
+pub use model_metrics::{ModelFacts, ModelMetrics};
 pub use readiness::Readiness;
 pub use table::MetricsError;
 pub use training::TrainingGauges;

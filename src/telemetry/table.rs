@@ -48,11 +48,11 @@ table! {
     records: IntCounterVec, "records_total", ["source", "outcome"], NONE,
         "Records taken in. A record that is scored again after an aborted transaction counts \
          again; over HTTP, dead_letter means answered with an error.";
-    in_full: IntCounterVec, "records_in_full_total", ["source"], NONE,
+    in_full: IntCounterVec, "records_in_full_total", ["source", "model_id"], NONE,
         "Scored records that got all views: every one, unless the model scores in two stages.";
-    cascade_share_ratio: GaugeVec, "cascade_share_ratio", [], NONE,
+    cascade_share_ratio: GaugeVec, "cascade_share_ratio", ["model_id"], NONE,
         "Share of the reference rows that get all views; absent if every record does.";
-    alerts: IntCounterVec, "alerts_total", [], NONE,
+    alerts: IntCounterVec, "alerts_total", ["model_id"], NONE,
         "Records of the stream whose p-value is within the alert budget.";
     dead_letters: IntCounterVec, "dead_letters_total", ["reason"], NONE,
         "Records of the stream that cannot be scored.";
@@ -71,27 +71,27 @@ table! {
     skipped_records: IntCounterVec, "skipped_records_total", ["topic", "partition"], NONE,
         "Offsets of an assigned partition that the log had lost before they were read, most often \
          to retention.";
-    anomaly_score: HistogramVec, "anomaly_score", [], SCORES,
+    anomaly_score: HistogramVec, "anomaly_score", ["model_id"], SCORES,
         "Anomaly scores of the stream; higher is more abnormal.";
-    p_value: HistogramVec, "p_value", [], P_VALUES,
+    p_value: HistogramVec, "p_value", ["model_id"], P_VALUES,
         "p-values of the stream; uniform if the records are like the calibration rows.";
-    alert_ratio: GaugeVec, "alert_ratio", [], NONE,
+    alert_ratio: GaugeVec, "alert_ratio", ["model_id"], NONE,
         "Share of the records of the stream in the last 5 minutes that were flagged; 0 if there \
          were none.";
-    alert_budget_ratio: GaugeVec, "alert_budget_ratio", [], NONE,
+    alert_budget_ratio: GaugeVec, "alert_budget_ratio", ["model_id"], NONE,
         "Share of normal records that may be flagged: the configured alert budget.";
-    first_records_flooded: GaugeVec, "first_records_flooded", [], NONE,
+    first_records_flooded: GaugeVec, "first_records_flooded", ["model_id"], NONE,
         "1 if the alert rate of the first 1,000 records of the stream was far beyond the interval \
          of the budget, else 0; absent before there were as many.";
-    field_absent: GaugeVec, "field_absent", ["field"], NONE,
+    field_absent: GaugeVec, "field_absent", ["model_id", "field"], NONE,
         "1 for a field that was null in all of the first 1,000 records of the stream and hardly \
          ever in training; the others are absent.";
-    field_surprise: GaugeVec, "field_surprise", ["field"], NONE,
+    field_surprise: GaugeVec, "field_surprise", ["model_id", "field"], NONE,
         "Mean surprise of a field over the last 5 minutes of the stream; absent if it was not \
          predicted.";
     model_info: GaugeVec, "model_info", ["model_id"], NONE,
         "1 for the loaded model.";
-    model_age_seconds: GaugeVec, "model_age_seconds", [], NONE,
+    model_age_seconds: GaugeVec, "model_age_seconds", ["model_id"], NONE,
         "Time since the loaded model was trained.";
     transactions: IntCounterVec, "transactions_total", ["outcome"], NONE,
         "Kafka transactions that were ended.";
@@ -194,10 +194,14 @@ pub(super) fn set(gauge: &GaugeVec, labels: &[&str], value: f64) {
     }
 }
 
-/// Adds values to a histogram without labels, all at once. One that is not finite is left out: it
-/// would make the sum NaN for ever.
-pub(super) fn observe(histogram: &HistogramVec, values: impl Iterator<Item = f64>) {
-    if let Ok(series) = histogram.get_metric_with_label_values::<&str>(&[]) {
+/// Adds values to a histogram, all at once. One that is not finite is left out: it would make the sum
+/// NaN for ever.
+pub(super) fn observe(
+    histogram: &HistogramVec,
+    labels: &[&str],
+    values: impl Iterator<Item = f64>,
+) {
+    if let Ok(series) = histogram.get_metric_with_label_values(labels) {
         let local = series.local();
         values
             .filter(|value| value.is_finite())

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maskwatch::stream::fault::StreamError;
 use maskwatch::stream::kafka::topics::{TopicReader, TopicWriter};
+use maskwatch::stream::pipeline::ScoreOutcome;
 use maskwatch::stream::properties::Properties;
-use maskwatch::stream::worker::ScoreOutcome;
 use serde_json::Value;
 
 use crate::support::daemon::metric;

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use super::batcher::BatchLimits;
 use super::kafka::{Secret, faults_of_clients, faults_of_properties};
+use super::pipeline::RECORD_BYTES_MAX;
 use super::properties::{Properties, resolve};
 use super::types::Topic;
-use super::worker::RECORD_BYTES_MAX;
 use crate::records::{ROOTS_MAX, RecordRoot};
 use crate::schema::FieldPath;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};

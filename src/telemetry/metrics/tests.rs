@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::*;
 
 /// Every metric that the design names, with its labels.
 const DESIGNED: &[(&str, &[&str])] = &[
     ("maskwatch_records_total", &["source", "outcome"]),
-    ("maskwatch_records_in_full_total", &["source"]),
-    ("maskwatch_cascade_share_ratio", &[]),
-    ("maskwatch_alerts_total", &[]),
+    ("maskwatch_records_in_full_total", &["source", "model_id"]),
+    ("maskwatch_cascade_share_ratio", &["model_id"]),
+    ("maskwatch_alerts_total", &["model_id"]),
     ("maskwatch_dead_letters_total", &["reason"]),
     ("maskwatch_refused_outputs_total", &["cause", "fate"]),
     ("maskwatch_nulls_total", &["field"]),
@@ -18,14 +20,15 @@ const DESIGNED: &[(&str, &[&str])] = &[
     ("maskwatch_batch_records", &[]),
     ("maskwatch_consumer_lag_records", &["topic", "partition"]),
     ("maskwatch_skipped_records_total", &["topic", "partition"]),
-    ("maskwatch_anomaly_score", &[]),
-    ("maskwatch_p_value", &[]),
-    ("maskwatch_alert_ratio", &[]),
-    ("maskwatch_field_surprise", &["field"]),
-    ("maskwatch_first_records_flooded", &[]),
-    ("maskwatch_field_absent", &["field"]),
+    ("maskwatch_anomaly_score", &["model_id"]),
+    ("maskwatch_p_value", &["model_id"]),
+    ("maskwatch_alert_ratio", &["model_id"]),
+    ("maskwatch_alert_budget_ratio", &["model_id"]),
+    ("maskwatch_field_surprise", &["model_id", "field"]),
+    ("maskwatch_first_records_flooded", &["model_id"]),
+    ("maskwatch_field_absent", &["model_id", "field"]),
     ("maskwatch_model_info", &["model_id"]),
-    ("maskwatch_model_age_seconds", &[]),
+    ("maskwatch_model_age_seconds", &["model_id"]),
     ("maskwatch_transactions_total", &["outcome"]),
     ("maskwatch_transaction_seconds", &[]),
     ("maskwatch_rebalances_total", &[]),
@@ -66,29 +69,46 @@ fn batch(source: Source) -> BatchReport<'static> {
     }
 }
 
-/// Metrics in which everything has happened once.
-fn busy() -> Metrics {
-    let metrics = Metrics::new().unwrap();
+/// A model of two fields.
+fn facts(model_id: &'static str) -> ModelFacts<'static> {
+    ModelFacts {
+        model_id,
+        created_at_unix_s: 0,
+        fields: &["amount", "country"],
+        alert_budget: 0.001,
+        cascade_share: Some(0.02),
+    }
+}
+
+/// Metrics without a past.
+fn idle() -> Arc<Metrics> {
+    Arc::new(Metrics::new().unwrap())
+}
+
+/// Metrics in which everything has happened once, and their model.
+fn busy() -> (Arc<Metrics>, Arc<ModelMetrics>) {
+    let metrics = idle();
     metrics.watch(Arc::default());
     metrics.set_ready(true);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs();
-    metrics.set_model("0123456789abcdef", now - 100, ["amount", "country"]);
-    metrics.set_alert_budget(0.001);
-    metrics.set_cascade_share(Some(0.02));
+    let model = metrics.model(ModelFacts {
+        created_at_unix_s: now - 100,
+        ..facts("0123456789abcdef")
+    });
     metrics.rebalanced([("payments", 0), ("payments", 1)]);
     metrics.set_lag("payments", 0, 7);
     metrics.set_lag("payments", 1, 9);
     let faults = [fault(FaultReason::Malformed), fault(FaultReason::Empty)];
-    metrics.record_batch(&BatchReport {
+    model.record_batch(&BatchReport {
         faults: &faults,
         ..batch(Source::Kafka)
     });
     metrics.delivered(&[0.004, -1.0]);
     metrics.transaction(TransactionOutcome::Committed, Duration::from_millis(100));
-    metrics.first_records(true, ["country"]);
+    model.first_records(true, ["country"]);
     metrics.train_progress(&TrainProgress {
         step: 10,
         steps: 100,
@@ -96,7 +116,13 @@ fn busy() -> Metrics {
         held_out_loss: Some(0.6),
         rows_per_second: 1e5,
     });
-    metrics
+    (metrics, model)
+}
+
+/// What is exported after all that.
+fn busy_text() -> String {
+    let (metrics, _model) = busy();
+    metrics.encode().unwrap()
 }
 
 /// Samples of the text format: name with labels -> value.
@@ -118,7 +144,7 @@ fn families(text: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_metric_of_the_design_is_exported_with_its_labels() {
-    let text = busy().encode().unwrap();
+    let text = busy_text();
     for (name, labels) in DESIGNED {
         let sample = text
             .lines()
@@ -138,7 +164,7 @@ fn every_metric_of_the_design_is_exported_with_its_labels() {
 
 #[test]
 fn names_follow_the_conventions_and_each_has_a_help_text() {
-    let text = busy().encode().unwrap();
+    let text = busy_text();
     for (name, kind) in families(&text) {
         assert!(
             name.starts_with("maskwatch_") || name.starts_with("process_"),
@@ -163,7 +189,7 @@ fn names_follow_the_conventions_and_each_has_a_help_text() {
 
 #[test]
 fn a_revoked_partition_loses_its_series_and_a_late_report_does_not_bring_it_back() {
-    let metrics = busy();
+    let (metrics, _model) = busy();
     metrics.rebalanced([("payments", 1), ("payments", 2)]);
     metrics.set_lag("payments", 0, 99);
     let text = metrics.encode().unwrap();
@@ -182,7 +208,7 @@ fn a_revoked_partition_loses_its_series_and_a_late_report_does_not_bring_it_back
 
 #[test]
 fn a_batch_counts_its_records_alerts_nulls_and_faults() {
-    let text = busy().encode().unwrap();
+    let text = busy_text();
     let found = samples(&text);
     for (series, value) in [
         (
@@ -195,16 +221,34 @@ fn a_batch_counts_its_records_alerts_nulls_and_faults() {
         ),
         ("maskwatch_dead_letters_total{reason=\"malformed\"}", 1.0),
         ("maskwatch_dead_letters_total{reason=\"tombstone\"}", 0.0),
-        ("maskwatch_alerts_total", 1.0),
-        ("maskwatch_alert_ratio", 0.5),
+        ("maskwatch_alerts_total{model_id=\"0123456789abcdef\"}", 1.0),
+        ("maskwatch_alert_ratio{model_id=\"0123456789abcdef\"}", 0.5),
         ("maskwatch_nulls_total{field=\"country\"}", 2.0),
-        ("maskwatch_field_surprise{field=\"amount\"}", 2.0),
+        (
+            "maskwatch_field_surprise{field=\"amount\",model_id=\"0123456789abcdef\"}",
+            2.0,
+        ),
         ("maskwatch_batch_records_sum", 4.0),
-        ("maskwatch_p_value_bucket{le=\"0.00001\"}", 1.0),
-        ("maskwatch_anomaly_score_count", 2.0),
-        ("maskwatch_records_in_full_total{source=\"kafka\"}", 1.0),
-        ("maskwatch_records_in_full_total{source=\"http\"}", 0.0),
-        ("maskwatch_cascade_share_ratio", 0.02),
+        (
+            "maskwatch_p_value_bucket{model_id=\"0123456789abcdef\",le=\"0.00001\"}",
+            1.0,
+        ),
+        (
+            "maskwatch_anomaly_score_count{model_id=\"0123456789abcdef\"}",
+            2.0,
+        ),
+        (
+            "maskwatch_records_in_full_total{model_id=\"0123456789abcdef\",source=\"kafka\"}",
+            1.0,
+        ),
+        (
+            "maskwatch_records_in_full_total{model_id=\"0123456789abcdef\",source=\"http\"}",
+            0.0,
+        ),
+        (
+            "maskwatch_cascade_share_ratio{model_id=\"0123456789abcdef\"}",
+            0.02,
+        ),
         ("maskwatch_end_to_end_seconds_sum", 0.004),
     ] {
         assert_eq!(found.get(series), Some(&value), "{series}");
@@ -217,18 +261,21 @@ fn a_batch_counts_its_records_alerts_nulls_and_faults() {
 
 #[test]
 fn a_model_that_gives_all_views_to_every_record_has_no_share_of_a_cascade() {
-    let metrics = busy();
-    metrics.set_cascade_share(None);
+    let metrics = idle();
+    let _model = metrics.model(ModelFacts {
+        cascade_share: None,
+        ..facts("m")
+    });
     let text = metrics.encode().unwrap();
-    assert!(!text.contains("cascade_share_ratio "), "{text}");
+    assert!(!text.contains("cascade_share_ratio"), "{text}");
 }
 
 #[test]
 fn records_over_http_do_not_move_what_is_known_of_the_stream() {
-    let metrics = Metrics::new().unwrap();
-    metrics.set_model("m", 0, ["amount", "country"]);
+    let metrics = idle();
+    let model = metrics.model(facts("m"));
     let faults = [fault(FaultReason::WrongType)];
-    metrics.record_batch(&BatchReport {
+    model.record_batch(&BatchReport {
         faults: &faults,
         ..batch(Source::Http)
     });
@@ -239,13 +286,14 @@ fn records_over_http_do_not_move_what_is_known_of_the_stream() {
         2.0
     );
     assert_eq!(found["maskwatch_scoring_seconds_count"], 1.0);
-    assert_eq!(found["maskwatch_alerts_total"], 0.0);
+    assert_eq!(found["maskwatch_alerts_total{model_id=\"m\"}"], 0.0);
     assert_eq!(
         found["maskwatch_dead_letters_total{reason=\"wrong_type\"}"],
         0.0
     );
-    assert_eq!(found["maskwatch_p_value_count"], 0.0);
-    assert_eq!(found["maskwatch_alert_ratio"], 0.0);
+    assert_eq!(found["maskwatch_p_value_count{model_id=\"m\"}"], 0.0);
+    assert_eq!(found["maskwatch_alert_ratio{model_id=\"m\"}"], 0.0);
+    assert_eq!(metrics.stream_totals(), StreamTotals::default());
 }
 
 #[test]
@@ -260,50 +308,110 @@ fn counters_of_closed_lists_start_at_zero_and_what_was_never_measured_is_absent(
         found["maskwatch_transactions_total{outcome=\"fenced\"}"],
         0.0
     );
-    assert_eq!(found["maskwatch_alert_ratio"], 0.0, "from the first scrape");
-    for absent in ["alert_budget", "model_", "train_", "consumer_lag", "nulls"] {
+    for absent in [
+        "alert",
+        "anomaly_score",
+        "p_value",
+        "model_",
+        "train_",
+        "consumer_lag",
+        "nulls",
+    ] {
         assert!(!text.contains(&format!("maskwatch_{absent}")), "{absent}");
     }
 }
 
 #[test]
-fn another_model_replaces_the_series_of_the_first() {
-    let metrics = busy();
-    metrics.set_model("fedcba9876543210", 0, ["amount", "channel"]);
+fn the_counters_of_a_model_start_at_zero_with_the_model() {
+    let metrics = idle();
+    let _model = metrics.model(facts("m"));
     let text = metrics.encode().unwrap();
-    assert!(text.contains("maskwatch_model_info{model_id=\"fedcba9876543210\"} 1"));
-    assert!(!text.contains("0123456789abcdef"));
-    assert!(!text.contains("field=\"country\""));
-    assert!(text.contains("maskwatch_nulls_total{field=\"channel\"} 0"));
-    assert!(
-        text.contains("maskwatch_alert_ratio 0\n"),
-        "the past was another model's"
+    let found = samples(&text);
+    for series in [
+        "alerts_total{model_id=\"m\"}",
+        "alert_ratio{model_id=\"m\"}",
+        "anomaly_score_count{model_id=\"m\"}",
+        "p_value_count{model_id=\"m\"}",
+        "records_in_full_total{model_id=\"m\",source=\"kafka\"}",
+        "nulls_total{field=\"country\"}",
+    ] {
+        let series = format!("maskwatch_{series}");
+        assert_eq!(found.get(series.as_str()), Some(&0.0), "{series}");
+    }
+    assert_eq!(found["maskwatch_alert_budget_ratio{model_id=\"m\"}"], 0.001);
+}
+
+#[test]
+fn each_model_has_its_own_series_and_they_end_with_it() {
+    let (metrics, first) = busy();
+    let second = metrics.model(ModelFacts {
+        fields: &["amount", "channel"],
+        ..facts("fedcba9876543210")
+    });
+    second.record_batch(&batch(Source::Kafka));
+    second.record_batch(&batch(Source::Kafka));
+    let text = metrics.encode().unwrap();
+    for (model_id, alerts) in [("0123456789abcdef", 1), ("fedcba9876543210", 2)] {
+        assert!(text.contains(&format!(
+            "maskwatch_model_info{{model_id=\"{model_id}\"}} 1"
+        )));
+        let counted = format!("maskwatch_alerts_total{{model_id=\"{model_id}\"}} {alerts}\n");
+        assert!(text.contains(&counted), "{text}");
+    }
+    drop(first);
+    let text = metrics.encode().unwrap();
+    assert!(!text.contains("0123456789abcdef"), "{text}");
+    assert!(!text.contains("field=\"country\""), "{text}");
+    assert!(text.contains("maskwatch_nulls_total{field=\"amount\"} 0"));
+    assert!(text.contains("maskwatch_nulls_total{field=\"channel\"} 4"));
+    assert!(text.contains("maskwatch_alert_ratio{model_id=\"fedcba9876543210\"} 0.5"));
+    // What the daemon says of the stream does not go back.
+    assert_eq!(metrics.stream_totals().alerts, 3);
+}
+
+#[test]
+fn a_model_that_is_loaded_again_keeps_its_series_when_the_first_ends() {
+    let (metrics, first) = busy();
+    let again = metrics.model(facts("0123456789abcdef"));
+    drop(first);
+    let text = metrics.encode().unwrap();
+    let found = samples(&text);
+    assert_eq!(
+        found["maskwatch_alerts_total{model_id=\"0123456789abcdef\"}"],
+        1.0
     );
+    assert_eq!(found["maskwatch_nulls_total{field=\"country\"}"], 2.0);
+    drop(again);
+    assert!(!metrics.encode().unwrap().contains("0123456789abcdef"));
 }
 
 #[test]
 fn the_age_of_the_model_is_the_time_since_it_was_trained() {
-    let text = busy().encode().unwrap();
-    let age = samples(&text)["maskwatch_model_age_seconds"];
+    let text = busy_text();
+    let age = samples(&text)["maskwatch_model_age_seconds{model_id=\"0123456789abcdef\"}"];
     assert!((100.0..110.0).contains(&age), "{age}");
 }
 
 #[test]
 fn training_gauges_are_there_only_while_training() {
-    let metrics = busy();
+    let (metrics, _model) = busy();
     metrics.train_finished();
     assert!(!metrics.encode().unwrap().contains("maskwatch_train_"));
 }
 
 #[test]
 fn a_value_that_is_not_finite_does_not_spoil_the_sum() {
-    let metrics = Metrics::new().unwrap();
-    metrics.record_batch(&BatchReport {
+    let metrics = idle();
+    let model = metrics.model(facts("m"));
+    model.record_batch(&BatchReport {
         anomaly_score: &[f32::NAN, 2.0, f32::INFINITY],
         ..batch(Source::Kafka)
     });
     let text = metrics.encode().unwrap();
-    assert_eq!(samples(&text)["maskwatch_anomaly_score_sum"], 2.0);
+    assert_eq!(
+        samples(&text)["maskwatch_anomaly_score_sum{model_id=\"m\"}"],
+        2.0
+    );
 }
 
 /// Metric names in a Prometheus file, without the suffixes of histogram series.
@@ -315,7 +423,7 @@ fn names_used(file: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_name_in_the_alert_rules_is_exported() {
-    let text = busy().encode().unwrap();
+    let text = busy_text();
     let exported: BTreeSet<&str> = families(&text).into_iter().map(|(name, _)| name).collect();
     for (file, minimum) in [
         (include_str!("../../../config/prometheus/alerts.yml"), 8),

@@ -29,9 +29,14 @@ fn probes_metrics_and_scores_are_answered_beside_the_stream() {
     assert_eq!(scored, Some(1_000.0));
     assert_eq!(count("dead_letters_total{reason=\"malformed\"}"), Some(1.0));
     let alerts = setting.read(&setting.alerts).len();
-    assert_eq!(count("alerts_total"), Some(alerts as f64));
-    let info = format!("model_info{{model_id=\"{}\"}}", records.detector.model_id());
-    assert_eq!(count(&info), Some(1.0));
+    let of_model = |name| {
+        count(&format!(
+            "{name}{{model_id=\"{}\"}}",
+            records.detector.model_id()
+        ))
+    };
+    assert_eq!(of_model("alerts_total"), Some(alerts as f64));
+    assert_eq!(of_model("model_info"), Some(1.0));
 
     for output in setting.read(&setting.scores).iter().take(50) {
         let mut streamed: Value = serde_json::from_str(output.text()).unwrap();

@@ -12,25 +12,26 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
-use maskwatch::records::{DecodeLimits, JsonDecoder, RecordRoot};
+use maskwatch::records::RecordRoot;
 use maskwatch::schema::Schema;
 use maskwatch::score::{Assessment, Expected, Explain, Reason, Scores};
 use maskwatch::stream::calls::BoundedCalls;
 use maskwatch::stream::config::{
     RawAlerts, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
 };
+use maskwatch::stream::decoder::decoders;
 use maskwatch::stream::delivery::{self, Shared};
 use maskwatch::stream::fault::{DeliveryFault, StreamError};
 use maskwatch::stream::kafka::KafkaConnector;
 use maskwatch::stream::output::OutputRecord;
+use maskwatch::stream::pipeline::{Pipeline, PipelineOptions, RecordScorer, ScorerFailure};
 use maskwatch::stream::refusal::{SendOptions, TopicLimits};
 use maskwatch::stream::scoring::{self, SCORING_THREADS, ScoringClient};
 use maskwatch::stream::shutdown::Shutdown;
 use maskwatch::stream::sink::{Connector, Sent, Sink};
 use maskwatch::stream::source::Owed;
 use maskwatch::stream::types::{Positions, Topic};
-use maskwatch::stream::worker::{RecordScorer, ScorerFailure, Worker, WorkerOptions};
-use maskwatch::telemetry::{Metrics, Readiness};
+use maskwatch::telemetry::{Metrics, ModelFacts, Readiness};
 use serde_json::json;
 
 /// `amount` is the one feature, `id` the key.
@@ -211,8 +212,7 @@ impl StreamInstance {
             shutdown: shutdown.clone(),
             calls: calls.clone(),
         };
-        let workers = (0..SCORING_THREADS).map(|_| worker(&config, &metrics));
-        let started = scoring::start(workers.collect());
+        let started = scoring::start(pipeline(&config, &metrics), SCORING_THREADS);
         let (mut link, client, _) = started.expect("scoring threads");
         let kafka = KafkaConnector::new(&config, calls).expect("a connector");
         let bootstrap_servers = kafka.bootstrap_servers().to_owned();
@@ -312,22 +312,23 @@ pub fn check(sections: &str) -> StreamConfig {
     raw.check().expect("a configuration without faults")
 }
 
-fn worker(config: &StreamConfig, metrics: &Arc<Metrics>) -> Worker {
+fn pipeline(config: &StreamConfig, metrics: &Arc<Metrics>) -> Arc<Pipeline> {
     let schema = Schema::parse(SCHEMA, "schema.toml").expect("a schema");
-    let decoder = JsonDecoder::new(&schema, DecodeLimits::default());
-    let options = WorkerOptions {
+    let decoders = decoders(&config.input, &schema).expect("decoders");
+    let options = PipelineOptions {
         alerts: config.alerts.clone(),
         emit: config.delivery.emit,
         root: RecordRoot::default(),
         tombstones: config.delivery.tombstones,
         outputs: config.kafka.outputs.clone(),
     };
+    let of_model = metrics.model(ModelFacts {
+        model_id: AmountScorer.model_id(),
+        created_at_unix_s: 0,
+        fields: &["amount"],
+        alert_budget: config.alerts.budget.share(),
+        cascade_share: None,
+    });
     let scorer = Arc::new(AmountScorer);
-    Worker::new(
-        scorer,
-        Box::new(decoder),
-        &schema,
-        options,
-        Arc::clone(metrics),
-    )
+    Arc::new(Pipeline::new(scorer, decoders, &schema, options, of_model))
 }

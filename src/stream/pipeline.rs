@@ -1,5 +1,9 @@
-//! From a batch of messages to what is said of each: decode, score, explain, write. A pure function of the batch (but for
-//! metrics and the decoder's caches), used by the stream and by HTTP alike, so that both say the same of the same record.
+//! Everything that scores a batch, as one handle: a detector, decoders, the names of fields and options. Built once and never
+//! changed; a batch and a request carry the one that was current when they were handed over.
+//!
+//! From a batch of messages to what is said of each in two steps: `decode` tells good records from faults, `score` scores,
+//! explains and writes the good ones. Used by the stream and by HTTP alike, so that both say the same of the same record. Both
+//! steps are functions of the batch alone, but for metrics and the decoders' caches.
 //!
 //! The invariant: every message leads to either its envelopes or one dead letter (or nothing, where the configuration says
 //! so), in the order of the messages, whatever its neighbours are.
@@ -7,23 +11,24 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 
 use super::config::{AlertsConfig, Emit, OutputTopics, ReasonsFor, Tombstones};
+use super::decoder::Decoders;
 use super::envelope::{Envelope, event_time};
 use super::first_look::FirstLook;
 use super::message::{MessageBatch, MessageRef};
 use super::output::{Planned, ScoredBatch, Target};
 use crate::Detector;
 use crate::records::{
-    AvroDecoder, DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason,
-    JsonDecoder, RecordRoot, RowFault,
+    DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, FaultReason, JsonDecoder,
+    RecordRoot, RowFault,
 };
 use crate::schema::{Field, Schema};
 use crate::score::{Assessment, Explain, Reason, Scores};
-use crate::telemetry::Metrics;
+use crate::telemetry::ModelMetrics;
 use crate::telemetry::metrics::{BatchReport, Source};
 
 /// Bytes of a message beyond which it is not decoded.
@@ -32,7 +37,7 @@ pub const RECORD_BYTES_MAX: usize = DEFAULT_RECORD_BYTES_MAX;
 /// Why a scorer failed.
 pub type ScorerFailure = Box<dyn Error + Send + Sync>;
 
-/// A loaded model: what the worker needs of a detector.
+/// A loaded model: what a pipeline needs of a detector.
 pub trait RecordScorer: Send + Sync {
     /// Names the model in every envelope.
     fn model_id(&self) -> &str;
@@ -64,30 +69,9 @@ impl RecordScorer for Detector {
     }
 }
 
-/// Bytes to canonical records: the decoders of `features`, behind one door.
-pub trait RecordDecoder: Send {
-    /// Decodes each payload into a row or a fault; `None` is a tombstone.
-    ///
-    /// # Errors
-    /// Trouble that is no payload's fault.
-    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError>;
-}
-
-impl RecordDecoder for JsonDecoder {
-    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
-        JsonDecoder::decode(self, payloads)
-    }
-}
-
-impl RecordDecoder for AvroDecoder {
-    fn decode(&mut self, payloads: &[Option<&[u8]>]) -> Result<Decoded, DecodeError> {
-        AvroDecoder::decode(self, payloads)
-    }
-}
-
 /// Why a batch could not be scored.
 #[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
+pub enum PipelineError {
     /// The decoder lacks something that is no message's fault, as a schema registry that does not answer.
     #[error("messages cannot be decoded")]
     Decode(#[from] DecodeError),
@@ -109,7 +93,7 @@ pub enum WorkerError {
     Write(#[from] serde_json::Error),
 }
 
-impl WorkerError {
+impl PipelineError {
     /// Whether the same batch may succeed a little later.
     pub fn is_retriable(&self) -> bool {
         match self {
@@ -119,9 +103,9 @@ impl WorkerError {
     }
 }
 
-/// What the worker does beyond scoring.
+/// What a pipeline does beyond scoring.
 #[derive(Debug, Clone)]
-pub struct WorkerOptions {
+pub struct PipelineOptions {
     /// Budget and reasons.
     pub alerts: AlertsConfig,
     /// What the scores topic gets.
@@ -156,27 +140,36 @@ pub enum ScoreOutcome {
     },
 }
 
-/// Decodes, scores and writes. One on each scoring thread.
-pub struct Worker {
+/// Decodes, scores and writes. Shared by the scoring threads: see the module.
+pub struct Pipeline {
     scorer: Arc<dyn RecordScorer>,
     /// Of the stream's format.
-    decoder: Box<dyn RecordDecoder>,
+    decoders: Decoders,
     /// Requests are JSON whatever the stream's format.
-    request_decoder: JsonDecoder,
-    options: WorkerOptions,
+    request_decoders: Decoders,
+    options: PipelineOptions,
     names: Names,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ModelMetrics>,
     /// Compares the stream's first records with the training's; none where nobody asked.
-    first_look: Option<Arc<FirstLook>>,
+    first_look: Option<FirstLook>,
 }
 
-impl std::fmt::Debug for Worker {
+impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker")
+        f.debug_struct("Pipeline")
             .field("model_id", &self.scorer.model_id())
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// A batch of the stream after its first step: which of its messages are good records is settled.
+#[derive(Debug)]
+pub struct DecodedBatch {
+    input: MessageBatch,
+    decoded: Decoded,
+    /// Time that decoding took.
+    spent: Duration,
 }
 
 /// Records after scoring; B good rows.
@@ -189,14 +182,14 @@ struct Assessed {
     reasons: Vec<Vec<Reason>>,
 }
 
-impl Worker {
-    /// A worker for records of `schema`.
+impl Pipeline {
+    /// A pipeline for records of `schema`.
     pub fn new(
         scorer: Arc<dyn RecordScorer>,
-        decoder: Box<dyn RecordDecoder>,
+        decoders: Decoders,
         schema: &Schema,
-        options: WorkerOptions,
-        metrics: Arc<Metrics>,
+        options: PipelineOptions,
+        metrics: Arc<ModelMetrics>,
     ) -> Self {
         let name = |field: &Field| field.name.clone();
         let names = Names {
@@ -204,12 +197,15 @@ impl Worker {
             time: schema.time().map(name),
             features: schema.features().map(name).collect(),
         };
-        let request_decoder =
-            JsonDecoder::new(schema, DecodeLimits::default()).with_root(&options.root);
+        let (of_requests, root) = (schema.clone(), options.root.clone());
+        let request_decoders = Decoders::new(move || {
+            let decoder = JsonDecoder::new(&of_requests, DecodeLimits::default());
+            Box::new(decoder.with_root(&root))
+        });
         Self {
             scorer,
-            decoder,
-            request_decoder,
+            decoders,
+            request_decoders,
             options,
             names,
             metrics,
@@ -217,31 +213,48 @@ impl Worker {
         }
     }
 
-    /// The same worker, whose stream's first records are looked at.
-    pub fn with_first_look(self, first_look: Arc<FirstLook>) -> Self {
+    /// The same pipeline, whose stream's first records are looked at.
+    pub fn with_first_look(self, first_look: FirstLook) -> Self {
         Self {
             first_look: Some(first_look),
             ..self
         }
     }
 
-    /// Scores a batch of the stream and plans its outputs.
+    /// The first step of a batch of the stream: the messages of all its partitions become records or faults, in their order.
     ///
     /// # Errors
-    /// [`WorkerError`]; the batch is then as if it had not come.
-    pub fn process(&mut self, input: MessageBatch) -> Result<ScoredBatch, WorkerError> {
-        let payloads: Vec<Option<&[u8]>> = input.iter().map(|message| message.payload()).collect();
+    /// [`PipelineError`]; the batch is then as if it had not come.
+    pub fn decode(&self, input: MessageBatch) -> Result<DecodedBatch, PipelineError> {
         let begin = Instant::now();
-        let decoded = self.decoder.decode(&payloads)?;
-        let mut assessed = self.assess(decoded)?;
-        tell_full_sizes(&input, &mut assessed.decoded.faults);
+        let payloads: Vec<Option<&[u8]>> = input.iter().map(|message| message.payload()).collect();
+        let mut decoded = self.screened(self.decoders.decode(&payloads)?)?;
+        tell_full_sizes(&input, &mut decoded.faults);
         if self.options.tombstones == Tombstones::Skip {
-            assessed
-                .decoded
+            decoded
                 .faults
                 .retain(|fault| fault.reason != FaultReason::Tombstone);
         }
-        self.report(&assessed, Source::Kafka, begin);
+        Ok(DecodedBatch {
+            input,
+            decoded,
+            spent: begin.elapsed(),
+        })
+    }
+
+    /// The second step: scores a batch and plans its outputs.
+    ///
+    /// # Errors
+    /// [`PipelineError`]; the batch is then as if it had not come.
+    pub fn score(&self, batch: DecodedBatch) -> Result<ScoredBatch, PipelineError> {
+        let begin = Instant::now();
+        let DecodedBatch {
+            input,
+            decoded,
+            spent,
+        } = batch;
+        let assessed = self.assess(decoded)?;
+        self.report(&assessed, Source::Kafka, spent + begin.elapsed());
         if let Some(first_look) = &self.first_look {
             let Assessed { scores, alerts, .. } = &assessed;
             first_look.observe(&assessed.decoded.batch, scores, alerts);
@@ -257,13 +270,13 @@ impl Worker {
     /// Scores the records of a request, JSON each: one outcome a record, in order.
     ///
     /// # Errors
-    /// [`WorkerError`].
-    pub fn answer(&mut self, records: &[Vec<u8>]) -> Result<Vec<ScoreOutcome>, WorkerError> {
+    /// [`PipelineError`].
+    pub fn answer(&self, records: &[Vec<u8>]) -> Result<Vec<ScoreOutcome>, PipelineError> {
         let begin = Instant::now();
         let payloads: Vec<Option<&[u8]>> = records.iter().map(|record| Some(&record[..])).collect();
-        let decoded = self.request_decoder.decode(&payloads)?;
+        let decoded = self.screened(self.request_decoders.decode(&payloads)?)?;
         let mut assessed = self.assess(decoded)?;
-        self.report(&assessed, Source::Http, begin);
+        self.report(&assessed, Source::Http, begin.elapsed());
         let faults = std::mem::take(&mut assessed.decoded.faults);
         let columns = Columns::of(&assessed.decoded.batch, &self.names);
         let mut outcomes: Vec<(usize, ScoreOutcome)> = Vec::with_capacity(records.len());
@@ -285,9 +298,13 @@ impl Worker {
         Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    fn assess(&self, decoded: Decoded) -> Result<Assessed, WorkerError> {
+    /// The same without the records that the model refuses, which are faults.
+    fn screened(&self, decoded: Decoded) -> Result<Decoded, PipelineError> {
         let refused = self.scorer.faults(&decoded.batch);
-        let decoded = decoded.without(refused)?;
+        Ok(decoded.without(refused)?)
+    }
+
+    fn assess(&self, decoded: Decoded) -> Result<Assessed, PipelineError> {
         let rows = decoded.batch.num_rows();
         let alerts = &self.options.alerts;
         let (budget, reasons_max) = (alerts.budget, alerts.reasons_max);
@@ -302,7 +319,7 @@ impl Worker {
             0 => Assessment::default(),
             _ => {
                 let assessed = self.scorer.assess(&decoded.batch, explain);
-                assessed.map_err(WorkerError::Score)?
+                assessed.map_err(PipelineError::Score)?
             }
         };
         expect_count("anomaly scores", scores.anomaly_score.len(), rows)?;
@@ -322,7 +339,7 @@ impl Worker {
         })
     }
 
-    fn report(&self, assessed: &Assessed, source: Source, begin: Instant) {
+    fn report(&self, assessed: &Assessed, source: Source, scoring: Duration) {
         let batch = &assessed.decoded.batch;
         let nulls: Vec<u64> = self
             .names
@@ -336,7 +353,7 @@ impl Worker {
             .collect();
         self.metrics.record_batch(&BatchReport {
             source,
-            scoring: begin.elapsed(),
+            scoring,
             anomaly_score: &assessed.scores.anomaly_score,
             p_value: &assessed.scores.p_value,
             field_surprise: &assessed.scores.field_surprise,
@@ -352,7 +369,7 @@ impl Worker {
         &self,
         input: &MessageBatch,
         mut assessed: Assessed,
-    ) -> Result<(Vec<Planned>, Vec<u8>), WorkerError> {
+    ) -> Result<(Vec<Planned>, Vec<u8>), PipelineError> {
         let faults = std::mem::take(&mut assessed.decoded.faults);
         let columns = Columns::of(&assessed.decoded.batch, &self.names);
         let mut json = Vec::new();
@@ -458,11 +475,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn expect_count(what: &'static str, found: usize, expected: usize) -> Result<(), WorkerError> {
+fn expect_count(what: &'static str, found: usize, expected: usize) -> Result<(), PipelineError> {
     if found == expected {
         Ok(())
     } else {
-        Err(WorkerError::Count {
+        Err(PipelineError::Count {
             what,
             found,
             expected,
