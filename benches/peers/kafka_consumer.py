@@ -43,8 +43,7 @@ class Scorer:
             rows = [[record[name] for name in self.flat] for record in records]
         else:
             rows = [[value_at(record, path) for path in self.bundle.paths] for record in records]
-        z = self.bundle.encode(np.array(rows, np.float64))
-        (surprises,) = self.session.run(None, {"z": z, "bin": self.bundle.bin_of(z)})
+        (surprises,) = self.session.run(None, self.bundle.feed(np.array(rows, np.float64)))
         return self.bundle.mean_surprise(surprises)
 
 

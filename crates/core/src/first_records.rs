@@ -342,7 +342,8 @@ impl FirstRecords {
             let present = counts.records as u64 - seen.nulls;
             let nulls = seen.nulls as f64 / records;
             let unseen = seen.unseen as f64 / records;
-            let shift = seen.z / (present.max(1)) as f64;
+            let trained_z = facts.number.as_ref().map_or(0.0, |number| number.mean_z);
+            let shift = seen.z / (present.max(1)) as f64 - trained_z;
             let surprising = seen.surprising as f64 / records;
             // What is surely so comes before what only surprises.
             if nulls - facts.null_share >= SHARE_MIN {
@@ -367,8 +368,8 @@ impl FirstRecords {
             } else if let (Some(number), true) = (&facts.number, shift.abs() >= SHIFT_MIN) {
                 let shifted = Cause::Shifted {
                     field,
-                    found: number.decode(shift as f32),
-                    trained: number.decode(0.0),
+                    found: number.decode((trained_z + shift) as f32),
+                    trained: number.decode(trained_z as f32),
                     redact: facts.redact,
                 };
                 causes.push((1.0 + present as f64 / records, shifted));

@@ -8,7 +8,7 @@ use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::error::EncodeError;
 use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
-use super::quantiles::{QuantileScale, Sample};
+use super::quantiles::Sample;
 use super::records::{FieldShape, Records};
 use super::temporal::{TrainedMoments, day_time};
 use crate::rng::{Purpose, stream};
@@ -473,7 +473,7 @@ impl FieldFitter {
                 match BinaryEncoder::fit(encoder.clone(), &two) {
                     Some(binary) => ValueEncoder::Binary(binary),
                     None => {
-                        encoder.quantiles = QuantileScale::fit(&sorted, encoder.scale);
+                        encoder.fit_sample(&sorted);
                         ValueEncoder::Numeric(encoder)
                     }
                 }

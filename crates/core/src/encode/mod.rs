@@ -9,6 +9,7 @@ pub mod encoder;
 mod error;
 mod moment_check;
 pub mod numeric;
+mod ordinary;
 pub mod quantiles;
 mod records;
 pub mod temporal;

@@ -1,23 +1,13 @@
 //! Numbers: transformed, standardised by the fit rows' moments, clipped; and the squashed scale of the histogram head.
 
-use super::quantiles::{QuantileScale, outer};
+use super::ordinary::{REACH, ordinary};
+use super::quantiles::QuantileScale;
 use crate::schema::Transform;
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
 
 /// Standard deviations beyond which a value is clipped, as in the prototype's protocol: the histogram's range is
 /// asinh(2 * 10), and whatever lies beyond is simply "far out".
 pub const CLIP: f64 = 10.0;
-
-/// Values count for mean and deviation as if they lay at most so many times the range of the ordinary ones outside of it.
-const REACH: f64 = 2.0;
-
-/// A value that stands for something else than a quantity is that of at least this share of rows, and of so many rows.
-const STAND_IN_SHARE: f64 = 0.002;
-const STAND_IN_ROWS_MIN: f64 = 3.0;
-
-/// The normal quantile of 95 %, and but for its sign of 5 %.
-const FIVE_PERCENT: f64 = 1.644_853_626_951_472_2;
 
 /// The factor inside asinh of [`squash`]: linear within half a standard deviation, logarithmic beyond.
 pub const SQUASH: f32 = 2.0;
@@ -63,25 +53,21 @@ impl Moments {
         self.count
     }
 
-    /// The moments without the pull of values that are far from all others. Of `sorted`, a sample of the same values:
-    /// a few absurd ones are drawn in (Tukey 1962, "Winsorizing"), and stand-ins as 99999, which stand for no quantity, do not
-    /// count. The moments themselves where there are neither, else those of the sample with the range of all values.
+    /// The moments without the pull of values that are far from all others: those of the values of `sorted` that count
+    /// ([`ordinary`]), an even sample of the same values, with the range of all. The moments themselves where all values count.
     pub fn robust(self, sorted: &[f64]) -> Self {
-        let counted = counted(sorted);
-        let outer = outer(sorted.len());
-        let ordinary = counted.start.max(outer)..counted.end.min(sorted.len() - outer);
-        if ordinary.len() < 2 || outer == 0 {
+        let ordinary = &sorted[ordinary(sorted)];
+        let (Some(low), Some(high)) = (ordinary.first(), ordinary.last()) else {
             return self;
-        }
-        let (low, high) = (sorted[ordinary.start], sorted[ordinary.end - 1]);
+        };
         let reach = REACH * (high - low);
-        let (low, high) = (low - reach, high + reach);
-        if !(high > low) || (self.min >= low && self.max <= high) {
+        let all_count = ordinary.len() == sorted.len();
+        // Of many rows an absurd value may not be in the sample.
+        if all_count && self.min >= low - reach && self.max <= high + reach {
             return self;
         }
         let mut robust = Self::default();
-        let drawn_in = sorted[counted].iter().map(|x| x.clamp(low, high));
-        drawn_in.for_each(|x| robust.observe(x));
+        ordinary.iter().for_each(|&x| robust.observe(x));
         Self {
             min: self.min,
             max: self.max,
@@ -103,38 +89,6 @@ impl Moments {
     }
 }
 
-/// The places of `sorted` without a stand-in at either end: one value that many rows have, more than [`REACH`] times as far
-/// from all ordinary values as their range is wide.
-fn counted(sorted: &[f64]) -> Range<usize> {
-    let outer = outer(sorted.len());
-    let (first, last) = (outer, sorted.len().saturating_sub(outer + 1));
-    let (mut from, mut to) = (0, sorted.len());
-    if first >= last {
-        return from..to;
-    }
-    let run_min = (sorted.len() as f64 * STAND_IN_SHARE).max(STAND_IN_ROWS_MIN);
-    let is_apart = |run: usize, gap: f64, inner: Range<usize>| {
-        let range = || sorted[inner.end - 1] - sorted[inner.start];
-        run as f64 >= run_min
-            && inner.len() > sorted.len() / 2
-            && gap > REACH * range()
-            && range() > 0.0
-    };
-    // What only a few rows have, an absurd value, may lie further out than the stand-in and is left out with it.
-    let below = sorted.partition_point(|&x| x < sorted[last]);
-    let run = sorted.partition_point(|&x| x <= sorted[last]) - below;
-    if below > first && is_apart(run, sorted[last] - sorted[below - 1], first..below) {
-        to = below;
-    }
-    let above = sorted.partition_point(|&x| x <= sorted[first]);
-    let run = above - sorted.partition_point(|&x| x < sorted[first]);
-    let end = to.min(last + 1);
-    if above < end && is_apart(run, sorted[above] - sorted[first], above..end) {
-        from = above;
-    }
-    from..to
-}
-
 /// The fitted encoding of a numeric field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NumericEncoder {
@@ -149,6 +103,9 @@ pub struct NumericEncoder {
     pub non_negative: bool,
     /// The second scale.
     pub quantiles: QuantileScale,
+    /// The mean of z over all fit values: near 0 where all of them count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mean_z: f64,
 }
 
 impl NumericEncoder {
@@ -171,6 +128,7 @@ impl NumericEncoder {
             scale,
             non_negative: moments.min >= 0.0,
             quantiles: QuantileScale::default(),
+            mean_z: 0.0,
         }
     }
 
@@ -202,19 +160,34 @@ impl NumericEncoder {
         self.quantiles.quantile(apply(self.transform, x))
     }
 
-    /// The values in the field's own unit at the 5 %, 50 % and 95 % points of the fit rows; none without the second scale.
+    /// The values in the field's own unit that 5 %, 50 % and 95 % of the fit values that count are at most; none without the
+    /// second scale.
     pub fn points(&self) -> Option<[f64; 3]> {
-        let at = |quantile| {
-            let value = self.quantiles.value(quantile)?;
-            Some(invert(self.transform, value))
-        };
-        Some([at(-FIVE_PERCENT)?, at(0.0)?, at(FIVE_PERCENT)?])
+        let points = self.quantiles.points()?;
+        Some(points.map(|y| invert(self.transform, y)))
+    }
+
+    /// The value in the field's own unit whose normal quantile is q; NaN without the second scale.
+    pub fn decode_quantile(&self, q: f32) -> f64 {
+        let y = self.quantiles.value(f64::from(q));
+        y.map_or(f64::NAN, |y| invert(self.transform, y))
+    }
+
+    /// Notes what `sorted`, an even sample of the transformed fit values, says beside mean and scale.
+    pub(super) fn fit_sample(&mut self, sorted: &[f64]) {
+        self.quantiles = QuantileScale::fit(&sorted[ordinary(sorted)], self.scale);
+        let z = |y: &f64| ((y - self.mean) / self.scale).clamp(-CLIP, CLIP);
+        self.mean_z = sorted.iter().map(z).sum::<f64>() / sorted.len().max(1) as f64;
     }
 
     /// The value in the field's own unit whose encoding is z.
     pub fn decode(&self, z: f32) -> f64 {
         invert(self.transform, f64::from(z) * self.scale + self.mean)
     }
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
 }
 
 /// The transform of a finite value.
@@ -282,46 +255,54 @@ mod tests {
         let mut moments = Moments::default();
         sorted.iter().for_each(|&x| moments.observe(x));
         sorted.sort_unstable_by(f64::total_cmp);
-        NumericEncoder::fit(Transform::None, &moments.robust(&sorted))
+        let mut encoder = NumericEncoder::fit(Transform::None, &moments.robust(&sorted));
+        encoder.fit_sample(&sorted);
+        encoder
     }
 
     #[test]
-    fn an_absurd_value_leaves_the_scale_of_the_others() {
+    fn absurd_values_and_stand_ins_leave_the_scale_of_the_others() {
         let alone = of_amounts_and(&[]);
         // NumPy: of 0, 0.1, ... 100 mean 50 and standard deviation 28.9
         assert!((alone.scale - 28.9).abs() < 0.1 && (alone.mean - 50.0).abs() < 0.2);
-        for absurd in [&[1e9][..], &[-1e12, 1e9, 1e15], &[f64::MAX / 4.0]] {
-            let encoder = of_amounts_and(absurd);
-            assert!(
-                (encoder.scale / alone.scale - 1.0).abs() < 0.01,
-                "{absurd:?}"
-            );
-            assert!((encoder.encode(400.0) - alone.encode(400.0)).abs() < 0.2);
+        let absurd = [
+            vec![1e9],
+            vec![-1e12, 1e9, 1e15],
+            vec![f64::MAX / 4.0],
+            vec![1e6; 39],
+        ];
+        let stand_ins = [60, 2_000, 15_000].map(|rows| vec![99_999.0; rows]);
+        for others in absurd.iter().chain(&stand_ins) {
+            let encoder = of_amounts_and(others);
+            let ratio = encoder.scale / alone.scale;
+            assert!((ratio - 1.0).abs() < 0.01, "{ratio} {}", others.len());
+            assert!((encoder.mean - alone.mean).abs() < 0.5);
         }
-        // The order is kept where a tail is heavy: 250 is no absurd amount, and counts as it is.
-        let heavy = of_amounts_and(&[250.0; 40]);
-        assert!(heavy.scale > 1.01 * alone.scale);
+        // A tail without a gap counts.
+        let tail: Vec<f64> = (0..400).map(|i| 100.0 + f64::from(i)).collect();
+        assert!(of_amounts_and(&tail).scale > 1.2 * alone.scale);
     }
 
     #[test]
-    fn a_stand_in_far_from_all_values_leaves_their_scale() {
-        let alone = of_amounts_and(&[]);
-        for stand_in in [99_999.0, -9_999.0, 999.0] {
-            for rows in [60, 2_000, 15_000] {
-                let mut others = vec![stand_in; rows];
-                others.push(1e9);
-                let encoder = of_amounts_and(&others);
-                assert!(
-                    (encoder.scale / alone.scale - 1.0).abs() < 0.01,
-                    "{stand_in} {rows}"
-                );
-                assert_eq!(encoder.encode(stand_in).abs(), CLIP as f32);
-            }
-        }
-        let both = of_amounts_and(&[vec![-9_999.0; 300], vec![99_999.0; 300]].concat());
-        assert!((both.scale / alone.scale - 1.0).abs() < 0.01);
-        // Of two groups as large as each other neither stands for anything else.
-        assert!(of_amounts_and(&[99_999.0; 25_000]).scale > 1e4);
+    fn an_outlier_below_a_stand_in_is_not_taken_for_it() {
+        let encoder = of_amounts_and(&[99_999.0; 2_000]);
+        let [most, outlier, stand_in] = [100.0, 5_000.0, 99_999.0].map(|x| encoder.quantile(x));
+        assert!(most < 4.0 && outlier > most + 4.0 && stand_in > outlier + 2.0);
+        // A share of 1 / 11 of the rows is clipped at 10.
+        assert!(
+            (encoder.mean_z - 10.0 / 11.0).abs() < 0.01,
+            "{}",
+            encoder.mean_z
+        );
+    }
+
+    #[test]
+    fn a_change_beside_an_almost_constant_number_shows() {
+        let sorted = [vec![0.0; 19_999], vec![1e9]].concat();
+        let mut moments = Moments::default();
+        sorted.iter().for_each(|&x| moments.observe(x));
+        let encoder = NumericEncoder::fit(Transform::None, &moments.robust(&sorted));
+        assert_eq!((encoder.encode(0.0), encoder.encode(1.0)), (0.0, 10.0));
     }
 
     proptest! {

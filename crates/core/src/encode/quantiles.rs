@@ -8,7 +8,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// Values of a field that are kept at most, drawn evenly: the median is then within half a percent of all values.
+/// Values of a field that are kept at most, drawn evenly: the rank of the sample's median is then about half a percent off.
 pub(super) const SAMPLE_MAX: usize = 16_384;
 
 /// Beyond the share of the sample on either side that this leaves, a value is far out whatever its rank is: so that a few
@@ -17,6 +17,12 @@ const OUTER_SHARE: f64 = 0.0005;
 
 /// Two neighbouring knots are at most this far apart, in standard deviations of a normal, unless no value lies between them.
 const KNOT_STEP: f64 = 0.0625;
+
+/// Knots at most, more than [`QuantileScale::fit`] makes: a bound on what is read.
+const KNOTS_MAX: usize = 1024;
+
+/// The shares of values that [`QuantileScale::points`] tells of.
+const POINTS: [f64; 3] = [0.05, 0.5, 0.95];
 
 /// Past the outermost knots values are clipped at this many deviations.
 const CLIP: f64 = super::numeric::CLIP;
@@ -73,6 +79,8 @@ pub struct QuantileScale {
     scores: Vec<f64>,
     /// What is one standard deviation beyond the outermost values; > 0.
     unit: f64,
+    /// The values that 5 %, 50 % and 95 % of all are at most.
+    points: [f64; 3],
 }
 
 impl QuantileScale {
@@ -83,6 +91,10 @@ impl QuantileScale {
             values: Vec::new(),
             scores: Vec::new(),
             unit,
+            points: POINTS.map(|share| {
+                let at = (share * sorted.len() as f64).ceil() as usize;
+                sorted.get(at.saturating_sub(1)).copied().unwrap_or(0.0)
+            }),
         };
         let rows = sorted.len();
         let outer = outer(rows);
@@ -133,25 +145,35 @@ impl QuantileScale {
                 && numbers.windows(2).all(|pair| pair[0] < pair[1])
         };
         let is_sound = self.values.len() == self.scores.len()
+            && self.values.len() <= KNOTS_MAX
+            && self.points.iter().all(|x| x.is_finite())
+            && self.points.is_sorted()
+            && self.scores.iter().all(|score| score.abs() <= CLIP)
             && rises(&self.values)
             && rises(&self.scores)
             && (self.values.is_empty() || self.unit.is_finite() && self.unit > 0.0);
         (!is_sound).then(|| "quantiles that do not rise".to_owned())
     }
 
-    /// The transformed value at a normal quantile, within those of the knots; none if there is no such scale.
+    /// The values that 5 %, 50 % and 95 % of all fitted ones are at most; none if there is no such scale.
+    pub fn points(&self) -> Option<[f64; 3]> {
+        (!self.values.is_empty()).then_some(self.points)
+    }
+
+    /// The transformed value at a normal quantile, the inverse of [`quantile`](Self::quantile); none if there is no such scale.
     pub fn value(&self, quantile: f64) -> Option<f64> {
+        let (first, last) = (self.scores.first()?, self.scores.last()?);
+        let beyond = |by: f64| self.unit * by.exp_m1();
         let above = self.scores.partition_point(|&score| score <= quantile);
-        match (above, self.scores.len()) {
-            (_, 0) => None,
-            (0, _) => Some(self.values[0]),
-            (above, knots) if above == knots => Some(self.values[knots - 1]),
+        Some(match above {
+            0 => self.values[0] - beyond(first - quantile),
+            _ if above == self.scores.len() => self.values[above - 1] + beyond(quantile - last),
             _ => {
                 let (low, high) = (self.scores[above - 1], self.scores[above]);
                 let (from, to) = (self.values[above - 1], self.values[above]);
-                Some(from + (quantile - low) / (high - low) * (to - from))
+                from + (quantile - low) / (high - low) * (to - from)
             }
-        }
+        })
     }
 
     /// The normal quantile of a transformed value, within -10..=10.
@@ -253,14 +275,28 @@ mod tests {
                 values: vec![2.0, 1.0],
                 scores: vec![0.0, 1.0],
                 unit: 1.0,
+                points: [0.0; 3],
             },
             QuantileScale {
                 values: vec![1.0, 2.0],
                 scores: vec![0.0, f64::NAN],
                 unit: 1.0,
+                points: [0.0; 3],
             },
         ];
         assert!(forged.iter().all(|scale| scale.fault().is_some()));
+        let many: Vec<f64> = (0..2_000).map(|i| f64::from(i) / 250.0).collect();
+        let far = QuantileScale {
+            values: vec![1.0, 2.0],
+            scores: vec![0.0, 11.0],
+            ..scale.clone()
+        };
+        let more = QuantileScale {
+            values: many.clone(),
+            scores: many,
+            ..scale
+        };
+        assert!(far.fault().is_some() && more.fault().is_some());
     }
 
     proptest! {

@@ -149,12 +149,7 @@ impl FewValues {
             ("rows", "hold")
         };
         let (named, held) = (named.join(", "), share_text(*share));
-        let alike = if *share >= BLIND_SHARE {
-            ", so that all others look alike"
-        } else {
-            ""
-        };
-        format!("{rows} {row} of {of} {hold} {held} of the variance ({named}{more}){alike}")
+        format!("{rows} {row} of {of} {hold} {held} of the variance ({named}{more})")
     }
 }
 

@@ -6,6 +6,7 @@ use crate::encode::categorical::CategoricalEncoder;
 use crate::encode::numeric::{CLIP, NumericEncoder};
 use crate::encode::{FieldEncoder, HOURS, ValueEncoder, WEEKDAYS};
 use crate::model::heads::{FieldView, Reading};
+use crate::model::likelihood::Scale;
 use crate::model::likelihood::histogram::Histogram;
 use crate::model::likelihood::location_scale::Family;
 use crate::model::ops::math::{sigmoid, softmax};
@@ -101,14 +102,16 @@ fn likeliest(probabilities: &[f32], name: impl Fn(usize) -> String) -> Expected 
     }
 }
 
-/// Median, 5 % and 95 % in the field's own unit, from the first reading.
+/// Median, 5 % and 95 % in the field's own unit, from the first reading, on its scale.
 fn interval(
     encoder: &NumericEncoder,
     head: FieldView<'_>,
     views: &[Vec<f32>],
     residuals: &SurvivalTable,
 ) -> Expected {
-    let [low, value, high] = match head.reading_outputs().next() {
+    let reading = head.reading_outputs().next();
+    let scale = reading.as_ref().map(|(reading, _)| reading.scale());
+    let [low, value, high] = match reading {
         Some((Reading::Histogram(histogram, _), range)) => {
             let mean = mean_softmax(views.iter().map(|v| v[range.clone()].to_vec()));
             QUANTILES.map(|q| histogram_quantile(histogram, &mean, q))
@@ -136,12 +139,13 @@ fn interval(
     } else {
         f64::NEG_INFINITY
     };
-    let number = |z: f32| {
-        rounded(
-            encoder
-                .decode(z.clamp(-CLIP as f32, CLIP as f32))
-                .max(least),
-        )
+    let number = |at: f32| {
+        let at = at.clamp(-CLIP as f32, CLIP as f32);
+        let decoded = match scale {
+            Some(Scale::Quantile) => encoder.decode_quantile(at),
+            _ => encoder.decode(at),
+        };
+        rounded(decoded.max(least))
     };
     Expected::Interval {
         value: number(value),
@@ -239,6 +243,53 @@ mod tests {
             .map(|c| (c.value.as_str(), (c.probability * 1e5).round()))
             .collect();
         assert_eq!(found, [("0", 69_040.0), ("2.5", 30_960.0)]);
+    }
+
+    #[test]
+    fn an_interval_is_read_on_the_scale_of_its_reading() {
+        use crate::encode::EncoderFitter;
+        use crate::schema::{Field, Kind};
+        use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+        // NumPy: np.exp(scipy.stats.norm.ppf((np.arange(4000) + .5) / 4000)), a log-normal
+        let amounts = (0..4000).map(|i| {
+            use statrs::distribution::{ContinuousCDF, Normal};
+            Normal::standard()
+                .inverse_cdf((f64::from(i) + 0.5) / 4000.0)
+                .exp()
+        });
+        let column: ArrayRef = std::sync::Arc::new(Float64Array::from_iter_values(amounts));
+        let batch = RecordBatch::try_from_iter([("amount", column)]);
+        let mut fitter = EncoderFitter::new(&[Field::feature("amount", Kind::Numeric)], 8);
+        let fitted = batch
+            .ok()
+            .zip(fitter.as_mut().ok())
+            .and_then(|(batch, fitter)| fitter.observe(&batch).ok());
+        assert!(fitted.is_some());
+        let encoder = fitter.map(EncoderFitter::finish);
+        let Ok(Ok(encoder)) = encoder else {
+            unreachable!()
+        };
+        let likelihood = [Likelihood::QuantileHistogram];
+        let heads = Heads::new(&encoder, &likelihood, &Histogram::new(64, 1.0));
+        let head = heads.field(0);
+        let mut logits = vec![0.0; head.outputs().len()];
+        // All mass in the bin of q = 1.2, an amount of exp(1.2), which is 0.8 deviations above the mean.
+        let bin = Histogram::new(64, 1.0).bin(1.2);
+        logits[head.value_start() + bin] = 40.0;
+        let found = expected(
+            &encoder.fields()[0],
+            head,
+            &[logits],
+            &SurvivalTable::fit(&[]),
+        );
+        let Expected::Interval { value, low, high } = found else {
+            unreachable!()
+        };
+        let [value, low, high] = [value, low, high].map(|x| x.as_f64().unwrap_or(f64::NAN));
+        assert!(
+            (2.8..4.0).contains(&value) && low < value && value < high,
+            "{low} {value} {high}"
+        );
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl ScoreRule {
                 share * measured.share(Scale::Deviation),
             ),
             (
-                measured.nearest && share > 0.0 && measured.has_quantiles(),
+                measured.nearest && share > 0.0,
                 Component::NearestQuantile,
                 share * measured.share(Scale::Quantile),
             ),
@@ -190,17 +190,21 @@ impl Measured<'_> {
 
     /// How much a reading of a scale counts: both scales together as much as one alone.
     fn share(&self, scale: Scale) -> f64 {
+        let of_quantiles = match (self.reads(Scale::Deviation), self.reads(Scale::Quantile)) {
+            (true, true) => QUANTILE_SHARE,
+            (true, false) => 0.0,
+            (false, _) => 1.0,
+        };
         match scale {
-            _ if !self.has_quantiles() => 1.0,
-            Scale::Deviation => 1.0 - QUANTILE_SHARE,
-            Scale::Quantile => QUANTILE_SHARE,
+            Scale::Deviation => 1.0 - of_quantiles,
+            Scale::Quantile => of_quantiles,
         }
     }
 
-    /// Whether some reading is of the second scale.
-    fn has_quantiles(&self) -> bool {
+    /// Whether some reading is of this scale.
+    fn reads(&self, scale: Scale) -> bool {
         let mut readings = self.likelihood.iter();
-        readings.any(|reading| reading.scale() == Scale::Quantile)
+        readings.any(|reading| reading.scale() == scale)
     }
 
     fn masked_terms(
@@ -338,6 +342,9 @@ mod tests {
         ];
         let (alone, both) = (weights(&one), weights(&[one, other].concat()));
         assert_eq!(both.len(), 2 * alone.len());
+        // One scale alone has all the weight, whichever it is.
+        let quantiles_alone = weights(&other);
+        assert_eq!(quantiles_alone, alone);
         // .8 and .2 of the histogram at .15: the first reading and the third.
         assert!((both[0] - 0.8 * alone[0]).abs() < 1e-12);
         assert!((both[2] - 0.2 * alone[0]).abs() < 1e-12);

@@ -27,8 +27,8 @@ const LABELLED_ROWS_MAX: u64 = 100_000;
 /// Numbers kept of labelled rows at most, rows by components and inputs of trees: 64 MiB, and some times that while folds
 /// are tried.
 pub const DEFAULT_LABELLED_VALUES_MAX: u64 = 1 << 24;
-/// Components of a score at most, those of about a thousand numbers: a matrix of weights then takes 32 MiB.
-pub const COMPONENTS_MAX: usize = 2_048;
+/// Components of a score at most, those of about a thousand numbers: a matrix of weights then takes 128 MiB.
+pub const COMPONENTS_MAX: usize = 4_096;
 
 /// Both sources under one schema with the label in it.
 #[derive(Debug, Clone, Copy)]
@@ -703,12 +703,12 @@ mod tests {
             time: None,
         };
         let error = sources
-            .read_labelled(&encoder(), (2_049, 2_049), trained)
+            .read_labelled(&encoder(), (4_097, 4_097), trained)
             .unwrap_err();
         assert!(
             error
                 .to_string()
-                .contains("2049 components, tuning takes 2048"),
+                .contains("4097 components, tuning takes 4096"),
             "{error}"
         );
     }
