@@ -2,7 +2,7 @@
 //!
 //! In: the trained model (the *parent*) with its encoder, and a fresh one (the *child*). Out: the child's parameters are
 //! set. The function is preserved as far as the new encoding allows (Chen et al. 2016, "Net2Net"): on records of the
-//! fields that both know, the child predicts what the parent predicted; a field that only the parent knew counts as
+//! fields that both know, the child predicts what the parent predicted, where a number keeps its rank; a field that only the parent knew counts as
 //! hidden; one that only the child knows is not heard at first, since its rows of the input layer start at zero, which
 //! does not keep them from learning.
 //!
