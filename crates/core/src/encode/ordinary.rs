@@ -16,6 +16,8 @@ const DISTINCT_MIN: usize = 10;
 const ABSURD_SHARE: f64 = 0.01;
 /// The same where few different values lie inside.
 const ABSURD_SHARE_OF_FEW: f64 = 0.001;
+/// The same needs so many rows: of a few rows none is absurd.
+const ROWS_MIN_OF_FEW: usize = 100;
 /// Stand-ins: at most so many different values lie beyond the gap, in at most half of the rows.
 const STAND_INS_MAX: usize = 3;
 /// Times that both ends are looked at, since what lies beyond one end widens the range that the other is held against.
@@ -56,7 +58,8 @@ fn beyond(values: impl ExactSizeIterator<Item = f64> + Clone) -> usize {
                 true => ABSURD_SHARE_OF_FEW,
                 false => ABSURD_SHARE,
             };
-            let are_absurd = beyond as f64 <= (share * rows as f64).max(1.0);
+            let are_enough = inside >= DISTINCT_MIN || rows >= ROWS_MIN_OF_FEW;
+            let are_absurd = are_enough && beyond as f64 <= (share * rows as f64).max(1.0);
             let are_stand_ins = inside >= DISTINCT_MIN && outside <= STAND_INS_MAX;
             if are_absurd || are_stand_ins {
                 return beyond;
@@ -138,6 +141,7 @@ mod tests {
         assert_eq!(of_ends([vec![0.0; 19_999], vec![1e9]].concat()), (0, 1));
         let counts = [vec![0.0; 990], vec![1.0, 2.0, 3.0, 4.0], vec![1e5]].concat();
         assert_eq!(of_ends(counts), (0, 1));
+        assert_eq!(of_ends(vec![1.0, 2.0, 1e9]), (0, 0));
         assert_eq!(of_ends(vec![5.0; 10]), (0, 0));
         assert_eq!(of_ends(vec![1.0]), (0, 0));
         assert_eq!(of_ends(Vec::new()), (0, 0));
