@@ -26,7 +26,7 @@ const REST_ROWS_MIN: u64 = 20;
 const REST_VALUES_MIN: usize = 10;
 /// Distinct values from which the tail of a number is judged: fewer are small counts.
 const TAIL_VALUES_MIN: usize = 20;
-/// Share of the variance from which all other values look alike.
+/// Share of the variance from which a few values are worth a look.
 pub(super) const BLIND_SHARE: f64 = 0.9;
 /// Rows from which a few values can be told from the rest.
 const ROWS_MIN: u64 = 100;
