@@ -203,6 +203,11 @@ fn every_variable_of_a_key_names_a_key_that_there_is() {
             }
             let (section, key) = name.split_once("__").expect(&name);
             let (section, key) = (section.to_lowercase(), key.to_lowercase());
+            // A property of the client has dots for underscores.
+            let (section, key) = match key.strip_prefix("properties__") {
+                Some(property) => (format!("{section}.properties"), property.replace('_', ".")),
+                None => (section, key),
+            };
             let found = sections.iter().any(|known| {
                 known.name == section && known.keys.iter().any(|known| known.name == key)
             });

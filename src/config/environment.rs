@@ -1,21 +1,40 @@
-//! Variables `MASKWATCH__SECTION__KEY` laid over the configuration file.
+//! Variables `MASKWATCH__SECTION__KEY` laid over the configuration file, and `MASKWATCH__KAFKA__PROPERTIES__NAME` over one of
+//! the client's properties.
 //!
-//! A value that reads as TOML (a number, `true`, an array, text in quotes) is taken as such; anything else is text as it
-//! stands.
+//! In flow names and texts, out flow paths of keys with every value that a text may mean. The key says which of them it is:
+//! `0` is a number for one key and text for another.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use toml::{Table, Value};
 
 const PREFIX: &str = "MASKWATCH__";
 
-/// A variable that sets a key: section, key, value.
+/// The table whose keys are the client's, with dots where a variable has underscores.
+const PROPERTIES: [&str; 2] = ["kafka", "properties"];
+
+/// A variable that sets a key.
 #[derive(Debug, PartialEq)]
 pub struct Override {
     /// Of the variable.
     pub name: String,
-    /// Section and key.
+    /// Section and key, and the property's name where the key is that of the client's properties.
     pub path: Vec<String>,
-    value: Value,
+    text: String,
+}
+
+impl Override {
+    /// What the text may mean, the likeliest first: a value of TOML (a number, `true`, an array, text in quotes), the text as it
+    /// stands, a list with a comma between its entries.
+    pub fn meanings(&self) -> impl Iterator<Item = Value> {
+        let entries = self.text.split(',').map(str::trim);
+        let entries = entries.filter(|entry| !entry.is_empty());
+        let list = entries.map(|entry| Value::String(entry.to_owned()));
+        let text = Value::String(self.text.clone());
+        toml_value(&self.text)
+            .into_iter()
+            .chain([text, Value::Array(list.collect())])
+    }
 }
 
 /// The variables that are meant for this program, of those of the process.
@@ -51,52 +70,99 @@ pub fn variables(
 pub fn overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<Override> {
     let mut overrides: Vec<Override> = variables
         .filter_map(|(name, text)| {
-            let path = name
-                .strip_prefix(PREFIX)?
-                .split("__")
-                .map(str::to_lowercase)
-                .collect();
-            Some(Override {
-                path,
-                value: value_of(&text),
-                name,
-            })
+            let path = name.strip_prefix(PREFIX)?.split("__");
+            let mut path: Vec<String> = path.map(str::to_lowercase).collect();
+            if let [section, key, property] = &mut path[..]
+                && [section.as_str(), key.as_str()] == PROPERTIES
+            {
+                *property = property.replace('_', ".");
+            }
+            Some(Override { path, name, text })
         })
         .collect();
     overrides.sort_by(|a, b| a.name.cmp(&b.name));
     overrides
 }
 
-/// Lays overrides over a table. A sentence for each variable that does not name a section and a key.
-pub fn apply(table: &mut Table, overrides: &[Override]) -> Vec<String> {
+/// Which variable set which key, the key as the checks of values write it.
+#[derive(Debug, Default)]
+pub struct Origins(BTreeMap<String, String>);
+
+impl Origins {
+    /// Of these overrides.
+    pub fn of(overrides: &[Override]) -> Self {
+        let key = |path: &[String]| match path {
+            [section, key, property] => format!("{section}.{key}.\"{property}\""),
+            _ => path.join("."),
+        };
+        let of = |of: &Override| (key(&of.path), of.name.clone());
+        Self(overrides.iter().map(of).collect())
+    }
+
+    /// A sentence that begins with a key, with the variable that set it, if one did.
+    pub fn named(&self, fault: String) -> String {
+        let speaks_of = |(key, _): &(&String, &String)| {
+            let rest = fault.strip_prefix(key.as_str());
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric()))
+        };
+        // Of `kafka.properties` and one of them the longer key is meant.
+        let set = self
+            .0
+            .iter()
+            .filter(speaks_of)
+            .max_by_key(|(key, _)| key.len());
+        match set {
+            Some((_, variable)) => format!("variable {variable}: {fault}"),
+            None => fault,
+        }
+    }
+}
+
+/// Lays overrides over a table. A sentence for each variable that does not name a key. `fits` says whether a value is one of the
+/// key at a path; where no meaning of a text is, the likeliest one is taken, of which whoever reads the key will say what is wrong.
+pub fn apply(
+    table: &mut Table,
+    overrides: &[Override],
+    fits: impl Fn(&[String], &Value) -> bool,
+) -> Vec<String> {
     let mut faults = Vec::new();
-    for Override { name, path, value } in overrides {
-        let [section, key] = path.as_slice() else {
-            faults.push(format!("variable {name}: expected {PREFIX}SECTION__KEY"));
+    for of in overrides {
+        let (name, path) = (&of.name, &of.path);
+        let is_property = path.len() == 3 && path[..2] == PROPERTIES;
+        let Some((key, above)) = path.split_last().filter(|_| path.len() == 2 || is_property)
+        else {
+            faults.push(format!(
+                "variable {name}: expected {PREFIX}SECTION__KEY, or {PREFIX}KAFKA__PROPERTIES__NAME"
+            ));
             continue;
         };
-        let section = table
-            .entry(section.clone())
-            .or_insert_with(|| Value::Table(Table::new()));
-        match section.as_table_mut() {
-            Some(section) => {
-                section.insert(key.clone(), value.clone());
-            }
-            None => faults.push(format!(
+        let mut place = Some(&mut *table);
+        for section in above {
+            place = place.and_then(|table| {
+                let empty = || Value::Table(Table::new());
+                let inner = table.entry(section.clone()).or_insert_with(empty);
+                inner.as_table_mut()
+            });
+        }
+        let Some(place) = place else {
+            faults.push(format!(
                 "variable {name}: its section is no table in the file"
-            )),
+            ));
+            continue;
+        };
+        let fitting = of.meanings().find(|value| fits(path, value));
+        if let Some(value) = fitting.or_else(|| of.meanings().next()) {
+            place.insert(key.clone(), value);
         }
     }
     faults
 }
 
-fn value_of(text: &str) -> Value {
+/// The text as a value of TOML, if it is one.
+fn toml_value(text: &str) -> Option<Value> {
     let parsed = toml::from_str::<Table>(&format!("value = {text}"));
-    let value = parsed
-        .ok()
-        .filter(|table| table.len() == 1)
-        .and_then(|mut t| t.remove("value"));
-    value.unwrap_or_else(|| Value::String(text.to_owned()))
+    let mut alone = parsed.ok().filter(|table| table.len() == 1)?;
+    alone.remove("value")
 }
 
 #[cfg(test)]
@@ -104,19 +170,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_keep_their_types_and_text_needs_no_quotes() {
-        assert_eq!(value_of("5"), Value::Integer(5));
-        assert_eq!(value_of("true"), Value::Boolean(true));
-        assert_eq!(
-            value_of("broker:9092"),
-            Value::String("broker:9092".to_owned())
-        );
-        assert_eq!(value_of("\"5\""), Value::String("5".to_owned()));
-        assert_eq!(
-            value_of("1\nother = 2"),
-            Value::String("1\nother = 2".to_owned())
-        );
-        assert_eq!(value_of(""), Value::String(String::new()));
+    fn a_text_means_toml_first_then_itself_then_a_list() {
+        let meanings = |text: &str| {
+            let variable = ("MASKWATCH__A__B".to_owned(), text.to_owned());
+            overrides([variable].into_iter())[0]
+                .meanings()
+                .collect::<Vec<Value>>()
+        };
+        let text = |text: &str| Value::String(text.to_owned());
+        let list = |entries: &[&str]| Value::Array(entries.iter().map(|e| text(e)).collect());
+        for (given, expected) in [
+            ("5", vec![Value::Integer(5), text("5"), list(&["5"])]),
+            (
+                "true",
+                vec![Value::Boolean(true), text("true"), list(&["true"])],
+            ),
+            ("b:1, c:2,", vec![text("b:1, c:2,"), list(&["b:1", "c:2"])]),
+            ("\"5\"", vec![text("5"), text("\"5\""), list(&["\"5\""])]),
+            (
+                "1\nother = 2",
+                vec![text("1\nother = 2"), list(&["1\nother = 2"])],
+            ),
+            ("", vec![text(""), list(&[])]),
+        ] {
+            assert_eq!(meanings(given), expected, "{given}");
+        }
     }
 
     #[cfg(unix)]
@@ -131,9 +209,13 @@ mod tests {
 
     #[test]
     fn a_variable_without_section_or_key_is_a_fault() {
-        for name in ["MASKWATCH__KAFKA", "MASKWATCH__A__B__C"] {
+        for name in [
+            "MASKWATCH__KAFKA",
+            "MASKWATCH__A__B__C",
+            "MASKWATCH__KAFKA__PROPERTIES__A__B",
+        ] {
             let overrides = overrides([(name.to_owned(), "1".to_owned())].into_iter());
-            let faults = apply(&mut Table::new(), &overrides);
+            let faults = apply(&mut Table::new(), &overrides, |_, _| true);
             assert!(faults[0].contains(name), "{faults:?}");
         }
     }

@@ -11,6 +11,7 @@ use crate::stream::config::{
     AlertsConfig, ConfigFault, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawStream,
     StreamConfig,
 };
+use environment::Origins;
 use sections::Sound;
 use serde::Deserialize;
 use std::io::Read;
@@ -172,6 +173,7 @@ impl Config {
                 faults,
                 model: None,
             })?;
+        let origins = Origins::of(&environment::overrides(variables.iter().cloned()));
         let config = Self::parse(path, &text, variables.into_iter())?;
         let faults = config.stream.client_faults();
         if faults.is_empty() {
@@ -179,7 +181,10 @@ impl Config {
         }
         Err(ConfigError::Faults {
             path: path.to_owned(),
-            faults: faults.iter().map(ConfigFault::to_string).collect(),
+            faults: faults
+                .iter()
+                .map(|fault| origins.named(fault.to_string()))
+                .collect(),
             model: Some(Box::new(config.model())),
         })
     }
@@ -220,6 +225,7 @@ impl Config {
             }
         };
         let overrides = environment::overrides(variables);
+        let origins = Origins::of(&overrides);
         let Sound { table, mut faults } = sections::sound(text, overrides).map_err(syntax)?;
         // Every key can be read by now; what is told here is a defect, and no value either.
         let raw: RawConfig = table
@@ -229,7 +235,8 @@ impl Config {
             Ok(config) if faults.is_empty() => Ok(config),
             Ok(config) => Err(told(faults, Some(Box::new(config.model())))),
             Err((further, model)) => {
-                faults.extend(further);
+                let further = further.into_iter();
+                faults.extend(further.map(|fault| origins.named(fault)));
                 Err(told(faults, model))
             }
         }
@@ -326,6 +333,54 @@ mod tests {
         assert!(config.listen.ip().is_loopback());
         assert_eq!(config.model_dir, Path::new("model"));
         assert_eq!(config.train, None);
+    }
+
+    #[test]
+    fn a_variable_is_read_as_its_key_asks() {
+        let variables = [
+            ("MASKWATCH__KAFKA__INSTANCE_ID", "0"),
+            ("MASKWATCH__KAFKA__GROUP_ID", "true"),
+            ("MASKWATCH__KAFKA__INPUT_TOPICS", "cards, transfers"),
+            ("MASKWATCH__KAFKA__SCORES_TOPIC", "1e3"),
+            ("MASKWATCH__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "45000"),
+            ("MASKWATCH__KAFKA__PROPERTIES__SSL_CA_LOCATION", "/a,b"),
+            ("MASKWATCH__BATCH__ROWS_MAX", "99"),
+        ];
+        let config = parse(SMALLEST, &variables).unwrap().stream;
+        assert_eq!(config.kafka.instance_id, "0");
+        assert_eq!(config.kafka.group_id, "true");
+        assert_eq!(config.kafka.input_topics, ["cards", "transfers"]);
+        let scores = config.kafka.outputs.scores.unwrap();
+        assert_eq!(scores.as_str(), "1e3");
+        assert_eq!(config.batch.rows_max, 99);
+        let properties = format!("{:?}", config.kafka.properties);
+        assert!(properties.contains("session.timeout.ms"), "{properties}");
+        assert!(properties.contains("ssl.ca.location"), "{properties}");
+    }
+
+    #[test]
+    fn one_topic_is_a_list_of_one() {
+        let variables = [("MASKWATCH__KAFKA__INPUT_TOPICS", "cards")];
+        let config = parse(SMALLEST, &variables).unwrap();
+        assert_eq!(config.stream.kafka.input_topics, ["cards"]);
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_the_variable_that_gave_it() {
+        let variables = [
+            ("MASKWATCH__BATCH__ROWS_MAX", "0"),
+            (
+                "MASKWATCH__KAFKA__PROPERTIES__ISOLATION_LEVEL",
+                "read_uncommitted",
+            ),
+        ];
+        let error = parse(SMALLEST, &variables).unwrap_err().to_string();
+        for part in [
+            "variable MASKWATCH__BATCH__ROWS_MAX: batch.rows_max: ",
+            "variable MASKWATCH__KAFKA__PROPERTIES__ISOLATION_LEVEL: kafka.properties.\"isolation.level\": ",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

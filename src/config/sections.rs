@@ -62,7 +62,7 @@ pub fn sound(text: &str, overrides: Vec<Override>) -> Result<Sound, Vec<String>>
         found: Vec::new(),
     };
     let mut given = table;
-    for fault in environment::apply(&mut given, &overrides) {
+    for fault in environment::apply(&mut given, &overrides, fits) {
         search.found.push((0, fault));
     }
     for Override { name, path, .. } in overrides {
@@ -72,6 +72,21 @@ pub fn sound(text: &str, overrides: Vec<Override>) -> Result<Sound, Vec<String>>
     search.found.sort();
     let faults = search.found.into_iter().map(|(_, fault)| fault).collect();
     Ok(Sound { table, faults })
+}
+
+/// Whether the key at this path can have this value.
+fn fits(path: &[String], value: &Value) -> bool {
+    let probe = |section: &String| SECTIONS.iter().find(|(known, _)| known == section);
+    match path {
+        [section, key] => {
+            probe(section).is_some_and(|(_, probe)| alone(key, value.clone(), *probe).is_ok())
+        }
+        [section, key, entry] => {
+            let one = Table::from_iter([(entry.clone(), value.clone())]);
+            probe(section).is_some_and(|(_, probe)| alone(key, Value::Table(one), *probe).is_ok())
+        }
+        _ => false,
+    }
 }
 
 /// A text that is not TOML: the line, what the parser says, and what was probably meant.
