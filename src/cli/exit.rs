@@ -150,9 +150,7 @@ fn learn_code(error: &LearnError) -> Option<u8> {
         LearnError::Transfer(TransferError::Tensor(_)) => Some(INTERNAL),
         LearnError::Transfer(_) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::TooFewRows { .. }) => Some(BAD_DATA),
-        LearnError::Train(TrainError::Diverged { .. } | TrainError::Device { .. }) => {
-            Some(BAD_CONFIGURATION)
-        }
+        LearnError::Train(TrainError::Diverged { .. }) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::Tensor { .. }) | LearnError::Score(_) => Some(INTERNAL),
         LearnError::Artifact(error) => artifact_code(error),
     }

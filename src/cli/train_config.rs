@@ -4,7 +4,6 @@
 //! it, not only with the first.
 
 use super::exit::ConfigFaults;
-use crate::bundle::DeviceKind;
 use crate::bundle::training::SKIP_BAD_ROWS_MAX;
 use crate::durable::read_regular_text;
 use crate::recipe::TrainConfig;
@@ -60,8 +59,7 @@ fn parse(text: &str) -> Result<TrainConfig, Vec<String>> {
 /// Every section with every key: those of a configuration that leaves out none when it is written.
 fn known_keys() -> Result<Table, toml::ser::Error> {
     let mut config = TrainConfig::default();
-    // The processor, the cross entropy and clean rows are written by leaving their keys out.
-    config.training.device = DeviceKind::Cuda;
+    // The cross entropy and clean rows are written by leaving their keys out.
     config.model.histogram_gamma = 1.0;
     config.training.skip_bad_rows = SKIP_BAD_ROWS_MAX;
     Table::try_from(config)
@@ -178,20 +176,6 @@ mod tests {
             );
         }
         assert_eq!(faults.len(), 5, "{faults:#?}");
-    }
-
-    #[test]
-    fn a_device_that_this_program_cannot_use_is_a_fault() {
-        let faults = |device: &str| parse(&format!("[training]\ndevice = \"{device}\"\n"));
-        assert!(faults("cpu").is_ok());
-        let unknown = faults("tpu").unwrap_err();
-        let named = |part: &str| unknown.len() == 1 && unknown[0].contains(part);
-        assert!(
-            named("training.device = \"tpu\"") && named("`cuda`"),
-            "{unknown:?}"
-        );
-        let cuda = faults("cuda");
-        assert_eq!(cuda.is_ok(), cfg!(feature = "cuda"), "{cuda:?}");
     }
 
     #[test]

@@ -30,5 +30,5 @@ pub use store::{
     CALIBRATION, DISTANCES, MANIFEST, RUN, TREES, WEIGHTS, check_target, created_at_unix_s, load,
     load_manifest, rule_of, run_path, save,
 };
-pub use training::{DeviceKind, OptimizerKind, TrainingConfig};
+pub use training::{OptimizerKind, TrainingConfig};
 pub use validation::{Kind, Validation, ValidationSplit};

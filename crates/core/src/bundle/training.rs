@@ -38,36 +38,6 @@ pub const DEFAULT_NOISE: [f32; 2] = [0.05, 2.5];
 /// Share of visible values that training swaps with other rows.
 pub const DEFAULT_SWAP_NOISE: f32 = 0.0;
 
-/// Whether this program was built with the Cargo feature `cuda`.
-const BUILT_WITH_CUDA: bool = cfg!(feature = "cuda");
-
-/// Where training computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// The processor.
-    Cpu,
-    /// The first Nvidia GPU that CUDA shows.
-    Cuda,
-}
-
-impl DeviceKind {
-    /// Whether it is the processor.
-    pub fn is_cpu(&self) -> bool {
-        *self == Self::Cpu
-    }
-
-    /// Why this program cannot train there, with key, value and what to do; none if it was built for it.
-    pub fn fault(self) -> Option<String> {
-        let without = self == Self::Cuda && !BUILT_WITH_CUDA;
-        without.then(|| {
-            "training.device = \"cuda\": this program was built without CUDA; set \"cpu\", or build it with \
-             `cargo build --release --features cuda`"
-                .to_owned()
-        })
-    }
-}
-
 /// Which optimiser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,10 +56,6 @@ pub enum OptimizerKind {
 pub struct TrainingConfig {
     /// What the model learns to do.
     pub objective: ObjectiveKind,
-    /// Where losses and gradients are computed. Written only where it is not the processor, so that bundles of one trained
-    /// on it are what they were before there was a choice.
-    #[serde(skip_serializing_if = "DeviceKind::is_cpu")]
-    pub device: DeviceKind,
     /// Optimiser steps at most, 1..=10,000,000.
     pub steps: usize,
     /// Records a step, 1..=65,536.
@@ -144,7 +110,6 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             objective: ObjectiveKind::Masked,
-            device: DeviceKind::Cpu,
             steps: DEFAULT_STEPS,
             batch_rows: DEFAULT_BATCH_ROWS,
             optimizer: OptimizerKind::Adamw,
@@ -172,7 +137,6 @@ impl TrainingConfig {
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Faults::default();
-        faults.0.extend(self.device.fault());
         faults.range("training.steps", self.steps, 1, 10_000_000);
         faults.range("training.batch_rows", self.batch_rows, 1, 65_536);
         faults.range(
@@ -241,18 +205,6 @@ impl TrainingConfig {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_device_is_written_only_where_it_is_not_the_processor() {
-        let mut config = TrainingConfig::default();
-        let written = serde_json::to_string(&config).unwrap();
-        assert!(!written.contains("device"), "{written}");
-        config.device = DeviceKind::Cuda;
-        let written = serde_json::to_string(&config).unwrap();
-        assert!(written.contains(r#""device":"cuda""#), "{written}");
-        let read: TrainingConfig = serde_json::from_str(&written).unwrap();
-        assert_eq!(read, config);
-    }
 
     #[test]
     fn the_defaults_are_valid_and_faults_come_together() {

@@ -27,29 +27,6 @@ pub struct Inputs {
     pub noise: Tensor,
 }
 
-impl Inputs {
-    /// The same tensors on `device`; nothing is copied if they are there.
-    ///
-    /// # Errors
-    /// If candle cannot copy them.
-    pub fn to_device(&self, device: &Device) -> Result<Self> {
-        let all = |tensors: &[Tensor]| {
-            tensors
-                .iter()
-                .map(|t| t.to_device(device))
-                .collect::<Result<_>>()
-        };
-        Ok(Self {
-            numbers: self.numbers.to_device(device)?,
-            numbers_hidden: self.numbers_hidden.to_device(device)?,
-            codes: all(&self.codes)?,
-            codes_visible: all(&self.codes_visible)?,
-            visible: self.visible.to_device(device)?,
-            noise: self.noise.to_device(device)?,
-        })
-    }
-}
-
 /// Assembles [`Inputs`] row by row.
 #[derive(Debug)]
 pub struct InputBuilder<'a> {

@@ -30,7 +30,7 @@ use super::parameters::{LinearParameters, Parameters};
 use super::trunk::{Dropout, Sequence, Trunk};
 use crate::encode::{Encoder, FieldShape};
 use crate::rng::{Purpose, stream};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rand::Rng;
 use std::sync::Arc;
 
@@ -80,14 +80,19 @@ impl MaskedAutoencoder {
     }
 
     /// The same model with the same tensors, whose backward passes leave the gradients of its affine layers in buffers of
-    /// its own; with `device` one with copies of the tensors there (see [`Parameters::replica`]).
+    /// its own (see [`Parameters::replica`]).
     ///
     /// # Errors
-    /// If candle cannot share or copy a tensor.
-    pub fn replica(&self, device: Option<&Device>) -> Result<Self> {
+    /// If candle cannot share a tensor.
+    pub fn replica(&self) -> Result<Self> {
         let fields = (self.shapes.clone(), Arc::clone(&self.heads));
-        let parameters = self.parameters.replica(device)?;
-        Self::declare(&self.config, self.objective, fields, parameters, 0)
+        Self::declare(
+            &self.config,
+            self.objective,
+            fields,
+            self.parameters.replica(),
+            0,
+        )
     }
 
     fn declare(

@@ -113,7 +113,6 @@ impl Mlp {
 
     /// `[B, N' + sum E_c + F]`, and two more columns if the model denoises.
     fn first_layer_input(&self, inputs: &Inputs) -> Result<Tensor> {
-        let inputs = &inputs.to_device(self.input.weight.device())?;
         let mut parts = Vec::with_capacity(self.embeddings.len() + 3);
         match &self.number_tokens {
             Some(token) => {

@@ -2,7 +2,7 @@
 
 use super::ops::flat_buffers::copy;
 use super::ops::{GradientBuffer, LinearBuffers, tensor_slice};
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Tensor, Var};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Var};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::collections::BTreeMap;
@@ -17,9 +17,8 @@ pub struct Parameters {
 /// What parameters have that stand for those of another model.
 #[derive(Debug, Clone)]
 struct Replica {
-    /// The other's tensors, or copies of them.
+    /// The other's tensors.
     tensors: BTreeMap<String, Var>,
-    copied: bool,
     /// Where backward passes leave the gradients of the affine layers.
     buffers: BTreeMap<String, GradientBuffer>,
 }
@@ -38,32 +37,15 @@ pub struct LinearParameters {
 impl Parameters {
     /// None yet; to be declared again in the same way, they share the tensors of `self`, and the affine layers among them
     /// have gradient buffers of their own. So one model can be in several backward passes at once.
-    ///
-    /// With `device` they are copies in that device's memory, which do not follow the originals.
-    ///
-    /// # Errors
-    /// If candle cannot copy a tensor to the device.
-    pub fn replica(&self, device: Option<&Device>) -> Result<Self> {
-        let mut tensors = self.tensors.clone();
-        if let Some(device) = device {
-            for var in tensors.values_mut() {
-                *var = Var::from_tensor(&var.as_detached_tensor().to_device(device)?)?;
-            }
-        }
+    pub fn replica(&self) -> Self {
         let replica = Replica {
-            tensors,
-            copied: device.is_some(),
+            tensors: self.tensors.clone(),
             buffers: BTreeMap::new(),
         };
-        Ok(Self {
+        Self {
             tensors: BTreeMap::new(),
             replica: Some(replica),
-        })
-    }
-
-    /// Whether these are copies of another's tensors, to be set when those are.
-    pub fn is_copy(&self) -> bool {
-        self.replica.as_ref().is_some_and(|replica| replica.copied)
+        }
     }
 
     /// Where backward passes leave the gradient of a parameter, if not in the graph.
@@ -180,7 +162,7 @@ impl Parameters {
     /// Sets all values from one after the other in name order.
     ///
     /// # Errors
-    /// If the count differs, or candle cannot copy to the tensors' device.
+    /// If the count differs, or candle cannot write them.
     pub fn set_flat(&self, flat: &[f32]) -> Result<()> {
         if flat.len() != self.count() {
             candle_core::bail!("expected {} parameters, found {}", self.count(), flat.len());
@@ -189,11 +171,7 @@ impl Parameters {
         for var in self.tensors.values() {
             let end = start + var.elem_count();
             let values = &flat[start..end];
-            if var.device().is_cpu() {
-                var.inplace_op1(&Assign(values))?;
-            } else {
-                var.set(&Tensor::from_slice(values, var.shape(), var.device())?)?;
-            }
+            var.inplace_op1(&Assign(values))?;
             start = end;
         }
         Ok(())

@@ -5,7 +5,7 @@
 
 use super::{Recipe, TrainConfig, learn};
 use crate::Detector;
-use crate::bundle::{DeviceKind, MANIFEST, Manifest};
+use crate::bundle::{MANIFEST, Manifest};
 use crate::model::{Architecture, ObjectiveKind};
 use crate::records::{Canonicaliser, ParquetSource};
 use crate::schema::Schema;
@@ -176,18 +176,4 @@ fn a_bundle_whose_views_are_not_of_its_objective_is_refused() {
     });
     let error = Detector::load(&bundle).unwrap_err().to_string();
     assert!(error.contains("not of the objective Masked"), "{error}");
-}
-
-#[test]
-fn a_bundle_that_was_trained_on_a_gpu_needs_none() {
-    let payments = Payments::new();
-    let config = Payments::config(ObjectiveKind::Masked, Architecture::Mlp);
-    let detector = payments.learn(&config, "bundle");
-    let bundle = rewrite(&payments, &detector, |manifest| {
-        manifest.description.training.device = DeviceKind::Cuda;
-    });
-    let loaded = Detector::load(&bundle).unwrap();
-    assert_ne!(loaded.model_id(), detector.model_id());
-    let scores = [detector, loaded].map(|detector| detector.score(&payments.later).unwrap());
-    assert_eq!(scores[0], scores[1]);
 }

@@ -26,7 +26,7 @@ use crate::score::{CascadeConfig, Distances, ScoreConfig, ScoreError, Scorer, Su
 use crate::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use crate::train::{
     Dataset, DatasetError, DatasetOptions, FitReport, MaskedObjective, TrainError, TrainObserver,
-    device, fit,
+    fit,
 };
 use crate::transfer::{Side, TransferError, disagreements, transfer};
 use serde::{Deserialize, Serialize};
@@ -244,7 +244,6 @@ fn run_of(recipe: &Recipe<'_>, data: &Dataset, fit: FitReport, started: Instant)
 /// What can be refused before the first row is read: hours may lie between.
 fn check(recipe: &Recipe<'_>) -> Result<(), LearnError> {
     bundle::check_target(recipe.out)?;
-    device::open(recipe.config.training.device)?;
     match recipe.from {
         Some(parent) => check_start(parent, recipe.config),
         None => Ok(()),

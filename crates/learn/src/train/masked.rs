@@ -23,7 +23,6 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
-use std::iter::once;
 
 /// Fit rows below which nothing is trained.
 pub const FIT_ROWS_MIN: usize = 10;
@@ -31,7 +30,7 @@ pub const FIT_ROWS_MIN: usize = 10;
 /// The masked autoencoder with its fit rows, its held-out rows and its random streams.
 pub struct MaskedObjective<'a> {
     model: &'a MaskedAutoencoder,
-    /// One for each shard of a batch; on another device than the processor one for all of it.
+    /// One for each shard of a batch.
     pub(super) replicas: Vec<MaskedAutoencoder>,
     encoder: &'a Encoder,
     targets: TargetReader,
@@ -68,8 +67,8 @@ impl<'a> MaskedObjective<'a> {
     /// Trains `model` on `fit`, watched on `held_out_rows_max` rows of `held_out`, evenly spread over all of them.
     ///
     /// # Errors
-    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from, [`TrainError::Device`] without the device,
-    /// [`TrainError::Tensor`] if the model cannot be copied to it.
+    /// [`TrainError::TooFewRows`] if there is next to nothing to learn from, [`TrainError::Tensor`] if candle cannot share
+    /// the model's tensors with a replica.
     pub fn new(
         model: &'a MaskedAutoencoder,
         encoder: &'a Encoder,
@@ -85,9 +84,8 @@ impl<'a> MaskedObjective<'a> {
         enough("fit rows", fit.rows(), FIT_ROWS_MIN)?;
         enough("reference rows", held_out.rows(), 1)?;
         let batch_rows = config.batch_rows.min(fit.rows());
-        let device = super::device::open(config.device)?;
-        let shards = batch_rows.div_ceil(shard_rows(batch_rows, config.device));
-        let replicas = (0..shards).map(|_| model.replica(device.as_ref()));
+        let shards = batch_rows.div_ceil(shard_rows(batch_rows));
+        let replicas = (0..shards).map(|_| model.replica());
         let replicas = replicas.collect::<candle_core::Result<_>>();
         let replicas = replicas.map_err(|source| TrainError::Tensor { step: 0, source })?;
         let held_out_rows = held_out.rows().min(config.held_out_rows_max);
@@ -333,7 +331,7 @@ impl<'a> MaskedObjective<'a> {
         let fields = self.fit.fields();
         let weights = self.weights(hidden, levels);
         let counted = weights.iter().map(|&weight| f64::from(weight)).sum();
-        let shard_rows = shard_rows(rows.len(), self.config.device);
+        let shard_rows = shard_rows(rows.len());
         let masks = hidden.chunks(shard_rows * fields);
         let shards = rows.chunks(shard_rows).zip(masks).enumerate();
         let shards = shards.map(|(at, (rows, hidden))| {
@@ -385,11 +383,7 @@ impl Objective for MaskedObjective<'_> {
     }
 
     fn set_parameters(&self, flat: &[f32]) -> candle_core::Result<()> {
-        let replicas = self.replicas.iter().map(MaskedAutoencoder::parameters);
-        let copies = replicas.filter(|parameters| parameters.is_copy());
-        once(self.parameters())
-            .chain(copies)
-            .try_for_each(|parameters| parameters.set_flat(flat))
+        self.parameters().set_flat(flat)
     }
 
     fn replica(&self, place: usize) -> &Parameters {

@@ -7,7 +7,6 @@ mod average;
 #[cfg(test)]
 mod comparison;
 pub mod dataset;
-pub mod device;
 mod early_stopping;
 pub mod masked;
 mod optimizer;

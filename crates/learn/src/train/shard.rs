@@ -1,8 +1,7 @@
 //! How a training batch is cut: its shards are computed at the same time, each on a thread.
 //!
-//! Invariant: the cut depends on the rows and the device alone, never on the number of threads.
+//! Invariant: the cut depends on the rows alone, never on the number of threads.
 
-use crate::bundle::DeviceKind;
 use crate::rng::ChaCha8Rng;
 
 /// Rows of a shard at least: enough that packing the weights for a product is little beside the product, and a batch of
@@ -30,10 +29,7 @@ pub struct Shard {
     pub(super) input_noise: ChaCha8Rng,
 }
 
-/// Rows of each shard of a batch but the last: a GPU shares the whole batch among its own threads.
-pub(super) fn shard_rows(batch_rows: usize, device: DeviceKind) -> usize {
-    match device {
-        DeviceKind::Cpu => batch_rows.div_ceil(SHARDS_MAX).max(SHARD_ROWS_MIN),
-        DeviceKind::Cuda => batch_rows,
-    }
+/// Rows of each shard of a batch but the last.
+pub(super) fn shard_rows(batch_rows: usize) -> usize {
+    batch_rows.div_ceil(SHARDS_MAX).max(SHARD_ROWS_MIN)
 }

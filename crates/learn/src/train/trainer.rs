@@ -9,8 +9,8 @@ use crate::bundle::TrainingConfig;
 use crate::model::ops::flat_buffers::{add, copy};
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::time::Instant;
 
@@ -22,14 +22,14 @@ pub trait Objective: Sync {
     /// The trainable tensors.
     fn parameters(&self) -> &Parameters;
 
-    /// Sets the trainable tensors and the replicas' copies of them from their values, one after the other in name order.
+    /// Sets the trainable tensors from their values, one after the other in name order.
     ///
     /// # Errors
     /// If candle cannot write them.
     fn set_parameters(&self, flat: &[f32]) -> candle_core::Result<()>;
 
     /// The parameters of the replica that computes the shard of this place in its batch: the same tensors, with buffers in
-    /// which a backward pass leaves gradients, or copies of them on another device.
+    /// which a backward pass leaves gradients.
     fn replica(&self, place: usize) -> &Parameters;
 
     /// The next training batch, cut into shards that can be computed at the same time. How it is cut must not depend on
@@ -85,15 +85,6 @@ pub enum TrainError {
         loss: f32,
         /// The configured peak rate.
         learning_rate: f32,
-    },
-    /// The GPU cannot be used.
-    #[error(
-        "training.device = \"cuda\": no usable GPU; set \"cpu\", or see that the driver runs and CUDA_VISIBLE_DEVICES shows one"
-    )]
-    Device {
-        /// What CUDA said.
-        #[source]
-        source: candle_core::Error,
     },
     /// There is nothing to learn from.
     #[error("{part}: {rows} rows; at least {min} are needed")]
@@ -223,7 +214,7 @@ fn add_gradient(
         buffer.take(|part| part.map(|part| sum.add(part)));
     }
     if let Some(part) = replica.get(name).and_then(|var| graph.get(var)) {
-        tensor_slice(&part.contiguous()?.to_device(&Device::Cpu)?, |part| {
+        tensor_slice(&part.contiguous()?, |part| {
             sum.add(part);
             Ok(())
         })?;

@@ -3,6 +3,7 @@
 //! Outputs are `[location, log_scale]`. The log scale is bounded to -3..=4 so that one field can neither make its
 //! density infinite nor give up: beyond a bound only the gradient that leads back in passes.
 
+#[cfg(any(test, feature = "testing"))]
 use candle_core::{DType, Result, Tensor};
 
 /// Degrees of freedom of the Student-t head: heavy tails with a finite variance.
@@ -107,6 +108,7 @@ impl Family {
     ///
     /// # Errors
     /// If a shape does not fit.
+    #[cfg(any(test, feature = "testing"))]
     pub fn composed_loss(self, output: &[Tensor], z: &Tensor) -> Result<Tensor> {
         let residual = (&output[0] - z)?;
         if self == Self::SquaredError {
@@ -150,6 +152,7 @@ impl Family {
 /// The log scale within its bounds; beyond one, only the gradient that leads back in passes.
 ///
 /// Of every family with a scale the loss grows with the scale where the standardised residual is below 1.
+#[cfg(any(test, feature = "testing"))]
 fn bounded_log_scale(raw: &Tensor, residual: &Tensor) -> Result<Tensor> {
     let value = raw.detach();
     let bounded = value.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)?;

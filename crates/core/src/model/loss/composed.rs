@@ -1,5 +1,4 @@
-//! The masked loss composed of candle's own ops: for devices on which the hand-written op does not run, and what tests hold
-//! that op to.
+//! The masked loss composed of candle's own ops: what tests hold the hand-written op to.
 //!
 //! In flow the latent, the output layer and the true values; out flows the loss with its graph. Every head but those of
 //! location and scale and a histogram of bounded loss is a cross entropy: the log-sum-exp of its logits less the expected

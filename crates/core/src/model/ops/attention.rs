@@ -7,10 +7,15 @@
 //! among the threads of the calling Rayon pool. Nothing is summed across records: the result is the same at any thread
 //! count.
 
+#[cfg(any(test, feature = "testing"))]
+use super::composed;
 use super::math::{exp, lane_dot, lane_sum};
 use super::product::{Matrix, product, put_columns};
-use super::{cpu_slice, is_native, tensor_slice};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use super::{cpu_slice, tensor_slice};
+#[cfg(any(test, feature = "testing"))]
+use candle_core::D;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+#[cfg(any(test, feature = "testing"))]
 use candle_nn::ops::softmax;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -50,11 +55,11 @@ pub fn attention(
         width: columns / 3,
         keys,
     };
-    if is_native(qkv) {
-        qkv.apply_op1(attention)
-    } else {
-        attention.composed(qkv)
+    #[cfg(any(test, feature = "testing"))]
+    if composed::is_forced() {
+        return attention.composed(qkv);
     }
+    qkv.apply_op1(attention)
 }
 
 struct Attention {
@@ -78,6 +83,7 @@ struct Scratch {
 }
 
 impl Attention {
+    #[cfg(any(test, feature = "testing"))]
     fn composed(&self, qkv: &Tensor) -> Result<Tensor> {
         let (places, heads, numbers) = (self.places, self.heads, self.width / self.heads);
         let rows = qkv.dim(0)?;

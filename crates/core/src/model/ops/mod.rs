@@ -1,8 +1,8 @@
 //! The model's own candle ops: what candle has too slow, or without a gradient.
 //!
 //! Every op here has a hand-written backward, and a test that compares it with finite differences. All work on
-//! contiguous f32 on the processor. For other devices each is composed of candle's own ops in the same file: slower on the
-//! processor, but the same function, to which the tests hold the hand-written one; [`is_native`] decides.
+//! contiguous f32 in the processor's memory. For tests each is also composed of candle's own ops in the same file. That is
+//! slower, but the same function: the oracle of the hand-written one.
 
 mod attention;
 pub mod flat_buffers;
@@ -24,23 +24,15 @@ pub use weighted_rows::{RowWeights, weighted_rows};
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 
-/// Whether a tensor is where the hand-written ops work: in the processor's memory.
-pub fn is_native(tensor: &Tensor) -> bool {
-    #[cfg(any(test, feature = "testing"))]
-    if composed::is_forced() {
-        return false;
-    }
-    tensor.device().is_cpu()
-}
-
-/// Sends a test the way of other devices on the processor.
+/// Lets a test compute with candle's own ops.
 #[cfg(any(test, feature = "testing"))]
 pub mod composed {
     use std::cell::Cell;
 
     thread_local!(static FORCED: Cell<bool> = const { Cell::new(false) });
 
-    pub(super) fn is_forced() -> bool {
+    /// Whether ops on this thread are composed of candle's.
+    pub(crate) fn is_forced() -> bool {
         FORCED.get()
     }
 

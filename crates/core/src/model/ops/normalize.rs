@@ -3,9 +3,11 @@
 //! candle's fused layer norm returns no gradient for its input (huggingface/candle#3011), and the layers that follow
 //! have weights and biases of their own, so a gain here would add nothing.
 
+#[cfg(any(test, feature = "testing"))]
+use super::composed;
 use super::math::{lane_dot, lane_sum};
 use super::simd::{Loop, vectorised};
-use super::{cpu_slice, is_native, tensor_slice};
+use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Added to the variance, as in Ba et al. 2016 ("Layer Normalization") and PyTorch's default.
@@ -16,14 +18,15 @@ pub const EPSILON: f32 = 1e-5;
 /// # Errors
 /// If x is not a contiguous f32 matrix.
 pub fn normalize(x: &Tensor) -> Result<Tensor> {
-    if is_native(x) {
-        x.apply_op1(Normalize)
-    } else {
-        composed(x)
+    #[cfg(any(test, feature = "testing"))]
+    if composed::is_forced() {
+        return composed_of(x);
     }
+    x.apply_op1(Normalize)
 }
 
-fn composed(x: &Tensor) -> Result<Tensor> {
+#[cfg(any(test, feature = "testing"))]
+fn composed_of(x: &Tensor) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
     let variance = centred.sqr()?.mean_keepdim(1)?; // [B, 1]
     centred.broadcast_div(&variance.affine(1.0, f64::from(EPSILON))?.sqrt()?)

@@ -3,7 +3,9 @@
 //! A token of the transformer is such a sum (a direction times the value, plus what belongs to its field), so that one op
 //! reads numbers, categories and stand-ins alike. candle would need an op a field, and its scatter has a wrong gradient.
 
-use super::{cpu_slice, is_native, tensor_slice};
+#[cfg(any(test, feature = "testing"))]
+use super::composed;
+use super::{cpu_slice, tensor_slice};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -49,15 +51,16 @@ pub fn weighted_rows(table: &Tensor, weights: RowWeights) -> Result<Tensor> {
     if let Some((row, _)) = weights.entries.iter().find(|e| e.0 as usize >= rows) {
         candle_core::bail!("weighted_rows: row {row} of a table with {rows}");
     }
-    if is_native(table) {
-        table.apply_op1(WeightedRows(weights))
-    } else {
-        composed(table, &weights)
+    #[cfg(any(test, feature = "testing"))]
+    if composed::is_forced() {
+        return composed_of(table, &weights);
     }
+    table.apply_op1(WeightedRows(weights))
 }
 
 /// Every row of the result has as many entries as the longest, K; those that it lacks are row 0 with the weight 0.
-fn composed(table: &Tensor, weights: &RowWeights) -> Result<Tensor> {
+#[cfg(any(test, feature = "testing"))]
+fn composed_of(table: &Tensor, weights: &RowWeights) -> Result<Tensor> {
     let rows = weights.ends.len();
     let entries = || (0..rows).map(|row| weights.entries(row));
     let longest = entries().map(<[_]>::len).max().unwrap_or(0).max(1);
