@@ -5,7 +5,7 @@
 
 use super::exit_service::service_code;
 use crate::BudgetByError;
-use crate::bundle::ArtifactError;
+use crate::bundle::BundleError;
 use crate::config::ConfigError;
 use crate::evaluate::{BaselineError, MetricError};
 use crate::generate::GenerateError;
@@ -125,8 +125,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<TuneFailure>() {
         return tune_code(error);
     }
-    if let Some(error) = cause.downcast_ref::<ArtifactError>() {
-        return artifact_code(error);
+    if let Some(error) = cause.downcast_ref::<BundleError>() {
+        return bundle_code(error);
     }
     if cause.is::<ScoreError>() {
         return Some(INTERNAL);
@@ -152,7 +152,7 @@ fn learn_code(error: &LearnError) -> Option<u8> {
         LearnError::Train(TrainError::TooFewRows { .. }) => Some(BAD_DATA),
         LearnError::Train(TrainError::Diverged { .. }) => Some(BAD_CONFIGURATION),
         LearnError::Train(TrainError::Tensor { .. }) | LearnError::Score(_) => Some(INTERNAL),
-        LearnError::Artifact(error) => artifact_code(error),
+        LearnError::Bundle(error) => bundle_code(error),
     }
 }
 
@@ -185,24 +185,24 @@ fn tune_code(error: &TuneFailure) -> Option<u8> {
             | TuneError::NothingLeft { .. },
         ) => Some(BAD_DATA),
         TuneFailure::Score(_) | TuneFailure::Boosting(_) => Some(INTERNAL),
-        TuneFailure::Artifact(error) => artifact_code(error),
+        TuneFailure::Bundle(error) => bundle_code(error),
     }
 }
 
-fn artifact_code(error: &ArtifactError) -> Option<u8> {
+fn bundle_code(error: &BundleError) -> Option<u8> {
     match error {
         // A bundle that is not there, or not all of it, is as bad as a damaged one.
-        ArtifactError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+        BundleError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Some(BAD_DATA)
         }
-        ArtifactError::Io { .. } => Some(FAILED),
-        ArtifactError::NotABundle { .. } | ArtifactError::Target(_) => Some(BAD_CONFIGURATION),
-        ArtifactError::Tensor(_) => Some(INTERNAL),
-        ArtifactError::NoBundle { .. }
-        | ArtifactError::Malformed { .. }
-        | ArtifactError::Version { .. }
-        | ArtifactError::Digest { .. }
-        | ArtifactError::Weights { .. } => Some(BAD_DATA),
+        BundleError::Io { .. } => Some(FAILED),
+        BundleError::NotABundle { .. } | BundleError::Target(_) => Some(BAD_CONFIGURATION),
+        BundleError::Tensor(_) => Some(INTERNAL),
+        BundleError::NoBundle { .. }
+        | BundleError::Malformed { .. }
+        | BundleError::Version { .. }
+        | BundleError::Digest { .. }
+        | BundleError::Weights { .. } => Some(BAD_DATA),
     }
 }
 

@@ -207,7 +207,7 @@ mod tests {
         ("EncodeError", "ScoreError, DatasetError, TuneError"),
         ("ConvertError", "DataError"),
         ("RegistryConfigError", "DecoderError"),
-        ("WeightsFault", "ArtifactError"),
+        ("WeightsFault", "BundleError"),
         ("SessionFailure", "a label of a metric"),
         ("SubmitError", "an answer of HTTP"),
         ("BodyError", "an answer of HTTP"),

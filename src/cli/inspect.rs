@@ -287,7 +287,7 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
         )?;
     }
     let objective = description.training.objective;
-    if !objective.hides() {
+    if !objective.hides_fields() {
         return writeln!(
             out,
             "objective    {}: nothing hidden, a bottleneck of {} numbers",

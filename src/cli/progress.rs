@@ -60,7 +60,7 @@ impl TrainObserver for TrainingDisplay {
             seconds,
             loss,
             held_out_loss,
-            look,
+            is_evaluation,
         } = *progress;
         let rate = rows as f64 / seconds.max(1e-9);
         let held_out = held_out_loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.4}"));
@@ -75,7 +75,7 @@ impl TrainObserver for TrainingDisplay {
         let due = self
             .last_line
             .is_none_or(|at| at.elapsed().as_secs_f64() >= LINE_EVERY_S);
-        if due || look {
+        if due || is_evaluation {
             self.last_line = Some(Instant::now());
             let eta = seconds / step as f64 * (steps - step) as f64;
             let _ = writeln!(

@@ -89,7 +89,7 @@ mod tests {
             seconds: 2.0,
             loss: 1.5,
             held_out_loss: None,
-            look: false,
+            is_evaluation: false,
         });
         assert!(
             metrics

@@ -1,6 +1,6 @@
 //! A loaded bundle that scores canonical batches: what stream, HTTP and the verbs use.
 
-use crate::bundle::{self, ArtifactError, Manifest};
+use crate::bundle::{self, BundleError, Manifest};
 use crate::encode::{Records, ValueEncoder};
 use crate::model::ops::simd::Instructions;
 use crate::records::{RowFault, SourceBatch};
@@ -38,8 +38,8 @@ impl Detector {
     /// Loads a bundle.
     ///
     /// # Errors
-    /// [`ArtifactError`]: what is off, exactly.
-    pub fn load(dir: &Path) -> Result<Self, ArtifactError> {
+    /// [`BundleError`]: what is off, exactly.
+    pub fn load(dir: &Path) -> Result<Self, BundleError> {
         let (manifest, scorer) = bundle::load(dir)?;
         Ok(Self {
             manifest,

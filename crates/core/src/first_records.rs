@@ -522,8 +522,8 @@ mod tests {
     use rand::RngExt;
     use rand_distr::{Beta, Distribution};
 
-    /// A look at records without features, under a budget of k of n + 1.
-    fn look(n: usize, k: usize) -> FirstRecords {
+    /// What watches records without features, under a budget of k of n + 1.
+    fn watched(n: usize, k: usize) -> FirstRecords {
         let budget = AlertBudget::new(k as f64 / (n + 1) as f64 + 1e-9).unwrap();
         FirstRecords {
             promise: Promise::new(budget, n, 0.0),
@@ -567,11 +567,11 @@ mod tests {
             (400, 1),
             (100_000, 5_000),
         ] {
-            let look = look(n, k);
+            let watched = watched(n, k);
             let rates = Beta::new(k as f64, (n + 1 - k) as f64).unwrap();
             for _ in 0..2_000 {
                 let rate: f64 = rates.sample(&mut rng);
-                let excess = look.excess(&drawn(&mut rng, FIRST_RECORDS, rate));
+                let excess = watched.excess(&drawn(&mut rng, FIRST_RECORDS, rate));
                 assert_eq!(excess, None, "{n} {k}");
             }
         }
@@ -579,25 +579,28 @@ mod tests {
 
     #[test]
     fn an_excess_everywhere_is_told_from_a_burst_and_from_scattered_alerts() {
-        let look = look(12_000, 12);
+        let watched = watched(12_000, 12);
         let mut rng = stream(2, Purpose::Tests);
-        let everywhere = look.excess(&drawn(&mut rng, FIRST_RECORDS, 0.1));
+        let everywhere = watched.excess(&drawn(&mut rng, FIRST_RECORDS, 0.1));
         assert_eq!(everywhere, Some(Excess::Everywhere));
         let burst = Some(Excess::Burst { alerts: 60 });
-        assert_eq!(look.excess(&at(300..360)), burst);
+        assert_eq!(watched.excess(&at(300..360)), burst);
         assert_eq!(
-            look.excess(&at((0..1_000).step_by(60))),
+            watched.excess(&at((0..1_000).step_by(60))),
             Some(Excess::Scattered)
         );
         // A file of few rows, all of them alerts.
-        assert_eq!(look.excess(&counts(&[true; 40])), Some(Excess::Everywhere));
-        assert_eq!(look.excess(&counts(&[true; 1])), None);
-        assert_eq!(look.excess(&counts(&[])), None);
+        assert_eq!(
+            watched.excess(&counts(&[true; 40])),
+            Some(Excess::Everywhere)
+        );
+        assert_eq!(watched.excess(&counts(&[true; 1])), None);
+        assert_eq!(watched.excess(&counts(&[])), None);
     }
 
     /// What is said of a stream's first records with alerts at these places, at budget .001 with 16,000 calibration rows.
     fn said(places: impl IntoIterator<Item = usize>) -> (String, Vec<String>) {
-        let opening = look(16_000, 16).close(&at(places));
+        let opening = watched(16_000, 16).close(&at(places));
         (opening.headline(), opening.warnings())
     }
 
@@ -632,15 +635,16 @@ mod tests {
         let mut rng = stream(3, Purpose::Tests);
         let mut told = 0;
         for _ in 0..200 {
-            let look = look(16_000, 16);
+            let watched = watched(16_000, 16);
             told += u32::from(
-                look.excess(&drawn(&mut rng, FIRST_RECORDS, 0.014))
+                watched
+                    .excess(&drawn(&mut rng, FIRST_RECORDS, 0.014))
                     .is_some(),
             );
         }
         // P(Binomial(1000, 0.014) > 9) is 0.89: of 200 starts 178 are told, give or take 4.4.
         assert!((160..=196).contains(&told), "{told}");
-        assert!(look(16_000, 16).promise().is_far_exceeded(42, 3_000));
+        assert!(watched(16_000, 16).promise().is_far_exceeded(42, 3_000));
     }
 
     #[test]
@@ -658,7 +662,7 @@ mod tests {
         let opening = Opening {
             records: 1_000,
             alerts: 310,
-            promise: *look(16_000, 16).promise(),
+            promise: *watched(16_000, 16).promise(),
             excess: Some(Excess::Everywhere),
             absent: vec![("device".to_owned(), 0.0001)],
             causes: vec![

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Why a bundle cannot be written or is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
+pub enum BundleError {
     /// The operating system refused.
     #[error("{path}: cannot {action}")]
     Io {
@@ -81,7 +81,7 @@ pub enum ArtifactError {
     Tensor(#[from] candle_core::Error),
 }
 
-impl ArtifactError {
+impl BundleError {
     pub(super) fn io(
         path: &std::path::Path,
         action: &'static str,

@@ -19,7 +19,7 @@ mod weights;
 
 #[cfg(any(test, feature = "testing"))]
 pub use calibration_file::write as write_calibration;
-pub use error::ArtifactError;
+pub use error::BundleError;
 pub use fingerprint::{DataFingerprint, Fingerprinter, ROW_DIGEST_BYTES, row_digest};
 pub use manifest::{
     Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Tuning, sha256_hex,

@@ -2,7 +2,7 @@
 
 use super::calibration_file;
 use super::distances_file;
-use super::error::ArtifactError;
+use super::error::BundleError;
 use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::trees_file;
 use super::weights::{self, WeightsFault};
@@ -41,18 +41,18 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 /// Writes a bundle into `dir`: into a temporary sibling first, synced, then renamed. A bundle that is there is replaced.
 ///
 /// # Errors
-/// [`ArtifactError::NotABundle`] if `dir` exists and is none; [`ArtifactError::Io`]. Nothing partial is left behind.
+/// [`BundleError::NotABundle`] if `dir` exists and is none; [`BundleError::Io`]. Nothing partial is left behind.
 pub fn save(
     dir: &Path,
     description: Description,
     scorer: &Scorer,
     run: &impl Serialize,
-) -> Result<Manifest, ArtifactError> {
+) -> Result<Manifest, BundleError> {
     check_target(dir)?;
     let dir = &durable::folder_target(dir)?;
     let parent = durable::folder_of(dir);
     let malformed =
-        |name: &str, e: &dyn std::fmt::Display| ArtifactError::malformed(&dir.join(name), e);
+        |name: &str, e: &dyn std::fmt::Display| BundleError::malformed(&dir.join(name), e);
     let weights = weights::write(scorer.model().model().parameters())?;
     let labelled = scorer.labelled();
     let labelled_scores = labelled.map(Labelled::conformal);
@@ -76,17 +76,17 @@ pub fn save(
     let manifest_json = pretty(&manifest).map_err(|e| malformed(MANIFEST, &e))?;
     let run_json = pretty(run).map_err(|e| malformed(RUN, &e))?;
 
-    fs::create_dir_all(parent).map_err(ArtifactError::io(parent, "create the folder"))?;
+    fs::create_dir_all(parent).map_err(BundleError::io(parent, "create the folder"))?;
     let temporary = temporary_folder(parent)?;
     files.extend([(RUN, run_json), (MANIFEST, manifest_json)]);
     for (name, bytes) in files {
         // Told under the name that it is to have: nobody has ever seen the temporary one.
         write_synced(&temporary.path().join(name), &bytes)
-            .map_err(ArtifactError::io(&dir.join(name), "write the file"))?;
+            .map_err(BundleError::io(&dir.join(name), "write the file"))?;
     }
-    durable::sync_folder(temporary.path()).map_err(ArtifactError::io(dir, "sync the folder"))?;
+    durable::sync_folder(temporary.path()).map_err(BundleError::io(dir, "sync the folder"))?;
     durable::replace_folder(temporary, dir)
-        .map_err(ArtifactError::io(dir, "give the finished bundle its name"))?;
+        .map_err(BundleError::io(dir, "give the finished bundle its name"))?;
     Ok(manifest)
 }
 
@@ -97,12 +97,12 @@ pub fn save(
 /// takes nothing.
 ///
 /// # Errors
-/// [`ArtifactError::NotABundle`]; [`ArtifactError::Target`] for a device, a FIFO, a socket or a link to nothing;
-/// [`ArtifactError::Io`] with the nearest folder that is there if it takes no new one.
-pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
+/// [`BundleError::NotABundle`]; [`BundleError::Target`] for a device, a FIFO, a socket or a link to nothing;
+/// [`BundleError::Io`] with the nearest folder that is there if it takes no new one.
+pub fn check_target(dir: &Path) -> Result<(), BundleError> {
     let real = durable::folder_target(dir)?;
     if real.exists() && !is_bundle_or_empty(&real) {
-        return Err(ArtifactError::NotABundle {
+        return Err(BundleError::NotABundle {
             path: dir.to_owned(),
         });
     }
@@ -114,9 +114,9 @@ pub fn check_target(dir: &Path) -> Result<(), ArtifactError> {
 }
 
 /// A folder in `parent`, removed when dropped.
-fn temporary_folder(parent: &Path) -> Result<TempDir, ArtifactError> {
+fn temporary_folder(parent: &Path) -> Result<TempDir, BundleError> {
     let made = durable::temporary_folder(parent);
-    made.map_err(ArtifactError::io(parent, "create a temporary folder"))
+    made.map_err(BundleError::io(parent, "create a temporary folder"))
 }
 
 fn is_bundle_or_empty(dir: &Path) -> bool {
@@ -163,15 +163,15 @@ fn pretty(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
 /// Reads and checks the manifest alone.
 ///
 /// # Errors
-/// [`ArtifactError`]: what is off.
-pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
+/// [`BundleError`]: what is off.
+pub fn load_manifest(dir: &Path) -> Result<Manifest, BundleError> {
     let path = dir.join(MANIFEST);
     check_is_bundle(dir, &path)?;
     let bytes = read_file(&path)?;
     let version: VersionOnly = parse(&path, &bytes)?;
     if version.format_version != FORMAT_VERSION {
         let (found, expected) = (version.format_version, FORMAT_VERSION);
-        return Err(ArtifactError::Version {
+        return Err(BundleError::Version {
             path,
             found,
             expected,
@@ -181,7 +181,7 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
     check_canonical(&path, &bytes, &manifest)?;
     let computed = manifest
         .computed_model_id()
-        .map_err(|e| ArtifactError::malformed(&path, e))?;
+        .map_err(|e| BundleError::malformed(&path, e))?;
     check_equal(
         &path,
         "the computed model_id",
@@ -209,11 +209,11 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, ArtifactError> {
         .collect();
     if schema != encoder {
         let detail = format!("the encoder has the fields {encoder:?}, the schema {schema:?}");
-        return Err(ArtifactError::malformed(&path, detail));
+        return Err(BundleError::malformed(&path, detail));
     }
     let faults = description_faults(description);
     if !faults.is_empty() {
-        return Err(ArtifactError::malformed(&path, faults.join("; ")));
+        return Err(BundleError::malformed(&path, faults.join("; ")));
     }
     Ok(manifest)
 }
@@ -230,7 +230,7 @@ fn description_faults(description: &Description) -> Vec<String> {
     let (encoder, views) = (&description.encoder, &description.views);
     faults.extend(views.fault(encoder.fields().len(), &encoder.predicted()));
     let objective = description.training.objective;
-    if objective.hides() != views.hide() {
+    if objective.hides_fields() != views.hides_fields() {
         faults.push(format!(
             "views {views:?} are not of the objective {objective:?}"
         ));
@@ -257,7 +257,7 @@ fn denoising_fault(description: &Description) -> Option<String> {
 }
 
 /// Whether there is a folder with a manifest at all.
-fn check_is_bundle(dir: &Path, manifest: &Path) -> Result<(), ArtifactError> {
+fn check_is_bundle(dir: &Path, manifest: &Path) -> Result<(), BundleError> {
     let found = match fs::metadata(dir) {
         Ok(folder) if !folder.is_dir() => durable::irregular(dir).unwrap_or("a file"),
         Ok(_) if !manifest.exists() => "a folder without a manifest.json",
@@ -269,7 +269,7 @@ fn check_is_bundle(dir: &Path, manifest: &Path) -> Result<(), ArtifactError> {
         // What cannot be looked at is told by who reads it.
         _ => return Ok(()),
     };
-    Err(ArtifactError::NoBundle {
+    Err(BundleError::NoBundle {
         path: dir.to_owned(),
         found,
     })
@@ -277,22 +277,22 @@ fn check_is_bundle(dir: &Path, manifest: &Path) -> Result<(), ArtifactError> {
 
 /// Whether the manifest's bytes are those that its contents are written as: a number with another
 /// last digit may be the same number, and would pass every digest.
-fn check_canonical(path: &Path, bytes: &[u8], manifest: &Manifest) -> Result<(), ArtifactError> {
-    let written = pretty(manifest).map_err(|e| ArtifactError::malformed(path, e))?;
+fn check_canonical(path: &Path, bytes: &[u8], manifest: &Manifest) -> Result<(), BundleError> {
+    let written = pretty(manifest).map_err(|e| BundleError::malformed(path, e))?;
     if written == bytes {
         return Ok(());
     }
     let same = bytes.iter().zip(&written).take_while(|(a, b)| a == b);
     let line = 1 + same.filter(|(byte, _)| **byte == b'\n').count();
     let detail = format!("line {line} is not as it was written");
-    Err(ArtifactError::malformed(path, detail))
+    Err(BundleError::malformed(path, detail))
 }
 
 /// Reads a bundle and checks every name, shape, type and digest.
 ///
 /// # Errors
-/// [`ArtifactError`]: what is off.
-pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
+/// [`BundleError`]: what is off.
+pub fn load(dir: &Path) -> Result<(Manifest, Scorer), BundleError> {
     let manifest = load_manifest(dir)?;
     let weights = read_digested(dir, WEIGHTS, &manifest)?;
     let calibration = read_digested(dir, CALIBRATION, &manifest)?;
@@ -303,9 +303,9 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     check_size(&path, weights.len(), description)?;
     let model = MaskedAutoencoder::new(&description.model, objective, &encoder, description.seed)?;
     weights::read(&weights, model.parameters()).map_err(|fault| match fault {
-        WeightsFault::Format(e) => ArtifactError::malformed(&path, e),
-        WeightsFault::Differences(differences) => ArtifactError::Weights { path, differences },
-        WeightsFault::Tensor(e) => ArtifactError::Tensor(e),
+        WeightsFault::Format(e) => BundleError::malformed(&path, e),
+        WeightsFault::Differences(differences) => BundleError::Weights { path, differences },
+        WeightsFault::Tensor(e) => BundleError::Tensor(e),
     })?;
     let axes = Axes {
         fields: encoder.fields().len(),
@@ -320,7 +320,7 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
             let bytes = read_digested(dir, DISTANCES, &manifest)?;
             let layout = score::layout(&encoder, &description.schema);
             let mut distances = distances_file::read(&bytes, width, layout)
-                .map_err(|e| ArtifactError::malformed(&dir.join(DISTANCES), e))?;
+                .map_err(|e| BundleError::malformed(&dir.join(DISTANCES), e))?;
             let score = &description.score;
             let rows = distances.nearest.as_ref().map_or(0, NearestRows::len);
             let is_asked_for = (rows == 0 || score.nearest)
@@ -328,7 +328,7 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
                 && (distances.latent.is_none() || score.latent);
             if !is_asked_for {
                 let detail = "holds distances that the manifest's [score] does not ask for";
-                return Err(ArtifactError::malformed(&dir.join(DISTANCES), detail));
+                return Err(BundleError::malformed(&dir.join(DISTANCES), detail));
             }
             // Of a model without one latent a record it cannot be measured.
             distances.latent = distances.latent.filter(|_| score::has_latent(&model));
@@ -345,7 +345,7 @@ pub fn load(dir: &Path) -> Result<(Manifest, Scorer), ArtifactError> {
     let first = first_stage(description, &model, &rule)?;
     let segments = segment_fields(&encoder.shapes());
     let segments: Vec<usize> = segments.into_iter().map(SegmentField::field).collect();
-    let in_calibration = |e| ArtifactError::malformed(&dir.join(CALIBRATION), e);
+    let in_calibration = |e| BundleError::malformed(&dir.join(CALIBRATION), e);
     let found = calibration_file::read(calibration, (axes, rule), &segments);
     let found = found.map_err(in_calibration)?;
     let cascade = cascade_of(first, found.threshold).map_err(|e| in_calibration(e.into()))?;
@@ -376,7 +376,7 @@ fn first_stage(
     description: &Description,
     model: &SurpriseModel,
     rule: &ScoreRule,
-) -> Result<Option<FirstStage>, ArtifactError> {
+) -> Result<Option<FirstStage>, BundleError> {
     match description.cascade.share > 0.0 {
         true => Ok(FirstStage::of(model, &description.views, rule)?),
         false => Ok(None),
@@ -407,8 +407,8 @@ fn with_labelled(
     manifest: &Manifest,
     scorer: Scorer,
     scores: Option<ConformalScores>,
-) -> Result<Scorer, ArtifactError> {
-    let in_manifest = |detail: String| ArtifactError::malformed(&dir.join(MANIFEST), detail);
+) -> Result<Scorer, BundleError> {
+    let in_manifest = |detail: String| BundleError::malformed(&dir.join(MANIFEST), detail);
     let has_trees = manifest.files.contains_key(TREES);
     let tuning = manifest.description.tuning.as_ref();
     let combination = tuning.and_then(|tuning| tuning.combination.clone());
@@ -421,7 +421,7 @@ fn with_labelled(
             let shapes = manifest.description.encoder.shapes();
             let inputs = TreeInputs::new(&shapes, scorer.reference()).len();
             let trees = trees_file::read(&bytes, inputs)
-                .map_err(|e| ArtifactError::malformed(&dir.join(TREES), e))?;
+                .map_err(|e| BundleError::malformed(&dir.join(TREES), e))?;
             Some(Supervised::Trees(trees))
         }
     };
@@ -434,11 +434,11 @@ fn with_labelled(
             Ok(scorer.with_labelled(labelled.map_err(in_manifest)?))
         }
         (Some(_), None, _) => Err(in_manifest("trees without a tuning".to_owned())),
-        (Some(_), _, None) => Err(ArtifactError::malformed(
+        (Some(_), _, None) => Err(BundleError::malformed(
             &dir.join(CALIBRATION),
             "no labelled scores, the manifest tells of a tuned detector",
         )),
-        (None, _, Some(_)) => Err(ArtifactError::malformed(
+        (None, _, Some(_)) => Err(BundleError::malformed(
             &dir.join(CALIBRATION),
             "labelled scores, the manifest tells of no tuned detector",
         )),
@@ -446,7 +446,7 @@ fn with_labelled(
 }
 
 /// Whether the file can hold the model at all: a model is made in memory before its weights are looked at.
-fn check_size(path: &Path, bytes: usize, description: &Description) -> Result<(), ArtifactError> {
+fn check_size(path: &Path, bytes: usize, description: &Description) -> Result<(), BundleError> {
     let model = &description.model;
     let shapes = description.encoder.shapes().into_iter();
     let numbers = shapes.filter(|shape| *shape == FieldShape::Numeric).count();
@@ -457,7 +457,7 @@ fn check_size(path: &Path, bytes: usize, description: &Description) -> Result<()
     // A block has at least one square of the width, a histogram a column of it a bin.
     let least = 4 * model.width * (model.width * model.blocks + bins * numbers);
     match least > bytes {
-        true => Err(ArtifactError::malformed(
+        true => Err(BundleError::malformed(
             path,
             format!("{bytes} bytes, the model that the manifest describes has more than {least}"),
         )),
@@ -470,11 +470,11 @@ struct VersionOnly {
     format_version: u64,
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ArtifactError> {
-    serde_json::from_slice(bytes).map_err(|e| ArtifactError::malformed(path, e))
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, BundleError> {
+    serde_json::from_slice(bytes).map_err(|e| BundleError::malformed(path, e))
 }
 
-fn read_digested(dir: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, ArtifactError> {
+fn read_digested(dir: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, BundleError> {
     let path = dir.join(name);
     let bytes = read_file(&path)?;
     let expected = manifest.files.get(name).map_or("nothing", String::as_str);
@@ -487,12 +487,12 @@ fn check_equal(
     what: &'static str,
     found: &str,
     expected: &str,
-) -> Result<(), ArtifactError> {
+) -> Result<(), BundleError> {
     if found == expected {
         return Ok(());
     }
     let (found, expected) = (found.to_owned(), expected.to_owned());
-    Err(ArtifactError::Digest {
+    Err(BundleError::Digest {
         path: path.to_owned(),
         what,
         found,
@@ -500,15 +500,15 @@ fn check_equal(
     })
 }
 
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
-    let metadata = fs::metadata(path).map_err(ArtifactError::io(path, "find the file"))?;
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, BundleError> {
+    let metadata = fs::metadata(path).map_err(BundleError::io(path, "find the file"))?;
     // Reading a FIFO or a device may never end.
     let odd = match metadata.is_dir() {
         true => Some("a folder"),
         false => durable::irregular(path),
     };
     if let Some(odd) = odd {
-        return Err(ArtifactError::malformed(
+        return Err(BundleError::malformed(
             path,
             format!("is {odd}, expected a file"),
         ));
@@ -516,9 +516,9 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ArtifactError> {
     let size = metadata.len();
     if size > FILE_BYTES_MAX {
         let detail = format!("{size} bytes, the limit is {FILE_BYTES_MAX}");
-        return Err(ArtifactError::malformed(path, detail));
+        return Err(BundleError::malformed(path, detail));
     }
-    fs::read(path).map_err(ArtifactError::io(path, "read the file"))
+    fs::read(path).map_err(BundleError::io(path, "read the file"))
 }
 
 /// When the bundle was made, seconds since 1970: what `run.json` says, which a copy keeps; else the time of the manifest's

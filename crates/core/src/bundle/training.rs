@@ -12,9 +12,9 @@ pub const DEFAULT_BATCH_ROWS: usize = 256;
 pub const DEFAULT_LEARNING_RATE: f32 = 1e-3;
 /// Steps over which the learning rate rises from zero.
 pub const DEFAULT_WARMUP_STEPS: usize = 50;
-/// Steps between two looks at the held-out loss.
+/// Steps between two evaluations of the held-out loss.
 pub const DEFAULT_EVALUATE_EVERY_STEPS: usize = 250;
-/// Looks without a better held-out loss after which training ends.
+/// Evaluations without a better held-out loss after which training ends.
 pub const DEFAULT_PATIENCE: usize = 4;
 /// Reference rows on which the held-out loss is measured at most: its noise is then below what a step changes.
 pub const DEFAULT_HELD_OUT_ROWS_MAX: usize = 4096;
@@ -85,9 +85,9 @@ pub struct TrainingConfig {
     pub unknown_share: f32,
     /// Share of visible values replaced by the same field's value of another fit row, 0 <= share < 1.
     pub swap_noise: f32,
-    /// Steps between two looks at the held-out loss, >= 1.
+    /// Steps between two evaluations of the held-out loss, >= 1.
     pub evaluate_every_steps: usize,
-    /// Looks without a better held-out loss after which training ends, >= 1.
+    /// Evaluations without a better held-out loss after which training ends, >= 1.
     pub patience: usize,
     /// Reference rows of the held-out loss at most, >= 1.
     pub held_out_rows_max: usize,

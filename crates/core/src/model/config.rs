@@ -63,7 +63,7 @@ pub enum ObjectiveKind {
 
 impl ObjectiveKind {
     /// Whether fields are hidden to be predicted.
-    pub fn hides(self) -> bool {
+    pub fn hides_fields(self) -> bool {
         self == Self::Masked
     }
 }
@@ -132,7 +132,7 @@ impl Default for ModelConfig {
 impl ModelConfig {
     /// Whether a model of this configuration and objective has the inputs that tell it of noise.
     pub fn denoises(&self, objective: ObjectiveKind) -> bool {
-        self.denoising && self.architecture == Architecture::Mlp && objective.hides()
+        self.denoising && self.architecture == Architecture::Mlp && objective.hides_fields()
     }
 
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.

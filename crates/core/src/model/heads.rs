@@ -252,7 +252,7 @@ impl Heads {
 
 /// A target with what can be known of it before any logits: made once a record, and used under all its views.
 #[derive(Debug, Clone, Copy)]
-pub struct Aim {
+pub struct BinnedTarget {
     target: Target,
     /// Of a number: its bin on each scale, if a reading has bins.
     bins: [usize; 2],
@@ -346,7 +346,7 @@ impl<'a> FieldView<'a> {
     }
 
     /// The target as [`surprises_at`](Self::surprises_at) takes it.
-    pub fn aim(&self, target: Target) -> Aim {
+    pub fn binned(&self, target: Target) -> BinnedTarget {
         let mut bins = [0; 2];
         if let Target::Number(number) = target {
             for reading in self.readings {
@@ -355,7 +355,7 @@ impl<'a> FieldView<'a> {
                 }
             }
         }
-        Aim { target, bins }
+        BinnedTarget { target, bins }
     }
 
     /// The softmaxes among the field's logits, at most one of a reading: those whose log-sum-exp
@@ -386,14 +386,14 @@ impl<'a> FieldView<'a> {
         &self,
         logits: &[f32],
         log_norms: &[f32],
-        (aim, wanted): (&Aim, Wanted),
+        (binned, wanted): (&BinnedTarget, Wanted),
         out: &mut [f32],
     ) {
-        let nullness = self.null_surprise(logits, matches!(aim.target, Target::Absent));
+        let nullness = self.null_surprise(logits, matches!(binned.target, Target::Absent));
         let value = &logits[self.value_start()..];
-        let discrete = match aim.target {
+        let discrete = match binned.target {
             Target::Number(number) => {
-                let of_value = (number, aim.bins);
+                let of_value = (number, binned.bins);
                 self.number_surprises_at(value, log_norms, of_value, wanted, out);
                 out.iter_mut().for_each(|surprise| *surprise += nullness);
                 return self.keep_wanted(wanted, out);
@@ -413,7 +413,7 @@ impl<'a> FieldView<'a> {
                 let by_hour = log_norms[0] - value[hour as usize];
                 by_hour + (log_norms[1] - value[HOURS + weekday as usize])
             }
-            Target::Absent | Target::Boolean(_) => discrete_surprise(value, &aim.target),
+            Target::Absent | Target::Boolean(_) => discrete_surprise(value, &binned.target),
             Target::Neither(third) => {
                 self.third_value_surprises(value[0], &third, nullness, out);
                 return self.keep_wanted(wanted, out);
@@ -625,7 +625,7 @@ mod tests {
             let target = reader.target(&encoder, &records, row, 0);
             let (mut all, mut at) = ([f32::NAN; 3], [f32::NAN; 3]);
             head.surprises(&[logit], &target, &mut all);
-            head.surprises_at(&[logit], &[], (&head.aim(target), 1), &mut at);
+            head.surprises_at(&[logit], &[], (&head.binned(target), 1), &mut at);
             assert_eq!(all, at);
             let [histogram, square, tail] = all;
             assert_eq!(

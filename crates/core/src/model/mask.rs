@@ -214,7 +214,7 @@ impl Views {
     }
 
     /// Whether fields are hidden: in every view, or in the only one not.
-    pub fn hide(&self) -> bool {
+    pub fn hides_fields(&self) -> bool {
         *self != Self::nothing_hidden()
     }
 
@@ -261,7 +261,7 @@ impl Views {
                 "{count} views, the limit is {VIEWS_MAX}: fewer ratios or rounds"
             ));
         }
-        if !self.hide() {
+        if !self.hides_fields() {
             let all = predicted.len() == fields;
             return (!all).then(|| "views that hide nothing read context too".to_owned());
         }
@@ -475,13 +475,13 @@ mod tests {
     fn a_view_reads_what_it_hides_and_everything_where_nothing_is_hidden() {
         let views = Views::nothing_hidden();
         assert_eq!(
-            (views.fault(3, &all(3)), views.len(), views.hide()),
+            (views.fault(3, &all(3)), views.len(), views.hides_fields()),
             (None, 1, false)
         );
         assert!(views.iter().all(|view| (0..3).all(|f| view.reads(f))));
         let mut rng = stream(2, Purpose::Views);
         let views = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
-        assert!(views.hide());
+        assert!(views.hides_fields());
         for view in views.iter() {
             assert!((0..4).all(|f| view.reads(f) == view.hidden.contains(&f)));
         }
@@ -497,7 +497,10 @@ mod tests {
         let masked = Views::draw(MaskPlan::Balanced, &[0.5], 1, 4, &mut rng);
         assert_eq!(masked.clone().with_denoising(0.1, Vec::new()), masked);
         let views = masked.clone().with_denoising(0.1, vec![1, 3]);
-        assert_eq!((views.fault(4, &all(4)), views.hide()), (None, true));
+        assert_eq!(
+            (views.fault(4, &all(4)), views.hides_fields()),
+            (None, true)
+        );
         let last = views.iter().last().unwrap();
         assert_eq!(
             [0, 1, 2, 3].map(|f| last.reads(f)),

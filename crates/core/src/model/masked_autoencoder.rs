@@ -103,7 +103,7 @@ impl MaskedAutoencoder {
         seed: u64,
     ) -> Result<Self> {
         let rng = &mut stream(seed, Purpose::Initialisation);
-        let cut = !objective.hides();
+        let cut = !objective.hides_fields();
         let trunk = Trunk::declare(config, objective, &shapes, &mut parameters, rng)?;
         let d = config.width;
         let output = parameters.linear("output", (d, heads.outputs()), OUTPUT_GAIN, rng)?;

@@ -62,7 +62,7 @@ impl Trunk {
             }
             Architecture::Transformer => {
                 // Where nothing is hidden there is a bottleneck.
-                let cut = !objective.hides();
+                let cut = !objective.hides_fields();
                 let transformer = Transformer::declare(config, shapes, cut, parameters, rng)?;
                 Self::Transformer(transformer)
             }

@@ -120,9 +120,9 @@ impl FirstStage {
         let first = strata().filter(|(_, of)| is_first(of));
         let first: Vec<usize> = first.map(|(at, _)| at).collect();
         let judges_fields = strata().any(|(_, of)| hides_everything(of, fields));
-        let is_told_enough =
+        let has_terms_enough =
             !few_numbers || strata().any(|(_, of)| of.hides_most() && !is_cheap(of, fields));
-        if !views.hide() || !judges_fields || !is_told_enough {
+        if !views.hides_fields() || !judges_fields || !has_terms_enough {
             return Ok(None);
         }
         let own = |(place, component)| {

@@ -169,7 +169,7 @@ fn a_bundle_whose_views_are_not_of_its_objective_is_refused() {
     let config = Payments::config(ObjectiveKind::Autoencoder, Architecture::Mlp);
     let detector = payments.learn(&config, "bundle");
     let views = &detector.manifest().description.views;
-    assert_eq!((views.len(), views.hide()), (1, false));
+    assert_eq!((views.len(), views.hides_fields()), (1, false));
     // Its digests are right: only what it says makes no sense.
     let bundle = rewrite(&payments, &detector, |manifest| {
         manifest.description.training.objective = ObjectiveKind::Masked;

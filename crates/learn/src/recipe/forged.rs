@@ -8,7 +8,7 @@
 use super::comparison::Payments;
 use crate::Detector;
 use crate::bundle::{
-    self, ArtifactError, CALIBRATION, DISTANCES, Description, Kind, MANIFEST, Manifest, TREES,
+    self, BundleError, CALIBRATION, DISTANCES, Description, Kind, MANIFEST, Manifest, TREES,
     Tuning, Validation, ValidationSplit, WEIGHTS, sha256_hex,
 };
 use crate::model::{Architecture, ObjectiveKind};
@@ -106,7 +106,7 @@ impl Original {
     }
 
     /// Loads the bundle and uses what was loaded.
-    fn load(&self) -> Result<(), ArtifactError> {
+    fn load(&self) -> Result<(), BundleError> {
         let detector = Detector::load(&self.folder)?;
         let later = self.payments.later();
         // Scores of forged numbers may be any; they must come, or be refused in words.
@@ -164,14 +164,14 @@ fn forged_bytes(sound: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 #[track_caller]
-fn assert_named(outcome: Result<(), ArtifactError>, name: &str, case: usize) -> bool {
+fn assert_named(outcome: Result<(), BundleError>, name: &str, case: usize) -> bool {
     match outcome {
         Ok(()) => false,
         Err(error) => {
             let text = error.to_string();
             assert!(text.contains(name), "case {case}: {text}");
             assert!(
-                !matches!(error, ArtifactError::Tensor(_)),
+                !matches!(error, BundleError::Tensor(_)),
                 "case {case}: {text}"
             );
             true

@@ -12,7 +12,7 @@ pub use tuning::{TuneFailure, TuneRecipe, TuneRun, tune};
 
 use crate::Detector;
 use crate::bundle::{
-    self, ArtifactError, CalibrationConfig, Description, EncoderConfig, Manifest, PValueMeaning,
+    self, BundleError, CalibrationConfig, Description, EncoderConfig, Manifest, PValueMeaning,
     PartRows, Split, TrainingConfig,
 };
 use crate::model::inputs::takes_noise;
@@ -108,7 +108,7 @@ pub enum LearnError {
     Transfer(#[from] TransferError),
     /// The bundle cannot be written.
     #[error(transparent)]
-    Artifact(#[from] ArtifactError),
+    Bundle(#[from] BundleError),
     /// The tensor library failed.
     #[error("the tensor library failed")]
     Tensor(#[from] candle_core::Error),
@@ -187,7 +187,7 @@ pub fn learn(
     let encoder = &data.encoder;
     let training = &config.training;
     let model = MaskedAutoencoder::new(&config.model, training.objective, encoder, seed)?;
-    let views = match training.objective.hides() {
+    let views = match training.objective.hides_fields() {
         true => draw_views(&config.views, &model, training, seed)?,
         false => Views::nothing_hidden(),
     };
@@ -262,7 +262,7 @@ pub fn check_start(parent: &Detector, config: &TrainConfig) -> Result<(), LearnE
         faults.push("model.architecture: only \"mlp\" can start from a bundle".to_owned());
     }
     for objective in [description.training.objective, config.training.objective] {
-        if !objective.hides() {
+        if !objective.hides_fields() {
             faults.push("training.objective: only \"masked\" can start from a bundle".to_owned());
             break;
         }
@@ -332,7 +332,7 @@ fn start_from(parent: &Detector, child: Side<'_>) -> Result<String, TransferErro
 /// An objective that hides nothing predicts every field that it sees.
 fn check_context(schema: &Schema, objective: ObjectiveKind) -> Result<(), LearnError> {
     let mut fields = schema.features();
-    match fields.find(|field| field.role == Role::Context && !objective.hides()) {
+    match fields.find(|field| field.role == Role::Context && !objective.hides_fields()) {
         Some(field) => Err(LearnError::Views(format!(
             "field `{}` has the role context: training.objective must be \"masked\"",
             field.name

@@ -4,7 +4,7 @@
 //! and the p-values of both detectors rest on calibration rows that nothing was chosen by. The new bundle has a `model_id` of
 //! its own, since weights are in its manifest, trees and the calibration in its digests.
 
-use crate::bundle::{self, ArtifactError, Description, Manifest, PValueMeaning, PartRows, Tuning};
+use crate::bundle::{self, BundleError, Description, Manifest, PValueMeaning, PartRows, Tuning};
 use crate::durable::read_regular;
 use crate::records::ParquetSource;
 use crate::score::{BudgetShare, ScoreError, Scorer, Supervised, TreeInputs};
@@ -35,7 +35,7 @@ pub enum TuneFailure {
     Score(#[from] ScoreError),
     /// A bundle cannot be read or written.
     #[error(transparent)]
-    Artifact(#[from] ArtifactError),
+    Bundle(#[from] BundleError),
 }
 
 /// What to tune, by what, and where to put the result.

@@ -20,7 +20,7 @@ pub struct Best {
 }
 
 impl EarlyStopping {
-    /// Stops after `patience` >= 1 looks without a better loss.
+    /// Stops after `patience` >= 1 evaluations without a better loss.
     pub fn new(patience: usize) -> Self {
         Self {
             patience,
@@ -29,8 +29,13 @@ impl EarlyStopping {
         }
     }
 
-    /// Takes a look at the loss after `step`; true if training should end. A loss that is no number is never better.
-    pub fn look(&mut self, step: usize, loss: f64, parameters: impl FnOnce() -> Vec<f32>) -> bool {
+    /// Takes the held-out loss after `step`; true if training should end. A loss that is no number is never better.
+    pub fn observe(
+        &mut self,
+        step: usize,
+        loss: f64,
+        parameters: impl FnOnce() -> Vec<f32>,
+    ) -> bool {
         if loss < self.best.as_ref().map_or(f64::INFINITY, |best| best.loss) {
             self.best = Some(Best {
                 step,
@@ -58,11 +63,11 @@ mod tests {
     #[test]
     fn the_best_weights_are_kept_and_patience_ends_training() {
         let mut stopping = EarlyStopping::new(2);
-        let mut look = |step, loss| stopping.look(step, loss, || vec![step as f32]);
-        assert!(!look(1, 3.0));
-        assert!(!look(2, 2.0));
-        assert!(!look(3, f64::NAN));
-        assert!(look(4, 2.0));
+        let mut observe = |step, loss| stopping.observe(step, loss, || vec![step as f32]);
+        assert!(!observe(1, 3.0));
+        assert!(!observe(2, 2.0));
+        assert!(!observe(3, f64::NAN));
+        assert!(observe(4, 2.0));
         let best = stopping.into_best().unwrap();
         assert_eq!(
             best,

@@ -215,7 +215,7 @@ impl<'a> MaskedObjective<'a> {
     /// What the fields of some rows count, `[B * F]`: the hidden ones 1, and all of them where nothing is hidden, to be
     /// reproduced; numbers that carry noise less. `levels` are those of the rows, `[B]`, or none at all.
     fn weights(&self, hidden: &[bool], levels: &[f32]) -> Vec<f32> {
-        if !self.config.objective.hides() {
+        if !self.config.objective.hides_fields() {
             return vec![1.0; hidden.len()];
         }
         let mut weights: Vec<f32> = hidden.iter().map(|&h| f32::from(h)).collect();
@@ -361,7 +361,7 @@ fn hidden_fields(
     rng: &mut ChaCha8Rng,
 ) -> Vec<bool> {
     let mut hidden = vec![false; rows * fields];
-    if !config.objective.hides() {
+    if !config.objective.hides_fields() {
         return hidden;
     }
     let [min, max] = config.mask_ratio;

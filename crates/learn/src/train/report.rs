@@ -19,7 +19,7 @@ pub struct Progress {
     /// The latest held-out loss, in the same unit.
     pub held_out_loss: Option<f64>,
     /// Whether the held-out loss was measured after this step.
-    pub look: bool,
+    pub is_evaluation: bool,
 }
 
 /// Who watches training: a progress bar, metrics, a test.

@@ -115,7 +115,7 @@ pub fn fit(
     let mut stopping = EarlyStopping::new(config.patience);
     // What training starts from is its first candidate: a warm start is never exchanged for something worse.
     let start = objective.held_out_loss().map_err(tensor(0))?;
-    stopping.look(0, start, || flat.clone());
+    stopping.observe(0, start, || flat.clone());
     let mut held_out_loss = Some(start);
     let (mut step, mut stop) = (0, false);
     while step < config.steps && !stop {
@@ -137,12 +137,12 @@ pub fn fit(
         optimizer.step(&mut flat, &gradient, factor, rate);
         average.observe(&flat);
 
-        let look = step % config.evaluate_every_steps == 0 || step == config.steps;
-        if look {
+        let is_evaluation = step % config.evaluate_every_steps == 0 || step == config.steps;
+        if is_evaluation {
             let kept = average.weights(&flat);
             set(objective, kept, step)?;
             let held_out = objective.held_out_loss().map_err(tensor(step))?;
-            stop = stopping.look(step, held_out, || kept.to_vec()) && objective.may_end_early();
+            stop = stopping.observe(step, held_out, || kept.to_vec()) && objective.may_end_early();
             held_out_loss = Some(held_out);
         }
         set(objective, &flat, step)?;
@@ -155,7 +155,7 @@ pub fn fit(
             seconds,
             loss,
             held_out_loss,
-            look,
+            is_evaluation,
         });
     }
     let best = stopping

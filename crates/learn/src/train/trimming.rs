@@ -17,7 +17,7 @@ const TRIM_ROWS_MAX: usize = 262_144;
 /// Rows judged at a time.
 pub const JUDGED_ROWS: usize = 1024;
 /// Share of the most unusual rows that stays all the same.
-const SPARED: f64 = 0.1;
+const KEPT_SHARE: f64 = 0.1;
 /// Shares of the steps after which the rows are judged, each time anew: late enough to know what is common, early enough
 /// for what is left to be forgotten.
 const TRIM_AT: [f32; 2] = [0.3, 0.6];
@@ -33,7 +33,7 @@ pub fn is_due(step: usize, steps: usize) -> bool {
 /// The views of the `predicted` fields under which rows are judged; an objective that hides nothing has one that hides
 /// nothing.
 pub fn judging_views(objective: ObjectiveKind, predicted: &[u32], rng: &mut impl Rng) -> Views {
-    match objective.hides() {
+    match objective.hides_fields() {
         true => {
             let fields = predicted.len();
             Views::draw(MaskPlan::Balanced, &JUDGING_RATIOS, 1, fields, rng).of_fields(predicted)
@@ -86,7 +86,7 @@ pub fn kept(surprises: &[Vec<Vec<f64>>], trim: f32, rng: &mut impl Rng) -> Vec<u
     let hardest_rows = (rows as f64 * f64::from(trim)).floor() as usize;
     let mut hardest = stay.split_off(rows - hardest_rows);
     hardest.shuffle(rng);
-    hardest.truncate((hardest_rows as f64 * SPARED).round() as usize);
+    hardest.truncate((hardest_rows as f64 * KEPT_SHARE).round() as usize);
     stay.append(&mut hardest);
     stay.sort_unstable();
     stay
@@ -134,14 +134,14 @@ mod tests {
         let column: Vec<f64> = (0..100).map(f64::from).collect();
         let surprises = [vec![column]];
         let rng = &mut rng();
-        let mut spared = std::collections::BTreeSet::new();
+        let mut unusual_kept = std::collections::BTreeSet::new();
         for _ in 0..20 {
             let stay = super::kept(&surprises, 0.2, rng);
             assert_eq!(stay[..80], (0..80).collect::<Vec<_>>());
             assert_eq!(stay.len(), 82);
-            spared.extend(stay[80..].iter().copied());
+            unusual_kept.extend(stay[80..].iter().copied());
         }
-        assert!(spared.len() > 10, "{spared:?}");
+        assert!(unusual_kept.len() > 10, "{unusual_kept:?}");
     }
 
     #[test]

@@ -464,7 +464,7 @@ impl FieldPlan {
             let target = reader
                 .targets
                 .target(reader.encoder, chunk.records, row, field);
-            let aim = head.aim(target);
+            let binned = head.binned(target);
             let sums = &mut values[field * strata * readings..][..strata * readings];
             sums.fill(0.0);
             for &(source, stratum) in &self.sources {
@@ -476,7 +476,7 @@ impl FieldPlan {
                     }
                     Source::Blind => (&self.blind.logits[..], &self.blind.log_norms[..]),
                 };
-                head.surprises_at(logits, log_norms, (&aim, wanted[stratum]), surprise);
+                head.surprises_at(logits, log_norms, (&binned, wanted[stratum]), surprise);
                 let sums = &mut sums[stratum * readings..][..readings];
                 sums.iter_mut()
                     .zip(&*surprise)

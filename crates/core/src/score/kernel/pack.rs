@@ -164,7 +164,7 @@ impl<'a> LiveViews<'a> {
             })
         };
         let places = views.iter().map(|view| {
-            let is_live = !views.hide() || view.hidden.len() < fields;
+            let is_live = !views.hides_fields() || view.hidden.len() < fields;
             is_live.then(|| place((view.hidden, view.noise())))
         });
         let places = places.collect();

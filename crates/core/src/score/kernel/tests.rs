@@ -337,7 +337,7 @@ proptest! {
             ..ModelConfig::default()
         };
         let rng = &mut stream(seed, Purpose::Views);
-        let mut views = match objective.hides() {
+        let mut views = match objective.hides_fields() {
             true => Views::draw(plan, &[0.2, 0.5, 0.7, 1.0], 2, held.len(), rng),
             false => Views::nothing_hidden(),
         };

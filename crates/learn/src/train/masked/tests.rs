@@ -533,7 +533,7 @@ fn early_stopping_waits_for_a_declared_trimming() {
     let records = encoder.encode(&batch).unwrap();
     let steps_of = |trim: f32| {
         let model = MaskedAutoencoder::new(&all_readings(), MASKED, &encoder, 5).unwrap();
-        // So large a rate makes every look worse than the start, so that patience is used up at once.
+        // So large a rate makes every evaluation worse than the start, so that patience is used up at once.
         let config = TrainingConfig {
             steps: 40,
             warmup_steps: 1,
