@@ -14,10 +14,10 @@ mod records;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use maskwatch::Detector;
+use maskwatch::pipeline::envelope::{Envelope, event_time};
+use maskwatch::pipeline::types::{Offset, Partition};
 use maskwatch::records::{AvroDecoder, Canonicaliser, DecodeLimits, FileSchemas, JsonDecoder};
 use maskwatch::score::{Expected, Reason};
-use maskwatch::stream::envelope::{Envelope, event_time};
-use maskwatch::stream::types::{Offset, Partition};
 use records::{Kind, avro};
 use std::collections::BTreeMap;
 use std::hint::black_box;

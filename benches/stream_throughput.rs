@@ -25,9 +25,9 @@ mod rig;
 
 use arrow::array::RecordBatch;
 use maskwatch::Detector;
+use maskwatch::pipeline::envelope::{Envelope, event_time};
+use maskwatch::pipeline::types::{Offset, Partition};
 use maskwatch::records::{DecodeLimits, JsonDecoder};
-use maskwatch::stream::envelope::{Envelope, event_time};
-use maskwatch::stream::types::{Offset, Partition};
 use records::Kind;
 use rig::ends::Ends;
 use rig::support::daemon::Daemon;

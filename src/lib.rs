@@ -14,22 +14,26 @@
 //!        |         \
 //!  maskwatch-learn  maskwatch-generate      data -> bundle; synthetic payments
 //! - - - - - - - - - | - - - - - - - - - - - above: synchronous, no network; below: this package
-//!    telemetry -> stream -> http -> config -> cli
+//!    telemetry -> pipeline -> delivery -> kafka -> http -> config -> cli
 //! ```
 //!
 //! - [`telemetry`]: metrics in one table, logs, readiness. Recording cannot fail.
-//! - [`stream`]: from the input topics to scores, alerts and dead letters, exactly once, behind two small traits that Kafka
-//!   and an in-process twin implement.
+//! - [`pipeline`]: decodes, scores and writes a batch of messages, or the records of a request; the scoring threads.
+//! - [`delivery`]: sessions that take messages from a source, and commit outputs and offsets together, exactly once, behind
+//!   two small traits that Kafka and an in-process twin implement.
+//! - [`kafka`]: both traits with librdkafka; the registry of schemas, tokens, the in-process broker.
 //! - [`http`]: `/metrics`, `/healthz`, `/readyz` and `POST /v1/score`, with a bound on everything.
-//! - [`config`]: the daemon's file, composed of each module's own checked part.
+//! - [`config`]: the daemon's file, composed of each room's checked part.
 //! - [`cli`]: the verbs, the daemon's start-up and drain, and exit codes.
 //!
 //! The modules of the other crates are here under their own names, as a program that does all of it needs them together.
 
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod http;
-pub mod stream;
+pub mod kafka;
+pub mod pipeline;
 pub mod telemetry;
 
 pub use maskwatch_core::{

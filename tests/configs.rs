@@ -7,9 +7,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use maskwatch::config::{Config, ConfigError};
+use maskwatch::kafka::decoders::InputFormat;
 use maskwatch::recipe::TrainConfig;
 use maskwatch::schema::Schema;
-use maskwatch::stream::config::InputFormat;
 use std::path::{Path, PathBuf};
 
 /// How the names of training configurations end; the others are of `serve`.

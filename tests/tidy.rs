@@ -42,7 +42,9 @@ const HOUSES: [(&str, &[&[&str]]); 3] = [
         "src/",
         &[
             &["telemetry"],
-            &["stream"],
+            &["pipeline"],
+            &["delivery"],
+            &["kafka"],
             &["http"],
             &["config"],
             &["cli"],
@@ -52,11 +54,20 @@ const HOUSES: [(&str, &[&[&str]]); 3] = [
 
 /// Libraries that only some places of the daemon may name. The other crates do not depend on them.
 const FENCES: [(&str, &[&str]); 5] = [
-    ("rdkafka", &["src/stream/kafka"]),
+    ("rdkafka", &["src/kafka"]),
     ("prometheus", &["src/telemetry"]),
     ("clap", &["src/cli", "src/main"]),
     ("anyhow", &["src/cli", "src/main"]),
-    ("tokio", &["src/stream", "src/http", "src/cli"]),
+    (
+        "tokio",
+        &[
+            "src/pipeline",
+            "src/delivery",
+            "src/kafka",
+            "src/http",
+            "src/cli",
+        ],
+    ),
 ];
 
 /// Names that say nothing about what a file holds.
@@ -582,11 +593,11 @@ mod the_scanner {
     #[test]
     fn a_fenced_crate_is_found_outside_its_fence_only() {
         let named = "use rdkafka::config::ClientConfig;\nfn f() -> ::tokio::time::Instant {}";
-        assert_eq!(faults("src/stream/worker.rs", named).len(), 1);
+        assert_eq!(faults("src/delivery/worker.rs", named).len(), 1);
         assert_eq!(faults("src/config/mod.rs", named).len(), 2);
-        assert_eq!(faults("src/stream/kafka/source.rs", named).len(), 0);
-        assert_eq!(faults("src/stream/kafka.rs", named).len(), 0);
-        assert_eq!(faults("src/stream/kafka_like.rs", named).len(), 1);
+        assert_eq!(faults("src/kafka/source.rs", named).len(), 0);
+        assert_eq!(faults("src/kafka/mod.rs", named).len(), 0);
+        assert_eq!(faults("src/delivery/kafka_like.rs", named).len(), 1);
         assert_eq!(faults("tests/integration/a.rs", named).len(), 0);
         assert_eq!(
             faults("src/config/mod.rs", "#[tokio::main]\nfn f() {}").len(),

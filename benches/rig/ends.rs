@@ -1,18 +1,18 @@
 //! The daemon's own consumer and producer with nothing between them: what Kafka alone costs a record.
 //!
 //! Topics flow in; records read, outputs committed with offsets, and the time of each commit flow out. The invariant: what
-//! is set for the clients, and the calls that are made, are those of `maskwatch::stream::kafka`, exactly once.
+//! is set for the clients, and the calls that are made, are those of `maskwatch::kafka`, exactly once.
 
 use super::support::stream_instance::check;
 use super::{PARTITIONS, PATIENCE, Topics};
-use maskwatch::stream::calls::BoundedCalls;
-use maskwatch::stream::kafka::KafkaConnector;
-use maskwatch::stream::message::MessageBatch;
-use maskwatch::stream::output::OutputRecord;
-use maskwatch::stream::refusal::SendOptions;
-use maskwatch::stream::sink::{Connector, Sink};
-use maskwatch::stream::source::{Polled, Source};
-use maskwatch::stream::types::{Offset, Partition, Positions, Topic, TopicPartition};
+use maskwatch::delivery::calls::BoundedCalls;
+use maskwatch::delivery::refusal::SendOptions;
+use maskwatch::delivery::sink::{Connector, Sink};
+use maskwatch::delivery::source::{Polled, Source};
+use maskwatch::kafka::KafkaConnector;
+use maskwatch::pipeline::message::MessageBatch;
+use maskwatch::pipeline::output::OutputRecord;
+use maskwatch::pipeline::types::{Offset, Partition, Positions, Topic, TopicPartition};
 use std::time::{Duration, Instant};
 
 /// A session's two ends.
@@ -42,7 +42,8 @@ impl Ends {
             alone: false,
             batch_bytes_max: None,
         };
-        let mut connector = KafkaConnector::new(&config, BoundedCalls::default()).unwrap();
+        let mut connector =
+            KafkaConnector::new(&config.kafka, &config.delivery, BoundedCalls::default()).unwrap();
         let (source, sink) = connector.open(options).unwrap();
         let mut ends = Self {
             sink,

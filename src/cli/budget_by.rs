@@ -6,9 +6,9 @@
 use super::exit::ConfigFaults;
 use crate::Detector;
 use crate::evaluate::shown_value;
+use crate::pipeline::options::AlertsConfig;
 use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, NO_SEGMENT, RankedAmong, Segment, SegmentedScores};
-use crate::stream::config::AlertsConfig;
 use anyhow::anyhow;
 use std::path::Path;
 

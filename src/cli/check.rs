@@ -7,8 +7,8 @@ use super::model_start::{Model, load_config, prepare};
 use super::report::{budget_line, print};
 use crate::Detector;
 use crate::config::Config;
-use crate::stream::config::{InputConfig, InputFormat};
-use crate::stream::decoder::decoders;
+use crate::kafka::decoders::decoders;
+use crate::kafka::decoders::{InputConfig, InputFormat};
 use std::process::ExitCode;
 
 /// Runs the verb.

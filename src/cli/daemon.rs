@@ -15,19 +15,20 @@ use super::model_start::{self, Model, Training, prepare};
 use super::report::warn_all;
 use crate::Detector;
 use crate::config::Config;
-use crate::http::{self, HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError};
+use crate::config::StreamConfig;
+use crate::delivery::calls::BoundedCalls;
+use crate::delivery::fault::StreamError;
+use crate::delivery::options::DeliveryConfig;
+use crate::delivery::shutdown::Shutdown;
+use crate::delivery::watchdog::{self, Limits as WatchLimits, Watched};
+use crate::delivery::{self, Shared};
+use crate::http::{self, HttpState, Limits, RequestScorer, ScoreOutcome, SubmitError};
+use crate::kafka::KafkaConnector;
+use crate::kafka::decoders::decoders;
+use crate::pipeline::first_look::FirstLook;
+use crate::pipeline::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
+use crate::pipeline::{Pipeline, PipelineOptions, RecordScorer};
 use crate::recipe::{Recipe, learn};
-use crate::stream::calls::BoundedCalls;
-use crate::stream::config::{DeliveryConfig, StreamConfig};
-use crate::stream::decoder::decoders;
-use crate::stream::delivery::{self, Shared};
-use crate::stream::fault::StreamError;
-use crate::stream::first_look::FirstLook;
-use crate::stream::kafka::KafkaConnector;
-use crate::stream::pipeline::{Pipeline, PipelineOptions};
-use crate::stream::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
-use crate::stream::shutdown::Shutdown;
-use crate::stream::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Heartbeat, Metrics, ModelFacts, Readiness, TrainingGauges};
 use anyhow::Context;
@@ -108,7 +109,7 @@ impl HttpServer {
 #[derive(Default)]
 struct LateScorer(OnceLock<ScoringClient>);
 
-impl RecordScorer for LateScorer {
+impl RequestScorer for LateScorer {
     fn submit(
         &self,
         records: Vec<Vec<u8>>,
@@ -135,7 +136,7 @@ impl Daemon {
         let state = HttpState::new(
             Arc::clone(&metrics),
             Arc::clone(&readiness),
-            Arc::clone(&scorer) as Arc<dyn RecordScorer>,
+            Arc::clone(&scorer) as Arc<dyn RequestScorer>,
             Limits::default(),
         );
         let http = HttpServer::start(&runtime, config.listen, state)?;
@@ -163,7 +164,7 @@ impl Daemon {
             delivery.drain_timeout,
             Arc::clone(&heartbeat),
         );
-        let mut connector = KafkaConnector::new(&config.stream, calls.clone())?;
+        let mut connector = KafkaConnector::new(&config.stream.kafka, &delivery, calls.clone())?;
         let bootstrap_servers = connector.bootstrap_servers().to_owned();
         let cluster = minutes::Cluster {
             config: &config.stream,
@@ -171,7 +172,7 @@ impl Daemon {
         };
         minutes::begin(&runtime, cluster, &detector, (&metrics, &readiness));
         let shared = Shared {
-            config: config.stream,
+            options: config.stream.session_options(),
             metrics,
             readiness: Arc::clone(&readiness),
             shutdown: shutdown.clone(),
@@ -340,7 +341,7 @@ fn pipeline(
         cascade_share: detector.cascade_share(),
     });
     let first_look = FirstLook::new(Arc::clone(detector), budget, Arc::clone(&of_model));
-    let scorer = Arc::clone(detector) as Arc<dyn crate::stream::pipeline::RecordScorer>;
+    let scorer = Arc::clone(detector) as Arc<dyn RecordScorer>;
     let pipeline = Pipeline::new(scorer, decoders, schema, options, of_model);
     Ok(Arc::new(pipeline.with_first_look(first_look)))
 }

@@ -13,16 +13,16 @@ use super::report::print;
 use super::score::score_file;
 use super::train_config::load_config;
 use crate::config::Config;
+use crate::delivery::shutdown::Shutdown;
 use crate::generate::{
     DEFAULT_CUSTOMERS, DEFAULT_ROWS, Generator, GeneratorConfig, JsonRows, Origin, write_parquet,
 };
+use crate::kafka::properties::Properties;
+use crate::kafka::topics::{self, TopicReader, TopicWriter};
 use crate::recipe::{DEFAULT_SEED, Recipe, learn};
 use crate::records::ParquetSource;
 use crate::schema::Schema;
 use crate::score::{AlertBudget, Promise};
-use crate::stream::kafka::topics::{self, TopicReader, TopicWriter};
-use crate::stream::properties::Properties;
-use crate::stream::shutdown::Shutdown;
 use crate::telemetry::logging;
 use anyhow::{Context, anyhow};
 use arrow::array::{Array, AsArray, RecordBatch};

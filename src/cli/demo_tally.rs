@@ -1,8 +1,8 @@
 //! What the demonstration counts: payments under way, and what became of them.
 
 use super::demo_words::{Shown, shown};
+use crate::delivery::shutdown::Shutdown;
 use crate::score::{Promise, count_text, percentages, share_text};
-use crate::stream::shutdown::Shutdown;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

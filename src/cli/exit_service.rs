@@ -4,11 +4,12 @@
 //! variant cannot be added without a code.
 
 use super::exit::{BAD_CONFIGURATION, FAILED, INTERNAL};
+use crate::delivery::fault::{DeliveryFault, StreamError};
 use crate::http::HttpError;
+use crate::kafka::topics::TopicError;
+use crate::pipeline::PipelineError;
+use crate::pipeline::scoring::NoThread;
 use crate::records::{DecodeError, WriterSchemaError};
-use crate::stream::fault::{DeliveryFault, StreamError};
-use crate::stream::kafka::topics::TopicError;
-use crate::stream::pipeline::PipelineError;
 use crate::telemetry::MetricsError;
 use crate::telemetry::logging::LoggingError;
 use std::error::Error;
@@ -23,6 +24,9 @@ pub struct Panicked(pub &'static str);
 pub fn service_code(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<Panicked>() {
         return Some(INTERNAL);
+    }
+    if cause.is::<NoThread>() {
+        return Some(FAILED);
     }
     if let Some(error) = cause.downcast_ref() {
         return Some(stream_code(error));
@@ -50,7 +54,6 @@ fn stream_code(error: &StreamError) -> u8 {
         StreamError::Fenced { fault, .. } => fault_code(fault),
         StreamError::Fatal(fault) => fault_code(fault),
         StreamError::GaveUp { last, .. } => fault_code(last),
-        StreamError::Thread(_) => FAILED,
     }
 }
 
@@ -124,7 +127,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::stream::fault::Evidence;
+    use crate::delivery::fault::Evidence;
     use std::collections::BTreeMap;
     use std::path::Path;
     use std::time::Duration;
@@ -164,7 +167,7 @@ mod tests {
         assert_eq!(code(StreamError::Fatal(count().into())), Some(70));
         assert_eq!(code(StreamError::Fatal(unavailable().into())), Some(1));
         assert_eq!(
-            code(StreamError::Thread(ErrorKind::OutOfMemory.into())),
+            service_code(&NoThread(ErrorKind::OutOfMemory.into())),
             Some(1)
         );
         let gave_up = |last| StreamError::GaveUp { attempts: 10, last };

@@ -3,7 +3,7 @@
 use super::args::GenerateTarget;
 use super::report::print;
 use crate::generate::{Generator, JsonRows};
-use crate::stream::kafka::topics::{self, TopicWriter};
+use crate::kafka::topics::{self, TopicWriter};
 use anyhow::Context;
 use arrow::array::AsArray;
 use std::process::ExitCode;

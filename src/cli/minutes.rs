@@ -3,9 +3,9 @@
 //! In flow the configuration and the counts, out flow log lines for whoever watches the terminal.
 
 use crate::Detector;
+use crate::config::StreamConfig;
 use crate::model::ops::simd::Instructions;
 use crate::score::{percentages, share_text};
-use crate::stream::config::StreamConfig;
 use crate::telemetry::metrics::StreamTotals;
 use crate::telemetry::{Metrics, Readiness};
 use std::sync::Arc;

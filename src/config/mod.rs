@@ -1,16 +1,19 @@
 //! The daemon's configuration: one file, environment overrides, every fault at once.
 //!
-//! In flow TOML and variables `MASKWATCH__SECTION__KEY`; out flows a checked [`Config`] composed of each module's own
+//! In flow TOML and variables `MASKWATCH__SECTION__KEY`; out flows a checked [`Config`] composed of each room's
 //! checked part. Nothing is bound or connected to here.
 
 mod environment;
+mod raw;
 mod sections;
+mod stream;
+
+pub use raw::{RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka};
+pub use stream::{RawStream, StreamConfig};
 
 use crate::http::DEFAULT_LISTEN;
-use crate::stream::config::{
-    AlertsConfig, ConfigFault, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawStream,
-    StreamConfig,
-};
+use crate::kafka::config_fault::ConfigFault;
+use crate::pipeline::options::AlertsConfig;
 use environment::Origins;
 use sections::Sound;
 use serde::Deserialize;

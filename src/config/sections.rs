@@ -10,9 +10,10 @@ use toml::de::{DeTable, DeValue, Error};
 use toml::{Table, Value};
 
 use super::environment::{self, Override};
-use super::{RawHttp, RawModel, TrainSection};
-use crate::stream::config::{RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka};
-use crate::stream::properties::nearest;
+use super::{
+    RawAlerts, RawBatch, RawDelivery, RawHttp, RawInput, RawKafka, RawModel, TrainSection,
+};
+use crate::kafka::properties::nearest;
 
 /// Whether a section of one key can be read; one for each section that there is.
 type Probe = fn(Table) -> Result<(), Error>;

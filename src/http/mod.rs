@@ -1,5 +1,5 @@
 //! The daemon's one HTTP port: `/metrics`, `/healthz`, `/readyz` and `POST /v1/score`. Requests
-//! flow in, text and JSON flow out; records go to whatever implements [`RecordScorer`], so nothing
+//! flow in, text and JSON flow out; records go to whatever implements [`RequestScorer`], so nothing
 //! here knows of models or brokers. Everything has a bound: connections, requests at a time, bytes
 //! and records of a request, and the time that each step may take.
 //!
@@ -21,7 +21,7 @@ mod split;
 mod testing;
 
 pub use router::{HttpState, router};
-pub use scorer::{RecordScorer, ScoreOutcome, SubmitError};
+pub use scorer::{RequestScorer, ScoreOutcome, SubmitError};
 pub use server::{DEFAULT_LISTEN, HttpError, bind, run};
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::Limits;
 use super::body::{BodyError, read_body};
-use super::scorer::{RecordScorer, ScoreOutcome, SubmitError};
+use super::scorer::{RequestScorer, ScoreOutcome, SubmitError};
 use super::split::{Records, SplitError, split};
 use crate::telemetry::{Metrics, Readiness, metrics};
 
@@ -36,7 +36,7 @@ const INDEX: &str = "maskwatch\n\n\
 pub struct HttpState {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    scorer: Arc<dyn RecordScorer>,
+    scorer: Arc<dyn RequestScorer>,
     limits: Limits,
     /// One permit a score request in hand, from before its body is read.
     requests: Arc<Semaphore>,
@@ -47,7 +47,7 @@ impl HttpState {
     pub fn new(
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
-        scorer: Arc<dyn RecordScorer>,
+        scorer: Arc<dyn RequestScorer>,
         limits: Limits,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(limits.requests_max));

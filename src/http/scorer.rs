@@ -3,12 +3,12 @@
 
 use tokio::sync::oneshot;
 
-pub use crate::stream::pipeline::ScoreOutcome;
-use crate::stream::scoring::ScoringClient;
-pub use crate::stream::scoring::SubmitError;
+pub use crate::pipeline::ScoreOutcome;
+use crate::pipeline::scoring::ScoringClient;
+pub use crate::pipeline::scoring::SubmitError;
 
 /// Takes records to score; shared by all requests.
-pub trait RecordScorer: Send + Sync {
+pub trait RequestScorer: Send + Sync {
     /// Hands over `records`, each the JSON text of one record whatever the stream's format, and
     /// returns at once.
     ///
@@ -24,7 +24,7 @@ pub trait RecordScorer: Send + Sync {
     ) -> Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError>;
 }
 
-impl RecordScorer for ScoringClient {
+impl RequestScorer for ScoringClient {
     fn submit(
         &self,
         records: Vec<Vec<u8>>,

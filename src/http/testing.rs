@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{HttpState, Limits, RecordScorer, ScoreOutcome, SubmitError, bind, run};
+use super::{HttpState, Limits, RequestScorer, ScoreOutcome, SubmitError, bind, run};
 use crate::records::FaultReason;
 use crate::telemetry::{Metrics, Readiness};
 
@@ -21,7 +21,7 @@ pub type Answer = (u16, BTreeMap<String, String>, String);
 
 struct Function<F>(F);
 
-impl<F: Fn(Vec<Vec<u8>>) -> Submitted + Send + Sync> RecordScorer for Function<F> {
+impl<F: Fn(Vec<Vec<u8>>) -> Submitted + Send + Sync> RequestScorer for Function<F> {
     fn submit(&self, records: Vec<Vec<u8>>) -> Submitted {
         self.0(records)
     }

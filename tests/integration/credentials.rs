@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use maskwatch::stream::fault::StreamError;
+use maskwatch::delivery::fault::StreamError;
 
 use crate::support::kafka_broker::Broker;
 use crate::support::kafka_cluster::{Cluster, Listener, SCRAM_PASSWORD, SCRAM_USER};

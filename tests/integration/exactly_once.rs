@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use maskwatch::stream::fault::StreamError;
-use maskwatch::stream::kafka::topics::{TopicReader, TopicWriter};
-use maskwatch::stream::pipeline::ScoreOutcome;
-use maskwatch::stream::properties::Properties;
+use maskwatch::delivery::fault::StreamError;
+use maskwatch::kafka::properties::Properties;
+use maskwatch::kafka::topics::{TopicReader, TopicWriter};
+use maskwatch::pipeline::ScoreOutcome;
 use serde_json::Value;
 
 use crate::support::daemon::metric;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use maskwatch::stream::fault::{Evidence, StreamError};
+use maskwatch::delivery::fault::{Evidence, StreamError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use maskwatch::stream::fault::StreamError;
+use maskwatch::delivery::fault::StreamError;
 
 use crate::support::kafka_cluster::{Cluster, Listener};
 use crate::support::kafka_topics::{InputRecord, Isolation, TopicSpec};

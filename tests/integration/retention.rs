@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use maskwatch::stream::fault::StreamError;
+use maskwatch::delivery::fault::StreamError;
 use serde_json::Value;
 
 use crate::support::daemon::metric;

@@ -87,8 +87,8 @@ impl Cause {
 #[test]
 fn an_end_is_told_from_another_by_the_daemons_own_words_and_only_an_outage_explains_one() {
     use super::plan::{BrokerFault, InstanceFault, Target};
-    use maskwatch::stream::fault::{DeliveryFault, Evidence, StreamError};
-    use maskwatch::stream::watchdog::Verdict;
+    use maskwatch::delivery::fault::{DeliveryFault, Evidence, StreamError};
+    use maskwatch::delivery::watchdog::Verdict;
     use maskwatch::telemetry::heartbeat::Operation;
     use std::time::Duration;
 

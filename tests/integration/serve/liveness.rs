@@ -243,7 +243,7 @@ fn a_stream_that_stands_still_is_told_to_probes_and_counted_and_ends_the_process
     std::fs::write(&config, text).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_maskwatch"))
         .args(["serve".as_ref(), "--config".as_ref(), config.as_os_str()])
-        .env("MASKWATCH_LOG", "warn,maskwatch::stream::session=debug")
+        .env("MASKWATCH_LOG", "warn,maskwatch::delivery::session=debug")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -10,41 +10,26 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Float64Type;
+use arrow::array::RecordBatch;
+use maskwatch::config::{RawAlerts, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig};
+use maskwatch::delivery::calls::BoundedCalls;
+use maskwatch::delivery::fault::{DeliveryFault, StreamError};
+use maskwatch::delivery::refusal::{SendOptions, TopicLimits};
+use maskwatch::delivery::shutdown::Shutdown;
+use maskwatch::delivery::sink::{Connector, Sent, Sink};
+use maskwatch::delivery::source::Owed;
+use maskwatch::delivery::{self, Shared};
+use maskwatch::kafka::KafkaConnector;
+use maskwatch::kafka::decoders::decoders;
+use maskwatch::pipeline::output::OutputRecord;
+use maskwatch::pipeline::scoring::{self, SCORING_THREADS, ScoringClient};
+use maskwatch::pipeline::types::{Positions, Topic};
+use maskwatch::pipeline::{Pipeline, PipelineOptions, RecordScorer, ScorerFailure};
 use maskwatch::records::RecordRoot;
 use maskwatch::schema::Schema;
-use maskwatch::score::{Assessment, Expected, Explain, Reason, Scores};
-use maskwatch::stream::calls::BoundedCalls;
-use maskwatch::stream::config::{
-    RawAlerts, RawDelivery, RawInput, RawKafka, RawStream, StreamConfig,
-};
-use maskwatch::stream::decoder::decoders;
-use maskwatch::stream::delivery::{self, Shared};
-use maskwatch::stream::fault::{DeliveryFault, StreamError};
-use maskwatch::stream::kafka::KafkaConnector;
-use maskwatch::stream::output::OutputRecord;
-use maskwatch::stream::pipeline::{Pipeline, PipelineOptions, RecordScorer, ScorerFailure};
-use maskwatch::stream::refusal::{SendOptions, TopicLimits};
-use maskwatch::stream::scoring::{self, SCORING_THREADS, ScoringClient};
-use maskwatch::stream::shutdown::Shutdown;
-use maskwatch::stream::sink::{Connector, Sent, Sink};
-use maskwatch::stream::source::Owed;
-use maskwatch::stream::types::{Positions, Topic};
+use maskwatch::score::{Assessment, Explain};
 use maskwatch::telemetry::{Metrics, ModelFacts, Readiness};
-use serde_json::json;
-
-/// `amount` is the one feature, `id` the key.
-const SCHEMA: &str = r#"
-    [[field]]
-    name = "amount"
-    kind = "numeric"
-    nullable = false
-    [[field]]
-    name = "id"
-    kind = "categorical"
-    role = "key"
-"#;
+use maskwatch_testing::amount::{self, SCHEMA};
 
 /// The score is the amount, the p-value its reciprocal.
 struct AmountScorer;
@@ -55,32 +40,7 @@ impl RecordScorer for AmountScorer {
     }
 
     fn assess(&self, batch: &RecordBatch, explain: Explain) -> Result<Assessment, ScorerFailure> {
-        let amounts = batch.column_by_name("amount").expect("the schema's field");
-        let amounts = amounts.as_primitive::<Float64Type>().values();
-        let p_value: Vec<f64> = amounts.iter().map(|amount| 1.0 / amount.max(1.0)).collect();
-        let reason = Reason {
-            field: "amount".to_owned(),
-            surprise: 1.0,
-            p_value: 0.5,
-            observed: json!(1),
-            expected: Expected::Interval {
-                value: json!(1),
-                low: json!(0),
-                high: json!(2),
-            },
-            contribution: None,
-        };
-        let reasons = |&p_value: &f64| vec![reason.clone(); explain.reasons_max(p_value).min(1)];
-        Ok(Assessment {
-            reasons: p_value.iter().map(reasons).collect(),
-            scores: Scores {
-                anomaly_score: amounts.iter().map(|amount| *amount as f32).collect(),
-                p_value,
-                field_surprise: amounts.iter().map(|amount| *amount as f32).collect(),
-                in_full: batch.num_rows(),
-                parts: None,
-            },
-        })
+        Ok(amount::assess(batch, explain))
     }
 }
 
@@ -206,7 +166,7 @@ impl StreamInstance {
         let drain = config.delivery.drain_timeout;
         let calls = BoundedCalls::new(shutdown.clone(), drain, Arc::default());
         let shared = Shared {
-            config: config.clone(),
+            options: config.session_options(),
             metrics: Arc::clone(&metrics),
             readiness: Arc::clone(&readiness),
             shutdown: shutdown.clone(),
@@ -214,7 +174,8 @@ impl StreamInstance {
         };
         let started = scoring::start(pipeline(&config, &metrics), SCORING_THREADS);
         let (mut link, client, _) = started.expect("scoring threads");
-        let kafka = KafkaConnector::new(&config, calls).expect("a connector");
+        let kafka =
+            KafkaConnector::new(&config.kafka, &config.delivery, calls).expect("a connector");
         let bootstrap_servers = kafka.bootstrap_servers().to_owned();
         let commits = Arc::new(std::sync::Mutex::new(commits.iter().copied().collect()));
         let mut connector = FaultyConnector { kafka, commits };
@@ -294,7 +255,7 @@ pub fn check(sections: &str) -> StreamConfig {
         #[serde(default)]
         delivery: RawDelivery,
         #[serde(default)]
-        batch: maskwatch::stream::config::RawBatch,
+        batch: maskwatch::config::RawBatch,
     }
     let File {
         kafka,
