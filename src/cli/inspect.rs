@@ -447,9 +447,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::encode::testing::fee_encoder;
+    use crate::encode::{Encoder, EncoderFitter};
     use crate::schema::Kind;
+    use arrow::array::{ArrayRef, Float64Array, RecordBatch};
     use serde_json::json;
+    use std::sync::Arc;
 
     #[test]
     fn an_odd_report_of_training_is_shown_as_far_as_it_goes() {
@@ -475,10 +477,20 @@ mod tests {
         assert!(text.contains("a?[2J"), "{text}");
     }
 
+    /// Knows 100 fees, of which 25 are 2.5 and the others 0.
+    fn fee_encoder(fee: &Field) -> Encoder {
+        let mut fitter = EncoderFitter::new(std::slice::from_ref(fee), 8).unwrap();
+        let seen = (0..100).map(|i| if i % 4 == 0 { 2.5 } else { 0.0 });
+        let column: ArrayRef = Arc::new(Float64Array::from_iter_values(seen));
+        let batch = RecordBatch::try_from_iter([("fee", column)]).unwrap();
+        fitter.observe(&batch).unwrap();
+        fitter.finish().unwrap()
+    }
+
     #[test]
     fn the_two_values_of_a_number_are_named_unless_it_is_redacted() {
         let mut fee = Field::feature("fee", Kind::Numeric);
-        let encoder = fee_encoder();
+        let encoder = fee_encoder(&fee);
         let shown = learned(&fee, &encoder.fields()[0]);
         assert_eq!(shown, "0 or 2.5, unseen 4.62 nats");
         fee.redact = true;

@@ -18,7 +18,7 @@ mod scorer;
 mod server;
 mod split;
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use router::{HttpState, router};
 pub use scorer::{RequestScorer, ScoreOutcome, SubmitError};

@@ -13,8 +13,6 @@ mod ordinary;
 pub mod quantiles;
 mod records;
 pub mod temporal;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 
 pub use encoder::{Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::EncodeError;
@@ -22,3 +20,6 @@ pub use moment_check::far_moments;
 pub use numeric::NumericEncoder;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
 pub use temporal::TrainedMoments;
+
+#[cfg(test)]
+pub mod tests;

@@ -608,7 +608,7 @@ fn discrete_surprise(value: &[f32], target: &Target) -> f32 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::encode::testing::{fee_encoder, fees};
+    use crate::encode::tests::{fee_encoder, fees};
     use crate::model::TargetReader;
 
     /// The surprises of 0, 2.5 and 9 under two readings, without the cost of being present, where 2.5 has the given logit and

@@ -2,8 +2,6 @@
 //!
 //! Invariant: a bad record is a value, a [`RowFault`] from a closed list of reasons, and never touches its neighbours.
 
-#[cfg(test)]
-mod agreement;
 mod avro;
 mod canonical;
 mod columns;
@@ -11,8 +9,6 @@ mod conform;
 mod convert;
 mod decode;
 mod empty;
-#[cfg(test)]
-mod envelopes;
 mod error;
 mod fault;
 mod folder_columns;

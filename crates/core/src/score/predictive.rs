@@ -192,7 +192,7 @@ fn rounded(x: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::encode::testing::fee_encoder;
+    use crate::encode::tests::fee_encoder;
     use crate::model::Likelihood;
     use crate::model::heads::Heads;
 

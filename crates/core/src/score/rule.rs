@@ -261,7 +261,7 @@ impl Measured<'_> {
 mod tests {
     use super::*;
     use crate::encode::EncoderFitter;
-    use crate::encode::testing::fee_encoder;
+    use crate::encode::tests::fee_encoder;
     use crate::model::MaskPlan;
     use crate::model::likelihood::histogram::Histogram;
     use crate::rng::{Purpose, stream};
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn both_scales_of_a_number_share_what_one_has_alone() {
-        let encoder = crate::encode::testing::fee_encoder();
+        let encoder = crate::encode::tests::fee_encoder();
         let weights = |likelihood: &[Likelihood]| {
             let heads = Heads::new(&encoder, likelihood, &Histogram::new(64, 1.0));
             let mut rng = stream(0, Purpose::Views);

@@ -1,12 +1,6 @@
 //! From Parquet to a bundle: read, train, calibrate, save. The one place where training and scoring meet.
 
-#[cfg(test)]
-mod comparison;
-#[cfg(test)]
-mod forged;
 mod tuning;
-#[cfg(test)]
-mod two_stages;
 
 pub use tuning::{TuneFailure, TuneRecipe, TuneRun, tune};
 

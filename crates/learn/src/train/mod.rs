@@ -4,8 +4,6 @@
 //! it is compared with.
 
 mod average;
-#[cfg(test)]
-mod comparison;
 pub mod dataset;
 mod early_stopping;
 pub mod masked;
@@ -22,3 +20,6 @@ pub use masked::MaskedObjective;
 pub use partition::{Part, Partition};
 pub use report::{FitReport, Progress, TrainObserver, Unobserved};
 pub use trainer::{Objective, TrainError, fit};
+
+#[cfg(test)]
+mod tests;

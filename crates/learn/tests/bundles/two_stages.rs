@@ -1,21 +1,19 @@
 //! Tests of bundles that score in two stages: what a cascade may change of a record's score, and what it may not.
 
-#![allow(clippy::unwrap_used)]
-
-use super::TrainConfig;
-use super::comparison::{Payments, learned};
-use crate::Detector;
-use crate::bundle;
-use crate::model::{Architecture, ObjectiveKind};
-use crate::records::Canonicaliser;
-use crate::rng::{ChaCha8Rng, Purpose, stream};
-use crate::schema::Schema;
-use crate::score::{
+use crate::comparison::{Payments, learned};
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use maskwatch_core::Detector;
+use maskwatch_core::bundle;
+use maskwatch_core::model::{Architecture, ObjectiveKind};
+use maskwatch_core::records::Canonicaliser;
+use maskwatch_core::rng::{ChaCha8Rng, Purpose, stream};
+use maskwatch_core::schema::Schema;
+use maskwatch_core::score::{
     AlertBudget, BudgetShare, CascadeConfig, Combination, Component, DEFAULT_BUDGET_SHARE, Explain,
     Supervised, TreeInputs,
 };
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use maskwatch_learn::recipe::TrainConfig;
 use parquet::arrow::ArrowWriter;
 use rand::RngExt;
 use std::fs::File;

@@ -2,16 +2,14 @@
 //!
 //! The envelopes are those that Debezium's and Connect's converters write; the Avro messages are written by hand, so that
 //! nothing of the code under test has a part in them.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
-use crate::schema::{FieldPath, Schema};
+use maskwatch_core::records::*;
+use maskwatch_core::schema::{FieldPath, Schema};
 
 const SCHEMA: &str = r#"
 field = [

@@ -1,30 +1,28 @@
 //! Tests of whole bundles of every objective and architecture: trained, kept, loaded, and used for scores, reasons and
 //! embeddings alike.
 
-#![allow(clippy::unwrap_used)]
-
-use super::{Recipe, TrainConfig, learn};
-use crate::Detector;
-use crate::bundle::{MANIFEST, Manifest};
-use crate::model::{Architecture, ObjectiveKind};
-use crate::records::{Canonicaliser, ParquetSource};
-use crate::schema::Schema;
-use crate::score::{Expected, Explain, REASON_P_VALUE_MAX};
-use crate::train::Unobserved;
 use arrow::array::RecordBatch;
+use maskwatch_core::Detector;
+use maskwatch_core::bundle::{MANIFEST, Manifest};
+use maskwatch_core::model::{Architecture, ObjectiveKind};
+use maskwatch_core::records::{Canonicaliser, ParquetSource};
+use maskwatch_core::schema::Schema;
+use maskwatch_core::score::{Expected, Explain, REASON_P_VALUE_MAX};
 use maskwatch_generate::{Generator, GeneratorConfig, write_parquet};
+use maskwatch_learn::recipe::{Recipe, TrainConfig, learn};
+use maskwatch_learn::train::Unobserved;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// Payments to train on, and a canonical batch of those that follow.
-pub(super) struct Payments {
+pub struct Payments {
     folder: TempDir,
     schema: Schema,
     later: RecordBatch,
 }
 
 impl Payments {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut generator = Generator::new(&GeneratorConfig::default()).unwrap();
         let data = folder.path().join("payments.parquet");
@@ -41,7 +39,7 @@ impl Payments {
         }
     }
 
-    pub(super) fn config(objective: ObjectiveKind, architecture: Architecture) -> TrainConfig {
+    pub fn config(objective: ObjectiveKind, architecture: Architecture) -> TrainConfig {
         let mut config = TrainConfig::default();
         config.training.objective = objective;
         config.training.steps = 15;
@@ -53,24 +51,24 @@ impl Payments {
     }
 
     /// A path in the folder.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Canonical payments that the training has not seen.
-    pub(super) fn later(&self) -> &RecordBatch {
+    pub fn later(&self) -> &RecordBatch {
         &self.later
     }
 
     /// A bundle named `name`, loaded.
-    pub(super) fn learn(&self, config: &TrainConfig, name: &str) -> Detector {
+    pub fn learn(&self, config: &TrainConfig, name: &str) -> Detector {
         let data = self.folder.path().join("payments.parquet");
         learned(&data, &self.schema, config, &self.path(name))
     }
 }
 
 /// What the file `data` teaches, as a bundle at `out`, loaded.
-pub(super) fn learned(data: &Path, schema: &Schema, config: &TrainConfig, out: &Path) -> Detector {
+pub fn learned(data: &Path, schema: &Schema, config: &TrainConfig, out: &Path) -> Detector {
     let source = ParquetSource::open(&[data.display().to_string()]).unwrap();
     let recipe = Recipe {
         source: &source,

@@ -14,6 +14,9 @@ use super::{HttpState, Limits, RequestScorer, ScoreOutcome, SubmitError, bind, r
 use crate::records::FaultReason;
 use crate::telemetry::{Metrics, Readiness};
 
+mod router;
+mod server;
+
 type Submitted = Result<oneshot::Receiver<Vec<ScoreOutcome>>, SubmitError>;
 
 /// Status, headers and body of an answer.

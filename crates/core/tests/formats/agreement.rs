@@ -1,8 +1,6 @@
 //! The same records through Parquet's canonicaliser, JSON and Avro: bit-identical rows and the same faults.
 //!
 //! The canonicaliser is the reference; the Avro messages are written by `arrow-avro`, not by the code under test.
-#![allow(clippy::unwrap_used)]
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,8 +19,8 @@ use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
-use crate::schema::Schema;
+use maskwatch_core::records::*;
+use maskwatch_core::schema::Schema;
 
 const SCHEMA: &str = r#"
 field = [

@@ -3,17 +3,15 @@
 //! A digest proves that nothing was changed by accident, not that the contents make sense. Whatever a file of a bundle
 //! holds, loading it gives a bundle that scores, or an error that names the file; nothing panics.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-use super::comparison::Payments;
-use crate::Detector;
-use crate::bundle::{
+use crate::comparison::Payments;
+use maskwatch_core::Detector;
+use maskwatch_core::bundle::{
     self, BundleError, CALIBRATION, DISTANCES, Description, Kind, MANIFEST, Manifest, TREES,
     Tuning, Validation, ValidationSplit, WEIGHTS, sha256_hex,
 };
-use crate::model::{Architecture, ObjectiveKind};
-use crate::rng::{ChaCha8Rng, Purpose, stream};
-use crate::score::{
+use maskwatch_core::model::{Architecture, ObjectiveKind};
+use maskwatch_core::rng::{ChaCha8Rng, Purpose, stream};
+use maskwatch_core::score::{
     BudgetShare, DEFAULT_BUDGET_SHARE, Explain, LEAF, Supervised, TreeInputs, TreeNode, Trees,
 };
 use rand::RngExt;
