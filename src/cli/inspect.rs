@@ -262,7 +262,7 @@ fn model(out: &mut String, detector: &Detector) -> std::fmt::Result {
     let parameters = detector.scorer().model().model().parameters().count();
     let heads = match model.architecture {
         Architecture::Mlp => String::new(),
-        Architecture::Transformer => format!(" of {} heads", model.heads),
+        Architecture::Transformer => format!(" of {} attention heads", model.attention_heads),
     };
     writeln!(
         out,

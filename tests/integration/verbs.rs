@@ -102,7 +102,10 @@ fn a_transformer_that_hides_nothing_is_shown_and_used_as_any_other_model() {
     rig.train("schema.toml", "bundle", &[]);
     let page = rig.run("inspect bundle").succeeded();
     let objective = "objective    variational: nothing hidden, a bottleneck of 5 numbers";
-    for part in ["transformer, width 16, 1 blocks of 4 heads", objective] {
+    for part in [
+        "transformer, width 16, 1 blocks of 4 attention heads",
+        objective,
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert_eq!(rig.score("payments.parquet").num_rows(), PAYMENTS);

@@ -633,17 +633,17 @@ mod tests {
     #[test]
     fn another_world_with_42_alerts_in_3000_records_is_told_in_its_first_1000() {
         let mut rng = stream(3, Purpose::Tests);
-        let mut told = 0;
+        let mut warned = 0;
         for _ in 0..200 {
             let watched = watched(16_000, 16);
-            told += u32::from(
+            warned += u32::from(
                 watched
                     .excess(&drawn(&mut rng, FIRST_RECORDS, 0.014))
                     .is_some(),
             );
         }
         // P(Binomial(1000, 0.014) > 9) is 0.89: of 200 starts 178 are told, give or take 4.4.
-        assert!((160..=196).contains(&told), "{told}");
+        assert!((160..=196).contains(&warned), "{warned}");
         assert!(watched(16_000, 16).promise().is_far_exceeded(42, 3_000));
     }
 

@@ -126,9 +126,10 @@ mod tests {
             folder.path().join("a.parquet"),
             folder.path().join("b.parquet"),
         );
-        let mut told = Vec::new();
-        let summary = write_parquet(&mut generator(), 20_000, &a, |rows| told.push(rows)).unwrap();
-        assert_eq!(told, [16_384, 20_000]);
+        let mut reported = Vec::new();
+        let summary =
+            write_parquet(&mut generator(), 20_000, &a, |rows| reported.push(rows)).unwrap();
+        assert_eq!(reported, [16_384, 20_000]);
         assert_eq!(summary.rows, 20_000);
         assert_eq!(summary.bytes, std::fs::metadata(&a).unwrap().len());
         write_parquet(&mut generator(), 20_000, &b, |_| ()).unwrap();

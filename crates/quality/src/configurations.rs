@@ -60,8 +60,8 @@ pub fn shipped() -> anyhow::Result<Vec<Configuration>> {
 /// # Errors
 /// If it cannot be read; all that is wrong with it.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Configuration>> {
-    let told = || path.display().to_string();
-    parse(&std::fs::read_to_string(path).with_context(told)?).with_context(told)
+    let file = || path.display().to_string();
+    parse(&std::fs::read_to_string(path).with_context(file)?).with_context(file)
 }
 
 fn parse(text: &str) -> anyhow::Result<Vec<Configuration>> {

@@ -46,18 +46,18 @@ impl DataSet {
     /// If it cannot be read, or lacks a column that the set names.
     pub fn read(spec: SetSpec, data: &Path) -> anyhow::Result<Self> {
         let path = spec.path(data);
-        let told = || path.display().to_string();
-        let source = ParquetSource::open(&[told()])?;
+        let file = || path.display().to_string();
+        let source = ParquetSource::open(&[file()])?;
         let batches: Result<Vec<_>, _> = source.raw_batches(DEFAULT_BATCH_ROWS).collect();
         let batches: Vec<RecordBatch> = batches?.into_iter().map(|batch| batch.records).collect();
-        let schema = batches.first().with_context(told)?.schema();
+        let schema = batches.first().with_context(file)?.schema();
         let rows = concat_batches(&schema, &batches)?;
         let columns = Columns {
             rows: &rows,
             spec: &spec,
         };
-        let (labels, times) = columns.read().with_context(told)?;
-        let texts = |name: &Option<String>| columns.texts(name.as_deref()).with_context(told);
+        let (labels, times) = columns.read().with_context(file)?;
+        let texts = |name: &Option<String>| columns.texts(name.as_deref()).with_context(file);
         let (cards, parts) = (texts(&spec.card)?, texts(&spec.split)?);
         Ok(Self {
             labels,

@@ -15,12 +15,12 @@ pub const END: &str = "<!-- quality:end -->";
 /// # Errors
 /// If the document cannot be read or written, or has no markers in their order; it is then as it was.
 pub fn write(path: &Path, tables: &str) -> anyhow::Result<()> {
-    let told = || path.display().to_string();
-    let text = std::fs::read_to_string(path).with_context(told)?;
-    let text = replaced(&text, tables).with_context(told)?;
+    let file = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(file)?;
+    let text = replaced(&text, tables).with_context(file)?;
     let mut sibling = temporary_sibling(path)?;
     sibling.write_all(text.as_bytes())?;
-    persist(sibling, path).with_context(told)?;
+    persist(sibling, path).with_context(file)?;
     Ok(())
 }
 

@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn what_a_configuration_loses_most_is_named() {
         let losses = summary().choice("other", 0).losses;
-        let told: Vec<String> = losses.iter().map(Loss::to_string).collect();
-        assert_eq!(told, ["a 10.0 (80.0)"]);
+        let texts: Vec<String> = losses.iter().map(Loss::to_string).collect();
+        assert_eq!(texts, ["a 10.0 (80.0)"]);
         assert!(summary().choice(DEFAULT, 0).losses.is_empty());
     }
 

@@ -250,7 +250,7 @@ fn run_all(
                     "[{}/{}] {job}: {}  ETA {left}",
                     at + 1,
                     jobs.len(),
-                    told(&run)
+                    described(&run)
                 ));
                 runs.push(run);
             }
@@ -313,7 +313,7 @@ impl Bench {
 }
 
 /// What a run found, in one line.
-fn told(run: &Run) -> String {
+fn described(run: &Run) -> String {
     let ranking = |ranking: &results::Ranking| {
         let of = |metric| {
             ranking

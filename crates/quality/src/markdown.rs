@@ -331,10 +331,10 @@ fn name_cells(row: &Row) -> Vec<String> {
 }
 
 fn losses(losses: &[Loss]) -> String {
-    let told: Vec<String> = losses.iter().map(Loss::to_string).collect();
-    match told.is_empty() {
+    let texts: Vec<String> = losses.iter().map(Loss::to_string).collect();
+    match texts.is_empty() {
         true => "-".to_owned(),
-        false => told.join(", "),
+        false => texts.join(", "),
     }
 }
 

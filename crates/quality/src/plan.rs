@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn spans_are_told_in_the_unit_that_fits() {
-        let told = [50.0, 300.0, 7_300.0].map(spoken);
-        assert_eq!(told, ["50 s", "5 min", "2 h 2 min"]);
+        let texts = [50.0, 300.0, 7_300.0].map(spoken);
+        assert_eq!(texts, ["50 s", "5 min", "2 h 2 min"]);
     }
 }

@@ -24,7 +24,7 @@ pub const DEFAULT_HISTOGRAM_GAMMA: f32 = 0.0;
 /// Numbers of a category's input embedding at most.
 pub const DEFAULT_EMBEDDING_DIM_MAX: usize = 24;
 /// Heads of attention: 16 numbers each at the width of 64 that is enough for a token.
-pub const DEFAULT_HEADS: usize = 4;
+pub const DEFAULT_ATTENTION_HEADS: usize = 4;
 
 /// How fields become an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +83,8 @@ pub struct ModelConfig {
     /// Residual blocks, 1..=32.
     pub blocks: usize,
     /// Heads of attention, 1..=64, a divisor of the width; only of the transformer.
-    pub heads: usize,
+    #[serde(rename = "heads")]
+    pub attention_heads: usize,
     /// L: width of the bottleneck, 1..=4,096; 0 for [`default_width`](super::bottleneck::default_width). Only where the
     /// objective hides nothing.
     pub bottleneck_width: usize,
@@ -117,7 +118,7 @@ impl Default for ModelConfig {
             likelihood: DEFAULT_LIKELIHOOD.to_vec(),
             width: DEFAULT_WIDTH,
             blocks: DEFAULT_BLOCKS,
-            heads: DEFAULT_HEADS,
+            attention_heads: DEFAULT_ATTENTION_HEADS,
             bottleneck_width: 0,
             denoising: true,
             dropout: 0.0,
@@ -140,7 +141,7 @@ impl ModelConfig {
         let mut faults = Faults::default();
         faults.range("model.width", self.width, 1, 4096);
         faults.range("model.blocks", self.blocks, 1, 32);
-        faults.range("model.heads", self.heads, 1, 64);
+        faults.range("model.heads", self.attention_heads, 1, 64);
         faults.range("model.bottleneck_width", self.bottleneck_width, 0, 4096);
         faults.range("model.embedding_dim_max", self.embedding_dim_max, 1, 256);
         faults.range("model.histogram_bins", self.histogram_bins, 2, 1024);
@@ -150,13 +151,13 @@ impl ModelConfig {
                 self.dropout
             )
         });
-        let divides = self.heads == 0 || self.width.is_multiple_of(self.heads);
+        let divides = self.attention_heads == 0 || self.width.is_multiple_of(self.attention_heads);
         faults.require(
             divides || self.architecture != Architecture::Transformer,
             || {
                 format!(
                     "model.heads = {}: must divide model.width = {}",
-                    self.heads, self.width
+                    self.attention_heads, self.width
                 )
             },
         );

@@ -306,7 +306,7 @@ impl<'a> FieldView<'a> {
                     start += reading.outputs();
                 }
                 for (surprise, &(kind, from)) in derived.iter_mut().zip(self.derived) {
-                    let output = &value[self.place(from)];
+                    let output = &value[self.output_range(from)];
                     *surprise = nullness + kind.surprise(&self.readings[from], output, *number);
                 }
             }
@@ -330,8 +330,8 @@ impl<'a> FieldView<'a> {
         derived.fill(nullness + third.floor.max(discrete::bernoulli_max(logit)));
     }
 
-    /// The places of a trained reading's outputs among those of the value.
-    fn place(&self, reading: usize) -> Range<usize> {
+    /// The range of a trained reading's outputs among those of the value.
+    fn output_range(&self, reading: usize) -> Range<usize> {
         let before = self.readings[..reading].iter().map(Reading::outputs);
         let start: usize = before.sum();
         start..start + self.readings[reading].outputs()
@@ -435,7 +435,7 @@ impl<'a> FieldView<'a> {
         let (trained, derived) = out.split_at_mut(self.readings.len());
         for (i, (surprise, &(kind, from))) in derived.iter_mut().zip(self.derived).enumerate() {
             let scale = self.readings[from].scale();
-            let output = &value[self.place(from)];
+            let output = &value[self.output_range(from)];
             *surprise = match kind {
                 _ if wanted >> i & 1 == 0 => 0.0,
                 Derived::Tail => {

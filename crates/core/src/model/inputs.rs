@@ -135,7 +135,7 @@ impl<'a> InputBuilder<'a> {
     }
 
     /// Tells the model of noise in the row that was appended last.
-    pub fn tell_noise(&mut self, noise: NoiseInputs) {
+    pub fn write_noise(&mut self, noise: NoiseInputs) {
         let start = self.noise.len() - noise.len();
         self.noise[start..].copy_from_slice(&noise);
     }
@@ -158,7 +158,7 @@ impl<'a> InputBuilder<'a> {
             }
             number = end;
         }
-        self.tell_noise(noise_inputs(level));
+        self.write_noise(noise_inputs(level));
     }
 
     /// Replaces the visible category codes for which `drop` is true by 0, the unknown value.

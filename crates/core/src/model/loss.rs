@@ -5,7 +5,7 @@
 //! of them where mask ratios are spread over 0..1; the logits of the others never exist. Fields are summed in their
 //! order: the result is the same at any thread count.
 //!
-//! Letters: B rows, P places of a row, F fields, D width, O outputs, n rows that count a field, o outputs of the field,
+//! Letters: B rows, P positions of a row, F fields, D width, O outputs, n rows that count a field, o outputs of the field,
 //! R readings.
 
 #[cfg(any(test, feature = "testing"))]
@@ -54,8 +54,8 @@ pub struct OutputLayer<'a> {
     pub bias: &'a Tensor,
     /// Where the gradients of weight and bias go, if not into the graph.
     pub buffers: Option<&'a LinearBuffers>,
-    /// P: 1, or at least F, of which field f reads place f.
-    pub places: usize,
+    /// P: 1, or at least F, of which field f reads position f.
+    pub positions: usize,
 }
 
 impl OutputLayer<'_> {
@@ -65,11 +65,11 @@ impl OutputLayer<'_> {
     /// # Errors
     /// If a shape does not fit.
     pub fn logits(&self, latent: &Tensor) -> Result<Tensor> {
-        if self.places == 1 {
+        if self.positions == 1 {
             return latent.matmul(self.weight)?.broadcast_add(self.bias);
         }
         let (rows, width) = latent.dims2()?;
-        let by_row = latent.reshape((rows / self.places, self.places, width))?;
+        let by_row = latent.reshape((rows / self.positions, self.positions, width))?;
         let of_field = |field: usize| {
             let columns = self.heads.field(field).outputs();
             let weight = self.weight.narrow(1, columns.start, columns.len())?;
@@ -101,7 +101,7 @@ pub fn masked_loss(
     }
     let op = MaskedLoss {
         heads: Arc::clone(output.heads),
-        places: output.places,
+        positions: output.positions,
         batch,
         buffers: output.buffers.cloned(),
         gradients: Mutex::default(),
@@ -169,10 +169,10 @@ fn each_field<T: Send>(
         heads,
         weight,
         bias,
-        places,
+        positions,
         ..
     } = output;
-    let sides = Sides::check(heads, places, batch, latent.shape(), weight.shape())?;
+    let sides = Sides::check(heads, positions, batch, latent.shape(), weight.shape())?;
     tensor_slice(latent, |latent| {
         tensor_slice(weight, |weight| {
             tensor_slice(bias, |bias| {
@@ -195,7 +195,7 @@ fn each_field<T: Send>(
 #[derive(Debug, Clone, Copy)]
 struct Sides {
     /// P.
-    places: usize,
+    positions: usize,
     /// D.
     width: usize,
     /// O.
@@ -205,23 +205,23 @@ struct Sides {
 impl Sides {
     fn check(
         heads: &Heads,
-        places: usize,
+        positions: usize,
         batch: &HiddenTargets,
         latent: &Shape,
         weight: &Shape,
     ) -> Result<Self> {
         let ((rows, width), (inputs, outputs)) = (latent.dims2()?, weight.dims2()?);
         let entries = batch.weights.len();
-        let fits = places > 0
-            && (places == 1 || places >= heads.len())
-            && rows / places * heads.len() == entries
-            && rows % places == 0
+        let fits = positions > 0
+            && (positions == 1 || positions >= heads.len())
+            && rows / positions * heads.len() == entries
+            && rows % positions == 0
             && entries == batch.targets.len()
             && inputs == width
             && outputs == heads.outputs();
         if !fits {
             candle_core::bail!(
-                "masked_loss: latent [{rows}, {width}], {places} places, weight [{inputs}, {outputs}], {} fields with \
+                "masked_loss: latent [{rows}, {width}], {positions} positions, weight [{inputs}, {outputs}], {} fields with \
                  {} outputs, {entries} mask entries, {} targets",
                 heads.len(),
                 heads.outputs(),
@@ -229,7 +229,7 @@ impl Sides {
             );
         }
         Ok(Self {
-            places,
+            positions,
             width,
             outputs,
         })
@@ -337,9 +337,9 @@ impl Layer<'_> {
 impl Sides {
     /// The row of the latent that the head of `field` reads of row `row`.
     fn latent_row(self, row: usize, field: usize) -> usize {
-        match self.places {
+        match self.positions {
             1 => row,
-            places => row * places + field,
+            positions => row * positions + field,
         }
     }
 }
@@ -353,7 +353,7 @@ struct Gradients {
 
 struct MaskedLoss {
     heads: Arc<Heads>,
-    places: usize,
+    positions: usize,
     batch: HiddenTargets,
     buffers: Option<LinearBuffers>,
     /// Left by the forward pass, taken by the backward pass: they are as large as the layer, and copying takes its time.
@@ -397,7 +397,7 @@ impl CustomOp3 for MaskedLoss {
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let shapes = (latent_layout.shape(), weight_layout.shape());
-        let sides = Sides::check(&self.heads, self.places, &self.batch, shapes.0, shapes.1)?;
+        let sides = Sides::check(&self.heads, self.positions, &self.batch, shapes.0, shapes.1)?;
         let (loss, gradients) = self.run(Layer {
             heads: &self.heads,
             latent: cpu_slice(latent, latent_layout)?,

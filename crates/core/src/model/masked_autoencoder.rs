@@ -1,6 +1,6 @@
 //! The masked autoencoder, and the two that it is compared with, as candle tensors.
 //!
-//! Letters: B rows, F fields, P places of a row that a block works on (see [`trunk`](super::trunk)), D width, L width of
+//! Letters: B rows, F fields, P positions of a row that a block works on (see [`trunk`](super::trunk)), D width, L width of
 //! the bottleneck, O outputs.
 //!
 //! ```text
@@ -162,12 +162,12 @@ impl MaskedAutoencoder {
     }
 
     /// P: rows of the latent that a record has.
-    pub fn places(&self) -> usize {
-        self.trunk.places()
+    pub fn positions(&self) -> usize {
+        self.trunk.positions()
     }
 
     /// Which of a record's P rows of the latent the head of `field` reads.
-    pub fn place(&self, field: usize) -> usize {
+    pub fn position(&self, field: usize) -> usize {
         match self.config.architecture {
             Architecture::Mlp => 0,
             Architecture::Transformer => field,
@@ -221,7 +221,7 @@ impl MaskedAutoencoder {
             weight: &self.output.weight,
             bias: &self.output.bias,
             buffers: self.output.buffers.as_ref(),
-            places: self.places(),
+            positions: self.positions(),
         }
     }
 
@@ -248,7 +248,7 @@ impl MaskedAutoencoder {
     }
 
     /// One vector a row, `[B, E]`, for use elsewhere: what passes the bottleneck (of a distribution the mean), where there
-    /// is none the mean of the latent over the fields' places.
+    /// is none the mean of the latent over the fields' positions.
     ///
     /// # Errors
     /// If the inputs do not have this model's shapes.
@@ -264,8 +264,8 @@ impl MaskedAutoencoder {
             Architecture::Mlp => Ok(latent),
             Architecture::Transformer => {
                 let (rows, d) = latent.dims2()?;
-                let (places, fields) = (sequence.places, self.shapes.len());
-                let latent = latent.reshape((rows / places, places, d))?;
+                let (positions, fields) = (sequence.positions, self.shapes.len());
+                let latent = latent.reshape((rows / positions, positions, d))?;
                 latent.narrow(1, 0, fields)?.mean(1)?.contiguous()
             }
         }

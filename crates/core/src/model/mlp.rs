@@ -96,7 +96,7 @@ impl Mlp {
     pub(super) fn read(&self, inputs: &Inputs) -> Result<Sequence> {
         Ok(Sequence {
             tokens: affine(&self.first_layer_input(inputs)?, &self.input)?,
-            places: 1,
+            positions: 1,
             keys: None,
         })
     }

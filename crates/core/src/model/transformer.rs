@@ -1,6 +1,6 @@
 //! The `transformer` architecture: a token a field, and one that belongs to the record.
 //!
-//! Letters: B records, F fields, P = F + 1 places (those of the fields in their order, then the summary), D width, H
+//! Letters: B records, F fields, P = F + 1 positions (those of the fields in their order, then the summary), D width, H
 //! heads of attention. A token is a sum of rows of one table (below), so that all kinds of fields are read alike:
 //!
 //! ```text
@@ -12,10 +12,10 @@
 //! h += linear(dropout(gelu(linear(norm(h)))))      [B * P, D]
 //! ```
 //!
-//! The head of a field reads the token at its place. With `drop` a hidden field is left out: its place only asks the
+//! The head of a field reads the token at its position. With `drop` a hidden field is left out: its position only asks the
 //! visible ones what to expect, and the summary's, which is always there, is what remains where nothing is visible. This
 //! is a feature tokeniser with pre-norm blocks (Gorishniy et al. 2021, "Revisiting Deep Learning Models for Tabular
-//! Data") that predicts at its masked places (Devlin et al. 2019).
+//! Data") that predicts at its masked positions (Devlin et al. 2019).
 
 use super::config::{Masking, ModelConfig};
 use super::inputs::{Inputs, input_numbers};
@@ -36,7 +36,7 @@ pub(super) struct Transformer {
     shapes: Vec<FieldShape>,
     table: TokenTable,
     blocks: Vec<Block>,
-    heads: usize,
+    attention_heads: usize,
     /// `[F, D]`: what tells the fields apart behind a bottleneck.
     fields_behind: Option<Var>,
 }
@@ -126,13 +126,13 @@ impl Transformer {
             shapes: shapes.to_vec(),
             table,
             blocks,
-            heads: config.heads,
+            attention_heads: config.attention_heads,
             fields_behind,
         })
     }
 
     /// P: the summary is not needed behind a bottleneck.
-    pub(super) fn places(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.shapes.len() + usize::from(self.fields_behind.is_none())
     }
 
@@ -154,7 +154,7 @@ impl Transformer {
         };
         Ok(Sequence {
             tokens: weighted_rows(&self.table.rows, weights)?,
-            places: fields + 1,
+            positions: fields + 1,
             keys,
         })
     }
@@ -212,7 +212,12 @@ impl Transformer {
         } = &self.blocks[block];
         let h = &sequence.tokens; // [B * P, D]
         let qkv = affine(&normalize(h)?, attend)?; // [B * P, 3 D]
-        let seen = attention(&qkv, sequence.places, self.heads, sequence.keys.clone())?;
+        let seen = attention(
+            &qkv,
+            sequence.positions,
+            self.attention_heads,
+            sequence.keys.clone(),
+        )?;
         let h = (h + affine(&seen, merge)?)?;
         let h = feed_forward.add_to(&h, dropout)?;
         Ok(sequence.with(h))
@@ -221,8 +226,8 @@ impl Transformer {
     /// The summary's tokens, `[B, D]`.
     pub(super) fn summary(&self, sequence: &Sequence) -> Result<Tensor> {
         let (rows, d) = sequence.tokens.dims2()?;
-        let records = rows / sequence.places;
-        let by_record = sequence.tokens.reshape((records, sequence.places, d))?;
+        let records = rows / sequence.positions;
+        let by_record = sequence.tokens.reshape((records, sequence.positions, d))?;
         let summary = by_record.narrow(1, self.shapes.len(), 1)?;
         summary.contiguous()?.reshape((records, d))
     }
@@ -238,7 +243,7 @@ impl Transformer {
         let tokens = tokens.broadcast_add(fields_behind)?; // [B, F, D]
         Ok(Sequence {
             tokens: tokens.reshape((rows * fields, d))?,
-            places: fields,
+            positions: fields,
             keys: None,
         })
     }

@@ -1,8 +1,8 @@
 //! The trunk: inputs in, what the heads read out, with one architecture behind each variant.
 //!
-//! Letters: B records, P places of a record (what a block works on: 1 for the `mlp`, a token a field for the
+//! Letters: B records, P positions of a record (what a block works on: 1 for the `mlp`, a token a field for the
 //! `transformer`), F fields, D width. A trunk reads the inputs, passes them through its blocks one by one, and can be cut
-//! between two blocks: summarised as one vector a record and spread over the places again (the bottleneck). Invariant: the
+//! between two blocks: summarised as one vector a record and spread over the positions again (the bottleneck). Invariant: the
 //! numbers of one record never meet those of another.
 
 use super::config::{Architecture, ModelConfig, ObjectiveKind};
@@ -27,13 +27,13 @@ pub(super) struct Sequence {
     /// `[B * P, D]`.
     pub tokens: Tensor,
     /// P.
-    pub places: usize,
-    /// `[B * P]`: the places that others may attend to; all of them if there is none.
+    pub positions: usize,
+    /// `[B * P]`: the positions that others may attend to; all of them if there is none.
     pub keys: Option<Arc<[bool]>>,
 }
 
 impl Sequence {
-    /// The same places with other tokens.
+    /// The same positions with other tokens.
     pub fn with(self, tokens: Tensor) -> Self {
         Self { tokens, ..self }
     }
@@ -98,12 +98,12 @@ impl Trunk {
         }
     }
 
-    /// The places of records of which nothing is known but one vector each, `[B, D]`: where a bottleneck ends.
+    /// The positions of records of which nothing is known but one vector each, `[B, D]`: where a bottleneck ends.
     pub fn spread(&self, records: Tensor) -> Result<Sequence> {
         match self {
             Self::Mlp(_) => Ok(Sequence {
                 tokens: records,
-                places: 1,
+                positions: 1,
                 keys: None,
             }),
             Self::Transformer(transformer) => transformer.spread(&records),
@@ -111,10 +111,10 @@ impl Trunk {
     }
 
     /// P after the last block.
-    pub fn places(&self) -> usize {
+    pub fn positions(&self) -> usize {
         match self {
             Self::Mlp(_) => 1,
-            Self::Transformer(transformer) => transformer.places(),
+            Self::Transformer(transformer) => transformer.positions(),
         }
     }
 }

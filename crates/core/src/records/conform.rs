@@ -60,14 +60,14 @@ pub(super) fn conform(
     for field in target.fields() {
         let own = batch.column_by_name(field.name());
         let column = column(own, field, rows);
-        columns.push(column.map_err(|fault| told(fault, own, field, file, first_row))?);
+        columns.push(column.map_err(|fault| located(fault, own, field, file, first_row))?);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let conformed = RecordBatch::try_new_with_options(Arc::clone(target), columns, &options);
     conformed.map_err(|error| convert_error(file, "(all)", &error))
 }
 
-fn told(
+fn located(
     fault: Fault,
     own: Option<&ArrayRef>,
     field: &Field,

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn told(message: &serde_json::Value) -> String {
+    fn sentence(message: &serde_json::Value) -> String {
         let text = "[[field]]\nname='amount'\nkind='numeric'\n\
                     [[field]]\nname='country'\nkind='categorical'\npath='card.country'";
         detail(&Names::of_json(message), &Schema::parse(text, "s").unwrap())
@@ -141,17 +141,17 @@ mod tests {
         let envelope = json!({"schema": {}, "payload": {"before": null, "op": "c",
             "after": {"amount": 1, "card": {"country": "CH"}}}});
         assert_eq!(
-            told(&envelope),
+            sentence(&envelope),
             "no feature field is present: `amount` lies at `payload.after.amount`, `country` lies at \
              `payload.after.card.country`; set input.root = [\"payload.after\"]; the message has the keys \
              `payload`, `schema`"
         );
         assert_eq!(
-            told(&json!({})),
+            sentence(&json!({})),
             "no feature field is present; the message has no keys"
         );
         assert_eq!(
-            told(&json!({"Amount": 1, "card": {"land": "CH"}})),
+            sentence(&json!({"Amount": 1, "card": {"land": "CH"}})),
             "no feature field is present; the message has the keys `Amount`, `card`"
         );
     }
@@ -161,13 +161,13 @@ mod tests {
         let wide: serde_json::Map<_, _> = (0..10_000)
             .map(|i| (format!("{}{i}", "k".repeat(200)), json!({"x": i})))
             .collect();
-        let text = told(&json!(wide));
+        let text = sentence(&json!(wide));
         assert!(text.len() < 1_000, "{}", text.len());
         assert!(text.contains(" more"), "{text}");
         let mut deep = json!({"amount": 1});
         for _ in 0..100 {
             deep = json!({ "a": deep });
         }
-        assert!(!told(&deep).contains("lies at"));
+        assert!(!sentence(&deep).contains("lies at"));
     }
 }

@@ -192,9 +192,9 @@ mod tests {
             ("odd+1://x", "the tool of their store"),
         ] {
             let error = files_of(url).unwrap_err().to_string();
-            let told = format!("{url} is a URL, and URLs are not supported");
+            let refusal = format!("{url} is a URL, and URLs are not supported");
             assert!(
-                error.starts_with(&told) && error.contains(remedy),
+                error.starts_with(&refusal) && error.contains(remedy),
                 "{error}"
             );
         }

@@ -153,18 +153,18 @@ struct Row<'r> {
 
 impl Row<'_> {
     fn record<'de, D: Deserializer<'de>>(&mut self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(PlaceSeed {
+        json.deserialize_any(NodeSeed {
             row: self,
-            place: ROOT,
+            node_id: ROOT,
         })
     }
 
     /// Puts a scalar where the schema expects one, and is a fault where it expects an object.
-    fn scalar(&mut self, place: usize, value: Value<'_>) {
+    fn scalar(&mut self, node_id: usize, value: Value<'_>) {
         if self.fault.is_some() {
             return;
         }
-        let node = self.reader.tree.place(place);
+        let node = self.reader.tree.node(node_id);
         for &column in &node.columns {
             if let Err(fault) = self.columns.put(column, value) {
                 self.fault = Some(fault);
@@ -172,16 +172,16 @@ impl Row<'_> {
             }
         }
         if !node.children.is_empty() && value != Value::Null {
-            self.not_an_object(place);
+            self.not_an_object(node_id);
         }
     }
 
     /// Notes that the fields below `place` cannot be reached, as there is no object.
-    fn not_an_object(&mut self, place: usize) {
+    fn not_an_object(&mut self, node_id: usize) {
         let below = self
             .reader
             .tree
-            .place(place)
+            .node(node_id)
             .children
             .first()
             .map(|(_, child)| *child);
@@ -197,41 +197,45 @@ impl Row<'_> {
     }
 
     /// Whether only numbers are expected at `place`, so that an object there can only be a decimal with its scale.
-    fn takes_decimals(&self, place: usize) -> bool {
-        let node = self.reader.tree.place(place);
+    fn takes_decimals(&self, node_id: usize) -> bool {
+        let node = self.reader.tree.node(node_id);
         let number = |&column: &usize| matches!(self.columns.target(column), Target::Number { .. });
         node.children.is_empty() && !node.columns.is_empty() && node.columns.iter().all(number)
     }
 
     /// Notes that the fields at `place` itself take no object or array.
-    fn container(&mut self, place: usize, words: &'static str) {
+    fn container(&mut self, node_id: usize, words: &'static str) {
         if self.fault.is_none()
-            && let Some(&column) = self.reader.tree.place(place).columns.first()
+            && let Some(&column) = self.reader.tree.node(node_id).columns.first()
         {
             self.fault = self.columns.put(column, Value::Other(words)).err();
         }
     }
 
     /// Reads the members of an object whose fields some column may want.
-    fn object<'de, A: MapAccess<'de>>(&mut self, place: usize, mut map: A) -> Result<(), A::Error> {
+    fn object<'de, A: MapAccess<'de>>(
+        &mut self,
+        node_id: usize,
+        mut map: A,
+    ) -> Result<(), A::Error> {
         let first_unknown = self.reader.unknown_keys.len();
         let mut guess = 0;
         while let Some(key) = map.next_key_seed(KeySeed {
             tree: &self.reader.tree,
-            place,
+            node_id,
             guess,
         })? {
             match key {
                 Key::Known(position) => {
                     guess = position + 1;
-                    let child = self.reader.tree.place(place).children[position].1;
+                    let child = self.reader.tree.node(node_id).children[position].1;
                     if self.reader.seen[child] == self.reader.message {
-                        return Err(self.twice(place, position));
+                        return Err(self.twice(node_id, position));
                     }
                     self.reader.seen[child] = self.reader.message;
-                    map.next_value_seed(PlaceSeed {
+                    map.next_value_seed(NodeSeed {
                         row: self,
-                        place: child,
+                        node_id: child,
                     })?;
                 }
                 Key::Unknown(hash) => {
@@ -246,8 +250,8 @@ impl Row<'_> {
     }
 
     #[cold]
-    fn twice<E: Error>(&self, place: usize, position: usize) -> E {
-        let name = &self.reader.tree.place(place).children[position].0;
+    fn twice<E: Error>(&self, node_id: usize, position: usize) -> E {
+        let name = &self.reader.tree.node(node_id).children[position].0;
         E::custom(format_args!("key `{}` comes twice", shown(name)))
     }
 }
@@ -284,7 +288,7 @@ enum Key {
 /// Looks a key up without keeping it.
 struct KeySeed<'t> {
     tree: &'t PathTree,
-    place: usize,
+    node_id: usize,
     guess: usize,
 }
 
@@ -304,31 +308,31 @@ impl Visitor<'_> for KeySeed<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Key, E> {
-        let place = self.tree.place(self.place);
-        Ok(place
+        let node_id = self.tree.node(self.node_id);
+        Ok(node_id
             .position(key, self.guess)
             .map_or_else(|| Key::Unknown(hash_of(key)), Key::Known))
     }
 }
 
 /// Reads the value at a place of the schema.
-struct PlaceSeed<'s, 'r> {
+struct NodeSeed<'s, 'r> {
     row: &'s mut Row<'r>,
-    place: usize,
+    node_id: usize,
 }
 
-impl PlaceSeed<'_, '_> {
+impl NodeSeed<'_, '_> {
     /// A record must be an object; below it a scalar goes to the columns.
     fn scalar<E: Error>(self, value: Value<'_>) -> Result<(), E> {
-        if self.place == ROOT {
+        if self.node_id == ROOT {
             return Err(E::custom("expected one object, found a single value"));
         }
-        self.row.scalar(self.place, value);
+        self.row.scalar(self.node_id, value);
         Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for PlaceSeed<'_, '_> {
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -336,7 +340,7 @@ impl<'de> DeserializeSeed<'de> for PlaceSeed<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for PlaceSeed<'_, '_> {
+impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -368,12 +372,12 @@ impl<'de> Visitor<'de> for PlaceSeed<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        if self.place == ROOT {
+        if self.node_id == ROOT {
             return Err(A::Error::custom("expected one object, found an array"));
         }
-        self.row.container(self.place, "an array");
+        self.row.container(self.node_id, "an array");
         if self.row.fault.is_none() {
-            self.row.not_an_object(self.place);
+            self.row.not_an_object(self.node_id);
         }
         let keys = &mut self.row.reader.unknown_keys;
         while seq
@@ -384,13 +388,13 @@ impl<'de> Visitor<'de> for PlaceSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        if self.row.takes_decimals(self.place) {
+        if self.row.takes_decimals(self.node_id) {
             let value = decimal::read(map, &mut self.row.reader.unknown_keys)?;
-            self.row.scalar(self.place, value);
+            self.row.scalar(self.node_id, value);
             return Ok(());
         }
-        self.row.container(self.place, "an object");
-        self.row.object(self.place, map)
+        self.row.container(self.node_id, "an object");
+        self.row.object(self.node_id, map)
     }
 }
 

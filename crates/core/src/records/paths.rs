@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use crate::schema::{Field, FieldPath};
 
-/// The place of the whole record.
+/// The node of the whole record.
 pub(crate) const ROOT: usize = 0;
 
 /// One place in a record.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct PathNode {
     /// Columns whose value stands here.
     pub columns: Vec<usize>,
     /// Names below, with their nodes, in schema order.
@@ -20,10 +20,10 @@ pub(crate) struct Place {
     by_name: HashMap<Box<str>, usize>,
 }
 
-/// Every place that some field of a schema names.
+/// Every place in a record that some field of a schema names.
 #[derive(Debug)]
 pub(crate) struct PathTree {
-    places: Vec<Place>,
+    nodes: Vec<PathNode>,
 }
 
 impl PathTree {
@@ -35,11 +35,11 @@ impl PathTree {
     /// The tree of `paths`, numbered from 0 in the order given.
     pub fn of_paths<'a>(paths: impl Iterator<Item = &'a FieldPath>) -> Self {
         let mut tree = Self {
-            places: vec![Place::default()],
+            nodes: vec![PathNode::default()],
         };
         for (column, path) in paths.enumerate() {
-            let place = tree.insert(path);
-            tree.places[place].columns.push(column);
+            let node_id = tree.insert(path);
+            tree.nodes[node_id].columns.push(column);
         }
         tree
     }
@@ -47,8 +47,8 @@ impl PathTree {
     fn insert(&mut self, path: &FieldPath) -> usize {
         let mut at = ROOT;
         for name in path.segments() {
-            at = match self.places[at].by_name.get(name.as_str()) {
-                Some(&position) => self.places[at].children[position].1,
+            at = match self.nodes[at].by_name.get(name.as_str()) {
+                Some(&position) => self.nodes[at].children[position].1,
                 None => self.add_child(at, name),
             };
         }
@@ -56,35 +56,35 @@ impl PathTree {
     }
 
     fn add_child(&mut self, parent: usize, name: &str) -> usize {
-        let child = self.places.len();
-        self.places.push(Place::default());
-        let parent = &mut self.places[parent];
+        let child = self.nodes.len();
+        self.nodes.push(PathNode::default());
+        let parent = &mut self.nodes[parent];
         parent.by_name.insert(name.into(), parent.children.len());
         parent.children.push((name.into(), child));
         child
     }
 
-    /// How many places there are; nodes are numbered below it.
+    /// How many nodes there are; they are numbered from 0.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.nodes.len()
     }
 
-    /// The place with this number.
-    pub fn place(&self, node: usize) -> &Place {
-        &self.places[node]
+    /// The node with this number.
+    pub fn node(&self, node: usize) -> &PathNode {
+        &self.nodes[node]
     }
 
     /// Columns at or below `node`, in the order in which their places were first named.
     pub fn columns_below(&self, node: usize) -> Vec<usize> {
-        let mut columns = self.places[node].columns.clone();
-        for (_, child) in &self.places[node].children {
+        let mut columns = self.nodes[node].columns.clone();
+        for (_, child) in &self.nodes[node].children {
             columns.extend(self.columns_below(*child));
         }
         columns
     }
 }
 
-impl Place {
+impl PathNode {
     /// The position among `children` of the name `key`.
     ///
     /// Writers keep the order of their fields, so the caller's `guess` (the position after the last one found) is

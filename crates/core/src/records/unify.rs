@@ -472,14 +472,14 @@ mod tests {
             file("c", 1, vec![("n", nested(DataType::Utf8), false)]),
             file("d", 1, vec![("n", DataType::Utf8, false)]),
         ];
-        let told: Vec<String> = Unified::of(&files)
+        let faults: Vec<String> = Unified::of(&files)
             .conflicts()
             .iter()
             .map(TypeConflict::to_string)
             .collect();
-        assert_eq!(told[0], "c: column `n.b` is Utf8, in a it is Int32");
-        assert!(told[1].starts_with("d: column `n` is Utf8, in a it is Struct("));
-        assert_eq!(told.len(), 2);
+        assert_eq!(faults[0], "c: column `n.b` is Utf8, in a it is Int32");
+        assert!(faults[1].starts_with("d: column `n` is Utf8, in a it is Struct("));
+        assert_eq!(faults.len(), 2);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! Letters: F fields, R' trained readings, Q terms of the score.
 
-use super::combination::{Combination, Component};
+use super::combination::Combination;
+use super::component::Component;
 use super::rule::ScoreRule;
 use super::surprise::{Axes, Surprises};
 use super::survival::SurvivalTable;
@@ -120,6 +121,11 @@ pub(super) fn measure(component: Component, surprises: &Surprises, row: usize) -
     }
 }
 
+/// The mean surprise of every field of a record under the first reading, `[F]`.
+pub(super) fn field_surprises(surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
+    (0..surprises.axes().fields).map(move |field| surprises.field(row, field, 0))
+}
+
 impl ReferenceTables {
     /// The tables of stored parts: `[Q]`, `[F * R']` and `[F]` of them.
     ///
@@ -187,13 +193,49 @@ impl ReferenceTables {
     }
 
     /// The score of a record without labels: the terms' -log survivals under the rule, nats, >= 0.
-    pub(super) fn untuned_score(&self, surprises: &Surprises, row: usize) -> f32 {
+    fn untuned_score(&self, surprises: &Surprises, row: usize) -> f32 {
         let terms = self.terms.iter().zip(self.rule.components());
         let surprisals = terms.map(|(table, component)| {
             let value = measure(component, surprises, row);
             table.surprisal(value)
         });
         self.rule.score(surprisals)
+    }
+
+    /// The C components of a record, the untuned score first, always in the same order.
+    ///
+    /// A field that is no number, or one of two values, has one surprise whatever the reading, but for third values: where
+    /// the reference rows have none its tables are equal, and one of them stands for all.
+    pub fn components(&self) -> Vec<Component> {
+        let Axes {
+            fields,
+            trained: readings,
+            ..
+        } = self.axes();
+        let field = |i| Component::Field {
+            field: i / readings,
+            reading: i % readings,
+        };
+        let tables = self.parts().1;
+        let is_new = |&i: &usize| !tables[i - i % readings..i].contains(&tables[i]);
+        let mut components = vec![Component::Untuned];
+        components.extend(self.rule().components());
+        components.extend((0..fields * readings).filter(is_new).map(field));
+        components
+    }
+
+    /// A component of a record: nats, >= 0, never falling in any surprise; infinite where a surprise overflowed.
+    pub fn component(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
+        match component {
+            Component::Untuned => self.untuned_score(surprises, row),
+            // No value of the context is unusual.
+            Component::Field { field, .. } if !surprises.is_predicted(field) => 0.0,
+            Component::Field { field, reading } => {
+                let surprise = surprises.field(row, field, reading);
+                self.reading(field, reading).surprisal(surprise)
+            }
+            of_record => self.term(of_record, surprises, row),
+        }
     }
 
     /// The -log survival of one term of the score; not a number for what is none.

@@ -12,10 +12,9 @@
 //! the distances. Where numbers do not far outnumber other fields, these say little, and the views that hide most belong to it
 //! too. Invariants: the score depends on the record and the bundle alone, and never falls when a surprise rises.
 
-use super::calibration::{ReferenceSample, ReferenceTables, measure};
-use super::combination::Component;
+use super::calibration::{ReferenceSample, ReferenceTables, field_surprises, measure};
+use super::component::Component;
 use super::rule::ScoreRule;
-use super::scorer::field_surprises;
 use super::surprise::{SurpriseModel, Surprises, Tile};
 use crate::encode::Records;
 use crate::model::ops::simd::Instructions;

@@ -4,51 +4,13 @@
 //! Out flows a score: without labels the untuned one, and after `tune` a mean of components with stored weights.
 //! Invariant: no weight is negative, so that more surprise never lowers a score.
 //!
-//! Which components there are and what each is worth is said here alone ([`ReferenceTables::components`],
-//! [`ReferenceTables::component`]); who learns weights sees a list of names and a matrix.
+//! Which components there are and what each is worth is said by the tables of the reference part alone
+//! (`ReferenceTables::components`, `ReferenceTables::component`); who learns weights sees a list of names and a matrix.
 
-use super::calibration::ReferenceTables;
+use super::component::Component;
 use super::rule::ScoreRule;
-use super::scorer::{ScoreError, Scorer};
-use super::supervised::TreeInputs;
-use super::surprise::{Axes, Surprises};
-use crate::encode::Records;
+use super::surprise::Axes;
 use serde::{Deserialize, Serialize};
-
-/// One way in which a record may be unusual.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Component {
-    /// The anomaly score that a bundle has without labels.
-    Untuned,
-    /// The record's total surprise in a stratum under a reading.
-    Total {
-        /// Index among the S strata.
-        stratum: usize,
-        /// Index among the R readings.
-        reading: usize,
-    },
-    /// The surprise of the record's most surprising field in a stratum under a reading.
-    Largest {
-        /// Index among the S strata.
-        stratum: usize,
-        /// Index among the R readings.
-        reading: usize,
-    },
-    /// The distance of the record's latent from those of fit rows.
-    Latent,
-    /// The distance to the nearest fit row, with quantities in deviations.
-    Nearest,
-    /// The same with quantities as normal quantiles.
-    NearestQuantile,
-    /// The mean surprise of one field under a reading.
-    Field {
-        /// Index among the F feature fields.
-        field: usize,
-        /// Index among the R' trained readings.
-        reading: usize,
-    },
-}
 
 /// A component and its share of the score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -159,76 +121,11 @@ impl Combination {
     }
 }
 
-impl ReferenceTables {
-    /// The C components of a record, the untuned score first, always in the same order.
-    ///
-    /// A field that is no number, or one of two values, has one surprise whatever the reading, but for third values: where
-    /// the reference rows have none its tables are equal, and one of them stands for all.
-    pub fn components(&self) -> Vec<Component> {
-        let Axes {
-            fields,
-            trained: readings,
-            ..
-        } = self.axes();
-        let field = |i| Component::Field {
-            field: i / readings,
-            reading: i % readings,
-        };
-        let tables = self.parts().1;
-        let is_new = |&i: &usize| !tables[i - i % readings..i].contains(&tables[i]);
-        let mut components = vec![Component::Untuned];
-        components.extend(self.rule().components());
-        components.extend((0..fields * readings).filter(is_new).map(field));
-        components
-    }
-
-    /// A component of a record: nats, >= 0, never falling in any surprise; infinite where a surprise overflowed.
-    pub fn component(&self, component: Component, surprises: &Surprises, row: usize) -> f32 {
-        match component {
-            Component::Untuned => self.untuned_score(surprises, row),
-            // No value of the context is unusual.
-            Component::Field { field, .. } if !surprises.is_predicted(field) => 0.0,
-            Component::Field { field, reading } => {
-                let surprise = surprises.field(row, field, reading);
-                self.reading(field, reading).surprisal(surprise)
-            }
-            of_record => self.term(of_record, surprises, row),
-        }
-    }
-}
-
-impl Scorer {
-    /// The components of every record, `[B, C]` row-major, in the order of [`ReferenceTables::components`], and the inputs of
-    /// trees, `[B, K]` row-major.
-    ///
-    /// # Errors
-    /// [`ScoreError::Tensor`].
-    pub fn components_and_inputs(
-        &self,
-        records: &Records,
-        layout: &TreeInputs,
-    ) -> Result<(Vec<f32>, Vec<f32>), ScoreError> {
-        let components = self.reference().components();
-        let mut values = Vec::with_capacity(records.rows() * components.len());
-        let mut inputs = Vec::with_capacity(records.rows() * layout.len());
-        let mut room = Vec::new();
-        self.each_surprises(records, |surprises, chunk| {
-            for row in 0..surprises.rows() {
-                let value = |&c| self.reference().component(c, surprises, row);
-                values.extend(components.iter().map(value));
-                layout.write((self.reference(), surprises), chunk, row, &mut room);
-                inputs.extend_from_slice(&room);
-            }
-        })?;
-        Ok((values, inputs))
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::score::ReferenceSample;
+    use crate::score::{ReferenceSample, ReferenceTables, Surprises};
     use proptest::prelude::*;
 
     const AXES: Axes = Axes {

@@ -1,10 +1,11 @@
 //! Why a record is unusual: its most surprising fields, what they held and what was expected of them.
 
+use super::calibration::ReferenceTables;
 use super::joint::JointPValue;
+use super::labelled::Labelled;
 use super::predictive::{expected, expects_null};
-use super::scorer::Scorer;
 use super::supervised::Supervised;
-use super::surprise::{Surprises, Tile};
+use super::surprise::{SurpriseModel, Surprises, Tile};
 use super::types::{Expected, Explain, Reason};
 use crate::encode::Records;
 use crate::records::{moment_to_text, number_to_json};
@@ -25,7 +26,10 @@ pub const REDACTED: &str = "***";
 
 /// Says why records of a batch are unusual, while the pass that scored them can still be asked.
 pub(super) struct Explainer<'a> {
-    pub scorer: &'a Scorer,
+    pub model: &'a SurpriseModel,
+    pub reference: &'a ReferenceTables,
+    /// The detector that labels made, if they did.
+    pub labelled: Option<&'a Labelled>,
     /// Says which fields are redacted.
     pub schema: &'a Schema,
     /// The canonical batch that the records were encoded from.
@@ -72,7 +76,7 @@ impl Explainer<'_> {
             let of = telling.iter().find(|(telling, _)| *telling == field);
             of.map(|&(_, contribution)| contribution as f32)
         };
-        let reference = self.scorer.reference();
+        let reference = self.reference;
         let p_value_of = |field| reference.field_p_value(&tile.surprises, t, field);
         let first: Vec<(usize, f64)> = telling.iter().map(|&(f, _)| (f, p_value_of(f))).collect();
         let others = ranked.into_iter();
@@ -85,7 +89,7 @@ impl Explainer<'_> {
             let surprise = tile.surprises.field(t, field, 0);
             let mut reason = self.reason((row, field), &views, surprise, p_value);
             reason.contribution = contribution(field);
-            let head = self.scorer.model().model().heads().field(field);
+            let head = self.model.model().heads().field(field);
             let stands_out = || !holds_the_expected(&reason) || expects_null(head, &views);
             if reason.contribution.is_some() || stands_out() {
                 reasons.push(reason);
@@ -104,7 +108,7 @@ impl Explainer<'_> {
         row: usize,
         parts: JointPValue,
     ) -> Vec<(usize, f64)> {
-        let labelled = self.scorer.labelled().map(|of| (of, of.detector()));
+        let labelled = self.labelled.map(|of| (of, of.detector()));
         let Some((labelled, Supervised::Trees(trees))) = labelled else {
             return Vec::new();
         };
@@ -112,7 +116,7 @@ impl Explainer<'_> {
             return Vec::new();
         }
         let mut inputs = Vec::new();
-        let of = (self.scorer.reference(), surprises);
+        let of = (self.reference, surprises);
         labelled.inputs().write(of, records, row, &mut inputs);
         let mut sums = vec![0.0; surprises.axes().fields];
         for (input, contribution) in trees.contributions(&inputs).into_iter().enumerate() {
@@ -129,7 +133,7 @@ impl Explainer<'_> {
 
     /// The fields of a record that are rare for themselves, with their p-values, the most unusual first.
     fn unusual_fields(&self, surprises: &Surprises, row: usize) -> Vec<(usize, f64)> {
-        let reference = self.scorer.reference();
+        let reference = self.reference;
         let fields = (0..surprises.axes().fields).filter(|&field| surprises.is_predicted(field));
         let mut ranked: Vec<(usize, f64, f32)> = fields
             .map(|field| {
@@ -154,14 +158,14 @@ impl Explainer<'_> {
         surprise: f32,
         p_value: f64,
     ) -> Reason {
-        let encoder = &self.scorer.model().encoder().fields()[field];
+        let encoder = &self.model.encoder().fields()[field];
         let of_schema = self.schema.features().nth(field);
         let redact = of_schema.is_some_and(|field| field.redact);
         let (observed, expected) = if redact {
             (Value::from(REDACTED), Expected::Redacted(REDACTED))
         } else {
-            let head = self.scorer.model().model().heads().field(field);
-            let residuals = self.scorer.reference().reading(field, 0);
+            let head = self.model.model().heads().field(field);
+            let residuals = self.reference.reading(field, 0);
             (
                 observed(self.batch, row, &encoder.name),
                 expected(encoder, head, views, residuals),

@@ -2,7 +2,7 @@
 //!
 //! In flow -log survivals, one a term; out flows the untuned score. Invariant: it never falls when one of them rises.
 
-use super::combination::Component;
+use super::component::Component;
 use crate::model::heads::{Derived, Heads};
 use crate::model::likelihood::Scale;
 use crate::model::{Likelihood, Stratum, Views};

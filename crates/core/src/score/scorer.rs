@@ -1,11 +1,12 @@
 //! The scorer: encoded records in, scores and p-values out. Immutable and shared by every thread.
 
 use super::budget::AlertBudget;
-use super::calibration::{ReferenceSample, ReferenceTables};
+use super::calibration::{ReferenceSample, ReferenceTables, field_surprises};
 use super::cascade::{Cascade, CascadeConfig, FirstStage};
 use super::conformal::{CalibrationSample, ConformalScores};
 use super::explanation::Explainer;
 use super::joint::{BudgetShare, JointPValue};
+use super::labelled::Labelled;
 use super::rule::ScoreRule;
 use super::segment::segment_fields;
 use super::segmented::SegmentedScores;
@@ -48,61 +49,6 @@ pub struct Scorer {
     /// Which records get all views, where not all do. Beside a second detector, which asks for all views of every record, it
     /// is kept and not used.
     cascade: Option<Cascade>,
-}
-
-/// A second detector, its own calibration scores and its share of the budget.
-#[derive(Debug, Clone)]
-pub struct Labelled {
-    detector: Supervised,
-    inputs: TreeInputs,
-    share: BudgetShare,
-    conformal: ConformalScores,
-    segmented: Option<SegmentedScores>,
-}
-
-impl Labelled {
-    /// Of stored parts.
-    ///
-    /// # Errors
-    /// What does not fit the model or the tables.
-    pub fn new(
-        model: &SurpriseModel,
-        reference: &ReferenceTables,
-        (detector, share): (Supervised, BudgetShare),
-        conformal: ConformalScores,
-    ) -> Result<Self, String> {
-        let inputs = TreeInputs::new(&model.encoder().shapes(), reference);
-        match detector.fault(&inputs, reference) {
-            Some(fault) => Err(fault),
-            None => Ok(Self {
-                detector,
-                inputs,
-                share,
-                conformal,
-                segmented: None,
-            }),
-        }
-    }
-
-    /// What labels taught.
-    pub fn detector(&self) -> &Supervised {
-        &self.detector
-    }
-
-    /// What the inputs of its trees are.
-    pub fn inputs(&self) -> &TreeInputs {
-        &self.inputs
-    }
-
-    /// How the alert budget is divided.
-    pub fn share(&self) -> BudgetShare {
-        self.share
-    }
-
-    /// Its calibration scores.
-    pub fn conformal(&self) -> &ConformalScores {
-        &self.conformal
-    }
 }
 
 /// What both detectors say of one record.
@@ -424,7 +370,9 @@ impl Scorer {
         explain: Explain,
     ) -> Result<Assessment, ScoreError> {
         let explainer = Explainer {
-            scorer: self,
+            model: &self.model,
+            reference: &self.reference,
+            labelled: self.labelled.as_ref(),
             schema,
             batch,
             explain,
@@ -556,8 +504,33 @@ impl Scorer {
         all
     }
 
+    /// The components of every record, `[B, C]` row-major, in the order of [`ReferenceTables::components`], and the inputs of
+    /// trees, `[B, K]` row-major.
+    ///
+    /// # Errors
+    /// [`ScoreError::Tensor`].
+    pub fn components_and_inputs(
+        &self,
+        records: &Records,
+        layout: &TreeInputs,
+    ) -> Result<(Vec<f32>, Vec<f32>), ScoreError> {
+        let components = self.reference().components();
+        let mut values = Vec::with_capacity(records.rows() * components.len());
+        let mut inputs = Vec::with_capacity(records.rows() * layout.len());
+        let mut room = Vec::new();
+        self.each_surprises(records, |surprises, chunk| {
+            for row in 0..surprises.rows() {
+                let value = |&c| self.reference().component(c, surprises, row);
+                values.extend(components.iter().map(value));
+                layout.write((self.reference(), surprises), chunk, row, &mut room);
+                inputs.extend_from_slice(&room);
+            }
+        })?;
+        Ok((values, inputs))
+    }
+
     /// Calls `f` with some records and their surprises after the others, in order.
-    pub(super) fn each_surprises(
+    fn each_surprises(
         &self,
         records: &Records,
         mut f: impl FnMut(&Surprises, &Records),
@@ -613,11 +586,6 @@ impl Scorer {
             None => self.conformal.p_value(score),
         }
     }
-}
-
-/// The mean surprise of every field of a record under the first reading, `[F]`.
-pub(super) fn field_surprises(surprises: &Surprises, row: usize) -> impl Iterator<Item = f32> {
-    (0..surprises.axes().fields).map(move |field| surprises.field(row, field, 0))
 }
 
 fn for_chunks(

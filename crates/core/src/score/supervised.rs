@@ -4,7 +4,8 @@
 //! a weighted mean of components, or the log-odds of boosted trees. Neither looks at the batch around a record.
 
 use super::calibration::ReferenceTables;
-use super::combination::{Combination, Component};
+use super::combination::Combination;
+use super::component::Component;
 use super::surprise::Surprises;
 use super::trees::Trees;
 use crate::encode::{FieldShape, Records};

@@ -60,10 +60,12 @@ impl TensorPass {
             }
         }
         let plan = |(field, reading): (usize, &Vec<(usize, usize)>)| {
-            let (places, place) = (model.places(), model.place(field));
+            let (positions, position) = (model.positions(), model.position(field));
             let variants =
                 (0..TILE_ROWS).flat_map(|t| reading.iter().map(move |(k, _)| t * count + k));
-            let rows: Vec<u32> = variants.map(|v| (v * places + place) as u32).collect();
+            let rows: Vec<u32> = variants
+                .map(|v| (v * positions + position) as u32)
+                .collect();
             let (weight, bias) = model.field_output(field)?;
             Ok(FieldPlan {
                 strata: reading.iter().map(|&(_, stratum)| stratum).collect(),
@@ -97,7 +99,7 @@ impl TensorPass {
             let row = (first + t).min(records.rows() - 1);
             for (hidden, noise) in &self.views {
                 builder.push(records, row, |field| hidden[field]);
-                builder.tell_noise(*noise);
+                builder.write_noise(*noise);
             }
         }
         let latent = model.latent(&builder.finish()?, None)?.detach(); // [T * K * P, D]

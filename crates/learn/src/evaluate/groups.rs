@@ -28,14 +28,14 @@ const VALUE_CHARACTERS_MAX: usize = 40;
 pub struct Groups {
     field: String,
     redact: bool,
-    /// Value to place in `values`.
-    places: HashMap<String, u16>,
-    /// The place of null, which is a value too.
+    /// Value to code in `values`.
+    codes: HashMap<String, u16>,
+    /// The code of null, which is a value too.
     null: Option<u16>,
     values: Vec<Option<String>>,
     /// Rows of each calibration sample that p-values are ranked among.
     sample_rows: Vec<usize>,
-    /// One entry a labelled row: the place of its value, and of its sample.
+    /// One entry a labelled row: the code of its value, and of its sample.
     rows: Vec<(u16, u16)>,
 }
 
@@ -104,7 +104,7 @@ impl Groups {
         Self {
             field,
             redact,
-            places: HashMap::new(),
+            codes: HashMap::new(),
             null: None,
             values: Vec::new(),
             sample_rows,
@@ -135,22 +135,22 @@ impl Groups {
         }
         for ((value, label), &sample) in values.zip(labels).zip(samples) {
             if label.is_some() {
-                let place = self.place(value)?;
-                self.rows.push((place, sample as u16));
+                let code = self.code(value)?;
+                self.rows.push((code, sample as u16));
             }
         }
         Ok(())
     }
 
-    fn place(&mut self, value: Option<&str>) -> Result<u16, MetricError> {
+    fn code(&mut self, value: Option<&str>) -> Result<u16, MetricError> {
         // A value of a megabyte is known by its beginning and a digest, as in the encoder.
         let value = value.map(bounded);
         let known = match &value {
-            Some(text) => self.places.get(&**text).copied(),
+            Some(text) => self.codes.get(&**text).copied(),
             None => self.null,
         };
-        if let Some(place) = known {
-            return Ok(place);
+        if let Some(code) = known {
+            return Ok(code);
         }
         if self.values.len() >= GROUP_VALUES_MAX {
             return Err(MetricError::GroupValues {
@@ -158,13 +158,13 @@ impl Groups {
                 limit: GROUP_VALUES_MAX,
             });
         }
-        let place = self.values.len() as u16;
+        let code = self.values.len() as u16;
         match &value {
-            Some(text) => drop(self.places.insert(text.to_string(), place)),
-            None => self.null = Some(place),
+            Some(text) => drop(self.codes.insert(text.to_string(), code)),
+            None => self.null = Some(code),
         }
         self.values.push(value.map(Cow::into_owned));
-        Ok(place)
+        Ok(code)
     }
 
     /// What the rows of each group make of `budgets`, given p-values and labels of the same rows in the same order.

@@ -30,7 +30,7 @@ fn models() -> Vec<ModelConfig> {
             models.push(ModelConfig {
                 architecture,
                 masking,
-                heads: 3,
+                attention_heads: 3,
                 // A bounded loss of the histogram in half of them.
                 histogram_gamma: match masking {
                     Masking::Token => 1.0,

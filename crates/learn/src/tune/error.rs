@@ -61,7 +61,7 @@ pub enum TuneError {
     /// Rows that are used twice are left out, or p-values would promise too much; and then too few are left.
     #[error(
         "{file}: row {row} is the labelled row {labelled_row} of {labelled_file}, and {shared} calibration rows are \
-         labelled rows in all; without them {left} rows are left, at least {needed} are needed (told by {told_by})"
+         labelled rows in all; without them {left} rows are left, at least {needed} are needed (rows are identified by {identified_by})"
     )]
     Shared {
         /// The calibration file.
@@ -79,7 +79,7 @@ pub enum TuneError {
         /// How many there must be.
         needed: u64,
         /// What tells rows apart.
-        told_by: &'static str,
+        identified_by: &'static str,
     },
     /// The calibration rows trained the model.
     #[error(

@@ -13,14 +13,14 @@ type Digest = [u8; ROW_DIGEST_BYTES];
 
 /// A row of a source.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct RowPosition {
     /// Index in the source's files.
     pub file: usize,
     /// Row of the file, from 0.
     pub row: u64,
 }
 
-impl Place {
+impl RowPosition {
     /// Of a row of a batch.
     pub fn new(batch: &SourceBatch, row: usize) -> Self {
         Self {
@@ -38,21 +38,21 @@ impl Place {
 pub struct Identities {
     key: Option<String>,
     values: Vec<String>,
-    by_key: HashMap<Digest, Place>,
-    by_values: HashMap<Digest, Place>,
+    by_key: HashMap<Digest, RowPosition>,
+    by_values: HashMap<Digest, RowPosition>,
     /// Whether two labelled rows share a key, or one has none.
     ambiguous: bool,
 }
 
-/// The columns by which rows are told apart, and the digests of the labelled rows in them.
-pub struct Told<'a> {
+/// The columns that identify a row, and the digests of the labelled rows in them.
+pub struct KnownRows<'a> {
     columns: Vec<&'a str>,
-    digests: &'a HashMap<Digest, Place>,
-    /// What tells rows apart, for a message.
-    pub told_by: &'static str,
+    digests: &'a HashMap<Digest, RowPosition>,
+    /// What identifies a row, for a message.
+    pub identified_by: &'static str,
 }
 
-impl Told<'_> {
+impl KnownRows<'_> {
     /// The columns of a canonical batch.
     pub fn columns<'b>(&self, batch: &'b RecordBatch) -> Vec<&'b ArrayRef> {
         let columns = self.columns.iter();
@@ -62,7 +62,7 @@ impl Told<'_> {
     }
 
     /// Which labelled row a row of such columns is, if any.
-    pub fn find(&self, columns: &[&ArrayRef], row: usize) -> Option<Place> {
+    pub fn find(&self, columns: &[&ArrayRef], row: usize) -> Option<RowPosition> {
         self.digests.get(&row_digest(columns, row)).copied()
     }
 }
@@ -89,10 +89,10 @@ impl Identities {
 
     /// Adds a labelled row.
     pub fn add(&mut self, batch: &SourceBatch, row: usize) {
-        let place = Place::new(batch, row);
+        let position = RowPosition::new(batch, row);
         let batch = &batch.canonical;
         if let Some(key) = self.key.as_ref().and_then(|key| batch.column_by_name(key)) {
-            let earlier = self.by_key.insert(row_digest(&[key], row), place);
+            let earlier = self.by_key.insert(row_digest(&[key], row), position);
             self.ambiguous |= earlier.is_some() || key.is_null(row);
         }
         let values = self.values.iter();
@@ -101,21 +101,21 @@ impl Identities {
             .collect();
         self.by_values
             .entry(row_digest(&columns, row))
-            .or_insert(place);
+            .or_insert(position);
     }
 
-    /// How rows are told apart, once all labelled rows are known.
-    pub fn told(&self) -> Told<'_> {
+    /// The labelled rows, to be found by what identifies a row, once all of them are known.
+    pub fn known_rows(&self) -> KnownRows<'_> {
         match &self.key {
-            Some(key) if !self.ambiguous => Told {
+            Some(key) if !self.ambiguous => KnownRows {
                 columns: vec![key],
                 digests: &self.by_key,
-                told_by: "the key",
+                identified_by: "the key",
             },
-            _ => Told {
+            _ => KnownRows {
                 columns: self.values.iter().map(String::as_str).collect(),
                 digests: &self.by_values,
-                told_by: "all features, and time and key where all files have them; a key of its own for each row \
+                identified_by: "all features, and time and key where all files have them; a key of its own for each row \
                           would tell equal rows apart",
             },
         }

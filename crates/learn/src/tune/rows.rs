@@ -5,7 +5,7 @@
 //! as far as rows can be told apart, for a p-value is a promise only about rows that nothing was chosen by.
 
 use super::error::TuneError;
-use super::identity::{Identities, Place, Told, holds};
+use super::identity::{Identities, KnownRows, RowPosition, holds};
 use crate::bundle::{CALIBRATION_ROWS_MAX, DataFingerprint, Fingerprinter};
 use crate::encode::{Encoder, Records, TrainedMoments};
 use crate::records::{ParquetSource, SourceBatch};
@@ -244,25 +244,25 @@ impl TuneSources<'_> {
         labelled: &LabelledRows,
         trained: Trained<'_>,
     ) -> Result<CalibrationRows, TuneError> {
-        let told = labelled.identities.told();
+        let known = labelled.identities.known_rows();
         let mut fingerprinter = Fingerprinter::default();
         let (mut rows, mut excluded, mut shared) = (0, 0, 0);
         let mut first = None;
         for batch in sound_batches(self.calibration, self.schema) {
             let batch = batch?;
             fingerprinter.observe(&batch.canonical);
-            let columns = told.columns(&batch.canonical);
+            let columns = known.columns(&batch.canonical);
             for row in 0..batch.canonical.num_rows() {
                 if label(self.schema, &batch.canonical, row) == Some(true) {
                     excluded += 1;
                     continue;
                 }
-                match told.find(&columns, row) {
+                match known.find(&columns, row) {
                     None => rows += 1,
-                    Some(place) => {
+                    Some(position) => {
                         shared += 1;
-                        let own = Place::new(&batch, row);
-                        first.get_or_insert((own, place));
+                        let own = RowPosition::new(&batch, row);
+                        first.get_or_insert((own, position));
                     }
                 }
             }
@@ -278,8 +278,8 @@ impl TuneSources<'_> {
                 sha256,
             });
         }
-        if let Some(places) = first.filter(|_| rows < CALIBRATION_ROWS_MIN) {
-            return Err(self.shared(places, (shared, rows), told.told_by));
+        if let Some(positions) = first.filter(|_| rows < CALIBRATION_ROWS_MIN) {
+            return Err(self.shared(positions, (shared, rows), known.identified_by));
         }
         if rows == 0 {
             return Err(TuneError::NothingLeft {
@@ -289,7 +289,7 @@ impl TuneSources<'_> {
             });
         }
         Ok(CalibrationRows {
-            records: self.encode_calibration(encoder, rows, (&told, trained.time))?,
+            records: self.encode_calibration(encoder, rows, (&known, trained.time))?,
             excluded,
             shared,
             has_labels: self.calibration_has_labels(),
@@ -319,7 +319,7 @@ impl TuneSources<'_> {
         &self,
         encoder: &Encoder,
         rows: u64,
-        (told, time): (&Told<'_>, Option<&TrainedMoments>),
+        (known, time): (&KnownRows<'_>, Option<&TrainedMoments>),
     ) -> Result<Records, TuneError> {
         let mut sample = SelectionSample::new(
             rows,
@@ -332,9 +332,9 @@ impl TuneSources<'_> {
             let batch = batch?;
             check_moments(encoder, self.schema, time, self.calibration, &batch)?;
             let batch = batch.canonical;
-            let columns = told.columns(&batch);
+            let columns = known.columns(&batch);
             let counts = |row| {
-                label(self.schema, &batch, row) != Some(true) && told.find(&columns, row).is_none()
+                label(self.schema, &batch, row) != Some(true) && known.find(&columns, row).is_none()
             };
             let keeps = |&row: &usize| counts(row) && sample.take();
             let kept: Vec<usize> = (0..batch.num_rows()).filter(keeps).collect();
@@ -345,12 +345,12 @@ impl TuneSources<'_> {
 
     fn shared(
         &self,
-        (own, labelled): (Place, Place),
+        (own, labelled): (RowPosition, RowPosition),
         (shared, left): (u64, u64),
-        told_by: &'static str,
+        identified_by: &'static str,
     ) -> TuneError {
-        let file = |source: &ParquetSource, place: Place| {
-            source.files()[place.file].path().display().to_string()
+        let file = |source: &ParquetSource, position: RowPosition| {
+            source.files()[position.file].path().display().to_string()
         };
         TuneError::Shared {
             file: file(self.calibration, own),
@@ -360,7 +360,7 @@ impl TuneSources<'_> {
             shared,
             left,
             needed: CALIBRATION_ROWS_MIN,
-            told_by,
+            identified_by,
         }
     }
 }
@@ -593,7 +593,7 @@ mod tests {
         let message = message.unwrap();
         let place = "calibration.parquet: row 1 is the labelled row 7 of";
         assert!(
-            message.contains(place) && message.contains("told by the key"),
+            message.contains(place) && message.contains("identified by the key"),
             "{message}"
         );
         assert_eq!(refusal(&thousand(), &batch(&[(None, 7.0, "n", 7)])), None);
@@ -638,7 +638,7 @@ mod tests {
             None
         );
         let message = refusal(&labelled, &batch(&[(None, 3.0, "card", 7)])).unwrap();
-        assert!(message.contains("told by all features"), "{message}");
+        assert!(message.contains("identified by all features"), "{message}");
     }
 
     #[test]

@@ -115,8 +115,8 @@ fn a_bundle_of_every_kind_scores_explains_and_embeds_each_record_by_itself() {
                 let score = detector.score(&alone).unwrap();
                 assert_eq!(score.anomaly_score[0], scores.anomaly_score[row], "{name}");
                 // The pass over a tile tells the reasons that the pass over a record does.
-                let told = detector.assess(&alone, all).unwrap().reasons;
-                assert_eq!(told[0], reasons[row], "{name}");
+                let reasons_alone = detector.assess(&alone, all).unwrap().reasons;
+                assert_eq!(reasons_alone[0], reasons[row], "{name}");
                 let embedded = detector.embed(&alone).unwrap();
                 assert_eq!(embedded, latents[row * width..][..width], "{name}");
             }
@@ -126,7 +126,7 @@ fn a_bundle_of_every_kind_scores_explains_and_embeds_each_record_by_itself() {
                 assert!(reasons.len() <= payments.schema.features().count());
                 for reason in reasons {
                     assert!(reason.p_value <= REASON_P_VALUE_MAX, "{name}: {reason:?}");
-                    let told = match &reason.expected {
+                    let is_sound = match &reason.expected {
                         Expected::Interval { value, low, high } => {
                             let number = |v: &serde_json::Value| v.as_f64().unwrap();
                             number(low) <= number(value) && number(value) <= number(high)
@@ -134,7 +134,7 @@ fn a_bundle_of_every_kind_scores_explains_and_embeds_each_record_by_itself() {
                         Expected::Categories { categories } => !categories.is_empty(),
                         Expected::Redacted(_) => true,
                     };
-                    assert!(told, "{name}: {reason:?}");
+                    assert!(is_sound, "{name}: {reason:?}");
                 }
             }
         }

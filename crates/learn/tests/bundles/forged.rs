@@ -286,7 +286,7 @@ fn a_forged_manifest_with_right_digests_scores_or_is_refused_by_name() {
         let mut forged = sound.clone();
         let value = forged.pointer_mut(place).unwrap();
         *value = forged_value(value, &mut rng);
-        let told = format!("{place} is {value}");
+        let forgery = format!("{place} is {value}");
         // What is no manifest at all is told by the reader of JSON.
         let Ok(manifest) = serde_json::from_value::<Manifest>(forged) else {
             continue;
@@ -299,7 +299,7 @@ fn a_forged_manifest_with_right_digests_scores_or_is_refused_by_name() {
             let named = [MANIFEST, WEIGHTS, CALIBRATION, DISTANCES, TREES]
                 .iter()
                 .any(|name| text.contains(name));
-            assert!(named, "case {case}: {told}: {text}");
+            assert!(named, "case {case}: {forgery}: {text}");
         }
         refused += usize::from(outcome.is_err());
     }

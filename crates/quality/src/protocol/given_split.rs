@@ -40,11 +40,11 @@ mod tests {
 
     #[test]
     fn a_word_that_is_none_of_the_two_is_told_with_its_row() {
-        let told =
+        let fault_of =
             |parts: &[&str], labels: &[bool]| given_split(parts, labels).unwrap_err().to_string();
-        let error = told(&["train", "valid"], &[false, false]);
+        let error = fault_of(&["train", "valid"], &[false, false]);
         assert!(error.contains("row 1: the split is \"valid\""), "{error}");
-        let error = told(&["test", "train"], &[true, true]);
+        let error = fault_of(&["test", "train"], &[true, true]);
         assert!(error.contains("row 1: an anomaly"), "{error}");
     }
 }

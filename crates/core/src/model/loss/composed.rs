@@ -25,7 +25,13 @@ pub fn masked_loss(
     batch: &HiddenTargets,
 ) -> Result<Tensor> {
     let (heads, weight) = (output.heads, output.weight);
-    Sides::check(heads, output.places, batch, latent.shape(), weight.shape())?;
+    Sides::check(
+        heads,
+        output.positions,
+        batch,
+        latent.shape(),
+        weight.shape(),
+    )?;
     let logits = output.logits(latent)?;
     let truth = Truth::new(heads, batch);
     let cross_entropies = truth.cross_entropies(heads, &logits)?;

@@ -1,6 +1,6 @@
-//! Multi-head self-attention among the places of each record, as one candle op with its own backward.
+//! Multi-head self-attention among the positions of each record, as one candle op with its own backward.
 //!
-//! Letters: B records, P places of a record, H heads, d = D / H numbers of a head.
+//! Letters: B records, P positions of a record, H heads, d = D / H numbers of a head.
 //!
 //! candle's own way takes three batched products, a softmax of five ops and as many copies; its fused softmax has no
 //! gradient. Here a record is one task: its products are small, so they run on one thread each and records are shared
@@ -24,33 +24,33 @@ use std::sync::Arc;
 /// softmax(Q K^T / sqrt(d)) V for every head of every record (Vaswani et al. 2017, equation 1): `[B * P, D]`.
 ///
 /// `qkv` is `[B * P, 3 D]`, rows of `[Q | K | V]`, each with its H heads side by side. `keys`, `[B * P]`, says which
-/// places are attended to, at least one a record; all of them if there is none. A place that is no key still asks.
+/// positions are attended to, at least one a record; all of them if there is none. A position that is no key still asks.
 ///
 /// # Errors
 /// If `qkv` is not a contiguous f32 matrix of whole records, its columns are not 3 H times a whole number, `keys` has
 /// another length or leaves a record without a key.
 pub fn attention(
     qkv: &Tensor,
-    places: usize,
+    positions: usize,
     heads: usize,
     keys: Option<Arc<[bool]>>,
 ) -> Result<Tensor> {
     let (rows, columns) = qkv.dims2()?;
-    let whole = places > 0 && heads > 0 && rows % places == 0 && columns % (3 * heads) == 0;
+    let whole = positions > 0 && heads > 0 && rows % positions == 0 && columns % (3 * heads) == 0;
     let keys_fit = keys.as_deref().is_none_or(|keys| {
         keys.len() == rows
             && keys
-                .chunks_exact(places)
+                .chunks_exact(positions)
                 .all(|record| record.contains(&true))
     });
     if !whole || !keys_fit {
         candle_core::bail!(
-            "attention: qkv [{rows}, {columns}], {places} places, {heads} heads, {:?} keys",
+            "attention: qkv [{rows}, {columns}], {positions} positions, {heads} heads, {:?} keys",
             keys.map(|keys| keys.len())
         );
     }
     let attention = Attention {
-        places,
+        positions,
         heads,
         width: columns / 3,
         keys,
@@ -64,7 +64,7 @@ pub fn attention(
 
 struct Attention {
     /// P.
-    places: usize,
+    positions: usize,
     /// H.
     heads: usize,
     /// D.
@@ -85,10 +85,10 @@ struct Scratch {
 impl Attention {
     #[cfg(any(test, feature = "testing"))]
     fn composed(&self, qkv: &Tensor) -> Result<Tensor> {
-        let (places, heads, numbers) = (self.places, self.heads, self.width / self.heads);
+        let (positions, heads, numbers) = (self.positions, self.heads, self.width / self.heads);
         let rows = qkv.dim(0)?;
-        let records = rows / places;
-        let parts = qkv.reshape((records, places, 3, heads, numbers))?;
+        let records = rows / positions;
+        let parts = qkv.reshape((records, positions, 3, heads, numbers))?;
         let part = |which: usize| {
             let part = parts.narrow(2, which, 1)?.squeeze(2)?; // [B, P, H, d]
             part.transpose(1, 2)?.contiguous() // [B, H, P, d]
@@ -98,7 +98,7 @@ impl Attention {
         if let Some(keys) = &self.keys {
             let score = |&key: &bool| if key { 0.0 } else { f32::NEG_INFINITY };
             let hidden: Vec<f32> = keys.iter().map(score).collect();
-            let hidden = Tensor::from_vec(hidden, (records, 1, 1, places), qkv.device())?;
+            let hidden = Tensor::from_vec(hidden, (records, 1, 1, positions), qkv.device())?;
             scores = scores.broadcast_add(&hidden)?;
         }
         let scores = scores.affine(f64::from(self.scale()), 0.0)?;
@@ -108,9 +108,9 @@ impl Attention {
 
     fn scratch(&self) -> Scratch {
         Scratch {
-            weights: vec![0.0; self.places * self.places],
-            by_weights: vec![0.0; self.places * self.places],
-            result: vec![0.0; self.places * self.width / self.heads],
+            weights: vec![0.0; self.positions * self.positions],
+            by_weights: vec![0.0; self.positions * self.positions],
+            result: vec![0.0; self.positions * self.width / self.heads],
         }
     }
 
@@ -124,17 +124,17 @@ impl Attention {
     fn part<'a>(&self, qkv: &'a [f32], which: usize, head: usize) -> Matrix<'a> {
         let numbers = self.head(head);
         let start = which * self.width + numbers.start;
-        Matrix::strided(&qkv[start..], self.places, numbers.len(), 3 * self.width)
+        Matrix::strided(&qkv[start..], self.positions, numbers.len(), 3 * self.width)
     }
 
-    /// What places say of places, `[P, P]`.
+    /// What positions say of positions, `[P, P]`.
     fn square<'a>(&self, data: &'a [f32]) -> Matrix<'a> {
-        Matrix::row_major(data, self.places, self.places)
+        Matrix::row_major(data, self.positions, self.positions)
     }
 
     fn record_keys(&self, record: usize) -> Option<&[bool]> {
         let keys = self.keys.as_deref()?;
-        Some(&keys[record * self.places..(record + 1) * self.places])
+        Some(&keys[record * self.positions..(record + 1) * self.positions])
     }
 
     /// The attention weights of one head of one record into `weights`, `[P, P]`: row = who asks, column = who is asked.
@@ -142,7 +142,7 @@ impl Attention {
         let (queries, keys) = (self.part(qkv, 0, head), self.part(qkv, 1, head));
         product(queries, keys.transposed(), weights, false);
         let scale = self.scale();
-        for row in weights.chunks_exact_mut(self.places) {
+        for row in weights.chunks_exact_mut(self.positions) {
             softmax_of_keys(row, scale, self.record_keys(record));
         }
     }
@@ -173,7 +173,7 @@ impl Attention {
         out: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (places, width) = (self.places, self.width);
+        let (positions, width) = (self.positions, self.width);
         let Scratch {
             weights,
             by_weights,
@@ -182,7 +182,7 @@ impl Attention {
         for head in 0..self.heads {
             self.weights(qkv, record, head, weights);
             let numbers = self.head(head);
-            let g = Matrix::strided(&gradient[numbers.start..], places, numbers.len(), width);
+            let g = Matrix::strided(&gradient[numbers.start..], positions, numbers.len(), width);
             let mut write = |a: Matrix<'_>, b: Matrix<'_>, which: usize| {
                 product(a, b, result, false);
                 let columns = which * width + numbers.start..which * width + numbers.end;
@@ -190,8 +190,8 @@ impl Attention {
             };
             write(self.square(weights).transposed(), g, 2);
             product(g, self.part(qkv, 2, head).transposed(), by_weights, false);
-            let rows = by_weights.chunks_exact_mut(places);
-            for (by_weights, weights) in rows.zip(weights.chunks_exact(places)) {
+            let rows = by_weights.chunks_exact_mut(positions);
+            for (by_weights, weights) in rows.zip(weights.chunks_exact(positions)) {
                 let mean = lane_dot(by_weights, weights);
                 for (d, a) in by_weights.iter_mut().zip(weights) {
                     *d = a * (*d - mean) * self.scale();
@@ -216,8 +216,8 @@ impl CustomOp1 for Attention {
         let (rows, columns) = layout.shape().dims2()?;
         let qkv = cpu_slice(qkv, layout)?;
         let mut out = vec![0f32; rows * self.width];
-        out.par_chunks_mut(self.places * self.width)
-            .zip(qkv.par_chunks(self.places * columns))
+        out.par_chunks_mut(self.positions * self.width)
+            .zip(qkv.par_chunks(self.positions * columns))
             .enumerate()
             .for_each_init(
                 || self.scratch(),
@@ -232,9 +232,9 @@ impl CustomOp1 for Attention {
         let mut out = vec![0f32; rows * columns];
         tensor_slice(qkv, |qkv| {
             tensor_slice(&gradient, |gradient| {
-                out.par_chunks_mut(self.places * columns)
-                    .zip(qkv.par_chunks(self.places * columns))
-                    .zip(gradient.par_chunks(self.places * self.width))
+                out.par_chunks_mut(self.positions * columns)
+                    .zip(qkv.par_chunks(self.positions * columns))
+                    .zip(gradient.par_chunks(self.positions * self.width))
                     .enumerate()
                     .for_each_init(
                         || self.scratch(),
@@ -250,7 +250,7 @@ impl CustomOp1 for Attention {
     }
 }
 
-/// softmax(scale * row) over the places that are keys; exactly 0 for the others.
+/// softmax(scale * row) over the positions that are keys; exactly 0 for the others.
 fn softmax_of_keys(row: &mut [f32], scale: f32, keys: Option<&[bool]>) {
     if let Some(keys) = keys {
         for (score, &key) in row.iter_mut().zip(keys) {

@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn attention_has_the_gradient_of_finite_differences() {
-        // Two records of three places, two heads of two numbers.
+        // Two records of three positions, two heads of two numbers.
         let qkv = random((6, 12), 6);
         let keys: Arc<[bool]> = Arc::from([true, false, true, false, true, false]);
         for keys in [None, Some(keys)] {
@@ -180,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_no_key_is_seen_by_no_other() {
-        let (places, heads) = (4, 2);
+    fn a_position_that_is_no_key_is_seen_by_no_other() {
+        let (positions, heads) = (4, 2);
         let (a, b) = (random((8, 24), 7), random((8, 24), 8));
         let hidden = [1, 6];
         let keys: Arc<[bool]> = (0..8).map(|row| !hidden.contains(&row)).collect();
@@ -191,7 +191,7 @@ mod tests {
             mixed[row][8..].copy_from_slice(&b.to_vec2::<f32>().unwrap()[row][8..]);
         }
         let mixed = Tensor::new(mixed, &Device::Cpu).unwrap();
-        let attend = |qkv: &Tensor| attention(qkv, places, heads, Some(Arc::clone(&keys)));
+        let attend = |qkv: &Tensor| attention(qkv, positions, heads, Some(Arc::clone(&keys)));
         let results = [attend(&a).unwrap(), attend(&mixed).unwrap()];
         let [a, mixed] = results.map(|result| result.to_vec2::<f32>().unwrap());
         assert_eq!(a, mixed);
@@ -286,7 +286,7 @@ mod tests {
                 .to_string()
                 .contains("[3, 3]")
         );
-        // Five rows are no whole records of two places, and of two places one must be a key.
+        // Five rows are no whole records of two positions, and of two positions one must be a key.
         assert!(attention(&random((5, 6), 1), 2, 1, None).is_err());
         let keyless: Arc<[bool]> = Arc::from([true, false, false, false]);
         assert!(attention(&random((4, 6), 1), 2, 1, Some(keyless)).is_err());

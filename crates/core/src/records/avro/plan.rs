@@ -78,11 +78,11 @@ impl Plan {
             );
             return Err((FaultReason::WrongType, why));
         }
-        let mut places = vec![types.root];
+        let mut nodes = vec![types.root];
         if let Some(roots) = roots {
-            candidates(&types, types.root, ROOT, roots.tree(), &mut places);
+            candidates(&types, types.root, ROOT, roots.tree(), &mut nodes);
         }
-        let steps = places.into_iter().map(|id| {
+        let steps = nodes.into_iter().map(|id| {
             let mut layout = Layout {
                 types: &types,
                 tree,
@@ -159,12 +159,12 @@ impl Plan {
 }
 
 /// Adds the record types that messages may have at a place of `tree`, and below it. As deep as the paths are.
-fn candidates(types: &Types, id: TypeId, place: usize, tree: &PathTree, found: &mut Vec<TypeId>) {
-    let node = tree.place(place);
+fn candidates(types: &Types, id: TypeId, node_id: usize, tree: &PathTree, found: &mut Vec<TypeId>) {
+    let node = tree.node(node_id);
     match types.get(id) {
         Type::Union(branches) => branches
             .iter()
-            .for_each(|&branch| candidates(types, branch, place, tree, found)),
+            .for_each(|&branch| candidates(types, branch, node_id, tree, found)),
         Type::Record(fields) => {
             if !node.columns.is_empty() && !found.contains(&id) {
                 found.push(id);
@@ -233,14 +233,14 @@ struct Layout<'a> {
 
 impl Layout<'_> {
     /// The step for a type at a place of the tree; ends, as paths do, also for recursive types.
-    fn step(&mut self, id: TypeId, place: usize) -> Step {
-        let node = self.tree.place(place);
+    fn step(&mut self, id: TypeId, node_id: usize) -> Step {
+        let node = self.tree.node(node_id);
         match self.types.get(id) {
             Type::Record(fields) if !node.children.is_empty() => {
                 self.mismatch(&node.columns, "is a record");
-                self.record(fields, place)
+                self.record(fields, node_id)
             }
-            Type::Union(branches) if !node.children.is_empty() => self.union(branches, place),
+            Type::Union(branches) if !node.children.is_empty() => self.union(branches, node_id),
             Type::Null => Step::Skip(id),
             found => {
                 for (_, child) in &node.children {
@@ -263,8 +263,8 @@ impl Layout<'_> {
         self.mismatches.extend(mismatches);
     }
 
-    fn record(&mut self, fields: &[(String, TypeId)], place: usize) -> Step {
-        let node = self.tree.place(place);
+    fn record(&mut self, fields: &[(String, TypeId)], node_id: usize) -> Step {
+        let node = self.tree.node(node_id);
         let steps = fields
             .iter()
             .enumerate()
@@ -276,12 +276,12 @@ impl Layout<'_> {
     }
 
     /// What any branch can give is no mismatch of the whole; which branch a message takes is seen as it is read.
-    fn union(&mut self, branches: &[TypeId], place: usize) -> Step {
+    fn union(&mut self, branches: &[TypeId], node_id: usize) -> Step {
         let before = std::mem::take(&mut self.mismatches);
         let mut steps = Vec::with_capacity(branches.len());
         let mut of_branches: Vec<Vec<Mismatch>> = Vec::new();
         for &branch in branches {
-            steps.push(self.step(branch, place));
+            steps.push(self.step(branch, node_id));
             let found = std::mem::take(&mut self.mismatches);
             if *self.types.get(branch) != Type::Null {
                 of_branches.push(found);
@@ -436,15 +436,15 @@ impl<'a> Row<'a, '_> {
     fn locate(
         &mut self,
         id: TypeId,
-        place: usize,
+        node_id: usize,
         tree: &PathTree,
         found: &mut [Found<(TypeId, usize)>],
     ) -> Result<(), ReadError> {
-        let node = tree.place(place);
+        let node = tree.node(node_id);
         let here = match self.types.get(id) {
             Type::Union(branches) => {
                 let branch = branches[self.cursor.index(branches.len(), "branch")?];
-                return self.locate(branch, place, tree, found);
+                return self.locate(branch, node_id, tree, found);
             }
             Type::Record(fields) => {
                 let here = Found::Record((id, self.cursor.at()));

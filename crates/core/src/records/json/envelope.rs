@@ -30,14 +30,14 @@ pub(super) fn record_of<'a>(
         return Ok(text);
     }
     let mut found = roots.nothing();
-    look(text, ROOT, roots.tree(), &mut found);
+    note_objects(text, ROOT, roots.tree(), &mut found);
     Ok(roots.choose(&found)?.unwrap_or(text))
 }
 
 /// Notes what stands at the places below `place`, whose object is `text`. As deep as the paths are.
-fn look<'a>(text: &'a str, place: usize, tree: &PathTree, found: &mut [Found<&'a str>]) {
+fn note_objects<'a>(text: &'a str, node_id: usize, tree: &PathTree, found: &mut [Found<&'a str>]) {
     let mut json = serde_json::Deserializer::from_str(text);
-    let members = json.deserialize_any(MembersVisitor { tree, place });
+    let members = json.deserialize_any(MembersVisitor { tree, node_id });
     // Strictly read before: only something other than an object is no object here.
     for (child, value) in members.unwrap_or_default() {
         let text = value.get();
@@ -47,10 +47,10 @@ fn look<'a>(text: &'a str, place: usize, tree: &PathTree, found: &mut [Found<&'a
             Some(b'"') => Found::text(text.trim_matches('"')),
             _ => Found::Other,
         };
-        let node = tree.place(child);
+        let node = tree.node(child);
         node.columns.iter().for_each(|&slot| found[slot] = here);
         if !node.children.is_empty() && matches!(here, Found::Record(_)) {
-            look(text, child, tree, found);
+            note_objects(text, child, tree, found);
         }
     }
 }
@@ -58,7 +58,7 @@ fn look<'a>(text: &'a str, place: usize, tree: &PathTree, found: &mut [Found<&'a
 /// Takes the members of an object that the tree names, each as its text.
 struct MembersVisitor<'t> {
     tree: &'t PathTree,
-    place: usize,
+    node_id: usize,
 }
 
 impl<'de> Visitor<'de> for MembersVisitor<'_> {
@@ -69,11 +69,11 @@ impl<'de> Visitor<'de> for MembersVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let node = self.tree.place(self.place);
+        let node = self.tree.node(self.node_id);
         let mut members = Vec::with_capacity(node.children.len());
         while let Some(child) = map.next_key_seed(ChildSeed {
             tree: self.tree,
-            place: self.place,
+            node_id: self.node_id,
         })? {
             let value: &'de RawValue = map.next_value()?;
             members.extend(child.map(|child| (child, value)));
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for MembersVisitor<'_> {
 /// The place of a key below a place, if the tree has it.
 struct ChildSeed<'t> {
     tree: &'t PathTree,
-    place: usize,
+    node_id: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for ChildSeed<'_> {
@@ -104,7 +104,7 @@ impl Visitor<'_> for ChildSeed<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let node = self.tree.place(self.place);
+        let node = self.tree.node(self.node_id);
         let position = node.position(key, 0);
         Ok(position.map(|position| node.children[position].1))
     }

@@ -221,14 +221,14 @@ fn types_that_do_not_go_together_are_named_with_file_and_column_and_nothing_else
     write(&folder.join("b.parquet"), &odd(good.column(3), &spare), 10);
     let schema = schema();
     let both = folder.display().to_string();
-    let told = |name: &str| {
+    let fault_of = |name: &str| {
         format!("{both}/b.parquet: column `{name}` is Utf8, in {both}/a.parquet it is Float64")
     };
     // A column that nobody reads is in nobody's way.
     assert_eq!(read(std::slice::from_ref(&both)).unwrap(), 10);
     let source = ParquetSource::open(std::slice::from_ref(&both)).unwrap();
     let raw = source.raw_batches(10).next().unwrap().unwrap_err();
-    assert!(raw.to_string().contains(&told("spare")), "{raw}");
+    assert!(raw.to_string().contains(&fault_of("spare")), "{raw}");
     let options = ReadOptions {
         keep_raw: true,
         ..ReadOptions::default()
@@ -237,7 +237,7 @@ fn types_that_do_not_go_together_are_named_with_file_and_column_and_nothing_else
 
     write(&folder.join("b.parquet"), &odd(&spare, good.column(3)), 10);
     let error = read(std::slice::from_ref(&both)).unwrap_err().to_string();
-    assert!(error.contains(&told("x")), "{error}");
+    assert!(error.contains(&fault_of("x")), "{error}");
     assert!(!error.contains("spare"), "{error}");
 }
 

@@ -385,12 +385,12 @@ mod tests {
             let found = seen.either(&form);
             found.map(|(text, read, other)| (text.to_owned(), read, other))
         };
-        let told = |text: &str, read, other| Some((text.to_owned(), read, other));
+        let doubt = |text: &str, read, other| Some((text.to_owned(), read, other));
         assert_eq!(
             either(&["5,678", "1,234", "9"]),
-            told("1,234", 1234.0, 1.234)
+            doubt("1,234", 1234.0, 1.234)
         );
-        assert_eq!(either(&["1.234", "9"]), told("1.234", 1.234, 1234.0));
+        assert_eq!(either(&["1.234", "9"]), doubt("1.234", 1.234, 1234.0));
         for sure in [
             &["1,234", "1,5"][..],
             &["1,234", "1,234.5"],

@@ -176,8 +176,8 @@ impl WithSimd for RecordRows<'_> {
             }
             if let Some(noise) = &view.noise {
                 let (noise, _) = S::as_simd_f32s(noise.get());
-                for (sum, &told) in row.iter_mut().zip(noise) {
-                    *sum = simd.add_f32s(*sum, told);
+                for (sum, &added) in row.iter_mut().zip(noise) {
+                    *sum = simd.add_f32s(*sum, added);
                 }
             }
         }

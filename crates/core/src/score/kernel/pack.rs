@@ -276,8 +276,8 @@ fn input_layer(
     }
     let packed = |rows: &[f32]| beside_products(rows, &up, stride, up_stride);
     let sum = |(hidden, noise): &LiveView<'_>| {
-        let told = told_of_noise(&weight, visible + shapes.len(), *noise);
-        view_sum(hidden, told.map(|told| packed(&told)), shapes.len())
+        let noise = noise_sums(&weight, visible + shapes.len(), *noise);
+        view_sum(hidden, noise.map(|sums| packed(&sums)), shapes.len())
     };
     Ok(InputLayer {
         weight: packed(&weight.data[..visible * weight.columns]),
@@ -291,17 +291,17 @@ fn input_layer(
 }
 
 /// What the two rows of the input layer from `first` on add where the model is told of noise; nothing where it is not.
-fn told_of_noise(weight: &Values, first: usize, noise: NoiseInputs) -> Option<Vec<f32>> {
+fn noise_sums(weight: &Values, first: usize, noise: NoiseInputs) -> Option<Vec<f32>> {
     if noise == NO_NOISE {
         return None;
     }
-    let mut told = vec![0f32; weight.columns];
+    let mut sums = vec![0f32; weight.columns];
     for (row, input) in (first..).zip(noise) {
         let weights = weight.row(row).iter();
-        let terms = told.iter_mut().zip(weights);
+        let terms = sums.iter_mut().zip(weights);
         terms.for_each(|(sum, w)| *sum += input * w);
     }
-    Some(told)
+    Some(sums)
 }
 
 /// How the distance of latents is worked out, if a view hides nothing.

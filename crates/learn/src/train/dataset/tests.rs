@@ -164,8 +164,8 @@ fn too_few_rows_are_refused_before_the_encoder_with_the_least() {
     let error = read(&source, &schema, &options(), &mut NoStage)
         .unwrap_err()
         .to_string();
-    let told = "few.parquet: 49 rows to train on; training needs at least 50";
-    assert!(error.ends_with(told), "{error}");
+    let expected = "few.parquet: 49 rows to train on; training needs at least 50";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 /// The rows of the file that a part holds, told by their value.

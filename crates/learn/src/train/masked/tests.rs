@@ -198,8 +198,8 @@ fn assert_gradients_of_the_loss(config: &ModelConfig) {
         candle_core::Var::from_vec(values, shape, &candle_core::Device::Cpu).unwrap()
     };
     // A place a row, and a place a field with one more that no head reads.
-    for places in [1, FIELDS + 1] {
-        let latent = waves((12 * places, 4), 1.0);
+    for positions in [1, FIELDS + 1] {
+        let latent = waves((12 * positions, 4), 1.0);
         let weight = waves((4, heads.outputs()), 0.7);
         let bias = waves((1, heads.outputs()), 0.5).flatten_all().unwrap();
         let bias = candle_core::Var::from_tensor(&bias).unwrap();
@@ -208,7 +208,7 @@ fn assert_gradients_of_the_loss(config: &ModelConfig) {
             weight: &weight,
             bias: &bias,
             buffers: None,
-            places,
+            positions,
         };
         let loss = || masked_loss(output, &latent, hidden.clone()).unwrap();
         let value = || masked_loss_value(output, &latent, &hidden).unwrap();
@@ -235,7 +235,7 @@ fn assert_gradients_of_the_loss(config: &ModelConfig) {
                 let numeric = (moved(0.01) - moved(-0.01)) / 0.02;
                 assert!(
                     (numeric - f64::from(gradient[i])).abs() < 1e-3 * numeric.abs().max(1.0),
-                    "{places} places, {i}: {numeric} {}",
+                    "{positions} positions, {i}: {numeric} {}",
                     gradient[i]
                 );
             }
@@ -344,10 +344,10 @@ fn swap_noise_takes_its_share_of_the_visible_values_from_other_rows() {
     }
     for (i, &source) in sources.iter().enumerate() {
         let (row, field) = (i / FIELDS, i % FIELDS);
-        let shown = !hidden[i] && records.present(source)[field];
-        assert_eq!(visible[row][field] == 1.0, shown);
+        let is_visible = !hidden[i] && records.present(source)[field];
+        assert_eq!(visible[row][field] == 1.0, is_visible);
         if field == 1 {
-            let expected = if shown {
+            let expected = if is_visible {
                 records.numbers(source)[2..4].to_vec()
             } else {
                 vec![0.0; 2]
@@ -419,15 +419,15 @@ fn a_noised_row_shows_all_its_numbers_through_noise_and_hides_other_fields_the_m
         assert_eq!(shard.counted, counted);
         let inputs = objective.training_inputs(shard).finish().unwrap();
         let numbers = inputs.numbers.to_vec2::<f32>().unwrap();
-        for (numbers, told) in numbers.iter().zip(inputs.noise.to_vec2::<f32>().unwrap()) {
+        for (numbers, noise) in numbers.iter().zip(inputs.noise.to_vec2::<f32>().unwrap()) {
             let level = levels[row];
             match level > 0.0 {
                 true => {
-                    assert_eq!(told, [1.0, level.ln()]);
+                    assert_eq!(noise, [1.0, level.ln()]);
                     let noise = (numbers[1] - records.numbers(rows[row])[1]) / level;
                     squares.push(f64::from(noise * noise));
                 }
-                false => assert_eq!(told, [0.0; 2]),
+                false => assert_eq!(noise, [0.0; 2]),
             }
             row += 1;
         }
