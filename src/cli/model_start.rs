@@ -16,7 +16,7 @@ use crate::recipe::{TrainConfig, check_start};
 use crate::records::ParquetSource;
 use crate::schema::Schema;
 use crate::train::dataset::check_roles;
-use crate::train::partition::calibration_rows;
+use crate::train::parts::calibration_rows;
 use anyhow::Context;
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use super::exit::BadData;
 use super::report::{shown_share, warn};
 use crate::records::ParquetSource;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
-use crate::train::partition::CALIBRATION_SHARE;
+use crate::train::parts::CALIBRATION_SHARE;
 
 /// Rows that `init` needs: with fewer, it is chance whether a column looks like a number, a category or an identifier.
 pub const INIT_ROWS_MIN: u64 = 20;

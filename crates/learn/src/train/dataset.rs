@@ -5,7 +5,7 @@
 //! training sees fewer records than that sample holds, so nothing is lost by it. Before them a counting pass runs only
 //! where rows are left out by label, left out as bad or ordered by time.
 
-use super::partition::{CALIBRATION_SHARE, Part, Partition, calibration_rows};
+use super::parts::{CALIBRATION_SHARE, Part, PartAssigner, calibration_rows};
 use super::report::TrainObserver;
 use crate::bundle::{CALIBRATION_ROWS_MAX, DataFingerprint, Fingerprinter, Split};
 use crate::encode::{EncodeError, Encoder, EncoderFitter, Records, TrainedMoments, far_moments};
@@ -458,9 +458,9 @@ impl Reader<'_> {
         mut f: impl FnMut(&SourceBatch, &[Option<Part>]) -> Result<(), DatasetError>,
     ) -> Result<(), DatasetError> {
         let seed = self.options.seed;
-        let mut partition = match census.latest_from {
-            Some(from) => Partition::latest(census.rows, from, seed),
-            None => Partition::random(census.rows, seed),
+        let mut assigner = match census.latest_from {
+            Some(from) => PartAssigner::latest(census.rows, from, seed),
+            None => PartAssigner::random(census.rows, seed),
         };
         for batch in self.batches() {
             let batch = batch?;
@@ -468,7 +468,7 @@ impl Reader<'_> {
             let mut parts = vec![None; records.num_rows()];
             for row in sound_rows(&batch) {
                 if !self.is_excluded(records, row) {
-                    parts[row] = Some(partition.next(self.time(records, row)));
+                    parts[row] = Some(assigner.next(self.time(records, row)));
                 }
             }
             f(&batch, &parts)?;

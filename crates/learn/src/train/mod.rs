@@ -8,7 +8,7 @@ pub mod dataset;
 mod early_stopping;
 pub mod masked;
 mod optimizer;
-pub mod partition;
+pub mod parts;
 mod report;
 mod schedule;
 pub mod shard;
@@ -17,7 +17,7 @@ mod trimming;
 
 pub use dataset::{Dataset, DatasetError, DatasetOptions};
 pub use masked::MaskedObjective;
-pub use partition::{Part, Partition};
+pub use parts::{Part, PartAssigner};
 pub use report::{FitReport, Progress, TrainObserver, Unobserved};
 pub use trainer::{Objective, TrainError, fit};
 

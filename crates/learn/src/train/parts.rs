@@ -28,7 +28,7 @@ pub enum Part {
 ///
 /// Random: selection sampling (Knuth 1969, algorithm S) gives the exact sizes with every subset equally likely.
 #[derive(Debug, Clone)]
-pub struct Partition {
+pub struct PartAssigner {
     rng: ChaCha8Rng,
     remaining: u64,
     reference: u64,
@@ -36,8 +36,8 @@ pub struct Partition {
     latest_from: Option<i64>,
 }
 
-impl Partition {
-    /// A random partition of `rows` rows under `seed`.
+impl PartAssigner {
+    /// For `rows` rows at random, under `seed`.
     pub fn random(rows: u64, seed: u64) -> Self {
         Self {
             rng: stream(seed, Purpose::Split),
@@ -48,7 +48,7 @@ impl Partition {
         }
     }
 
-    /// A partition of `rows` rows whose calibration part are those at or after `from` (microseconds), at most 100,000.
+    /// For `rows` rows whose calibration part is those at or after `from` (microseconds), at most 100,000.
     pub fn latest(rows: u64, from: i64, seed: u64) -> Self {
         Self {
             calibration: CALIBRATION_ROWS_MAX,
@@ -104,8 +104,8 @@ mod tests {
     }
 
     fn random(rows: u64, seed: u64) -> Vec<Part> {
-        let mut partition = Partition::random(rows, seed);
-        (0..rows).map(|_| partition.next(None)).collect()
+        let mut assigner = PartAssigner::random(rows, seed);
+        (0..rows).map(|_| assigner.next(None)).collect()
     }
 
     proptest! {
@@ -139,11 +139,11 @@ mod tests {
 
     #[test]
     fn the_latest_split_calibrates_on_the_latest_rows_only() {
-        let mut partition = Partition::latest(1000, 800, 3);
+        let mut assigner = PartAssigner::latest(1000, 800, 3);
         for time in 0..1000 {
-            let part = partition.next(Some(time));
+            let part = assigner.next(Some(time));
             assert_eq!(part == Part::Calibration, time >= 800, "{time}: {part:?}");
         }
-        assert_ne!(Partition::latest(10, 0, 0).next(None), Part::Calibration);
+        assert_ne!(PartAssigner::latest(10, 0, 0).next(None), Part::Calibration);
     }
 }
