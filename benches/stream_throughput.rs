@@ -28,10 +28,10 @@ use maskwatch::Detector;
 use maskwatch::pipeline::envelope::{Envelope, event_time};
 use maskwatch::pipeline::types::{Offset, Partition};
 use maskwatch::records::{DecodeLimits, JsonDecoder};
+use maskwatch_testing::daemon::Daemon;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation};
 use records::Kind;
 use rig::ends::Ends;
-use rig::support::daemon::Daemon;
-use rig::support::kafka_topics::{InputRecord, Isolation};
 use rig::{PARTITIONS, PATIENCE, Topics, argument, peak_memory_mib, processor_seconds};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -289,7 +289,7 @@ fn run_peer(bench: &Bench, command: &str) -> Run {
         ("BENCH_BUNDLE", bench.bundle.to_str().unwrap()),
     ];
     let words: Vec<&str> = command.split_whitespace().collect();
-    let mut program = Daemon::start_program(words[0], &words[1..], &environment);
+    let mut program = Daemon::start(words[0], &words[1..], &environment);
     let run = watch(&topics, &mut program, bench.messages.len(), None);
     program.kill();
     check_outputs(bench, &topics, |(_, surprise)| *surprise, 1e-3);

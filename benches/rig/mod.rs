@@ -17,10 +17,11 @@ pub mod ends;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::daemon::{Daemon, http_get, metric};
-use support::free_ports;
-use support::kafka_broker::Broker;
-use support::kafka_topics::TopicSpec;
+use maskwatch_testing::daemon::{Daemon, http_get, metric};
+use maskwatch_testing::free_ports;
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_topics::TopicSpec;
+use support::start_daemon;
 
 /// No wait of a benchmark is longer.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -139,7 +140,7 @@ impl Topics {
         std::fs::write(&path, text).unwrap();
         let begin = Instant::now();
         let config = path.to_str().unwrap();
-        let mut daemon = Daemon::start(&["serve", "--config", config], &[]);
+        let mut daemon = start_daemon(&["serve", "--config", config], &[]);
         let address = format!("http://127.0.0.1:{port}");
         daemon.wait_for_http(&format!("{address}/readyz"), PATIENCE);
         Serving {

@@ -1,6 +1,6 @@
 //! The daemon on three brokers that are stopped, killed and frozen, while it is killed, frozen and doubled.
 //!
-//! All tests here share one cluster and take turns (`support::kafka_cluster`). Together they take
+//! All tests here share one cluster and take turns (`maskwatch_testing::kafka_cluster`). Together they take
 //! minutes; `make chaos SEED=1 SECONDS=600` runs them for longer.
 
 // The rig: that brokers go and come as they are told, and let in whom they should.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::kafka_cluster::{Cluster, Listener};
-use crate::support::kafka_topics::{InputRecord, Isolation, TopicSpec};
-use crate::support::poll_until;
 use crate::support::stream_instance::StreamInstance;
+use maskwatch_testing::kafka_cluster::{Cluster, Listener};
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, TopicSpec};
+use maskwatch_testing::poll_until;
 
 /// A commit may take as long as a transaction may (15 s), and the next session some seconds to join.
 const PATIENCE: Duration = Duration::from_secs(120);

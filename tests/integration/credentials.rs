@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use maskwatch::delivery::fault::StreamError;
 
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_cluster::{Cluster, Listener, SCRAM_PASSWORD, SCRAM_USER};
-use crate::support::kafka_topics::TopicSpec;
-use crate::support::poll_until;
 use crate::support::stream_instance::StreamInstance;
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_cluster::{Cluster, Listener, SCRAM_PASSWORD, SCRAM_USER};
+use maskwatch_testing::kafka_topics::TopicSpec;
+use maskwatch_testing::poll_until;
 
 /// A user is promised 30 s; a machine with other work takes longer to start and to wait.
 const LIMIT: Duration = Duration::from_secs(60);

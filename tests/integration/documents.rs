@@ -8,10 +8,7 @@ mod json_schema;
 
 use crate::serve::material::Records;
 use crate::serve::setting::{PATIENCE, Served, Setting};
-use crate::support::daemon::{Daemon, http_get, http_post};
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
-use crate::support::poll_until;
+use crate::support::start_daemon;
 use crate::verbs::rig::{Rig, SMALL, read};
 use crate::verbs::tune;
 use arrow::array::Array;
@@ -19,6 +16,10 @@ use json_schema::Schemas;
 use maskwatch::Detector;
 use maskwatch::generate::to_json_lines;
 use maskwatch::records::{DecodeLimits, JsonDecoder};
+use maskwatch_testing::daemon::{Daemon, http_get, http_post};
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
+use maskwatch_testing::poll_until;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -226,7 +227,7 @@ impl Quickstart {
             ("MASKWATCH__MODEL__DIR", &model),
             ("MASKWATCH__HTTP__LISTEN", "127.0.0.1:0"),
         ];
-        Daemon::start(&["serve".as_ref(), configuration.as_os_str()], &environment)
+        start_daemon(&["serve".as_ref(), configuration.as_os_str()], &environment)
     }
 
     fn send(&self, generate: &str) {
@@ -561,7 +562,7 @@ fn an_envelope_of_two_detectors_follows_its_schema_too() {
         text.replace("\"tuned\"", &format!("{:?}", rig.path("tuned"))),
     )
     .unwrap();
-    let mut daemon = Daemon::start(&["serve".as_ref(), configuration.as_os_str()], &[]);
+    let mut daemon = start_daemon(&["serve".as_ref(), configuration.as_os_str()], &[]);
     let address = address(&mut daemon);
     daemon.wait_for_log("\"model loaded\"", PATIENCE);
     let lines = to_json_lines(&read(&rig.path("fresh.parquet"))).unwrap();

@@ -10,11 +10,11 @@ use maskwatch::kafka::topics::{TopicReader, TopicWriter};
 use maskwatch::pipeline::ScoreOutcome;
 use serde_json::Value;
 
-use crate::support::daemon::metric;
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
-use crate::support::poll_until;
 use crate::support::stream_instance::{Commit, StreamInstance};
+use maskwatch_testing::daemon::metric;
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
+use maskwatch_testing::poll_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -8,9 +8,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use crate::exactly_once::{Setting, everywhere};
-use crate::support::daemon::metric;
-use crate::support::poll_until;
 use crate::support::stream_instance::StreamInstance;
+use maskwatch_testing::daemon::metric;
+use maskwatch_testing::poll_until;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 

@@ -4,10 +4,11 @@
 //! librdkafka's in-process broker takes every transactional call and carries none out. The tests of
 //! transactions here show that this one does, which lets those of exactly-once delivery be believed.
 
-use crate::support::daemon::{Daemon, http_get, metric};
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_topics::{InputRecord, Isolation, TopicSpec, base_record};
-use crate::support::{free_ports, poll_until};
+use crate::support::start_daemon;
+use maskwatch_testing::daemon::{Daemon, http_get, metric};
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, TopicSpec, base_record};
+use maskwatch_testing::{free_ports, poll_until};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
@@ -289,7 +290,7 @@ fn waiting_for_records_that_do_not_come_ends_and_says_how_many_came() {
 #[test]
 fn a_child_is_asked_to_leave_and_its_log_is_kept() {
     let script = "trap 'echo drained >&2; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-    let mut child = Daemon::start_program("sh", &["-c", script], &[]);
+    let mut child = Daemon::start("sh", &["-c", script], &[]);
     child.wait_for_log("ready", PATIENCE);
     assert!(child.is_running());
 
@@ -302,7 +303,7 @@ fn a_child_is_asked_to_leave_and_its_log_is_kept() {
 #[test]
 fn a_child_that_does_not_leave_is_reported_and_can_be_killed() {
     let script = "trap '' TERM; echo deaf; exec sleep 600";
-    let mut child = Daemon::start_program("sh", &["-c", script], &[]);
+    let mut child = Daemon::start("sh", &["-c", script], &[]);
     child.wait_for_log("deaf", PATIENCE);
     child.terminate();
 
@@ -315,7 +316,7 @@ fn a_child_that_does_not_leave_is_reported_and_can_be_killed() {
 #[test]
 fn a_child_gets_its_environment_and_goes_with_its_owner() {
     let script = "echo \"word=$WORD\"; exec sleep 600";
-    let mut child = Daemon::start_program("sh", &["-c", script], &[("WORD", "salt")]);
+    let mut child = Daemon::start("sh", &["-c", script], &[("WORD", "salt")]);
     child.wait_for_log("word=salt", PATIENCE);
     let process = format!("/proc/{}", child.pid());
 
@@ -326,7 +327,7 @@ fn a_child_gets_its_environment_and_goes_with_its_owner() {
 
 #[test]
 fn the_daemon_is_this_builds_binary() {
-    let mut daemon = Daemon::start(&["--version"], &[]);
+    let mut daemon = start_daemon(&["--version"], &[]);
     let status = daemon.wait(PATIENCE);
     assert!(status.success(), "{status}: {}", daemon.log());
     assert_eq!(
@@ -367,7 +368,7 @@ fn an_endpoint_that_is_ready_later_is_waited_for() {
                 .unwrap();
         }
     });
-    let mut child = Daemon::start_program("sleep", &["600"], &[]);
+    let mut child = Daemon::start("sleep", &["600"], &[]);
 
     assert_eq!(child.wait_for_http(&url, PATIENCE), "ok");
     server.join().unwrap();

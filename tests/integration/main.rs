@@ -1,7 +1,7 @@
 //! The integration tests: one binary, so that everything is linked once and all tests that need
 //! Apache Kafka share one broker, which the first of them starts.
 //!
-//! Each file holds the tests of one promise. `support` is what they stand on: a real broker, its
+//! Each file holds the tests of one promise. `maskwatch-testing` is what they stand on: a real broker, its
 //! topics, and the daemon as a child process. Run one file's tests by its name:
 //! `cargo test --test integration kafka_rig`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

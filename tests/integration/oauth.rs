@@ -14,10 +14,10 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use maskwatch::delivery::fault::StreamError;
 
-use crate::support::kafka_cluster::{Cluster, Listener};
-use crate::support::kafka_topics::{InputRecord, Isolation, TopicSpec};
-use crate::support::poll_until;
 use crate::support::stream_instance::StreamInstance;
+use maskwatch_testing::kafka_cluster::{Cluster, Listener};
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, TopicSpec};
+use maskwatch_testing::poll_until;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const SECRET: &str = "open-sesame";

@@ -2,10 +2,10 @@
 //! leads to a score, to a dead letter, or to a line that says why there is none.
 
 use crate::exactly_once::{Setting, everywhere};
-use crate::support::daemon::metric;
-use crate::support::kafka_topics::{HeaderBytes, InputRecord, OutputRecord, TopicSpec};
-use crate::support::poll_until;
 use crate::support::stream_instance::StreamInstance;
+use maskwatch_testing::daemon::metric;
+use maskwatch_testing::kafka_topics::{HeaderBytes, InputRecord, OutputRecord, TopicSpec};
+use maskwatch_testing::poll_until;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -9,11 +9,11 @@ use std::time::Duration;
 use maskwatch::delivery::fault::StreamError;
 use serde_json::Value;
 
-use crate::support::daemon::metric;
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_topics::{InputRecord, Isolation, TopicSpec};
-use crate::support::poll_until;
 use crate::support::stream_instance::StreamInstance;
+use maskwatch_testing::daemon::metric;
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, TopicSpec};
+use maskwatch_testing::poll_until;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 

@@ -4,11 +4,12 @@
 //! in the topics. Invariant: whoever has an arena has the cluster.
 
 use crate::serve::material::{BUDGET, model};
-use crate::support::daemon::Daemon;
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_cluster::{Cluster, ExclusiveCluster, Listener};
-use crate::support::kafka_topics::{GroupCommits, Isolation, OutputRecord, TopicSpec};
-use crate::support::poll_until;
+use crate::support::start_daemon;
+use maskwatch_testing::daemon::Daemon;
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_cluster::{Cluster, ExclusiveCluster, Listener};
+use maskwatch_testing::kafka_topics::{GroupCommits, Isolation, OutputRecord, TopicSpec};
+use maskwatch_testing::poll_until;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,7 +105,7 @@ impl Arena {
     /// Starts a daemon named `instance`, or a second one of that name.
     pub fn start(&self, instance: &str, setup: &Setup) -> Daemon {
         let config = self.configure(instance, setup);
-        Daemon::start(
+        start_daemon(
             &["serve".as_ref(), "--config".as_ref(), config.as_os_str()],
             &[],
         )

@@ -5,10 +5,10 @@
 use super::arena::{Arena, PARTITIONS, PATIENCE, Setup};
 use crate::serve::material::Records;
 use crate::serve::setting::score_of;
-use crate::support::certificates::CLIENT_NAME;
-use crate::support::kafka_cluster::{Listener, SCRAM_PASSWORD, SCRAM_USER};
-use crate::support::kafka_topics::InputRecord;
-use crate::support::kafka_wire::Resource;
+use maskwatch_testing::certificates::CLIENT_NAME;
+use maskwatch_testing::kafka_cluster::{Listener, SCRAM_PASSWORD, SCRAM_USER};
+use maskwatch_testing::kafka_topics::InputRecord;
+use maskwatch_testing::kafka_wire::Resource;
 use serde_json::Value;
 use std::path::PathBuf;
 

@@ -7,8 +7,8 @@
 use super::arena::{Arena, PARTITIONS};
 use super::counts::Place;
 use crate::serve::material::Record;
-use crate::support::kafka_topics::{InputRecord, base_record};
-use crate::support::poll_until;
+use maskwatch_testing::kafka_topics::{InputRecord, base_record};
+use maskwatch_testing::poll_until;
 use rdkafka::ClientContext;
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

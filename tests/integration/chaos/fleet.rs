@@ -7,8 +7,8 @@
 use super::arena::{Arena, PATIENCE, Setup, url};
 use super::ends::Cause;
 use super::plan::Step;
-use crate::support::daemon::Daemon;
-use crate::support::poll_until;
+use maskwatch_testing::daemon::Daemon;
+use maskwatch_testing::poll_until;
 use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::Duration;

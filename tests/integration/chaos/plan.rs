@@ -3,7 +3,7 @@
 //! A seed and the number of a round flow in, the steps of the round flow out. Invariant: every round
 //! has every kind of fault at least once, so that a short run lacks none.
 
-use crate::support::kafka_cluster::BROKERS;
+use maskwatch_testing::kafka_cluster::BROKERS;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -4,13 +4,13 @@
 //! What the daemon does about it is the matter of the other files; here librdkafka's own clients show
 //! that the faults are real ones.
 
-use crate::support::certificates::CLIENT_NAME;
-use crate::support::kafka_cluster::{
+use maskwatch_testing::certificates::CLIENT_NAME;
+use maskwatch_testing::kafka_cluster::{
     BROKERS, Cluster, ExclusiveCluster, Listener, SCRAM_PASSWORD, SCRAM_USER,
 };
-use crate::support::kafka_topics::{InputRecord, Isolation};
-use crate::support::kafka_wire::Resource;
-use crate::support::poll_until;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation};
+use maskwatch_testing::kafka_wire::Resource;
+use maskwatch_testing::poll_until;
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};

@@ -4,9 +4,9 @@
 use super::arena::{Arena, PARTITIONS, PATIENCE, Setup, url};
 use super::counts::{Counts, Place, count};
 use crate::serve::material::Records;
-use crate::support::daemon::http_get;
-use crate::support::kafka_topics::{InputRecord, OutputRecord, TopicSpec};
-use crate::support::poll_until;
+use maskwatch_testing::daemon::http_get;
+use maskwatch_testing::kafka_topics::{InputRecord, OutputRecord, TopicSpec};
+use maskwatch_testing::poll_until;
 use serde_json::Value;
 use std::collections::BTreeSet;
 

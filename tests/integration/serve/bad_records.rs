@@ -3,9 +3,9 @@
 
 use super::material::Records;
 use super::setting::{Setting, score_of};
-use crate::support::kafka_topics::{InputRecord, OutputRecord};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
+use maskwatch_testing::kafka_topics::{InputRecord, OutputRecord};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 
 use super::material::{Records, is_ulb, number};
 use super::setting::{PATIENCE, Served, Setting};
-use crate::support::kafka_topics::{Isolation, TopicGrowth};
-use crate::support::poll_until;
 use chrono::{DateTime, Utc};
+use maskwatch_testing::kafka_topics::{Isolation, TopicGrowth};
+use maskwatch_testing::poll_until;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;

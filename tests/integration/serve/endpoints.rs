@@ -2,7 +2,7 @@
 
 use super::material::Records;
 use super::setting::{PATIENCE, Setting, score_of};
-use crate::support::daemon::{http_get, metric};
+use maskwatch_testing::daemon::{http_get, metric};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn probes_metrics_and_scores_are_answered_beside_the_stream() {
     setting.produce(&records.records, 0, 1_000);
     setting.broker.produce(
         &setting.input,
-        &[crate::support::kafka_topics::InputRecord::of("nonsense").partition(0)],
+        &[maskwatch_testing::kafka_topics::InputRecord::of("nonsense").partition(0)],
     );
     setting.wait_for(&mut served, 1_001);
 

@@ -3,7 +3,7 @@
 
 use super::material::{Record, Records};
 use super::setting::{Setting, score_of};
-use crate::support::kafka_topics::{InputRecord, OutputRecord};
+use maskwatch_testing::kafka_topics::{InputRecord, OutputRecord};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

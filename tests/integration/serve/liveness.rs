@@ -6,12 +6,13 @@
 
 use super::material::{Record, Records, model};
 use super::setting::{PATIENCE, Served, Setting};
-use crate::support::daemon::{Daemon, http_get, metric};
-use crate::support::free_ports;
-use crate::support::kafka_cluster::{BROKERS, Cluster, Listener};
-use crate::support::kafka_topics::{InputRecord, TopicSpec};
-use crate::support::leash::Leash;
-use crate::support::poll_until;
+use crate::support::start_daemon;
+use maskwatch_testing::daemon::{http_get, metric};
+use maskwatch_testing::free_ports;
+use maskwatch_testing::kafka_cluster::{BROKERS, Cluster, Listener};
+use maskwatch_testing::kafka_topics::{InputRecord, TopicSpec};
+use maskwatch_testing::leash::Leash;
+use maskwatch_testing::poll_until;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -43,7 +44,7 @@ fn start(folder: &Path, name: &str, servers: &str, delivery: &str) -> Served {
     let path = folder.join("maskwatch.toml");
     std::fs::write(&path, text).unwrap();
     let arguments = ["serve".as_ref(), "--config".as_ref(), path.as_os_str()];
-    Served(Daemon::start(&arguments, &[]))
+    Served(start_daemon(&arguments, &[]))
 }
 
 /// Asks for a drain; gives back the exit code, which comes in time.

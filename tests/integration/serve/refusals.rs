@@ -4,7 +4,7 @@
 
 use super::material::{Records, model};
 use super::setting::{PATIENCE, Setting};
-use crate::support::daemon::Daemon;
+use crate::support::start_daemon;
 use maskwatch::Detector;
 use maskwatch::bundle::{MANIFEST, WEIGHTS};
 use std::fs;
@@ -23,7 +23,7 @@ fn run(verb: &[&str], bundle: &Path, more: &str) -> (Option<i32>, String) {
     fs::write(&config, text).unwrap();
     let mut arguments = verb.to_vec();
     arguments.push(config.to_str().unwrap());
-    let mut ended = Daemon::start(&arguments, &[]);
+    let mut ended = start_daemon(&arguments, &[]);
     let status = ended.wait(PATIENCE);
     (status.code(), ended.log())
 }
@@ -105,7 +105,7 @@ fn a_port_in_use_names_the_key_and_what_to_do() {
         format!("{text}[model]\ndir = {:?}\n", model().bundle),
     )
     .unwrap();
-    let mut ended = Daemon::start(&["serve", config.to_str().unwrap()], &[]);
+    let mut ended = start_daemon(&["serve", config.to_str().unwrap()], &[]);
     assert_eq!(ended.wait(PATIENCE).code(), Some(1));
     let said = ended.log();
     for part in ["http.listen", &address, "another port"] {

@@ -5,9 +5,9 @@
 use super::bad_records::{AvroWriter, WRITER_ID};
 use super::material::Records;
 use super::setting::{PATIENCE, Setting};
-use crate::support::daemon::http_get;
-use crate::support::kafka_topics::InputRecord;
-use crate::support::poll_until;
+use maskwatch_testing::daemon::http_get;
+use maskwatch_testing::kafka_topics::InputRecord;
+use maskwatch_testing::poll_until;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -5,12 +5,13 @@
 use super::material::{Record, Records, model};
 use super::setting::{PATIENCE, Served};
 use crate::outputs::noise;
-use crate::support::daemon::{Daemon, http_get, metric};
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_cluster::{Cluster, Listener, SCRAM_PASSWORD, SCRAM_USER};
-use crate::support::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
-use crate::support::kafka_wire::{Access, Resource, Rule};
-use crate::support::poll_until;
+use crate::support::start_daemon;
+use maskwatch_testing::daemon::{http_get, metric};
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_cluster::{Cluster, Listener, SCRAM_PASSWORD, SCRAM_USER};
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
+use maskwatch_testing::kafka_wire::{Access, Resource, Rule};
+use maskwatch_testing::poll_until;
 use serde_json::Value;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -70,7 +71,7 @@ impl Place {
         let path = self.folder.path().join("maskwatch.toml");
         std::fs::write(&path, text).unwrap();
         let arguments = ["serve".as_ref(), "--config".as_ref(), path.as_os_str()];
-        Served(Daemon::start(&arguments, &[]))
+        Served(start_daemon(&arguments, &[]))
     }
 }
 

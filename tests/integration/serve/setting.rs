@@ -4,11 +4,12 @@
 //! r div P, so that every output tells which record it is of.
 
 use super::material::{BUDGET, Record, Records};
-use crate::support::daemon::{Daemon, http_post};
-use crate::support::kafka_broker::Broker;
-use crate::support::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
-use crate::support::poll_until;
+use crate::support::start_daemon;
 use chrono::{DateTime, Utc};
+use maskwatch_testing::daemon::{Daemon, http_post};
+use maskwatch_testing::kafka_broker::Broker;
+use maskwatch_testing::kafka_topics::{InputRecord, Isolation, OutputRecord, TopicSpec};
+use maskwatch_testing::poll_until;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +46,7 @@ impl Setting {
         Self::on(Broker::shared(), stem, partitions, bundle)
     }
 
-    /// As [`new`](Self::new), on a cluster of its own (see [`crate::support::kafka_cluster`]).
+    /// As [`new`](Self::new), on a cluster of its own (see [`maskwatch_testing::kafka_cluster`]).
     pub fn on(broker: &'static Broker, stem: &str, partitions: i32, bundle: &Path) -> Self {
         let name = |part: &str| broker.unique_name(&format!("{stem}-{part}"));
         let [input, scores, alerts, dead, group] =
@@ -99,7 +100,7 @@ impl Setting {
     pub fn start_with(&self, alerts: &str, more: &str) -> Served {
         let config = self.config(alerts, more);
         let arguments = ["serve".as_ref(), "--config".as_ref(), config.as_os_str()];
-        Served(Daemon::start(&arguments, &[]))
+        Served(start_daemon(&arguments, &[]))
     }
 
     /// Produces records `from..to`, each where its number says, its key `key-r`.

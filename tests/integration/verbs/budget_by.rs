@@ -4,10 +4,11 @@
 //! The bundle of the rig has 1,200 calibration rows; a budget of 0.05 needs 19 of a segment.
 
 use super::rig::{PAYMENTS, Rig, read, with_column, with_nulls, without_columns, write};
-use crate::support::daemon::{Daemon, http_post};
+use crate::support::start_daemon;
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float32Type, Float64Type, UInt8Type};
 use maskwatch::generate::JsonRows;
+use maskwatch_testing::daemon::http_post;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -142,7 +143,7 @@ fn the_daemon_holds_the_budget_as_score_does() {
         assert!(said.contains(part), "{part}: {said}");
     }
     let config = rig.path("serve.toml");
-    let mut daemon = Daemon::start(&["serve", "--config", config.to_str().unwrap()], &[]);
+    let mut daemon = start_daemon(&["serve", "--config", config.to_str().unwrap()], &[]);
     daemon.wait_for_log("model loaded", PATIENCE);
     assert!(daemon.log().contains(headline), "{}", daemon.log());
     let log = daemon.log();

@@ -4,10 +4,10 @@
 //! cluster that is then used as it is. Out: a bootstrap address. The broker listens on free loopback
 //! ports, keeps its data in a temporary folder, and serves every test of this process.
 //! Invariant: it ends with this process, and its folder goes with it, even when the process is
-//! killed (see [`leash`](super::leash)). Tests must keep apart by topic, group and transactional id.
+//! killed (see [`leash`](crate::leash)). Tests must keep apart by topic, group and transactional id.
 
-use super::leash::Leash;
-use super::{free_ports, poll_until, tail};
+use crate::leash::Leash;
+use crate::wait::{free_ports, poll_until, tail};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::fs::{self, File};
@@ -212,7 +212,7 @@ fn java_options() -> String {
 
 /// A command that runs one of Kafka's main classes with the runtime's `options`, its output appended to `log`.
 pub(super) fn java(options: &str, class: &str, log: &Path) -> Result<Command, String> {
-    let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka");
+    let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/kafka");
     if !rig.join("target/jars").is_dir() {
         return Err("tests/kafka/target/jars is missing: run tests/setup.sh test".to_owned());
     }
@@ -251,7 +251,7 @@ pub(super) fn log_tail(log: &Path) -> String {
 /// The settings of a cluster of one: internal topics without copies, and nothing to wait for.
 ///
 /// `message.max.bytes` keeps Kafka's default of 1 MiB; a test raises it for its own topic (see
-/// [`TopicSpec`](super::kafka_topics::TopicSpec)), so that other topics keep their limit.
+/// [`TopicSpec`](crate::kafka_topics::TopicSpec)), so that other topics keep their limit.
 fn server_properties(folder: &Path, client_port: u16, controller_port: u16) -> String {
     format!(
         "process.roles=broker,controller\n\

@@ -3,9 +3,9 @@
 //! In: arguments and environment. Out: an exit status, the text of its stderr, HTTP answers.
 //! Invariant: no child outlives its [`Daemon`], nor the test process where that is killed.
 
-use super::leash::Leash;
-use super::signals;
-use super::{poll_until, tail};
+use crate::leash::Leash;
+use crate::signals;
+use crate::wait::{poll_until, tail};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,15 +26,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the `maskwatch` binary of this build with arguments and further environment variables.
+    /// Starts a program with arguments and further environment variables.
+    ///
+    /// # Panics
+    /// When it cannot be started.
     #[track_caller]
-    pub fn start<A: AsRef<OsStr>>(arguments: &[A], environment: &[(&str, &str)]) -> Self {
-        Self::start_program(env!("CARGO_BIN_EXE_maskwatch"), arguments, environment)
-    }
-
-    /// As [`start`](Self::start), for any program.
-    #[track_caller]
-    pub fn start_program<A: AsRef<OsStr>>(
+    pub fn start<A: AsRef<OsStr>>(
         program: &str,
         arguments: &[A],
         environment: &[(&str, &str)],

@@ -1,11 +1,12 @@
 //! One broker of a cluster, as a process: formatted once, then started, stopped, killed, frozen.
 //!
 //! In: where it lies and what it listens on. Out: whether it runs. Invariants: it keeps its ports and
-//! its data over every restart, and does not outlive the test process (see [`leash`](super::leash)).
+//! its data over every restart, and does not outlive the test process (see [`leash`](crate::leash)).
 
-use super::kafka_broker::{Broker, CLUSTER_ID, cannot_start_java, java, log_tail};
-use super::leash::Leash;
-use super::{poll_until, signals};
+use crate::kafka_broker::{Broker, CLUSTER_ID, cannot_start_java, java, log_tail};
+use crate::leash::Leash;
+use crate::signals;
+use crate::wait::poll_until;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::fs;
 use std::path::PathBuf;

@@ -8,7 +8,7 @@
     reason = "the binding takes the names of headers for UTF-8, and foreign producers do not"
 )]
 
-use super::kafka_topics::HeaderBytes;
+use crate::kafka_topics::HeaderBytes;
 use rdkafka::bindings::{rd_kafka_header_add, rd_kafka_header_get_all, rd_kafka_headers_t};
 use rdkafka::message::{BorrowedHeaders, Headers, OwnedHeaders};
 use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;

@@ -7,12 +7,12 @@
 //! Invariants: one cluster a test process, started by the first test that asks; one test at a time has
 //! it ([`Cluster::exclusively`]), and gets it whole.
 
-use super::certificates::Certificates;
-use super::kafka_broker::Broker;
-use super::kafka_node::Node;
-use super::kafka_wire::{self, Access, Coordinated, Resource, Rule};
-use super::leash::Leash;
-use super::poll_until;
+use crate::certificates::Certificates;
+use crate::kafka_broker::Broker;
+use crate::kafka_node::Node;
+use crate::kafka_wire::{self, Access, Coordinated, Resource, Rule};
+use crate::leash::Leash;
+use crate::wait::poll_until;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::fs;
 use std::net::TcpListener;

@@ -5,9 +5,9 @@
 //! partition: by offset). Invariant: a read returns only when every partition was seen at its end,
 //! so that a record too many shows as clearly as one too few.
 
-use super::header_bytes;
-use super::kafka_broker::Broker;
-use super::poll_until;
+use crate::header_bytes;
+use crate::kafka_broker::Broker;
+use crate::wait::poll_until;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
 };
