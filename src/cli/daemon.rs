@@ -25,7 +25,7 @@ use crate::delivery::{self, Shared};
 use crate::http::{self, HttpState, Limits, RequestScorer, ScoreOutcome, SubmitError};
 use crate::kafka::KafkaConnector;
 use crate::kafka::decoders::decoders;
-use crate::pipeline::first_look::FirstLook;
+use crate::pipeline::first_records::FirstRecordsMonitor;
 use crate::pipeline::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
 use crate::pipeline::{Pipeline, PipelineOptions, RecordScorer};
 use crate::recipe::{Recipe, learn};
@@ -340,10 +340,11 @@ fn pipeline(
         alert_budget: budget.share(),
         cascade_share: detector.cascade_share(),
     });
-    let first_look = FirstLook::new(Arc::clone(detector), budget, Arc::clone(&of_model));
+    let first_records =
+        FirstRecordsMonitor::new(Arc::clone(detector), budget, Arc::clone(&of_model));
     let scorer = Arc::clone(detector) as Arc<dyn RecordScorer>;
     let pipeline = Pipeline::new(scorer, decoders, schema, options, of_model);
-    Ok(Arc::new(pipeline.with_first_look(first_look)))
+    Ok(Arc::new(pipeline.with_first_records(first_records)))
 }
 
 /// The first SIGTERM or SIGINT asks for a drain, a second one ends the process at once; so does the first during

@@ -38,7 +38,11 @@ pub fn begin(
         tracing::info!("{line}");
     }
     let budget = cluster.config.alerts.budget.share();
-    runtime.spawn(tell(Arc::clone(metrics), Arc::clone(readiness), budget));
+    runtime.spawn(report_each_minute(
+        Arc::clone(metrics),
+        Arc::clone(readiness),
+        budget,
+    ));
 }
 
 /// What the daemon reads, writes and goes by: one line each.
@@ -96,7 +100,7 @@ fn reads(Cluster { config, servers }: Cluster<'_>) -> String {
 }
 
 /// Says every [`EVERY`] what happened since the last line, until it is dropped.
-async fn tell(metrics: Arc<Metrics>, readiness: Arc<Readiness>, budget: f64) {
+async fn report_each_minute(metrics: Arc<Metrics>, readiness: Arc<Readiness>, budget: f64) {
     let mut before = metrics.stream_totals();
     let mut clock = tokio::time::interval(EVERY);
     // The first tick is now.

@@ -210,8 +210,8 @@ fn weights(description: &Description, combination: &Combination) -> String {
     shown.join(", ")
 }
 
-/// Where a stratum looks, in words.
-fn place(description: &Description, stratum: usize) -> String {
+/// How much a stratum hides, in words.
+fn hidden_words(description: &Description, stratum: usize) -> String {
     match description.views.strata().get(stratum) {
         Some(of) if of.denoising.is_some() => "through noise".to_owned(),
         of => format!("at {}", of.map_or(0.0, |of| of.ratio)),
@@ -230,15 +230,15 @@ fn name(description: &Description, component: Component) -> String {
             stratum,
             reading: r,
         } => {
-            let place = place(description, stratum);
-            format!("total {place} ({})", reading(r))
+            let hidden = hidden_words(description, stratum);
+            format!("total {hidden} ({})", reading(r))
         }
         Component::Largest {
             stratum,
             reading: r,
         } => {
-            let place = place(description, stratum);
-            format!("largest field {place} ({})", reading(r))
+            let hidden = hidden_words(description, stratum);
+            format!("largest field {hidden} ({})", reading(r))
         }
         Component::Latent => "distance of the latent".to_owned(),
         Component::Nearest => "distance to the nearest training row".to_owned(),

@@ -136,15 +136,15 @@ pub fn apply(
             ));
             continue;
         };
-        let mut place = Some(&mut *table);
+        let mut target = Some(&mut *table);
         for section in above {
-            place = place.and_then(|table| {
+            target = target.and_then(|table| {
                 let empty = || Value::Table(Table::new());
                 let inner = table.entry(section.clone()).or_insert_with(empty);
                 inner.as_table_mut()
             });
         }
-        let Some(place) = place else {
+        let Some(target) = target else {
             faults.push(format!(
                 "variable {name}: its section is no table in the file"
             ));
@@ -152,7 +152,7 @@ pub fn apply(
         };
         let fitting = of.meanings().find(|value| fits(path, value));
         if let Some(value) = fitting.or_else(|| of.meanings().next()) {
-            place.insert(key.clone(), value);
+            target.insert(key.clone(), value);
         }
     }
     faults

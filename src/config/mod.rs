@@ -151,7 +151,7 @@ impl Config {
     /// Reads the file, lays the process's environment over it, and checks the whole, with what librdkafka says of it.
     ///
     /// # Errors
-    /// [`ConfigError`] with every fault; secret values are never shown.
+    /// [`ConfigError`] with every fault; secret values are never printed.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let read = |source| ConfigError::Read {
             path: path.to_owned(),
@@ -214,7 +214,7 @@ impl Config {
             path: path.to_owned(),
             detail: faults.join("; "),
         };
-        let told = |faults: Vec<String>, mut model: Option<Box<ModelSection>>| {
+        let with_faults = |faults: Vec<String>, mut model: Option<Box<ModelSection>>| {
             // A key that could not be read has its default in `model`, which nobody asked for.
             if faults.iter().any(|fault| fault.contains("alerts."))
                 && let Some(model) = &mut model
@@ -230,17 +230,17 @@ impl Config {
         let overrides = environment::overrides(variables);
         let origins = Origins::of(&overrides);
         let Sound { table, mut faults } = sections::sound(text, overrides).map_err(syntax)?;
-        // Every key can be read by now; what is told here is a defect, and no value either.
+        // Every key can be read by now; what is found here is a defect, and no value either.
         let raw: RawConfig = table
             .try_into()
             .map_err(|_| syntax(vec!["sections do not fit together".to_owned()]))?;
         match raw.check() {
             Ok(config) if faults.is_empty() => Ok(config),
-            Ok(config) => Err(told(faults, Some(Box::new(config.model())))),
+            Ok(config) => Err(with_faults(faults, Some(Box::new(config.model())))),
             Err((further, model)) => {
                 let further = further.into_iter();
                 faults.extend(further.map(|fault| origins.named(fault)));
-                Err(told(faults, model))
+                Err(with_faults(faults, model))
             }
         }
     }

@@ -48,7 +48,7 @@ pub struct Sound {
 /// Reads the text, lays the variables over it, and tries every key alone.
 ///
 /// # Errors
-/// Every place at which the text is not TOML.
+/// Every position at which the text is not TOML.
 pub fn sound(text: &str, overrides: Vec<Override>) -> Result<Sound, Vec<String>> {
     let (spanned, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
@@ -96,9 +96,9 @@ fn syntax(text: &str, error: &Error) -> String {
         return error.message().to_owned();
     };
     let line = line_of(text, span.start);
-    let shown = text.lines().nth(line - 1).unwrap_or_default();
+    let written = text.lines().nth(line - 1).unwrap_or_default();
     let number = |value: &str| value.trim_end().parse::<f64>().is_ok();
-    let is_percentage = shown
+    let is_percentage = written
         .split_once('=')
         .and_then(|(_, value)| value.split_once('%'))
         .is_some_and(|(value, _)| number(value.trim_start()));
@@ -144,7 +144,7 @@ impl Search {
                 let known: Vec<&str> = SECTIONS.iter().map(|(known, _)| *known).collect();
                 let meant = did_you_mean(&name, known.iter().copied());
                 let list = known.join("], [");
-                self.tell(
+                self.report(
                     &[&name],
                     &format!("unknown section{meant}, expected one of [{list}]"),
                 );
@@ -155,7 +155,7 @@ impl Search {
                     let keys = self.keys(&name, keys, *probe);
                     sound.insert(name, Value::Table(keys));
                 }
-                _ => self.tell(&[&name], &format!("expected a section, as in [{name}]")),
+                _ => self.report(&[&name], &format!("expected a section, as in [{name}]")),
             }
         }
         sound
@@ -171,7 +171,7 @@ impl Search {
                         let entries = self.entries(section, &key, entries, probe);
                         sound.insert(key, Value::Table(entries));
                     }
-                    _ => self.tell(&[section, &key], &shown(error.message())),
+                    _ => self.report(&[section, &key], &without_values(error.message())),
                 }
                 continue;
             }
@@ -186,14 +186,16 @@ impl Search {
             let one = Table::from_iter([(entry.clone(), value.clone())]);
             match alone(key, Value::Table(one), probe) {
                 Ok(()) => drop(sound.insert(entry, value)),
-                Err(error) => self.tell(&[section, key, &entry], &shown(error.message())),
+                Err(error) => {
+                    self.report(&[section, key, &entry], &without_values(error.message()))
+                }
             }
         }
         sound
     }
 
     /// A sentence on the key of this path, with where it comes from.
-    fn tell(&mut self, path: &[&str], what: &str) {
+    fn report(&mut self, path: &[&str], what: &str) {
         let owned: Vec<String> = path.iter().map(|&name| name.to_owned()).collect();
         let name = path.join(".");
         let fault = match (self.variables.get(&owned), self.lines.get(&owned)) {
@@ -214,7 +216,7 @@ fn is_unknown(message: &str) -> bool {
 }
 
 /// A message without any value of the file.
-fn shown(message: &str) -> String {
+fn without_values(message: &str) -> String {
     // "unknown field `x`, expected `a` or `b`": the nearest of those that there are is named.
     if is_unknown(message) {
         let mut names = message.split('`').skip(1).step_by(2);

@@ -26,7 +26,7 @@ use crate::records::{ROOTS_MAX, RecordRoot};
 use crate::schema::FieldPath;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 
-/// The consumer group unless told otherwise.
+/// The consumer group unless configured otherwise.
 pub const DEFAULT_GROUP_ID: &str = "maskwatch";
 /// Outputs become visible at a commit, so half of this is added to the median latency. A commit takes 5 ms on a local broker
 /// and more on a replicated one, to which each costs about ten requests: at 100 ms the stream spends most of its
@@ -47,7 +47,7 @@ pub const DEFAULT_DEAD_LETTER_BYTES_MAX: usize = 900_000;
 pub const DEFAULT_ROWS_MAX: usize = 512;
 /// An order below the transaction interval: waiting behind other batches then adds nothing that can be seen.
 pub const DEFAULT_DEADLINE_MS: u64 = 10;
-/// Reasons an alert unless told otherwise: what fits on a screen.
+/// Reasons an alert unless configured otherwise: what fits on a screen.
 pub const DEFAULT_REASONS_MAX: usize = 5;
 
 /// Longest name Kafka takes for a topic.
@@ -270,7 +270,7 @@ fn check_offset_reset(properties: &Properties, faults: &mut Vec<ConfigFault>) ->
     }
 }
 
-/// `None` stands for an input that cannot be; its faults are told.
+/// `None` stands for an input that cannot be; its faults are reported.
 fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputConfig> {
     let root = check_root(&raw.root, faults);
     let format = check_format(raw, faults)?;
@@ -455,7 +455,7 @@ impl RawAlerts {
     }
 }
 
-/// `None` stands for a budget that cannot be; its fault is told.
+/// `None` stands for a budget that cannot be; its fault is reported.
 fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<AlertsConfig> {
     let budget = match &raw.budget {
         None => AlertBudget::new(DEFAULT_ALERT_BUDGET),

@@ -17,8 +17,8 @@ use super::fault::DeliveryFault;
 use super::shutdown::Shutdown;
 use crate::telemetry::heartbeat::{Heartbeat, Operation};
 
-/// How often a wait looks whether it may go on.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often a wait checks whether it may go on.
+const POLL: Duration = Duration::from_millis(10);
 /// How long a call may overrun its own time-out before it is left behind.
 const GRACE: Duration = Duration::from_secs(1);
 /// Calls left behind at a time, each with a thread and a client of some megabytes. More is no accident of one broker.
@@ -94,7 +94,7 @@ impl BoundedCalls {
             }
         })?;
         let fault = loop {
-            match taken.recv_timeout(LOOK) {
+            match taken.recv_timeout(POLL) {
                 Ok(result) => {
                     self.enter(operation);
                     return Ok(result);

@@ -13,7 +13,7 @@ use crate::telemetry::metrics::SessionFailure;
 /// Why a session ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryFault {
-    /// Somebody else has had this instance's name since. `delivery` looks who: a twin that lives ends the stream, and where
+    /// Somebody else has had this instance's name since. `delivery` finds out who: a twin that lives ends the stream, and where
     /// nobody is found a new session begins.
     #[error("{operation}: {detail}")]
     Fenced {
@@ -129,7 +129,7 @@ pub enum Evidence {
         /// For how long after the fencing.
         after: Duration,
     },
-    /// The cluster does not tell of the group's members, and this instance was fenced again.
+    /// The cluster does not say anything of the group's members, and this instance was fenced again.
     Again {
         /// How long after the fencing before.
         after: Duration,

@@ -2,11 +2,11 @@
 //!
 //! The cluster fences a producer when another one takes its transactional id, and a member when another one takes its
 //! `group.instance.id`. That is what a twin does, a second process with the same name. But a coordinator that fails over
-//! while members come and go fences members that have no twin. The two are told apart by the group: an instance that is
+//! while members come and go fences members that have no twin. The group distinguishes the two: an instance that is
 //! fenced stops, and looks whether a member of its name stays in the group for longer than the group waits for a silent one.
 //!
 //! A fencing flows in; the evidence of a twin flows out, or leave to begin a new session. The invariants: a twin that has
-//! joined the group is never fenced back, so that two processes do not fight; and where the cluster does not tell, or fences
+//! joined the group is never fenced back, so that two processes do not fight; and where the cluster does not say, or fences
 //! again and again, the number of new sessions is bounded, so that no fight lasts.
 
 use std::collections::VecDeque;
@@ -24,28 +24,28 @@ const FENCINGS_MAX: usize = 16;
 /// The time in which fencings count together.
 const OFTEN_WITHIN: Duration = Duration::from_secs(3_600);
 /// A twin that has just fenced the producer joins the group a moment later.
-const FIRST_LOOK: Duration = Duration::from_secs(3);
-/// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Looks in a row that find no member of the name: a coordinator that has just taken over may not know its group yet.
-const ABSENT_LOOKS: u32 = 2;
+const FIRST_CHECK: Duration = Duration::from_secs(3);
+/// Between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Checks in a row that find no member of the name: a coordinator that has just taken over may not know its group yet.
+const ABSENT_CHECKS: u32 = 2;
 /// What is added to twice the session timeout: answers take their time.
 const MARGIN: Duration = Duration::from_secs(5);
-/// Where the cluster does not tell, a group that waits for longer than this for silent members is not waited for.
-const LOOK_FOR_MAX: Duration = Duration::from_secs(90);
-/// Where the group does not tell, an instance that is fenced again within this many times of a look has a twin.
-const AGAIN_WITHIN_LOOKS: u32 = 8;
+/// Where the cluster does not say, a group that waits for longer than this for silent members is not waited for.
+const CHECK_FOR_MAX: Duration = Duration::from_secs(90);
+/// Where the group does not say, an instance that is fenced again within this many times of a check has a twin.
+const AGAIN_WITHIN_CHECKS: u32 = 8;
 
-/// How long is looked for a twin, and how often.
+/// How long a twin is searched for, and how often.
 #[derive(Debug, Clone, Copy)]
 struct Times {
-    first_look: Duration,
+    first_check: Duration,
     interval: Duration,
     /// A member that is still there after so long is alive.
     alive_after: Duration,
-    /// When the look ends where the cluster has never told of a member of the name.
+    /// When the check ends where the cluster has never reported a member of the name.
     end: Duration,
-    /// When it ends where the cluster has told of one, and tells no more.
+    /// When it ends where the cluster has reported one, and says no more.
     end_seen: Duration,
     /// Fenced again within this time: without word from the group, a twin is taken for certain.
     again_within: Duration,
@@ -57,22 +57,22 @@ impl Times {
     fn of(session_timeout: Duration) -> Self {
         let alive_after = session_timeout.saturating_mul(2).saturating_add(MARGIN);
         let times = Self {
-            first_look: FIRST_LOOK,
-            interval: LOOK_INTERVAL,
+            first_check: FIRST_CHECK,
+            interval: CHECK_INTERVAL,
             alive_after,
             end: alive_after.saturating_add(MARGIN),
             end_seen: alive_after.saturating_add(MARGIN),
-            // Two that fence each other each look once between two fencings of the same one.
-            again_within: alive_after.saturating_mul(AGAIN_WITHIN_LOOKS),
+            // Two that fence each other each check once between two fencings of the same one.
+            again_within: alive_after.saturating_mul(AGAIN_WITHIN_CHECKS),
         };
-        if alive_after <= LOOK_FOR_MAX {
+        if alive_after <= CHECK_FOR_MAX {
             return times;
         }
-        // A cluster that does not tell will hardly do so later. A member that is seen is waited for all the same: until then
+        // A cluster that does not say will hardly do so later. A member that is seen is waited for all the same: until then
         // nobody knows whether it is alive.
         Self {
-            end: FIRST_LOOK,
-            again_within: LOOK_FOR_MAX.saturating_mul(AGAIN_WITHIN_LOOKS),
+            end: FIRST_CHECK,
+            again_within: CHECK_FOR_MAX.saturating_mul(AGAIN_WITHIN_CHECKS),
             ..times
         }
     }
@@ -95,8 +95,8 @@ impl Fencings {
         }
     }
 
-    /// Looks who has fenced this instance, whose session is closed. `is_member` asks whether the group has a member of its
-    /// name; `None` where the cluster does not tell. Returns the evidence of a twin, or `None` where a new session may begin
+    /// Finds out who has fenced this instance, whose session is closed. `is_member` asks whether the group has a member of its
+    /// name; `None` where the cluster does not say. Returns the evidence of a twin, or `None` where a new session may begin
     /// or a stop was asked for.
     pub fn judge(
         &mut self,
@@ -114,33 +114,33 @@ impl Fencings {
             "fenced: this instance stops, and looks whether another process of its name is in the group"
         );
         let (mut absent, mut is_seen) = (0, false);
-        let mut pause = self.times.first_look;
+        let mut pause = self.times.first_check;
         while !shutdown.is_requested() {
             calls.enter(Operation::Pause);
             shutdown.wait(pause);
             pause = self.times.interval;
-            let told = is_member();
-            absent = match told {
+            let answer = is_member();
+            absent = match answer {
                 Some(false) => absent + 1,
                 Some(true) => 0,
                 None => absent,
             };
-            if absent >= ABSENT_LOOKS {
+            if absent >= ABSENT_CHECKS {
                 info!(
                     "no other process of this instance's name is in the group, a new session begins"
                 );
                 return None;
             }
-            is_seen |= told == Some(true);
+            is_seen |= answer == Some(true);
             let after = began.elapsed();
-            if told == Some(true) && after >= self.times.alive_after {
+            if answer == Some(true) && after >= self.times.alive_after {
                 return Some(Evidence::Member { after });
             }
             let end = match is_seen {
                 true => self.times.end_seen,
                 false => self.times.end,
             };
-            if told.is_none() && after >= end {
+            if answer.is_none() && after >= end {
                 let again = before.filter(|before| *before < self.times.again_within);
                 return again.map(|after| Evidence::Again { after });
             }
@@ -168,7 +168,7 @@ mod tests {
         let ms = Duration::from_millis;
         Fencings {
             times: Times {
-                first_look: ms(3),
+                first_check: ms(3),
                 interval: ms(1),
                 alive_after: ms(60),
                 end: ms(80),
@@ -191,13 +191,13 @@ mod tests {
         };
         assert!(after >= Duration::from_millis(60));
         // What is left of this instance's own membership goes in the end.
-        let mut looks = 0;
+        let mut checks = 0;
         let leaves = || {
-            looks += 1;
-            Some(looks < 5)
+            checks += 1;
+            Some(checks < 5)
         };
         assert_eq!(judge(&mut fencings(), leaves), None);
-        assert_eq!(looks, 6, "one look that finds nobody is not enough");
+        assert_eq!(checks, 6, "one check that finds nobody is not enough");
     }
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
         assert!(times.end < times.alive_after);
         Fencings {
             times: Times {
-                first_look: times.first_look / 1_000,
+                first_check: times.first_check / 1_000,
                 interval: times.interval / 1_000,
                 alive_after: times.alive_after / 1_000,
                 end: times.end / 1_000,
@@ -246,57 +246,57 @@ mod tests {
             "{evidence:?}"
         );
         // One answer that is lost does not make it nobody.
-        let mut looks = 0;
-        let told = || {
-            looks += 1;
-            (looks != 2).then_some(true)
+        let mut checks = 0;
+        let answer = || {
+            checks += 1;
+            (checks != 2).then_some(true)
         };
-        let evidence = judge(&mut fencings_of_patient_group(), told);
+        let evidence = judge(&mut fencings_of_patient_group(), answer);
         assert!(
             matches!(evidence, Some(Evidence::Member { .. })),
             "{evidence:?}"
         );
-        let mut looks = 0;
+        let mut checks = 0;
         let leaves = || {
-            looks += 1;
-            Some(looks < 5)
+            checks += 1;
+            Some(checks < 5)
         };
         assert_eq!(judge(&mut fencings_of_patient_group(), leaves), None);
-        assert_eq!(looks, 6, "one look that finds nobody is not enough");
+        assert_eq!(checks, 6, "one check that finds nobody is not enough");
     }
 
     #[test]
     fn a_patient_group_whose_cluster_does_not_tell_is_not_waited_for() {
         let mut fencings = fencings_of_patient_group();
-        let mut looks = 0;
+        let mut checks = 0;
         let mut mute = || {
-            looks += 1;
+            checks += 1;
             None
         };
         assert_eq!(judge(&mut fencings, &mut mute), None);
-        assert_eq!(looks, 1);
-        // It had told of a member, and tells no more.
-        let told = || {
-            looks += 1;
-            (looks < 4).then_some(true)
+        assert_eq!(checks, 1);
+        // It had reported a member, and says no more.
+        let answer = || {
+            checks += 1;
+            (checks < 4).then_some(true)
         };
         let mut fencings = fencings_of_patient_group();
         let begin = Instant::now();
-        assert_eq!(judge(&mut fencings, told), None);
+        assert_eq!(judge(&mut fencings, answer), None);
         assert!(begin.elapsed() >= fencings.times.alive_after);
     }
 
     #[test]
     fn a_request_to_stop_ends_the_look() {
         let shutdown = Shutdown::new();
-        let mut looking = Fencings::new(Duration::from_secs(10));
+        let mut checking = Fencings::new(Duration::from_secs(10));
         let asked = shutdown.clone();
         let stop = move || {
             asked.request();
             Some(true)
         };
-        looking.times.first_look = Duration::ZERO;
-        let evidence = looking.judge(&BoundedCalls::default(), &shutdown, stop);
+        checking.times.first_check = Duration::ZERO;
+        let evidence = checking.judge(&BoundedCalls::default(), &shutdown, stop);
         assert_eq!(evidence, None);
     }
 
@@ -304,7 +304,7 @@ mod tests {
     fn a_twin_ends_soon_and_two_that_cannot_see_each_other_end_within_the_time_for_again() {
         for seconds in [0, 1, 6, 10, 45, 60, 300] {
             let times = Times::of(Duration::from_secs(seconds));
-            assert!(times.end <= LOOK_FOR_MAX + MARGIN, "{seconds}");
+            assert!(times.end <= CHECK_FOR_MAX + MARGIN, "{seconds}");
             // A fencing is noticed with the next heartbeat, of which a session timeout holds some.
             let fight = (times.end + Duration::from_secs(seconds)) * 2;
             assert!(times.again_within > fight, "{seconds}: {times:?}");

@@ -48,7 +48,7 @@ pub struct SendOptions {
     pub batch_bytes_max: Option<usize>,
 }
 
-/// What a topic takes, as far as the cluster tells.
+/// What a topic takes, as far as the cluster says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TopicLimits {
     /// Bytes of a produce batch, and so of one output too. The limit is on what is sent, compressed or not; here it is held
@@ -58,7 +58,7 @@ pub struct TopicLimits {
     pub is_compacted: Option<bool>,
 }
 
-/// Why the broker refused an output, as its answer tells.
+/// Why the broker refused an output, as its answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objection {
     /// The size of its batch.
@@ -104,7 +104,7 @@ pub struct RefusedOutput {
 /// What is known of a topic.
 #[derive(Debug, Default)]
 struct Known {
-    told: TopicLimits,
+    settings: TopicLimits,
     /// The size of the smallest output that was refused for its size, and when the latest was.
     refused_size: Option<(usize, Instant)>,
     /// When an output without a key was refused last: dead letters are given one.
@@ -112,7 +112,7 @@ struct Known {
 }
 
 impl Known {
-    /// The size from which on outputs are refused, as far as lessons tell that are not too old at `now`.
+    /// The size from which on outputs are refused, as far as lessons say that are not too old at `now`.
     fn refused_bytes(&self, now: Instant) -> Option<usize> {
         let (bytes, at) = self.refused_size?;
         is_fresh(at, now).then_some(bytes)
@@ -120,14 +120,14 @@ impl Known {
 
     fn needs_key(&self, now: Instant) -> bool {
         let is_learned = self.refused_keyless.is_some_and(|at| is_fresh(at, now));
-        is_learned || self.told.is_compacted == Some(true)
+        is_learned || self.settings.is_compacted == Some(true)
     }
 
     fn objection(&self, bytes: usize, has_key: bool, now: Instant) -> Option<RefusalCause> {
-        if !has_key && self.told.is_compacted == Some(true) {
+        if !has_key && self.settings.is_compacted == Some(true) {
             return Some(RefusalCause::NoKey);
         }
-        let too_large = self.told.bytes_max.is_some_and(|most| bytes > most)
+        let too_large = self.settings.bytes_max.is_some_and(|most| bytes > most)
             || self
                 .refused_bytes(now)
                 .is_some_and(|refused| bytes >= refused);
@@ -202,14 +202,14 @@ impl Refusals {
         self.lessons
     }
 
-    /// Takes over what the cluster tells of the output topics. What was learned of a topic whose settings have changed is
+    /// Takes over what the cluster says of the output topics. What was learned of a topic whose settings have changed is
     /// forgotten.
-    pub fn told(&mut self, limits: &[(Topic, TopicLimits)]) {
-        for (topic, told) in limits {
+    pub fn set_limits(&mut self, limits: &[(Topic, TopicLimits)]) {
+        for (topic, limits) in limits {
             let known = self.topics.entry(topic.clone()).or_default();
-            if known.told != *told {
+            if known.settings != *limits {
                 *known = Known {
-                    told: *told,
+                    settings: *limits,
                     ..Known::default()
                 };
                 // The suspects may have been refused for just that.
@@ -226,7 +226,10 @@ impl Refusals {
         // Half of what was refused: what is cut to it is refused a few times at most, whatever the limit is.
         let now = Instant::now();
         let below = known.refused_bytes(now).map(|refused| refused / 2);
-        let bytes_max = [known.told.bytes_max, below].into_iter().flatten().min();
+        let bytes_max = [known.settings.bytes_max, below]
+            .into_iter()
+            .flatten()
+            .min();
         Room {
             bytes_max,
             needs_key: known.needs_key(now),
@@ -280,10 +283,10 @@ impl Refusals {
         }
     }
 
-    /// Whether the record was refused for want of a key, as far as can be told.
+    /// Whether the record was refused for want of a key, as far as is known.
     fn lacks_a_key(&self, output: &RefusedOutput) -> bool {
         let known = self.topics.get(&output.topic);
-        let compacted = known.and_then(|known| known.told.is_compacted);
+        let compacted = known.and_then(|known| known.settings.is_compacted);
         output.objection == Objection::Record && !output.has_key && compacted != Some(false)
     }
 
@@ -367,7 +370,7 @@ impl Refusals {
         true
     }
 
-    /// Whether a refused output may be told of in a line of its own, and how many were not since the last line.
+    /// Whether a refused output may have a line of its own in the log, and how many were not since the last line.
     pub fn line(&mut self, now: Instant) -> Option<u64> {
         self.lines.next(now)
     }

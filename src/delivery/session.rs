@@ -209,7 +209,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                     // No other session follows: the drain does what is left.
                     continue;
                 }
-                // A batch may have been handed over since the commit that told.
+                // A batch may have been handed over since the commit that said so.
                 self.commit(self.shared.options.client.transaction_timeout)?;
                 return Ok(End::Regroup);
             }
@@ -417,7 +417,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         Ok(refused.map(|cause| (topic, cause)))
     }
 
-    /// Sends a dead letter for `(reason, detail)`, in the first of `forms` that its topic takes, and tells of what was
+    /// Sends a dead letter for `(reason, detail)`, in the first of `forms` that its topic takes, and reports what was
     /// `refused` before.
     fn send_letter(
         &mut self,
@@ -527,7 +527,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             self.committed.advance(partition, next);
         }
         self.carried.records += open.records;
-        self.tell_refused(&open.refusals);
+        self.report_refused(&open.refusals);
         self.regroup |= self.carried.refusals.committed(&self.committed);
         Ok(())
     }

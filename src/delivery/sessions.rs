@@ -117,12 +117,12 @@ fn one_session<C: Connector>(
 ) -> Result<End, DeliveryFault> {
     let options = carried.refusals.options();
     let (source, sink) = connector.open(options).inspect_err(|fault| {
-        // Whoever ends has no lag to tell.
+        // Whoever ends has no lag to report.
         if fault.is_curable() {
-            shared.tell_owed(&connector.owed(), carried.records);
+            shared.report_owed(&connector.owed(), carried.records);
         }
     })?;
-    carried.refusals.told(connector.limits());
+    carried.refusals.set_limits(connector.limits());
     info!(?options, "session opened");
     Session::new(source, sink, link, shared, carried).run()
 }

@@ -1,4 +1,4 @@
-//! What sessions share: what they run on, whom they tell, and what one leaves to the next.
+//! What sessions share: what they run on, whom they report to, and what one leaves to the next.
 //!
 //! The stream's thread is the only one that changes [`Carried`]; what is behind [`Shared`] is read from everywhere.
 
@@ -27,8 +27,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Tells the lag of a group that no session could join: it is owed all the same. Nothing is told where nothing is known.
-    pub(super) fn tell_owed(&self, owed: &[Owed], records: u64) {
+    /// Reports the lag of a group that no session could join: it is owed all the same. Nothing is reported where nothing is known.
+    pub(super) fn report_owed(&self, owed: &[Owed], records: u64) {
         if owed.is_empty() {
             return;
         }

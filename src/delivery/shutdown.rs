@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long a wait may sleep before it looks at the flag again.
+/// How long a wait may sleep before it reads the flag again.
 const SLICE: Duration = Duration::from_millis(20);
 
 /// A flag that goes up once and never down; clones share it. It knows when it went up: a drain is counted from there.

@@ -11,7 +11,7 @@ use crate::pipeline::types::{Positions, Topic};
 /// What became of an output that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// On its way: [`Sink::commit`] tells whether it arrived.
+    /// On its way: [`Sink::commit`] says whether it arrived.
     Accepted,
     /// Refused at once for its size; the open transaction is unharmed.
     TooLarge,
@@ -59,14 +59,14 @@ pub trait Connector {
     /// A fault, as of a session.
     fn open(&mut self, options: SendOptions) -> Result<(Self::Source, Self::Sink), DeliveryFault>;
 
-    /// What the output topics take, as far as [`open`](Self::open) was told.
+    /// What the output topics take, as far as the cluster said when [`open`](Self::open) asked.
     fn limits(&self) -> &[(Topic, TopicLimits)];
 
     /// What the group owes of every partition of the input topics, asked without joining the group: for sessions that
-    /// cannot begin. Empty where the cluster does not tell within seconds.
+    /// cannot begin. Empty where the cluster does not answer within seconds.
     fn owed(&mut self) -> Vec<Owed>;
 
     /// Whether the group has a member of this instance's name, asked without joining the group, while no session is open.
-    /// `None` where the cluster does not tell within seconds.
+    /// `None` where the cluster does not answer within seconds.
     fn has_member(&mut self) -> Option<bool>;
 }

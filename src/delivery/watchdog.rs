@@ -17,7 +17,7 @@ use super::shutdown::Shutdown;
 use crate::telemetry::heartbeat::{Heartbeat, Operation};
 use crate::telemetry::{Metrics, Readiness};
 
-/// How often the watchdog looks.
+/// How often the watchdog checks.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a line in the log may take before the watchdog goes on without it.
 const LINE_WITHIN: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ pub enum Verdict {
     },
 }
 
-/// What the watchdog looks at, and where it tells.
+/// What the watchdog watches, and where it reports.
 #[derive(Clone)]
 pub struct Watched {
     /// Written by the stream's thread.
@@ -93,7 +93,7 @@ pub fn start(
 
 /// Writes a line; waits for it no longer than [`LINE_WITHIN`]. The stream's thread may hang in writing one itself.
 pub fn say(line: impl FnOnce() + Send + 'static) {
-    let (written, told) = bounded(1);
+    let (written, done) = bounded(1);
     let write = move || {
         line();
         // Fails only when it took too long.
@@ -104,7 +104,7 @@ pub fn say(line: impl FnOnce() + Send + 'static) {
         .spawn(write)
         .is_ok()
     {
-        let _ = told.recv_timeout(LINE_WITHIN);
+        let _ = done.recv_timeout(LINE_WITHIN);
     }
 }
 
@@ -124,7 +124,7 @@ impl Watched {
         let mut stage = Stage::Quiet;
         loop {
             thread::sleep(LOOK);
-            let (operation, silent) = self.heartbeat.look();
+            let (operation, silent) = self.heartbeat.current();
             if operation == Operation::Over {
                 return None;
             }
@@ -201,19 +201,19 @@ mod tests {
             readiness: Arc::new(Readiness::default()),
             metrics: Arc::new(Metrics::new().unwrap()),
         };
-        let (tell, told) = mpsc::channel();
+        let (sender, verdicts) = mpsc::channel();
         start(watched.clone(), LIMITS, move |verdict| {
-            let _ = tell.send(verdict);
+            let _ = sender.send(verdict);
         })
         .unwrap();
-        (watched, told)
+        (watched, verdicts)
     }
 
     #[test]
     fn a_call_that_never_returns_is_named_counted_told_to_probes_and_ends_the_process() {
-        let (watched, told) = watched();
+        let (watched, verdicts) = watched();
         watched.heartbeat.enter(Operation::SendOffsets);
-        let verdict = told.recv_timeout(PATIENCE).unwrap();
+        let verdict = verdicts.recv_timeout(PATIENCE).unwrap();
         assert!(verdict.to_string().contains("send offsets"), "{verdict}");
         assert!(matches!(verdict, Verdict::Stalled { .. }));
         assert!(
@@ -229,15 +229,15 @@ mod tests {
 
     #[test]
     fn a_stream_that_beats_is_left_alone_however_idle_it_is_and_so_is_a_long_training() {
-        let (watched, told) = watched();
+        let (watched, verdicts) = watched();
         let long = LIMITS.stall * 3;
-        assert!(told.recv_timeout(long).is_err(), "nothing streams yet");
+        assert!(verdicts.recv_timeout(long).is_err(), "nothing streams yet");
         let begin = Instant::now();
         while begin.elapsed() < long {
             watched.heartbeat.enter(Operation::Consume);
             thread::sleep(Duration::from_millis(5));
         }
-        assert!(told.try_recv().is_err());
+        assert!(verdicts.try_recv().is_err());
         assert_eq!(watched.readiness.health(), Ok(()));
     }
 
@@ -254,11 +254,11 @@ mod tests {
 
     #[test]
     fn a_process_that_goes_on_after_its_daemon_is_left_alone() {
-        let (watched, told) = watched();
+        let (watched, verdicts) = watched();
         watched.shutdown.request();
         watched.heartbeat.enter(Operation::Over);
-        // The watchdog is gone, and with it whoever could tell.
-        let gone = told.recv_timeout(PATIENCE);
+        // The watchdog is gone, and with it whoever could say so.
+        let gone = verdicts.recv_timeout(PATIENCE);
         assert_eq!(gone, Err(mpsc::RecvTimeoutError::Disconnected));
     }
 
@@ -269,10 +269,10 @@ mod tests {
             Operation::InitTransactions,
             Operation::End,
         ] {
-            let (watched, told) = watched();
+            let (watched, verdicts) = watched();
             watched.heartbeat.enter(operation);
             watched.shutdown.request();
-            let verdict = told.recv_timeout(PATIENCE).unwrap();
+            let verdict = verdicts.recv_timeout(PATIENCE).unwrap();
             let limit = LIMITS.drain;
             assert_eq!(verdict, Verdict::DrainTimedOut { operation, limit });
         }

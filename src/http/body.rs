@@ -1,6 +1,6 @@
 //! Reads the body of a request: frames flow in, at most so many bytes flow out, within so much
 //! time. A body that is too large is still read to its end, as far as that is bearable, because a
-//! client that is cut off while it sends sees a broken connection in place of the 413 that tells it
+//! client that is cut off while it sends sees a broken connection in place of the 413 that says
 //! why.
 
 use std::future::poll_fn;

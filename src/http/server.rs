@@ -37,7 +37,7 @@ pub enum HttpError {
     Bind {
         /// The configured address.
         listen: SocketAddr,
-        /// What the system said. It stands in the message, so it is no source that a chain would tell again.
+        /// What the system said. It stands in the message, so it is no source that a chain would repeat.
         error: std::io::Error,
     },
 }
@@ -76,7 +76,7 @@ pub async fn run(listener: TcpListener, state: HttpState, shutdown: impl Future<
     let limits = *state.limits();
     let router = router(state);
     let mut places = Connections::new(limits.connections_max);
-    // Written by nobody: that the sender is gone tells every connection to end.
+    // Written by nobody: that the sender is gone means to every connection to end.
     let (serving, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);

@@ -24,7 +24,7 @@ const CONSUMER_DEFAULTS: [(&str, &str); 10] = [
     // its neighbours.
     ("queued.max.messages.kbytes", "32768"),
     ("queued.min.messages", "20000"),
-    // With so small a queue, the default of 1,000 ms between looks would leave the consumer waiting.
+    // With so small a queue, the default of 1,000 ms between polls would leave the consumer waiting.
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.max.bytes", "16777216"),
     ("max.partition.fetch.bytes", "1048576"),

@@ -27,12 +27,12 @@ impl EmbeddedBroker {
     /// [`DeliveryFault::Impossible`].
     pub fn start(topics: Vec<(String, i32)>) -> Result<Self, DeliveryFault> {
         let (stop, stopped) = bounded(0);
-        let (tell, told) = bounded(1);
+        let (sender, answer) = bounded(1);
         let thread = std::thread::Builder::new()
             .name("embedded-broker".to_owned())
-            .spawn(move || serve(&topics, &tell, &stopped))
+            .spawn(move || serve(&topics, &sender, &stopped))
             .map_err(|error| impossible(&error))?;
-        let bootstrap_servers = match told.recv() {
+        let bootstrap_servers = match answer.recv() {
             Ok(Ok(servers)) => servers,
             Ok(Err(error)) => return Err(impossible(&error)),
             Err(error) => return Err(impossible(&error)),
@@ -62,7 +62,7 @@ impl Drop for EmbeddedBroker {
 
 fn serve(
     topics: &[(String, i32)],
-    tell: &Sender<Result<String, KafkaError>>,
+    sender: &Sender<Result<String, KafkaError>>,
     stopped: &Receiver<()>,
 ) {
     let cluster = MockCluster::new(1).and_then(|cluster| {
@@ -74,10 +74,10 @@ fn serve(
     match cluster {
         Err(error) => {
             // Nobody waits any more if this fails.
-            let _ = tell.send(Err(error));
+            let _ = sender.send(Err(error));
         }
         Ok(cluster) => {
-            let _ = tell.send(Ok(cluster.bootstrap_servers()));
+            let _ = sender.send(Ok(cluster.bootstrap_servers()));
             // Ends when the other side is dropped.
             let _ = stopped.recv();
         }

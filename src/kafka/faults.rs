@@ -1,4 +1,4 @@
-//! Every error of the client, told apart by what can be done about it.
+//! Every error of the client, distinguished by what can be done about it.
 //!
 //! An error of librdkafka flows in, a [`DeliveryFault`] flows out: fenced, interrupted (a new session cures it), refused for
 //! size (found by the sink itself), or impossible.
@@ -85,7 +85,7 @@ impl Faults {
     ) -> DeliveryFault {
         use RDKafkaErrorCode as Code;
         match code {
-            // Static membership tells a twin for certain.
+            // Static membership shows a twin for certain.
             Code::FencedInstanceId => DeliveryFault::Fenced { operation, detail },
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch if !stale => {
                 DeliveryFault::Fenced { operation, detail }

@@ -1,7 +1,7 @@
 //! Whether a consumer group has a member of a name.
 //!
 //! A group and a `group.instance.id` flow in, an answer flows out. Brokers make the id of a static member of its instance id
-//! and a UUID; the API of older brokers, which is all that the client's binding has, tells no more of it.
+//! and a UUID; the API of older brokers, which is all that the client's binding has, says no more of it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 
 use super::source::GroupConsumer;
 
-/// How long the brokers may take to tell: all are asked, as each knows the groups that it coordinates.
+/// How long the brokers may take to answer: all are asked, as each knows the groups that it coordinates.
 pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Characters of a UUID, as brokers append it.
 const UUID_CHARACTERS: usize = 36;

@@ -167,15 +167,13 @@ impl KafkaConnector {
         let mut seen = self.outputs.clone();
         let (kafka, servers) = (self.config.clone(), self.bootstrap_servers.clone());
         let (troubles, tokens) = (Arc::clone(&self.troubles), self.tokens.clone());
-        let look = move || {
+        let ask = move || {
             let tokens = tokens.as_deref();
-            seen.look(&kafka, &servers, troubles, tokens).map(|()| seen)
+            seen.ask(&kafka, &servers, troubles, tokens).map(|()| seen)
         };
         let (operation, stop) = (Operation::LookUpOutputs, OnStop::EndAtOnce);
-        let timeout = outputs::LOOK_TIMEOUT;
-        self.outputs = self
-            .calls
-            .run(operation, timeout, stop, look, || Ok(()))??;
+        let timeout = outputs::ASK_TIMEOUT;
+        self.outputs = self.calls.run(operation, timeout, stop, ask, || Ok(()))??;
         Ok(())
     }
 
@@ -206,13 +204,13 @@ impl Connector for KafkaConnector {
         let known = self.within_topics(options);
         let mut sink = self.sink(known, &consumer)?;
         self.look_up_outputs()?;
-        let told = self.within_topics(options);
-        if told != known {
+        let within = self.within_topics(options);
+        if within != known {
             info!(
-                batch_bytes_max = told.batch_bytes_max,
+                batch_bytes_max = within.batch_bytes_max,
                 "produce batches are kept to what the output topics take"
             );
-            sink = self.sink(told, &consumer)?;
+            sink = self.sink(within, &consumer)?;
         }
         source.subscribe()?;
         Ok((source, sink))
@@ -247,7 +245,7 @@ impl Connector for KafkaConnector {
     fn owed(&mut self) -> Vec<Owed> {
         let topics = self.config.input_topics.clone();
         let policies = Policies::of(&self.config);
-        let told = self.consumer().and_then(|consumer| {
+        let asked = self.consumer().and_then(|consumer| {
             let ask = move || {
                 starts::owed(&consumer, &topics, policies, Instant::now() + OWED_TIMEOUT)
                 // The consumer is closed here, on the thread of the call.
@@ -256,7 +254,7 @@ impl Connector for KafkaConnector {
             self.calls
                 .run(operation, OWED_TIMEOUT, stop, ask, || Ok(()))
         });
-        match told {
+        match asked {
             Ok(Ok(owed)) => owed,
             Ok(Err(error)) => {
                 debug!(%error, "the cluster does not tell what the group owes");

@@ -56,7 +56,7 @@ pub struct TokenSettings {
     pub client_id: String,
     /// How the endpoint knows; not empty.
     pub client_secret: Secret,
-    /// What is asked for, where the endpoint wants to be told.
+    /// What is asked for, where the endpoint wants to know.
     pub scope: Option<String>,
     /// Sent to the brokers beside the token (RFC 7628, section 3.1): names of letters, printable values.
     pub extensions: Vec<(String, String)>,
@@ -185,7 +185,7 @@ fn is_mechanism(properties: &Properties) -> bool {
 
 fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let uri: Uri = endpoint.parse().map_err(|_| EXPECTED_URL.to_owned())?;
-    // The address may hold a password, and is not shown.
+    // The address may hold a password, and is not printed.
     match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) if !authority.as_str().contains('@') => Ok(()),
         _ => Err(EXPECTED_URL.to_owned()),

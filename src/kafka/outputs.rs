@@ -2,7 +2,7 @@
 //! may see them, how large a record each takes, and whether it is compacted.
 //!
 //! The configuration flows in; limits flow out, or a fault that names the topics. Where the cluster does not answer, or does
-//! not allow to read settings, nothing is known and the stream goes on: it learns from refusals then. Every look has a bound.
+//! not allow to read settings, nothing is known and the stream goes on: it learns from refusals then. Every question has a bound.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,14 +23,14 @@ use crate::kafka::options::KafkaConfig;
 use crate::pipeline::types::Topic;
 use crate::telemetry::heartbeat::Operation;
 
-/// How long a look takes at most: topics that appear late, and an answer a question.
-pub const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the questions take at most: topics that appear late, and an answer a question.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is being done, in messages.
 const OPERATION: &str = Operation::LookUpOutputs.as_str();
 /// How long a topic may take to appear: a cluster that makes topics at their first use needs a moment.
 const APPEARS_WITHIN: Duration = Duration::from_secs(3);
-/// Between two looks at a topic that is not there.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two questions about a topic that is not there.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the cluster may take to answer one question.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of a dead letter beside its payload, in general: key, headers, and those that say why.
@@ -39,11 +39,11 @@ const DEAD_LETTER_OVERHEAD: usize = 4 << 10;
 const ENVELOPE_BYTES: usize = 16 << 10;
 
 /// The callbacks of the client that asks.
-struct LookContext {
+struct AskContext {
     troubles: Arc<Troubles>,
 }
 
-impl ClientContext for LookContext {
+impl ClientContext for AskContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.troubles.log(level, facility, text);
     }
@@ -60,8 +60,8 @@ struct Output {
     topic: Topic,
     /// Bytes of an output below which it is worth a warning that the topic takes no more.
     bytes_expected: usize,
-    /// What was told of it last.
-    told: Option<TopicLimits>,
+    /// What the cluster said of it last.
+    known: Option<TopicLimits>,
 }
 
 /// The output topics, and what is known of them.
@@ -90,7 +90,7 @@ impl OutputTopicsSeen {
                     key,
                     topic: topic.clone()?,
                     bytes_expected,
-                    told: None,
+                    known: None,
                 })
             })
             .collect();
@@ -101,7 +101,7 @@ impl OutputTopicsSeen {
         }
     }
 
-    /// What the topics take, by the last look.
+    /// What the topics take, by the last answer.
     pub fn limits(&self) -> &[(Topic, TopicLimits)] {
         &self.limits
     }
@@ -119,7 +119,7 @@ impl OutputTopicsSeen {
     /// # Errors
     /// [`DeliveryFault::Interrupted`] if a topic is missing, [`DeliveryFault::Impossible`] if the cluster does not let this
     /// client see it.
-    pub fn look(
+    pub fn ask(
         &mut self,
         kafka: &KafkaConfig,
         servers: &str,
@@ -129,9 +129,9 @@ impl OutputTopicsSeen {
         if self.outputs.is_empty() {
             return Ok(());
         }
-        let context = LookContext { troubles };
+        let context = AskContext { troubles };
         let faults = Faults::new(&kafka.properties);
-        let admin: AdminClient<LookContext> = client::observer(kafka, servers)
+        let admin: AdminClient<AskContext> = client::observer(kafka, servers)
             .create_with_context(context)
             .map_err(|error| faults.creation(OPERATION, &error))?;
         let admin = Arc::new(admin);
@@ -146,17 +146,17 @@ impl OutputTopicsSeen {
             .outputs
             .iter()
             .map(|output| {
-                let told = output.told.unwrap_or_default();
-                let most = told.bytes_max.unwrap_or(usize::MAX);
+                let known = output.known.unwrap_or_default();
+                let most = known.bytes_max.unwrap_or(usize::MAX);
                 let bytes_max = Some(most.min(self.client_bytes_max));
-                (output.topic.clone(), TopicLimits { bytes_max, ..told })
+                (output.topic.clone(), TopicLimits { bytes_max, ..known })
             })
             .collect();
         Ok(())
     }
 
     /// Waits a moment until every topic is there.
-    fn find(&self, admin: &AdminClient<LookContext>, faults: &Faults) -> Result<(), DeliveryFault> {
+    fn find(&self, admin: &AdminClient<AskContext>, faults: &Faults) -> Result<(), DeliveryFault> {
         let deadline = Instant::now() + APPEARS_WITHIN;
         let mut missing: Vec<&Output> = self.outputs.iter().collect();
         loop {
@@ -176,13 +176,13 @@ impl OutputTopicsSeen {
             if Instant::now() >= deadline {
                 return Err(missing_topics(&missing));
             }
-            std::thread::sleep(LOOK_INTERVAL);
+            std::thread::sleep(ASK_INTERVAL);
         }
     }
 
     fn presence(
         &self,
-        admin: &AdminClient<LookContext>,
+        admin: &AdminClient<AskContext>,
         output: &Output,
         faults: &Faults,
     ) -> Result<Presence, DeliveryFault> {
@@ -219,8 +219,8 @@ impl OutputTopicsSeen {
         }
     }
 
-    /// Reads the settings of the topics that matter here, and tells of what is new in them.
-    fn read_settings(&mut self, admin: &AdminClient<LookContext>) {
+    /// Reads the settings of the topics that matter here, and reports what is new in them.
+    fn read_settings(&mut self, admin: &AdminClient<AskContext>) {
         let asked: Vec<_> = self
             .outputs
             .iter()
@@ -242,13 +242,13 @@ impl OutputTopicsSeen {
         });
         // Answers come in the order of the questions.
         for (index, output) in self.outputs.iter_mut().enumerate() {
-            // What was told before holds where there is no answer this time.
-            let known = output.told.unwrap_or_default();
+            // What was known before holds where there is no answer this time.
+            let known = output.known.unwrap_or_default();
             let answer = answers.get(index).and_then(|answer| answer.as_ref().ok());
-            let told = answer.map_or(known, limits);
-            if output.told != Some(told) {
-                output.told = Some(told);
-                output.tell(told);
+            let limits = answer.map_or(known, limits);
+            if output.known != Some(limits) {
+                output.known = Some(limits);
+                output.report(limits);
             }
         }
     }
@@ -265,20 +265,20 @@ enum Presence {
 
 impl Output {
     /// Says what is known of the topic, and warns of what its outputs will meet.
-    fn tell(&self, told: TopicLimits) {
+    fn report(&self, limits: TopicLimits) {
         let (topic, key) = (&self.topic, self.key);
-        if told == TopicLimits::default() {
+        if limits == TopicLimits::default() {
             info!(%topic, key, "the settings of an output topic cannot be read; reading them needs DESCRIBE_CONFIGS on it");
             return;
         }
-        if told.is_compacted == Some(true) {
+        if limits.is_compacted == Some(true) {
             warn!(
                 %topic, key,
                 "an output topic is compacted (cleanup.policy): it takes no record without a key, and keeps only the latest \
                  of each key; outputs of inputs without a key go to the dead letters"
             );
         }
-        if let Some(bytes_max) = told.bytes_max.filter(|most| *most < self.bytes_expected) {
+        if let Some(bytes_max) = limits.bytes_max.filter(|most| *most < self.bytes_expected) {
             warn!(
                 %topic, key, bytes_max, bytes_expected = self.bytes_expected,
                 "an output topic takes small records only (max.message.bytes): payloads of dead letters are cut to that, and \

@@ -17,7 +17,7 @@ use super::config_fault::ConfigFault;
 /// Bytes of a file that a `${file:...}` reference may name: certificates and keys have a few thousand.
 const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What is shown instead of a value that may be secret.
+/// What is printed instead of a value that may be secret.
 const MASK: &str = "***";
 
 /// Properties on which delivery depends, each with what to do instead.
@@ -184,13 +184,13 @@ pub fn blot<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.iter().map(|(key, value)| {
+        let visible = self.0.iter().map(|(key, value)| {
             (
                 key.as_str(),
                 if is_secret(key) { MASK } else { value.as_str() },
             )
         });
-        f.debug_map().entries(shown).finish()
+        f.debug_map().entries(visible).finish()
     }
 }
 
@@ -248,7 +248,7 @@ pub fn resolve(value: &str) -> Result<String, String> {
 /// The text of a regular file. What `path` is, is asked before it is opened and again of what was opened: a pipe would be
 /// waited for without end, and a device may give bytes without end.
 fn read_secret(path: &str) -> Result<String, String> {
-    let told = |error: std::io::Error| format!("file {path}: {error}");
+    let unreadable = |error: std::io::Error| format!("file {path}: {error}");
     let check = |metadata: std::fs::Metadata| match (metadata.is_file(), metadata.len()) {
         (false, _) => Err(format!("file {path}: expected a regular file")),
         (true, bytes) if bytes > SECRET_FILE_BYTES_MAX => Err(format!(
@@ -256,15 +256,15 @@ fn read_secret(path: &str) -> Result<String, String> {
         )),
         (true, _) => Ok(()),
     };
-    check(std::fs::metadata(path).map_err(told)?)?;
-    let file = std::fs::File::open(path).map_err(told)?;
-    check(file.metadata().map_err(told)?)?;
+    check(std::fs::metadata(path).map_err(unreadable)?)?;
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    check(file.metadata().map_err(unreadable)?)?;
     let mut text = String::new();
-    // A file that grows meanwhile, or one of /proc that tells no length, is bounded too.
+    // A file that grows meanwhile, or one of /proc without a length, is bounded too.
     let read = file
         .take(SECRET_FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)
-        .map_err(told)?;
+        .map_err(unreadable)?;
     if read as u64 > SECRET_FILE_BYTES_MAX {
         return Err(format!(
             "file {path}: longer than {SECRET_FILE_BYTES_MAX} bytes, which is the limit"

@@ -1,4 +1,4 @@
-//! The names of librdkafka's properties, to tell which one was meant by a name that it does not know.
+//! The names of librdkafka's properties, to find which one was meant by a name that it does not know.
 //!
 //! From the first column of `CONFIGURATION.md` of librdkafka 2.12.1. The list is for suggestions alone: what is known is asked
 //! of the library itself, and a test asks it about every name here.

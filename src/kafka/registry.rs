@@ -57,7 +57,7 @@ const BASIC: &str = "Basic ";
 /// Bytes of an answer that an error quotes.
 const QUOTED_BYTES_MAX: usize = 200;
 
-/// A text that is never shown: `Debug` prints `***`, and there is no `Display`.
+/// A text that is never printed: `Debug` prints `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -150,7 +150,7 @@ enum Answer {
     Unknown { until: Instant },
 }
 
-/// A client that keeps what it was told. Blocks its thread while it asks.
+/// A client that keeps the answers. Blocks its thread while it asks.
 pub struct Registry {
     config: RegistryConfig,
     /// The configured address without a slash at its end.

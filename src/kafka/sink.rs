@@ -46,7 +46,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const REPORTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a full queue may take to make room.
 const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often a flush looks whether everything is acknowledged. The binding's own flush, and its commit of a transaction,
+/// How often a flush checks whether everything is acknowledged. The binding's own flush, and its commit of a transaction,
 /// wait 100 ms for a report instead, and reports come of failures only.
 const FLUSH_LOOK: Duration = Duration::from_millis(1);
 /// How often offsets are sent to the transaction again where the client says that this may help.
@@ -271,7 +271,7 @@ impl KafkaSink {
         })
     }
 
-    /// The fault of a call: what went wrong with outputs before is the cause, and told instead.
+    /// The fault of a call: what went wrong with outputs before is the cause, and reported instead.
     fn fault(&self, operation: &'static str, error: &KafkaError) -> DeliveryFault {
         // A transaction fails as soon as one output does; the reports that say which come a moment later.
         if self.flush(REPORTS_TIMEOUT).is_err() {

@@ -37,7 +37,7 @@ use crate::telemetry::heartbeat::Operation;
 /// goes on without it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What callbacks tell the session.
+/// What callbacks report to the session.
 #[derive(Debug)]
 enum GroupEvent {
     /// These partitions are this instance's, once it has taken them.
@@ -80,7 +80,7 @@ impl GroupContext {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, event: GroupEvent) {
+    fn report(&self, event: GroupEvent) {
         self.group().events.push_back(event);
     }
 
@@ -100,7 +100,7 @@ impl GroupContext {
             .iter()
             .map(|element| TopicPartition::new(element.topic(), Partition(element.partition())))
             .collect();
-        self.tell(GroupEvent::Offered(partitions));
+        self.report(GroupEvent::Offered(partitions));
     }
 
     fn taken(&self, partitions: &[TopicPartition], metadata: Option<ConsumerGroupMetadata>) {
@@ -157,7 +157,7 @@ impl ConsumerContext for GroupContext {
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS if !closing => {
                 let lost = consumer.assignment_lost();
-                self.tell(if lost {
+                self.report(if lost {
                     GroupEvent::Lost
                 } else {
                     GroupEvent::Revoked
@@ -166,10 +166,10 @@ impl ConsumerContext for GroupContext {
             _ => {
                 self.forget();
                 if let Err(error) = consumer.unassign() {
-                    self.tell(GroupEvent::Failed(format!("unassign: {error}")));
+                    self.report(GroupEvent::Failed(format!("unassign: {error}")));
                 } else if !closing {
                     let code = RDKafkaErrorCode::from(event);
-                    self.tell(GroupEvent::Failed(format!("rebalance: {code}")));
+                    self.report(GroupEvent::Failed(format!("rebalance: {code}")));
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Committed offsets and the bounds of the logs flow in, one start a partition flows out. The client's own rule
 //! (`auto.offset.reset`) knows one answer to "nothing is committed" and to "what is committed is gone", and with `latest` it
-//! skips records that are still there. Here the two are told apart. The invariant: a record that the log still has, at or
+//! skips records that are still there. Here the two are distinguished. The invariant: a record that the log still has, at or
 //! beyond the committed offset, is never skipped because others before it are gone.
 
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use crate::delivery::source::{Assigned, Owed};
 use crate::kafka::options::{KafkaConfig, OffsetPolicy};
 use crate::pipeline::types::{Offset, Partition, TopicPartition};
 
-/// How long the cluster may take to tell all offsets: a coordinator that loads, or a partition without leader, takes seconds.
+/// How long the cluster may take to give all offsets: a coordinator that loads, or a partition without leader, takes seconds.
 pub const OFFSETS_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same where only the lag depends on it, and a session is to be begun anew.
 pub const OWED_TIMEOUT: Duration = Duration::from_secs(4);
-/// A partition whose leader has just changed may tell an end that lies behind what it had told before, for a moment.
-const END_LOOKS: u32 = 4;
-/// Between two looks.
+/// A partition whose leader has just changed may give an end that lies behind the one that it gave before, for a moment.
+const END_ATTEMPTS: u32 = 4;
+/// Between two questions.
 const END_PAUSE: Duration = Duration::from_millis(500);
 
 /// What is known of one partition.
@@ -146,7 +146,7 @@ pub fn owed(
 /// Asks the cluster; blocks until `deadline`.
 ///
 /// # Errors
-/// The cluster does not tell, as a whole or of one partition.
+/// The cluster does not answer, as a whole or of one partition.
 pub fn ask(
     consumer: &GroupConsumer,
     partitions: &[TopicPartition],
@@ -163,7 +163,7 @@ pub fn ask(
         Ok(list)
     };
     let left = || deadline.saturating_duration_since(Instant::now());
-    let mut looks = 0;
+    let mut attempts = 0;
     loop {
         let committed = consumer.committed_offsets(list(KafkaOffset::Invalid)?, left())?;
         // The protocol's own names for the two ends of a log are moments in time.
@@ -179,13 +179,13 @@ pub fn ask(
                 end,
             });
         }
-        looks += 1;
+        attempts += 1;
         let settled = known.iter().all(|known| {
             known
                 .committed
                 .is_none_or(|committed| committed <= known.end)
         });
-        if settled || looks == END_LOOKS || left() <= END_PAUSE {
+        if settled || attempts == END_ATTEMPTS || left() <= END_PAUSE {
             return Ok(known);
         }
         std::thread::sleep(END_PAUSE);

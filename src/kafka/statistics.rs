@@ -1,7 +1,7 @@
 //! Where partitions end, and whether any broker is connected, from librdkafka's periodic report.
 //!
 //! JSON flows in, partition ends flow out; of the report's hundreds of numbers only two a partition and one word a broker are
-//! read. Only assigned partitions are told, so that the number of series has the bound of the assignment.
+//! read. Only assigned partitions are reported, so that the number of series has the bound of the assignment.
 
 use std::collections::{BTreeSet, HashMap};
 

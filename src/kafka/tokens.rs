@@ -192,7 +192,7 @@ impl Tokens {
         let mut state = self.shared.state();
         match (&state.token, &state.refused) {
             (Some(token), _) if token.ends > now() => {
-                tell(hand_over(client.native(), token, &self.shared.extensions));
+                log_refusal(hand_over(client.native(), token, &self.shared.extensions));
             }
             (_, Some(why)) => fail(client.native(), why),
             (_, None) => {}
@@ -219,7 +219,7 @@ fn keep_fresh(provider: &Provider, shared: &Shared) {
                 info!(lives_s = left.as_secs(), "OAUTHBEARER token received");
                 state.refused = None;
                 for client in &clients {
-                    tell(hand_over(client.native(), &token, &shared.extensions));
+                    log_refusal(hand_over(client.native(), &token, &shared.extensions));
                 }
                 state.token = Some(token);
                 left.mul_f64(RENEWED_AFTER).max(PAUSE_MIN)
@@ -258,7 +258,7 @@ fn now() -> Duration {
         .unwrap_or_default()
 }
 
-fn tell(handed: Result<(), String>) {
+fn log_refusal(handed: Result<(), String>) {
     if let Err(error) = handed {
         warn!(error, "the client does not take the OAUTHBEARER token");
     }

@@ -24,9 +24,9 @@ use crate::pipeline::types::{Offset, Partition};
 
 /// How long a cluster may take to answer, to make room, or to have a topic that was just used for the first time.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a cluster may take to answer for the first time: whoever waits at a terminal is told within five seconds.
+/// How long a cluster may take to answer for the first time: whoever waits at a terminal has an answer within five seconds.
 const FIRST_ANSWER: Duration = Duration::from_secs(4);
-/// Between two looks for a topic that is not there yet.
+/// Between two questions about a topic that is not there yet.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a topic cannot be written or read.
@@ -321,7 +321,7 @@ impl TopicWriter {
 pub struct ReadRecord {
     /// Its partition.
     pub partition: Partition,
-    /// Its place there.
+    /// Its position there.
     pub offset: Offset,
     /// The key.
     pub key: Option<Vec<u8>>,

@@ -18,18 +18,18 @@ use crate::delivery::fault::DeliveryFault;
 use crate::kafka::properties::Properties;
 use crate::telemetry::heartbeat::Operation;
 
-/// A text is told again after this long, with the number of times that it came meanwhile.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// A text is written again after this long, with the number of times that it came meanwhile.
+const LINE_EVERY: Duration = Duration::from_secs(60);
 /// Different texts that are remembered: brokers of a cluster, times what can be wrong with them.
 const LINES_MAX: usize = 64;
-/// How long nobody answers before the wait itself is told, with its cause.
-const WAIT_TOLD_AFTER: Duration = Duration::from_secs(3);
+/// How long nobody answers before the wait itself is logged, with its cause.
+const WAIT_LOGGED_AFTER: Duration = Duration::from_secs(3);
 /// How long a cluster that has never let us in may refuse us. A broker that starts may not know its users for a moment.
 const REFUSED_FOR: Duration = Duration::from_secs(8);
 /// The same where the broker closes the connection without a word, as TLS listeners do when they are spoken to in plain
 /// text. A proxy whose broker is away does it too, so that it has to go on for longer.
 const CLOSED_FOR: Duration = Duration::from_secs(15);
-/// A sign that was not repeated for so long is over: the client tries each broker again every 10 s at least, and tells the
+/// A sign that was not repeated for so long is over: the client tries each broker again every 10 s at least, and logs the
 /// same failure every 30 s.
 const SIGNS_EVERY: Duration = Duration::from_secs(45);
 
@@ -43,10 +43,10 @@ const CLOSED: &str = "Disconnected";
 /// The client's first request, which needs no rights.
 const FIRST_REQUEST: &str = "in state APIVERSION_QUERY";
 
-/// A text, and when it was told.
+/// A text, and when it was written.
 #[derive(Debug)]
 struct Line {
-    told: Instant,
+    written: Instant,
     repeated: u64,
 }
 
@@ -113,11 +113,11 @@ impl Troubles {
         self.state().cause.clone()
     }
 
-    /// No broker is connected: tells of it now and then, and gives back why the latest connection failed.
+    /// No broker is connected: logs it now and then, and gives back why the latest connection failed.
     pub fn away(&self) -> String {
         let why = self.cause();
         let why = why.unwrap_or_else(|| "nothing answers".to_owned());
-        if let Some(repeated) = self.tell("no broker is reachable", Instant::now()) {
+        if let Some(repeated) = self.line_due("no broker is reachable", Instant::now()) {
             warn!(
                 brokers = self.servers,
                 repeated, "no broker is reachable: {why}"
@@ -137,7 +137,7 @@ impl Troubles {
             tracing::debug!(target: "librdkafka", facility, "{text}");
             return;
         }
-        let Some(repeated) = self.tell(&text, now) else {
+        let Some(repeated) = self.line_due(&text, now) else {
             return;
         };
         match level {
@@ -154,7 +154,7 @@ impl Troubles {
     /// An error that the client reports beside its calls. Why a connection failed was learnt from the log.
     pub fn error(&self, client: &'static str, error: &KafkaError, reason: &str) {
         let reason = self.properties.blot(reason);
-        if let Some(repeated) = self.tell(&reason, Instant::now()) {
+        if let Some(repeated) = self.line_due(&reason, Instant::now()) {
             warn!(target: "librdkafka", client, %error, repeated, "{reason}");
         }
         if code_of(error) == Some(RDKafkaErrorCode::Authentication) {
@@ -166,7 +166,7 @@ impl Troubles {
     /// An error that a poll gives back; it has no more words than its code.
     pub fn note(&self, client: &'static str, error: &KafkaError) {
         let text = self.properties.blot(&error.to_string());
-        if let Some(repeated) = self.tell(&text, Instant::now()) {
+        if let Some(repeated) = self.line_due(&text, Instant::now()) {
             warn!(client, repeated, "{text}");
         }
     }
@@ -213,33 +213,33 @@ impl Troubles {
         state.refused = Some(refusal);
     }
 
-    /// Whether a text is to be told now: `None` if it was lately, else how often it came since.
-    fn tell(&self, text: &str, now: Instant) -> Option<u64> {
+    /// Whether a text is to be written now: `None` if it was lately, else how often it came since.
+    fn line_due(&self, text: &str, now: Instant) -> Option<u64> {
         let key = essence(text);
         let mut state = self.state();
         if let Some(line) = state.lines.get_mut(key) {
-            if now.saturating_duration_since(line.told) < TOLD_EVERY {
+            if now.saturating_duration_since(line.written) < LINE_EVERY {
                 line.repeated += 1;
                 return None;
             }
-            line.told = now;
+            line.written = now;
             return Some(std::mem::take(&mut line.repeated));
         }
         if state.lines.len() >= LINES_MAX {
-            let oldest = state.lines.iter().min_by_key(|(_, line)| line.told);
+            let oldest = state.lines.iter().min_by_key(|(_, line)| line.written);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 state.lines.remove(&oldest);
             }
         }
         let line = Line {
-            told: now,
+            written: now,
             repeated: 0,
         };
         state.lines.insert(key.to_owned(), line);
         Some(0)
     }
 
-    /// To be called now and then while nobody answers, since `since`: tells of it, and gives up where the cluster refuses us
+    /// To be called now and then while nobody answers, since `since`: logs it, and gives up where the cluster refuses us
     /// and has never let us in.
     ///
     /// # Errors
@@ -257,9 +257,11 @@ impl Troubles {
             });
         }
         let waited = since.elapsed();
-        if waited >= WAIT_TOLD_AFTER
+        if waited >= WAIT_LOGGED_AFTER
             && let Some(cause) = self.cause()
-            && self.tell("waiting for brokers", Instant::now()).is_some()
+            && self
+                .line_due("waiting for brokers", Instant::now())
+                .is_some()
         {
             warn!(brokers = self.servers, %operation, waited_s = waited.as_secs(), "no broker answers yet: {cause}");
         }
@@ -300,11 +302,11 @@ mod tests {
         let at = |second: u64| begin + Duration::from_secs(second);
         let line =
             |ms: u64| format!("[thrd:a]: {REFUSED_CONNECTION} (after {ms}ms in state CONNECT)");
-        let told: Vec<_> = (0..130)
-            .filter_map(|second| Some((second, troubles.tell(&line(second), at(second))?)))
+        let written: Vec<_> = (0..130)
+            .filter_map(|second| Some((second, troubles.line_due(&line(second), at(second))?)))
             .collect();
-        assert_eq!(told, [(0, 0), (60, 59), (120, 59)]);
-        assert_eq!(troubles.tell("something else", at(1)), Some(0));
+        assert_eq!(written, [(0, 0), (60, 59), (120, 59)]);
+        assert_eq!(troubles.line_due("something else", at(1)), Some(0));
     }
 
     #[test]
@@ -312,7 +314,7 @@ mod tests {
         let troubles = troubles();
         for number in 0..1_000 {
             let line = format!("line {number}");
-            assert_eq!(troubles.tell(&line, Instant::now()), Some(0));
+            assert_eq!(troubles.line_due(&line, Instant::now()), Some(0));
         }
         assert_eq!(troubles.state().lines.len(), LINES_MAX);
     }

@@ -78,13 +78,13 @@ pub fn record<'a>(
         headers: headers(message, reason, detail, form),
     };
     let full_size = message.payload_bytes().to_string();
-    let told = HEADER_OVERHEAD + TRUNCATED.len() + full_size.len();
+    let truncated = HEADER_OVERHEAD + TRUNCATED.len() + full_size.len();
     let bytes_max = match form {
         Form::Full { bytes_max } => bytes_max,
         Form::Stub => STUB_BYTES_MAX,
     };
     let left = room.bytes_max.map_or(usize::MAX, |most| {
-        most.saturating_sub(record.bytes() + told)
+        most.saturating_sub(record.bytes() + truncated)
     });
     let kept = message.payload().unwrap_or_default();
     record.payload = kept.get(..bytes_max.min(left)).unwrap_or(kept);
@@ -95,7 +95,7 @@ pub fn record<'a>(
     record
 }
 
-/// The original key; where the topic takes no record without one, the place of the message stands in for a key that is
+/// The original key; where the topic takes no record without one, the position of the message stands in for a key that is
 /// not there.
 fn key<'a>(message: &MessageRef<'a>, form: Form, room: Room) -> Option<Cow<'a, [u8]>> {
     let key = message
@@ -104,8 +104,8 @@ fn key<'a>(message: &MessageRef<'a>, form: Form, room: Room) -> Option<Cow<'a, [
     match key {
         Some(key) => Some(Cow::Borrowed(key)),
         None if room.needs_key => {
-            let place = format!("{}-{}", message.partition(), message.offset().0);
-            Some(Cow::Owned(place.into()))
+            let position = format!("{}-{}", message.partition(), message.offset().0);
+            Some(Cow::Owned(position.into()))
         }
         None => None,
     }
@@ -124,17 +124,17 @@ fn headers<'a>(
             .collect(),
         Form::Stub => Vec::new(),
     };
-    let mut tell = |name: &'static str, value: Vec<u8>| {
+    let mut add = |name: &'static str, value: Vec<u8>| {
         headers.push((Cow::Borrowed(name.as_bytes()), Some(Cow::Owned(value))));
     };
-    tell(REASON, reason.into());
-    tell(DETAIL, cut(detail).into());
-    tell(TOPIC, message.partition().topic.as_str().into());
-    tell(
+    add(REASON, reason.into());
+    add(DETAIL, cut(detail).into());
+    add(TOPIC, message.partition().topic.as_str().into());
+    add(
         PARTITION,
         message.partition().partition.0.to_string().into(),
     );
-    tell(OFFSET, message.offset().0.to_string().into());
+    add(OFFSET, message.offset().0.to_string().into());
     headers
 }
 

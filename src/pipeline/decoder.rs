@@ -86,7 +86,7 @@ impl Decoders {
     }
 }
 
-/// Schemas of writers that several decoders ask for, one at a time: what one was told holds for all, so that batches
+/// Schemas of writers that several decoders ask for, one at a time: an answer to one holds for all, so that batches
 /// do not differ by the thread that decodes them.
 #[derive(Clone)]
 struct SharedWriters(Arc<Mutex<dyn WriterSchemas>>);

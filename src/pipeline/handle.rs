@@ -1,7 +1,7 @@
 //! Everything that scores a batch, as one handle: a detector, decoders, the names of fields and options. Built once and never
 //! changed; a batch and a request carry the one that was current when they were handed over.
 //!
-//! From a batch of messages to what is said of each in two steps: `decode` tells good records from faults, `score` scores,
+//! From a batch of messages to what is said of each in two steps: `decode` separates good records from faults, `score` scores,
 //! explains and writes the good ones. Used by the stream and by HTTP alike, so that both say the same of the same record. Both
 //! steps are functions of the batch alone, but for metrics and the decoders' caches.
 //!
@@ -17,7 +17,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecon
 
 use super::decoder::Decoders;
 use super::envelope::{Envelope, event_time};
-use super::first_look::FirstLook;
+use super::first_records::FirstRecordsMonitor;
 use super::message::{MessageBatch, MessageRef};
 use super::options::{AlertsConfig, Emit, OutputTopics, ReasonsFor, Tombstones};
 use super::output::{Planned, ScoredBatch, Target};
@@ -150,7 +150,7 @@ pub struct Pipeline {
     names: Names,
     metrics: Arc<ModelMetrics>,
     /// Compares the stream's first records with the training's; none where nobody asked.
-    first_look: Option<FirstLook>,
+    first_records: Option<FirstRecordsMonitor>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -204,14 +204,14 @@ impl Pipeline {
             options,
             names,
             metrics,
-            first_look: None,
+            first_records: None,
         }
     }
 
-    /// The same pipeline, whose stream's first records are looked at.
-    pub fn with_first_look(self, first_look: FirstLook) -> Self {
+    /// The same pipeline, whose stream's first records are compared with the training.
+    pub fn with_first_records(self, first_records: FirstRecordsMonitor) -> Self {
         Self {
-            first_look: Some(first_look),
+            first_records: Some(first_records),
             ..self
         }
     }
@@ -224,7 +224,7 @@ impl Pipeline {
         let begin = Instant::now();
         let payloads: Vec<Option<&[u8]>> = input.iter().map(|message| message.payload()).collect();
         let mut decoded = self.screened(self.decoders.decode(&payloads)?)?;
-        tell_full_sizes(&input, &mut decoded.faults);
+        note_full_sizes(&input, &mut decoded.faults);
         if self.options.tombstones == Tombstones::Skip {
             decoded
                 .faults
@@ -250,9 +250,9 @@ impl Pipeline {
         } = batch;
         let assessed = self.assess(decoded)?;
         self.report(&assessed, Source::Kafka, spent + begin.elapsed());
-        if let Some(first_look) = &self.first_look {
+        if let Some(first_records) = &self.first_records {
             let Assessed { scores, alerts, .. } = &assessed;
-            first_look.observe(&assessed.decoded.batch, scores, alerts);
+            first_records.observe(&assessed.decoded.batch, scores, alerts);
         }
         let (outputs, json) = self.plan(&input, assessed)?;
         Ok(ScoredBatch {
@@ -441,7 +441,7 @@ impl Pipeline {
     }
 }
 
-/// The columns that an envelope is told from.
+/// The columns that an envelope is written from.
 struct Columns<'a> {
     key: Option<&'a StringArray>,
     time: Option<&'a TimestampMicrosecondArray>,
@@ -483,7 +483,7 @@ fn expect_count(what: &'static str, found: usize, expected: usize) -> Result<(),
 }
 
 /// Gives faults of messages of which only a prefix was kept the size that was received.
-fn tell_full_sizes(input: &MessageBatch, faults: &mut [RowFault]) {
+fn note_full_sizes(input: &MessageBatch, faults: &mut [RowFault]) {
     for fault in faults
         .iter_mut()
         .filter(|fault| fault.reason == FaultReason::TooLarge)

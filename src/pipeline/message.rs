@@ -16,7 +16,7 @@ pub struct Incoming<'a> {
     pub topic: &'a str,
     /// The partition.
     pub partition: Partition,
-    /// The place in the partition.
+    /// The position in the partition.
     pub offset: Offset,
     /// Kafka's timestamp in milliseconds since 1970, if it has one.
     pub timestamp_ms: Option<i64>,
@@ -198,7 +198,7 @@ impl<'a> MessageRef<'a> {
         &self.batch.partitions[self.row.partition]
     }
 
-    /// The place in the partition.
+    /// The position in the partition.
     pub fn offset(&self) -> Offset {
         self.row.offset
     }

@@ -11,7 +11,7 @@
 pub mod dead_letter;
 pub mod decoder;
 pub mod envelope;
-pub mod first_look;
+pub mod first_records;
 mod handle;
 pub mod message;
 pub mod options;

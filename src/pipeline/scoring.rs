@@ -9,7 +9,7 @@
 //! A batch and a request carry the pipeline that scores them: an exchange concerns what is handed over after it.
 //!
 //! Both queues are bounded. The stream's is never over-full, because the one [`ScoringLink`] counts what is in flight; of
-//! requests, what finds the queue full is told so at once.
+//! requests, what finds the queue full is refused at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -245,8 +245,8 @@ impl ScoringClient {
     }
 }
 
-/// How often a thread that is waited for is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often a thread that is waited for is asked whether it has ended.
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// The threads, to be waited for once both ends are dropped.
 #[derive(Debug)]
@@ -262,7 +262,7 @@ impl ScoringThreads {
         let begin = Instant::now();
         let all_ended = || self.0.iter().all(JoinHandle::is_finished);
         while !all_ended() && begin.elapsed() < patience {
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_EVERY);
         }
         let (ended, left): (Vec<_>, Vec<_>) = self.0.into_iter().partition(JoinHandle::is_finished);
         // All are taken back, whatever became of the first.
@@ -314,7 +314,7 @@ pub fn start(
     Ok((link, ScoringClient { pipeline, requests }, threads))
 }
 
-/// The way back, on which a panic is told: the other threads hold it open.
+/// The way back, on which a panic is reported: the other threads hold it open.
 struct LastWord(Sender<Back>);
 
 impl Drop for LastWord {

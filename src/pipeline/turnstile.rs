@@ -107,14 +107,14 @@ mod tests {
     fn turns_come_in_the_order_of_places_though_the_last_is_ready_first() {
         let mut line = Turnstile::default();
         let places: Vec<Place> = (0..8).map(|_| line.place()).collect();
-        let (tell, told) = channel();
+        let (sender, arrived) = channel();
         let mut threads = Vec::new();
         for place in places.into_iter().rev() {
-            let tell = tell.clone();
+            let sender = sender.clone();
             threads.push(std::thread::spawn(move || {
                 let number = place.number;
                 let turn = place.turn();
-                tell.send(number).unwrap();
+                sender.send(number).unwrap();
                 drop(turn);
             }));
             std::thread::sleep(Duration::from_millis(2));
@@ -122,23 +122,26 @@ mod tests {
         threads
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
-        drop(tell);
-        assert_eq!(told.iter().collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+        drop(sender);
+        assert_eq!(
+            arrived.iter().collect::<Vec<_>>(),
+            (0..8).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn nobody_has_a_turn_while_another_holds_it() {
         let mut line = Turnstile::default();
         let (first, second) = (line.place().turn(), line.place());
-        let (tell, told) = channel();
+        let (sender, arrived) = channel();
         let thread = std::thread::spawn(move || {
             drop(second.turn());
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
         });
-        let early = told.recv_timeout(Duration::from_millis(30));
+        let early = arrived.recv_timeout(Duration::from_millis(30));
         assert_eq!(early, Err(RecvTimeoutError::Timeout));
         drop(first);
-        told.recv_timeout(Duration::from_secs(20)).unwrap();
+        arrived.recv_timeout(Duration::from_secs(20)).unwrap();
         thread.join().unwrap();
     }
 

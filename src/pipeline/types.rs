@@ -33,13 +33,13 @@ impl fmt::Display for Topic {
 #[serde(transparent)]
 pub struct Partition(pub i32);
 
-/// The place of a record within its partition, from 0.
+/// The position of a record within its partition, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Offset(pub i64);
 
 impl Offset {
-    /// The place after this one: what is committed once this record is done.
+    /// The position after this one: what is committed once this record is done.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

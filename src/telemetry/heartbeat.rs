@@ -1,7 +1,7 @@
 //! Whether the stream's thread still goes on from one operation to the next. The thread writes what it begins, a watchdog
 //! and the metrics read how long ago that was. A client's call that never returns shows here, and nowhere else.
 //!
-//! Two relaxed stores and a look at the clock: cheap enough for every record.
+//! Two relaxed stores and a reading of the clock: cheap enough for every record.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -141,7 +141,7 @@ impl Heartbeat {
     }
 
     /// What the thread is doing, and since when it has not gone on.
-    pub fn look(&self) -> (Operation, Duration) {
+    pub fn current(&self) -> (Operation, Duration) {
         let beaten = Duration::from_millis(self.beaten_ms.load(Ordering::Acquire));
         let number = usize::from(self.operation.load(Ordering::Relaxed));
         let operation = Operation::ALL
@@ -153,7 +153,7 @@ impl Heartbeat {
 
     /// Seconds for which a running stream has not gone on; 0 where there is none.
     pub fn silent_seconds(&self) -> f64 {
-        let (operation, silent) = self.look();
+        let (operation, silent) = self.current();
         if operation.is_streaming() {
             silent.as_secs_f64()
         } else {
@@ -176,14 +176,14 @@ mod tests {
     #[test]
     fn a_beat_names_its_operation_and_starts_the_silence_anew() {
         let heartbeat = Heartbeat::default();
-        assert_eq!(heartbeat.look().0, Operation::Start);
+        assert_eq!(heartbeat.current().0, Operation::Start);
         assert_eq!(heartbeat.silent_seconds(), 0.0, "no stream, no silence");
         heartbeat.enter(Operation::SendOffsets);
         std::thread::sleep(Duration::from_millis(30));
-        let (operation, silent) = heartbeat.look();
+        let (operation, silent) = heartbeat.current();
         assert_eq!(operation, Operation::SendOffsets);
         assert!(silent >= Duration::from_millis(25), "{silent:?}");
         heartbeat.enter(Operation::Consume);
-        assert!(heartbeat.look().1 < silent);
+        assert!(heartbeat.current().1 < silent);
     }
 }

@@ -330,7 +330,7 @@ impl Metrics {
         add(&self.table.stream_stalls, &[], 1);
     }
 
-    /// Has `stream_silent_seconds` tell how long ago `heartbeat` was written last; to be called once.
+    /// Has `stream_silent_seconds` say how long ago `heartbeat` was written last; to be called once.
     pub fn watch(&self, heartbeat: Arc<Heartbeat>) {
         // Whoever comes second changes nothing.
         let _ = self.heartbeat.set(heartbeat);
@@ -358,7 +358,7 @@ impl Metrics {
         self.keep_lag_of(BTreeSet::new());
     }
 
-    /// Records that no session can begin: until the next rebalance the lag of exactly `partitions` is told, all those of
+    /// Records that no session can begin: until the next rebalance the lag of exactly `partitions` is reported, all those of
     /// the input topics.
     pub fn waiting(&self, partitions: impl IntoIterator<Item = (String, i32)>) {
         self.keep_lag_of(partitions.into_iter().collect());

@@ -205,7 +205,7 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Unready, until the rest is told. `stall_after`: how long the lag may grow with nothing
+    /// Unready, until the rest is known. `stall_after`: how long the lag may grow with nothing
     /// scored.
     pub fn new(stall_after: Duration) -> Self {
         Self {
@@ -277,7 +277,7 @@ impl Readiness {
         state.failed = Some((before.saturating_add(1), why.to_owned()));
     }
 
-    /// The stream's thread stands still, as told; `None` once it goes on again.
+    /// The stream's thread stands still, in these words; `None` once it goes on again.
     pub fn stalled(&self, what: Option<String>) {
         self.state().stalled = what;
     }

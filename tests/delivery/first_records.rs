@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, new_null_array};
 use maskwatch::FIRST_RECORDS;
-use maskwatch::pipeline::first_look::FirstLook;
+use maskwatch::pipeline::first_records::FirstRecordsMonitor;
 use maskwatch::records::Canonicaliser;
 use maskwatch::score::AlertBudget;
 use maskwatch::telemetry::Metrics;
@@ -19,7 +19,7 @@ fn noticed(change: impl Fn(RecordBatch) -> RecordBatch) -> Vec<String> {
     let metrics = Arc::new(Metrics::new().unwrap());
     let model = metrics.model(facts(detector.model_id(), &config("")));
     let budget = AlertBudget::new(0.01).unwrap();
-    let look = FirstLook::new(Arc::clone(&detector), budget, model);
+    let monitor = FirstRecordsMonitor::new(Arc::clone(&detector), budget, model);
     let schema = detector.schema();
     let canonicaliser = Canonicaliser::new(schema, &payments.schema(), "payments").unwrap();
     let batch = change(canonicaliser.canonicalise(&payments).unwrap().batch);
@@ -32,7 +32,7 @@ fn noticed(change: impl Fn(RecordBatch) -> RecordBatch) -> Vec<String> {
             !told.contains("\nmaskwatch_first_records_flooded{"),
             "{told}"
         );
-        look.observe(&batch, &scores, &alerts);
+        monitor.observe(&batch, &scores, &alerts);
         seen += batch.num_rows();
     }
     let told = metrics.encode().unwrap();

@@ -110,7 +110,7 @@ fn what_the_cluster_tells_holds_from_the_first_output_on_and_replaces_what_was_l
         bytes_max: Some(bytes_max),
         is_compacted: Some(true),
     };
-    refusals.told(&[(topic(), limits(4_000))]);
+    refusals.set_limits(&[(topic(), limits(4_000))]);
     assert_eq!(objection(&refusals, 1, 4_000, true), None);
     assert_eq!(
         objection(&refusals, 1, 4_001, true),
@@ -126,9 +126,9 @@ fn what_the_cluster_tells_holds_from_the_first_output_on_and_replaces_what_was_l
         ..output(2)
     }]);
     assert_eq!(refusals.room(&topic()).bytes_max, Some(1_500));
-    refusals.told(&[(topic(), limits(4_000))]);
+    refusals.set_limits(&[(topic(), limits(4_000))]);
     assert_eq!(refusals.room(&topic()).bytes_max, Some(1_500), "no news");
-    refusals.told(&[(topic(), limits(9_000))]);
+    refusals.set_limits(&[(topic(), limits(9_000))]);
     assert_eq!(refusals.room(&topic()).bytes_max, Some(9_000));
 }
 
@@ -181,7 +181,7 @@ fn a_topic_that_is_not_compacted_refuses_a_record_without_a_key_for_another_reas
         is_compacted: Some(false),
         ..TopicLimits::default()
     };
-    refusals.told(&[(topic(), told)]);
+    refusals.set_limits(&[(topic(), told)]);
     refusals.refused(&[RefusedOutput {
         objection: Objection::Record,
         has_key: false,
@@ -292,7 +292,7 @@ fn a_suspect_that_was_committed_elsewhere_is_passed_and_nothing_is_taken_from_it
 fn what_was_learned_long_ago_is_tried_again_and_what_is_told_holds() {
     let begin = Instant::now();
     let mut known = Known {
-        told: TopicLimits {
+        settings: TopicLimits {
             bytes_max: Some(9_000),
             is_compacted: None,
         },
@@ -378,7 +378,7 @@ fn batches_are_not_halved_where_the_cluster_has_told_a_new_limit_meanwhile() {
         bytes_max: Some(100_000),
         is_compacted: None,
     };
-    refusals.told(&[(topic(), told)]);
+    refusals.set_limits(&[(topic(), told)]);
     assert!(committed(&mut refusals, 9));
     assert_eq!(refusals.options().batch_bytes_max, None);
 }

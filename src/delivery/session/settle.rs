@@ -4,7 +4,7 @@
 //! transaction is taken back, what was refused is remembered, and the portion is sent again without it, by a new producer and
 //! the same consumer.
 //!
-//! The invariants: a round either commits or has found a refused output; nothing is told or counted of a refused output
+//! The invariants: a round either commits or has found a refused output; nothing is reported or counted of a refused output
 //! before what stands in for it is committed. The bound: a round finds all that brokers name, or up to five outputs that
 //! were sent alone (those on their way at once), and sends at most [`PORTION_MAX`] records again; and what is committed is
 //! never done again.
@@ -33,7 +33,7 @@ const PORTION_MAX: usize = 1_024;
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 const SETTLES_PER_POLL: u32 = 5;
 
-/// A refused output, to be told of once what stands in for it is committed.
+/// A refused output, to be reported once what stands in for it is committed.
 #[derive(Debug)]
 pub(super) struct Refusal<'a> {
     record: (TopicPartition, Offset),
@@ -61,7 +61,7 @@ impl<S: Source, K: Sink> Session<'_, S, K> {
     /// Commits what is left of a batch in portions, one of them at least. Where it takes too long, outputs may be sent
     /// together again, or a stop is asked for, some is left.
     pub(super) fn settle(&mut self) -> Result<(), DeliveryFault> {
-        // A place that was chosen when partitions were assigned has no part in what may be taken back.
+        // A position that was chosen when partitions were assigned has no part in what may be taken back.
         self.commit(self.commit_timeout())?;
         let until = self
             .finish_by
@@ -158,8 +158,8 @@ impl<S: Source, K: Sink> Session<'_, S, K> {
         self.carried.refusals.refused(&refused);
     }
 
-    /// Counts refused outputs, and tells of some.
-    pub(super) fn tell_refused(&mut self, refusals: &[Refusal<'_>]) {
+    /// Counts refused outputs, and reports some.
+    pub(super) fn report_refused(&mut self, refusals: &[Refusal<'_>]) {
         for Refusal {
             record: (at, offset),
             topic,

@@ -11,15 +11,15 @@ use crate::score::{AlertBudget, Scores};
 use crate::telemetry::ModelMetrics;
 use crate::{Detector, FirstRecords};
 
-/// Looks at the first records; shared by the scoring threads.
-pub struct FirstLook {
+/// Compares the first records with the training; shared by the scoring threads.
+pub struct FirstRecordsMonitor {
     detector: Arc<Detector>,
     records: FirstRecords,
     metrics: Arc<ModelMetrics>,
 }
 
-impl FirstLook {
-    /// A look at the first records that `detector` scores under `budget`.
+impl FirstRecordsMonitor {
+    /// A monitor of the first records that `detector` scores under `budget`.
     pub fn new(detector: Arc<Detector>, budget: AlertBudget, metrics: Arc<ModelMetrics>) -> Self {
         Self {
             records: FirstRecords::new(&detector, budget),
