@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
-use super::source::GroupConsumer;
+use super::group::GroupConsumer;
 
 /// How long the brokers may take to answer: all are asked, as each knows the groups that it coordinates.
 pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(3);

@@ -9,9 +9,10 @@ pub mod config_fault;
 pub mod decoders;
 pub mod embedded;
 mod faults;
+mod group;
 mod headers;
 mod members;
-pub mod oauth;
+mod oauth;
 pub mod options;
 mod outputs;
 mod preflight;
@@ -35,10 +36,11 @@ use std::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::embedded::EmbeddedBroker;
+use self::group::GroupConsumer;
 use self::options::KafkaConfig;
 use self::outputs::OutputTopicsSeen;
 use self::sink::KafkaSink;
-use self::source::{GroupConsumer, KafkaSource};
+use self::source::KafkaSource;
 use self::starts::{OWED_TIMEOUT, Policies};
 use self::tokens::Tokens;
 use self::troubles::Troubles;
@@ -128,7 +130,7 @@ impl KafkaConnector {
     /// A consumer that has not joined the group.
     fn consumer(&self) -> Result<Arc<GroupConsumer>, DeliveryFault> {
         self.calls.enter(Operation::MakeClients);
-        let consumer = source::consumer(
+        let consumer = group::consumer(
             &self.config,
             &self.bootstrap_servers,
             Arc::clone(&self.troubles),

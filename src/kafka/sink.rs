@@ -21,8 +21,8 @@ use tracing::debug;
 use super::client;
 use super::clock::Moment;
 use super::faults::{Faults, Severity, code_of};
+use super::group::GroupConsumer;
 use super::headers;
-use super::source::GroupConsumer;
 use super::tokens::Tokens;
 use super::troubles::Troubles;
 use crate::delivery::calls::{BoundedCalls, OnStop};
@@ -654,9 +654,9 @@ mod tests {
 
     use super::*;
     use crate::kafka::embedded::EmbeddedBroker;
+    use crate::kafka::group;
     use crate::kafka::options::OffsetPolicy;
     use crate::kafka::properties::Properties;
-    use crate::kafka::source;
     use crate::pipeline::options::OutputTopics;
     use crate::pipeline::types::Topic;
 
@@ -713,7 +713,7 @@ mod tests {
             properties: Properties::check(BTreeMap::new(), &mut Vec::new()),
         };
         let consumer =
-            Arc::new(source::consumer(&kafka, broker.bootstrap_servers(), Arc::default()).unwrap());
+            Arc::new(group::consumer(&kafka, broker.bootstrap_servers(), Arc::default()).unwrap());
         let together = SendOptions {
             alone: false,
             batch_bytes_max: None,

@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::source::GroupConsumer;
+use super::group::GroupConsumer;
 use crate::delivery::source::{Assigned, Owed};
 use crate::kafka::options::{KafkaConfig, OffsetPolicy};
 use crate::pipeline::types::{Offset, Partition, TopicPartition};
