@@ -34,7 +34,7 @@ impl Report<'_> {
         let seeds: BTreeSet<u64> = runs.iter().map(|run| run.seed).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
         let head = format!(
-            "{} runs, seeds {}, made by commit {}. Percent; mean ± standard deviation over seeds where there are several.\n",
+            "{} runs, seeds {}, made by commit {}. Figures are percent: mean ± standard deviation over the seeds if there are several.\n",
             runs.len(),
             seeds.join(", "),
             commits.join(", "),
@@ -46,7 +46,7 @@ impl Report<'_> {
             self.comparison(Metric::CardPrecision, "### Card precision at 100"),
             self.comparison(
                 Metric::CardPrecisionOnce,
-                "### Card precision at 100, cards that were found removed",
+                "### Card precision at 100, without cards that were found on an earlier day",
             ),
             self.bars(),
             self.standings(),
@@ -108,7 +108,7 @@ impl Report<'_> {
     }
 
     fn bars(&self) -> String {
-        let mut table = Table::new(&["set", "protocol", "metric", "asked", "reached", ""]);
+        let mut table = Table::new(&["set", "protocol", "metric", "required", "reached", ""]);
         for Verdict {
             bar,
             row,
@@ -165,7 +165,7 @@ impl Report<'_> {
                 losses(&standing.losses),
             ]);
         }
-        table.titled("### Set by set: average precision, maskwatch (the better floor)")
+        table.titled("### Set by set: average precision, maskwatch (the better baseline)")
     }
 
     /// Configurations by the mean over families, where one was run on a whole one.
@@ -186,7 +186,7 @@ impl Report<'_> {
             table.push(cells);
         }
         table.titled(&format!(
-            "### What is chosen by: average precision by family, seed {COMPARED_SEED}"
+            "### How defaults are chosen: average precision by family, seed {COMPARED_SEED}"
         ))
     }
 
