@@ -49,15 +49,15 @@ table! {
         "Records taken in. A record that is scored again after an aborted transaction counts \
          again; over HTTP, dead_letter means answered with an error.";
     in_full: IntCounterVec, "records_in_full_total", ["source", "model_id"], NONE,
-        "Scored records that got all views: every one, unless the model scores in two stages.";
+        "Records that were scored in full: every one, unless the model scores in two stages.";
     cascade_share_ratio: GaugeVec, "cascade_share_ratio", ["model_id"], NONE,
-        "Share of the reference rows that get all views; absent if every record does.";
+        "Share of the reference rows that are scored in full; absent if every record is.";
     alerts: IntCounterVec, "alerts_total", ["model_id"], NONE,
         "Records of the stream whose p-value is within the alert budget.";
     dead_letters: IntCounterVec, "dead_letters_total", ["reason"], NONE,
         "Records of the stream that cannot be scored.";
     refused_outputs: IntCounterVec, "refused_outputs_total", ["cause", "fate"], NONE,
-        "Outputs that their topic refuses, or is known to: a dead letter is written instead, or nothing.";
+        "Outputs that a topic refuses or is known to refuse. The label fate says what is written instead.";
     nulls: IntCounterVec, "nulls_total", ["field"], NONE,
         "Null or absent values in scored records of the stream.";
     scoring_seconds: HistogramVec, "scoring_seconds", [], SECONDS,
@@ -69,8 +69,8 @@ table! {
     consumer_lag_records: GaugeVec, "consumer_lag_records", ["topic", "partition"], NONE,
         "Records of an assigned partition beyond the group's committed offset.";
     skipped_records: IntCounterVec, "skipped_records_total", ["topic", "partition"], NONE,
-        "Offsets of an assigned partition that the log had lost before they were read, most often \
-         to retention.";
+        "Offsets of an assigned partition that the log no longer had when they were to be read, most \
+         often because of retention.";
     anomaly_score: HistogramVec, "anomaly_score", ["model_id"], SCORES,
         "Anomaly scores of the stream; higher is more abnormal.";
     p_value: HistogramVec, "p_value", ["model_id"], P_VALUES,
@@ -96,22 +96,22 @@ table! {
     transactions: IntCounterVec, "transactions_total", ["outcome"], NONE,
         "Kafka transactions that were ended.";
     transaction_seconds: HistogramVec, "transaction_seconds", [], SECONDS,
-        "Time from the begin of a Kafka transaction to its end.";
+        "Time from the start of a Kafka transaction to its end.";
     rebalances: IntCounterVec, "rebalances_total", [], NONE,
         "Times that the consumer group gave this instance another share of the partitions.";
     sessions_failed: IntCounterVec, "sessions_failed_total", ["reason"], NONE,
-        "Sessions with the cluster that ended before their time; a new one starts from the \
-         committed offsets unless the daemon ends.";
+        "Sessions with the cluster that failed. A new one starts from the committed offsets, unless \
+         the daemon ends.";
     stream_silent_seconds: GaugeVec, "stream_silent_seconds", [], NONE,
-        "Time since the stream's thread last went on to another operation; 0 where there is no \
-         stream yet. Far below 1 unless a call of the Kafka client blocks.";
+        "Time that the stream's thread has spent in its present operation; 0 before there is a stream. \
+         It is far below 1 unless a call of the Kafka client blocks.";
     stream_stalls: IntCounterVec, "stream_stalls_total", [], NONE,
-        "Times that the stream's thread stood still for longer than delivery.stall_timeout_ms; \
+        "Times that the stream's thread made no progress for longer than delivery.stall_timeout_ms; \
          the process then ends.";
     ready: GaugeVec, "ready", [], NONE,
-        "1 while /readyz answers that all is well, else 0.";
+        "1 while /readyz answers 200, else 0.";
     train_step: GaugeVec, "train_step", [], NONE,
-        "Optimiser steps done; train_* are there only while training.";
+        "Optimiser steps done. The metrics train_* exist only during training.";
     train_steps: GaugeVec, "train_steps", [], NONE,
         "Optimiser steps planned.";
     train_loss: GaugeVec, "train_loss", [], NONE,
@@ -119,7 +119,7 @@ table! {
     train_held_out_loss: GaugeVec, "train_held_out_loss", [], NONE,
         "Masked loss on the reference rows; absent before the first evaluation.";
     train_rows_per_second: GaugeVec, "train_rows_per_second", [], NONE,
-        "Training rows done a second.";
+        "Training rows processed per second.";
 }
 
 /// Metrics could not be declared or written.
