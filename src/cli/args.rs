@@ -49,7 +49,7 @@ pub enum Verb {
         after_help = "Example:\n  maskwatch evaluate --model model --data later.parquet --label is_fraud"
     )]
     Evaluate(EvaluateArguments),
-    /// Learns from few labelled frauds which surprises count, and writes a new bundle.
+    /// Adds a detector that learns from few labelled frauds, and writes a new bundle.
     #[command(
         after_help = "Example:\n  maskwatch tune --model model --data labelled.parquet --calibration later.parquet --out tuned"
     )]
@@ -60,20 +60,20 @@ pub enum Verb {
     /// Validates the configuration of `serve`; binds and connects to nothing.
     #[command(after_help = "Example:\n  maskwatch check serve.toml")]
     Check(CheckArguments),
-    /// Shows the whole loop on this machine, with no broker installed.
+    /// Shows the whole loop on this machine, without a broker.
     #[command(after_help = "Example:\n  maskwatch demo --seconds 60 --rate 1000")]
     Demo(DemoArguments),
-    /// Writes the model's latent of every row of Parquet files.
+    /// Writes the model's inner vector (latent) of every row of Parquet files.
     #[command(
         after_help = "Example:\n  maskwatch embed --model model --data later.parquet --out latent.parquet"
     )]
     Embed(EmbedArguments),
-    /// Makes synthetic card payments with planted, labelled frauds.
+    /// Makes synthetic card payments with labelled frauds.
     #[command(
         after_help = "Example:\n  maskwatch generate --out later.parquet --rows 20000 --after payments.parquet"
     )]
     Generate(GenerateArguments),
-    /// Shows what a bundle is, learned and promises.
+    /// Shows a bundle: what it has learned, and which alert rates it promises.
     #[command(after_help = "Example:\n  maskwatch inspect model")]
     Inspect(InspectArguments),
 }
@@ -87,7 +87,7 @@ pub struct InitArguments {
     /// The column that is 1 for fraud, if there is one; the model will not see it.
     #[arg(long)]
     pub label: Option<String>,
-    /// The schema file to write; one that is there may have been edited and is not replaced.
+    /// The schema file to write. An existing file is not replaced, because it may have been edited.
     #[arg(long)]
     pub out: PathBuf,
 }
@@ -101,7 +101,7 @@ pub struct TrainArguments {
     /// The schema file; `maskwatch init` makes one.
     #[arg(long)]
     pub schema: PathBuf,
-    /// The bundle's folder; a bundle that is there is replaced.
+    /// The bundle's folder. An existing bundle is replaced.
     #[arg(long)]
     pub out: PathBuf,
     /// A training configuration; the defaults suit most data.
@@ -113,8 +113,8 @@ pub struct TrainArguments {
     /// Leave out rows whose label is 1.
     #[arg(long)]
     pub exclude_labelled: bool,
-    /// A bundle whose weights are the start of training, and nothing else of it: fields are matched
-    /// by name, categories by value. It may be the folder of `--out`.
+    /// Start training with the weights of this bundle, and take nothing else from it. Fields are
+    /// matched by name, categories by value. It may be the folder of `--out`.
     #[arg(long, value_name = "BUNDLE")]
     pub from: Option<PathBuf>,
 }
@@ -129,22 +129,22 @@ pub struct ScoreArguments {
     /// column that a file lacks is null in its rows.
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<String>,
-    /// The Parquet file to write; one that is there is replaced.
+    /// The Parquet file to write. An existing file is replaced.
     #[arg(long)]
     pub out: PathBuf,
-    /// Add `reasons`: of every scored row the fields that stand out, five at most, with what was expected.
-    /// This takes about twice as long.
+    /// Add `reasons`: for every scored row at most five fields that stand out, with the expected values.
+    /// This takes about twice as long, with a tuned bundle several times.
     #[arg(long)]
     pub explain: bool,
-    /// The share of records that may be flagged: an alert is a p-value at or below it.
+    /// The share of normal records that may be flagged: an alert is a p-value at or below it.
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget_share)]
     pub alert_budget: f64,
-    /// Hold the budget in every segment of this field, a categorical or boolean feature: p-values are
-    /// then those of a record's segment.
+    /// Hold the budget in every segment of this field, a categorical or boolean feature. A p-value is
+    /// then relative to the calibration rows of the record's own segment.
     #[arg(long, value_name = "FIELD")]
     pub budget_by: Option<String>,
-    /// End with 65 if a row could not be scored. The output is written all the same: its column
-    /// `error` says what is wrong with which row.
+    /// End with 65 if a row could not be scored. The output is still written: its column `error` says
+    /// what is wrong with each such row.
     #[arg(long)]
     pub strict: bool,
 }
@@ -162,22 +162,22 @@ pub struct EvaluateArguments {
     #[arg(long)]
     pub label: String,
     /// Report every group of rows with one value of this field, or of this column of the files: alert
-    /// rates, precision and recall with intervals, and whether the promise of the budget holds in it.
+    /// rates, precision and recall with intervals, and whether the budget holds in the group.
     #[arg(long, value_name = "FIELD")]
     pub by: Option<String>,
-    /// Take p-values as `score` does with the same flag: among the calibration rows of a record's
-    /// segment.
+    /// Compute p-values as `score` does with the same flag: relative to the calibration rows of the
+    /// record's own segment.
     #[arg(long, value_name = "FIELD")]
     pub budget_by: Option<String>,
-    /// A budget to report besides the usual ones, and the one that --budget-by forms segments for
+    /// One more budget to report. It is also the budget that the segments of --budget-by are made for
     /// [default: 0.001].
     #[arg(long, value_name = "SHARE", value_parser = budget_share)]
     pub alert_budget: Option<f64>,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Parquet files to fit isolation forest, k nearest neighbours and principal components on, for
-    /// comparison; usually those that the bundle was trained on.
+    /// Compare with isolation forest, nearest neighbours and principal components, fitted to these
+    /// Parquet files; usually those that the bundle was trained on.
     #[arg(long, num_args = 1..)]
     pub baselines: Vec<String>,
 }
@@ -185,24 +185,25 @@ pub struct EvaluateArguments {
 /// `maskwatch tune`
 #[derive(Debug, Args)]
 pub struct TuneArguments {
-    /// The folder of the bundle to begin with; it stays as it is.
+    /// The folder of the bundle to begin with. It is not changed.
     #[arg(long)]
     pub model: PathBuf,
     /// Labelled Parquet files, folders or glob patterns: at least 10 frauds and 50 normal rows. Rows
     /// without a label are left out.
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<String>,
-    /// Parquet files, folders or glob patterns that p-values will be relative to: none of their rows
-    /// may be a training row. Labelled rows are left out, and rows labelled 1 if the label is there.
+    /// Parquet files, folders or glob patterns. p-values will be relative to their rows, and none of
+    /// them may be a training row. Rows of --data, and rows labelled 1, are left out.
     #[arg(long, required = true, num_args = 1..)]
     pub calibration: Vec<String>,
-    /// The new bundle's folder; a bundle that is there is replaced.
+    /// The new bundle's folder. An existing bundle is replaced.
     #[arg(long)]
     pub out: PathBuf,
     /// The column that is 1 for fraud [default: that of the bundle's schema].
     #[arg(long)]
     pub label: Option<String>,
-    /// The share of the alert budget, above 0 and below 1, of what labels teach; the rest goes to the score without labels.
+    /// The share of the alert budget, above 0 and below 1, for the detector from labels. The rest is for the score
+    /// without labels.
     #[arg(long, default_value_t = DEFAULT_BUDGET_SHARE)]
     pub budget_share: f64,
     /// The seed of everything random.
@@ -230,7 +231,7 @@ pub struct CheckArguments {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct ConfigFile {
-    /// The configuration file; variables MASKWATCH__SECTION__KEY win over it.
+    /// The configuration file. Variables MASKWATCH__SECTION__KEY override it.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// The same, as a flag.
@@ -273,8 +274,8 @@ pub struct EmbedArguments {
     /// Parquet files, folders or glob patterns; rows follow each other in the order of the paths.
     #[arg(long, required = true, num_args = 1..)]
     pub data: Vec<String>,
-    /// The Parquet file to write: the key and time fields of the schema, and `latent`. One that is
-    /// there is replaced.
+    /// The Parquet file to write: the key and time fields of the schema, and `latent`. An existing
+    /// file is replaced.
     #[arg(long)]
     pub out: PathBuf,
 }
@@ -293,7 +294,7 @@ pub struct GenerateArguments {
 /// Where generated payments go: a file, or a topic.
 #[derive(Debug, Args)]
 pub struct GenerateTarget {
-    /// The Parquet file to write; one that is there is replaced.
+    /// The Parquet file to write. An existing file is replaced.
     #[arg(long, required_unless_present = "brokers", conflicts_with = "brokers")]
     pub out: Option<PathBuf>,
     /// Payments to make [default: 60000 into a file, without end into a topic].
@@ -305,7 +306,7 @@ pub struct GenerateTarget {
     /// The topic.
     #[arg(long, requires = "brokers")]
     pub topic: Option<String>,
-    /// Payments a second; as fast as the cluster takes them unless given.
+    /// Payments a second. Without it, as fast as the cluster takes them.
     #[arg(long, requires = "brokers", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rate: Option<u32>,
     /// A librdkafka property, such as security.protocol=SASL_SSL; a value ${env:NAME} or ${file:PATH} stays secret.
@@ -328,14 +329,14 @@ pub struct WorldArguments {
     /// Share of payments that are fraud, 0 to 0.2.
     #[arg(long, default_value_t = DEFAULT_FRAUD_SHARE)]
     pub fraud_share: f64,
-    /// Moment of the earliest payment, RFC 3339, 1970 to 2200 [default: 2026-01-05T00:00:00Z].
+    /// Timestamp of the first payment, RFC 3339, 1970 to 2200 [default: 2026-01-05T00:00:00Z].
     #[arg(long, value_name = "MOMENT", value_parser = unix_seconds)]
     pub start: Option<i64>,
-    /// Payments left out at the beginning, 0 to 1,000,000,000 [default: 0 into a file, 60000 into a topic, so that a
+    /// Payments to leave out at the beginning, 0 to 1,000,000,000 [default: 0 into a file, 60000 into a topic, so that a
     /// topic comes later than the default file].
     #[arg(long, value_name = "PAYMENTS", value_parser = clap::value_parser!(u64).range(..=1_000_000_000))]
     pub skip: Option<u64>,
-    /// Go on where this file of `generate --out` ends: the same world, the payments that come next.
+    /// Continue where this file of `generate --out` ends, with the same customers and terminals.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "customers", "terminals", "fraud_share", "start", "skip"])]
     pub after: Option<PathBuf>,
 }
@@ -346,10 +347,10 @@ pub struct InspectArguments {
     /// The bundle's folder.
     #[arg(value_name = "DIR")]
     pub model: PathBuf,
-    /// Show how a budget is held in the segments of this field.
+    /// Show the segments of this field, with their calibration rows and intervals.
     #[arg(long, value_name = "FIELD")]
     pub budget_by: Option<String>,
-    /// The budget that is meant.
+    /// The alert budget to hold in the segments.
     #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget_share)]
     pub alert_budget: f64,
 }
