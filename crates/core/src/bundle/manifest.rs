@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The version of the bundle format that this program writes and reads.
-pub const FORMAT_VERSION: u64 = 7;
+pub const FORMAT_VERSION: u64 = 8;
 /// Characters of a `model_id`: 64 bits are enough to tell any two models of a user apart.
 const MODEL_ID_CHARACTERS: usize = 16;
 

@@ -11,6 +11,7 @@ use super::likelihood::histogram::Histogram;
 use super::likelihood::location_scale::Family;
 use super::likelihood::{Likelihood, Scale, discrete};
 use super::ops::math::{exp, log_sum_exp, sigmoid};
+use super::ops::simd::{Loop, vectorised};
 use super::target::{Number, Target, ThirdValue};
 use crate::encode::{Encoder, FieldShape, HOURS, WEEKDAYS};
 use std::ops::Range;
@@ -115,8 +116,8 @@ pub enum Derived {
 /// The smallest mass that a tail is held to have: bins of less are beyond what single precision sums tell.
 const TAIL_MASS_MIN: f32 = 1e-9;
 
-/// Which derived readings are wanted: bit i for the i-th of them.
-pub type Wanted = u8;
+/// Some of the R readings: bit r for the reading r. No likelihood stands twice in a model, so that there are at most 14.
+pub type ReadingSet = u16;
 
 /// What nullness costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -211,6 +212,16 @@ impl Heads {
     pub fn derived(&self) -> impl Iterator<Item = (Derived, Scale)> {
         let derived = self.derived.iter();
         derived.map(|&(derived, from)| (derived, self.readings[from].scale()))
+    }
+
+    /// The scale of one of all readings, r < R.
+    pub fn scale(&self, reading: usize) -> Scale {
+        let trained = self.readings.len();
+        let from = match reading < trained {
+            true => reading,
+            false => self.derived[reading - trained].1,
+        };
+        self.readings[from].scale()
     }
 
     /// The head of a field.
@@ -358,6 +369,22 @@ impl<'a> FieldView<'a> {
         BinnedTarget { target, bins }
     }
 
+    /// How many of the field's logits, from the first on, some readings are read from.
+    pub fn outputs_of(&self, readings: ReadingSet) -> usize {
+        if self.head.shape != FieldShape::Numeric {
+            return self.outputs().len();
+        }
+        let trained = self.readings.len();
+        let derived = self.derived.iter().enumerate();
+        let from = derived.filter(|(i, _)| has(readings, trained + i));
+        let from: Vec<usize> = from.map(|(_, &(_, from))| from).collect();
+        let places = self.reading_outputs().enumerate();
+        let read = places.filter(|(at, _)| has(readings, *at) || from.contains(at));
+        read.map(|(_, (_, range))| range.end)
+            .max()
+            .unwrap_or(self.value_start())
+    }
+
     /// The softmaxes among the field's logits, at most one of a reading: those whose log-sum-exp
     /// [`surprises_at`](Self::surprises_at) needs.
     pub fn softmaxes(&self) -> Vec<Range<usize>> {
@@ -381,12 +408,13 @@ impl<'a> FieldView<'a> {
     }
 
     /// As [`surprises`](Self::surprises), given the log-sum-exp of every one of [`softmaxes`](Self::softmaxes): the logits
-    /// themselves are only read where the target is. Of the derived readings those that are not `wanted` are zero.
+    /// themselves are only read where the target is. Readings that are not among `readings` are zero, and logits and softmaxes
+    /// that none of them needs may be missing at the end.
     pub fn surprises_at(
         &self,
         logits: &[f32],
         log_norms: &[f32],
-        (binned, wanted): (&BinnedTarget, Wanted),
+        (binned, readings): (&BinnedTarget, ReadingSet),
         out: &mut [f32],
     ) {
         let nullness = self.null_surprise(logits, matches!(binned.target, Target::Absent));
@@ -394,9 +422,9 @@ impl<'a> FieldView<'a> {
         let discrete = match binned.target {
             Target::Number(number) => {
                 let of_value = (number, binned.bins);
-                self.number_surprises_at(value, log_norms, of_value, wanted, out);
+                self.number_surprises_at(value, log_norms, of_value, readings, out);
                 out.iter_mut().for_each(|surprise| *surprise += nullness);
-                return self.keep_wanted(wanted, out);
+                return self.keep_only(readings, out);
             }
             Target::Category {
                 class,
@@ -416,28 +444,30 @@ impl<'a> FieldView<'a> {
             Target::Absent | Target::Boolean(_) => discrete_surprise(value, &binned.target),
             Target::Neither(third) => {
                 self.third_value_surprises(value[0], &third, nullness, out);
-                return self.keep_wanted(wanted, out);
+                return self.keep_only(readings, out);
             }
         };
         out.fill(nullness + discrete);
-        self.keep_wanted(wanted, out);
+        self.keep_only(readings, out);
     }
 
-    /// What a number costs by itself under each reading, `[R]`, given its bin on each scale.
+    /// What a number costs by itself under each of some readings, `[R]`, given its bin on each scale.
     fn number_surprises_at(
         &self,
         value: &[f32],
         log_norms: &[f32],
         (number, bins): (Number, [usize; 2]),
-        wanted: Wanted,
+        readings: ReadingSet,
         out: &mut [f32],
     ) {
         let (trained, derived) = out.split_at_mut(self.readings.len());
         for (i, (surprise, &(kind, from))) in derived.iter_mut().zip(self.derived).enumerate() {
+            if !has(readings, trained.len() + i) {
+                continue;
+            }
             let scale = self.readings[from].scale();
             let output = &value[self.output_range(from)];
             *surprise = match kind {
-                _ if wanted >> i & 1 == 0 => 0.0,
                 Derived::Tail => {
                     let log_norm = log_norms[self.softmax_of(from)];
                     tail(output, log_norm, bins[scale as usize])
@@ -446,12 +476,16 @@ impl<'a> FieldView<'a> {
             };
         }
         let (mut start, mut softmax) = (0, 0);
-        for (surprise, reading) in trained.iter_mut().zip(self.readings) {
-            let output = &value[start..start + reading.outputs()];
-            start += reading.outputs();
+        for (at, (surprise, reading)) in trained.iter_mut().zip(self.readings).enumerate() {
+            let place = start..start + reading.outputs();
+            start = place.end;
+            softmax += usize::from(matches!(reading, Reading::Histogram(..)));
+            if !has(readings, at) {
+                continue;
+            }
+            let output = &value[place];
             *surprise = match reading {
                 Reading::Histogram(_, scale) => {
-                    softmax += 1;
                     log_norms[softmax - 1] - output[bins[*scale as usize]]
                 }
                 Reading::LocationScale(family, scale) => family.surprise(output, number.on(*scale)),
@@ -459,11 +493,11 @@ impl<'a> FieldView<'a> {
         }
     }
 
-    /// Sets the derived readings that are not wanted to zero.
-    pub fn keep_wanted(&self, wanted: Wanted, out: &mut [f32]) {
-        let derived = out[self.readings.len()..].iter_mut().enumerate();
-        derived
-            .filter(|(i, _)| wanted >> i & 1 == 0)
+    /// Sets all other readings to zero.
+    pub fn keep_only(&self, readings: ReadingSet, out: &mut [f32]) {
+        let surprises = out.iter_mut().enumerate();
+        surprises
+            .filter(|(reading, _)| !has(readings, *reading))
             .for_each(|(_, surprise)| *surprise = 0.0);
     }
 
@@ -561,22 +595,48 @@ impl Derived {
 /// -log of twice the smaller of the masses below and above a histogram's bin, half of its own counted on either side, given
 /// the log-sum-exp of the logits.
 fn tail(logits: &[f32], log_norm: f32, bin: usize) -> f32 {
-    // In eight sums, so that a vector is added at a time.
-    let mass = |logits: &[f32]| {
-        let mut sums = [0f32; 8];
-        let (blocks, rest) = logits.as_chunks::<8>();
-        for block in blocks {
-            for (sum, &logit) in sums.iter_mut().zip(block) {
-                *sum += exp(logit - log_norm);
-            }
-        }
-        let rest = rest.iter().map(|&logit| exp(logit - log_norm));
-        sums.iter().sum::<f32>() + rest.sum::<f32>()
+    let (below, above) = (&logits[..bin], &logits[bin + 1..]);
+    // The side of fewer bins has the smaller mass more often, and then the other need not be summed.
+    let (first, second) = match below.len() <= above.len() {
+        true => (below, above),
+        false => (above, below),
     };
     let half = 0.5 * exp(logits[bin] - log_norm);
+    let mass = |logits| half + vectorised(Mass { logits, log_norm });
     // The sum of the smaller side keeps its digits where the other is nearly 1.
-    let (below, above) = (mass(&logits[..bin]) + half, mass(&logits[bin + 1..]) + half);
-    -(2.0 * below.min(above).max(TAIL_MASS_MIN)).min(1.0).ln()
+    let mut smaller = mass(first);
+    if smaller > 0.5 {
+        smaller = smaller.min(mass(second));
+    }
+    -(2.0 * smaller.max(TAIL_MASS_MIN)).min(1.0).ln()
+}
+
+/// The probability of some bins.
+struct Mass<'a> {
+    logits: &'a [f32],
+    log_norm: f32,
+}
+
+impl Loop for Mass<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        // In eight sums, so that a vector is added at a time.
+        let mut sums = [0f32; 8];
+        let (blocks, rest) = self.logits.as_chunks::<8>();
+        for block in blocks {
+            for (sum, &logit) in sums.iter_mut().zip(block) {
+                *sum += exp(logit - self.log_norm);
+            }
+        }
+        let rest = rest.iter().map(|&logit| exp(logit - self.log_norm));
+        sums.iter().sum::<f32>() + rest.sum::<f32>()
+    }
+}
+
+fn has(readings: ReadingSet, reading: usize) -> bool {
+    readings >> reading & 1 == 1
 }
 
 /// The part of an optional gradient that belongs to `range`.
@@ -625,7 +685,7 @@ mod tests {
             let target = reader.target(&encoder, &records, row, 0);
             let (mut all, mut at) = ([f32::NAN; 3], [f32::NAN; 3]);
             head.surprises(&[logit], &target, &mut all);
-            head.surprises_at(&[logit], &[], (&head.binned(target), 1), &mut at);
+            head.surprises_at(&[logit], &[], (&head.binned(target), 0b111), &mut at);
             assert_eq!(all, at);
             let [histogram, square, tail] = all;
             assert_eq!(

@@ -96,6 +96,10 @@ pub struct Denoising {
     pub level: f32,
     /// The fields that are read, the numbers, ascending, at least one.
     pub reads: Vec<u32>,
+    /// Whether they are read in standard deviations alone and not as quantiles, which half of the outputs are for. No bundle says
+    /// so: the first stage of a cascade sets it for itself.
+    #[serde(skip)]
+    pub in_deviations: bool,
 }
 
 /// One view of a record.
@@ -199,7 +203,11 @@ impl Views {
             self.strata.push(Stratum {
                 ratio: 0.0,
                 hidden: vec![Vec::new()],
-                denoising: Some(Denoising { level, reads }),
+                denoising: Some(Denoising {
+                    level,
+                    reads,
+                    in_deviations: false,
+                }),
             });
         }
         self
@@ -211,6 +219,16 @@ impl Views {
         Self {
             strata: strata.cloned().collect(),
         }
+    }
+
+    /// The same views, whose denoising view is read in standard deviations alone.
+    pub fn denoising_in_deviations(mut self) -> Self {
+        let denoising = self
+            .strata
+            .iter_mut()
+            .filter_map(|of| of.denoising.as_mut());
+        denoising.for_each(|denoising| denoising.in_deviations = true);
+        self
     }
 
     /// Whether fields are hidden: in every view, or in the only one not.
@@ -308,7 +326,7 @@ impl Views {
 impl Denoising {
     /// What is wrong with it as the view that hides `hidden` and reads some of the fields `predicted`, if anything.
     fn fault(&self, hidden: &[u32], predicted: &[u32]) -> Option<String> {
-        let Self { level, reads } = self;
+        let Self { level, reads, .. } = self;
         let known = !reads.is_empty() && reads.iter().all(|f| predicted.binary_search(f).is_ok());
         if !hidden.is_empty() || !known || !reads.is_sorted_by(|a, b| a < b) {
             return Some(format!(

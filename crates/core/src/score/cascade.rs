@@ -8,15 +8,16 @@
 //! ```
 //!
 //! So every record that gets all views has a score of at least c, above that of every other record. The first stage has what
-//! costs at most one pass of the network: the views that show nothing, whose predictions are constants, the denoising view, and
-//! the distances. Where numbers do not far outnumber other fields, these say little, and the views that hide most belong to it
-//! too. Invariants: the score depends on the record and the bundle alone, and never falls when a surprise rises.
+//! costs at most one pass of the network: the views that show nothing, whose predictions are constants, the denoising view in
+//! standard deviations, and the distances. Where numbers do not far outnumber other fields, these say little, and the views that
+//! hide most belong to it too, with all of the denoising view. Invariants: the score depends on the record and the bundle alone, and never falls when a surprise rises.
 
 use super::calibration::{ReferenceSample, ReferenceTables, field_surprises, measure};
 use super::component::Component;
 use super::rule::ScoreRule;
 use super::surprise::{SurpriseModel, Surprises, Tile};
 use crate::encode::Records;
+use crate::model::likelihood::Scale;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
 use candle_core::Result;
@@ -110,8 +111,10 @@ impl FirstStage {
     /// If candle cannot cut the output layer.
     pub fn of(model: &SurpriseModel, views: &Views, rule: &ScoreRule) -> Result<Option<Self>> {
         let fields = model.axes().fields;
-        let numbers = model.model().heads().weight_of_numbers();
-        let few_numbers = numbers < FEW_NUMBERS;
+        let heads = model.model().heads();
+        let few_numbers = heads.weight_of_numbers() < FEW_NUMBERS;
+        let on_scale = |scale| (0..heads.trained_readings()).any(|r| heads.scale(r) == scale);
+        let in_deviations = !few_numbers && on_scale(Scale::Deviation);
         let is_first = |of: &Stratum| {
             is_cheap(of, fields) || (few_numbers && of.hides_most() && of.denoising.is_none())
         };
@@ -124,9 +127,16 @@ impl FirstStage {
         if !views.hides_fields() || !judges_fields || !has_terms_enough {
             return Ok(None);
         }
+        let is_left_out = |stratum: usize, reading| {
+            let is_denoising = views.strata()[stratum].denoising.is_some();
+            in_deviations && is_denoising && heads.scale(reading) == Scale::Quantile
+        };
         let own = |(place, component)| {
             let of = |stratum| first.binary_search(&stratum).ok();
             let own = match component {
+                Component::Total { stratum, reading } if is_left_out(stratum, reading) => {
+                    return None;
+                }
                 Component::Total { stratum, reading } => Component::Total {
                     stratum: of(stratum)?,
                     reading,
@@ -143,7 +153,10 @@ impl FirstStage {
         if terms.is_empty() || terms.len() == rule.components().len() {
             return Ok(None);
         }
-        let views = views.only(&first);
+        let views = match (views.only(&first), in_deviations) {
+            (views, true) => views.denoising_in_deviations(),
+            (views, false) => views,
+        };
         Ok(Some(Self {
             model: model.in_views(&views)?,
             views,

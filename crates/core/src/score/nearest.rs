@@ -10,17 +10,23 @@
 //! ```
 //!
 //! There are two such distances, with all quantities in deviations and with all of them as normal quantiles: small dense groups
-//! look apart on one scale only. Rows are kept column by column, so that neighbouring rows fill a vector. Redacted fields take no part: none of their values
-//! is in a bundle. Invariant: a record's distance depends on the record and the kept rows alone.
+//! look apart on one scale only. Rows are kept in blocks, each column by column, so that neighbouring rows fill a vector. A block
+//! stays in the first cache while all records of a tile pass it: read anew for every record, the rows would take longer to come
+//! from memory than to be compared. Redacted fields take no part: none of their values is in a bundle. Invariant: a record's
+//! distance depends on the record and the kept rows alone, not on the records beside it.
 
 use super::rule::NEAREST_ROWS_MAX;
 use crate::encode::{FieldShape, Records};
 use crate::model::inputs::{day_time_numbers, input_numbers};
-use crate::model::ops::simd::{Loop, vectorised};
+use crate::model::ops::simd::{Instructions, written_out};
+use pulp::{Simd, WithSimd};
 use std::f32::consts::FRAC_1_SQRT_2;
+use std::ops::Range;
 
-/// Kept rows that are compared at a time: their sums stay in registers or the first cache.
+/// Kept rows of a block: of 29 numbers on two scales 15 KB.
 const BLOCK_ROWS: usize = 64;
+/// Vectors of kept rows whose sums are in registers at once, for each record of a group.
+const VECTORS: usize = 4;
 /// The squared distance of two categories.
 const CATEGORIES_APART: f32 = 2.0;
 /// What is added to the squared distance of a null, which lies at 0, from what is none; of categories null is one.
@@ -60,23 +66,31 @@ pub struct NearestDistances {
     pub quantile: f32,
 }
 
+/// A column of a block, which begins at a cache line: a vector that straddles two costs two loads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(align(64))]
+struct Column<T>([T; BLOCK_ROWS]);
+
 /// Kept fit rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NearestRows {
     layout: NearestLayout,
     rows: usize,
-    /// `[N, M]` with M rounded up to whole blocks.
-    numbers: Vec<f32>,
-    /// `[C, M]` likewise.
-    codes: Vec<u32>,
+    /// `[blocks, N]`. What fills the last block is the last row again, which changes no minimum.
+    numbers: Vec<Column<f32>>,
+    /// `[blocks, C]` likewise.
+    codes: Vec<Column<u32>>,
 }
 
-/// A record as the kept rows are.
-struct Point {
+/// Records as the kept rows are.
+#[derive(Debug, Default)]
+struct Points {
+    /// `[T, N]`.
     numbers: Vec<f32>,
+    /// `[T, C]`.
     codes: Vec<u32>,
-    /// Of nulls in fields of which no fit row was null.
-    everywhere: f32,
+    /// `[T]`: of nulls in fields of which no fit row was null.
+    everywhere: Vec<f32>,
 }
 
 impl NearestLayout {
@@ -119,13 +133,18 @@ impl NearestLayout {
         (self.numbers, self.codes)
     }
 
-    fn point(&self, records: &Records, row: usize) -> Point {
-        let mut point = Point {
-            numbers: vec![0.0; 2 * self.quantities],
-            codes: Vec::with_capacity(self.codes),
-            everywhere: 0.0,
-        };
-        let mut quantity = 0;
+    /// The given records as points.
+    fn points(&self, records: &Records, rows: impl Iterator<Item = usize>) -> Points {
+        let mut points = Points::default();
+        rows.for_each(|row| self.push(records, row, &mut points));
+        points
+    }
+
+    fn push(&self, records: &Records, row: usize, points: &mut Points) {
+        // Those on the second scale stand behind all on the first.
+        let mut quantity = points.numbers.len();
+        points.numbers.resize(quantity + 2 * self.quantities, 0.0);
+        let mut everywhere = 0.0;
         let (numbers, codes, present) = (
             records.numbers(row),
             records.codes(row),
@@ -137,59 +156,51 @@ impl NearestLayout {
             match part.shape {
                 FieldShape::Numeric => {
                     // Of a null both are 0.
-                    point.numbers[quantity] = numbers[number];
-                    point.numbers[self.quantities + quantity] = numbers[number + 1];
+                    points.numbers[quantity] = numbers[number];
+                    points.numbers[self.quantities + quantity] = numbers[number + 1];
                     quantity += 1;
                 }
                 FieldShape::Categorical { .. } => {
                     let code = if is_present { codes[code] } else { NULL_CODE };
-                    point.codes.push(code);
+                    points.codes.push(code);
                     continue;
                 }
                 shape if !is_present => {
                     let zeros = std::iter::repeat_n(0.0, input_numbers(shape));
-                    point.numbers.extend(zeros);
+                    points.numbers.extend(zeros);
                 }
-                FieldShape::Binary => point.numbers.push(numbers[number]),
+                FieldShape::Binary => points.numbers.push(numbers[number]),
                 FieldShape::Boolean => {
                     let sign = codes[code] as f32 * 2.0 - 1.0;
-                    point.numbers.push(sign * FRAC_1_SQRT_2);
+                    points.numbers.push(sign * FRAC_1_SQRT_2);
                 }
-                FieldShape::Timestamp => point
+                FieldShape::Timestamp => points
                     .numbers
                     .extend(day_time_numbers(numbers[number], codes[code + 1])),
             }
             match part.has_nulls {
-                true => point.numbers.push(f32::from(is_present)),
-                false if !is_present => point.everywhere += NULL_APART,
+                true => points.numbers.push(f32::from(is_present)),
+                false if !is_present => everywhere += NULL_APART,
                 false => {}
             }
         }
-        point
+        points.everywhere.push(everywhere);
     }
 }
 
 impl NearestRows {
     /// Keeps the rows `rows`, at least one, of fit rows.
     pub fn keep(layout: NearestLayout, fit: &Records, rows: &[usize]) -> Self {
-        let padded = rows.len().next_multiple_of(BLOCK_ROWS);
-        let mut kept = Self {
-            numbers: vec![0.0; layout.numbers * padded],
-            codes: vec![0; layout.codes * padded],
+        let points = layout.points(fit, rows.iter().copied());
+        let (n, c) = layout.columns();
+        Self {
+            numbers: blocks(rows.len(), n, |row, column| {
+                points.numbers[row * n + column]
+            }),
+            codes: blocks(rows.len(), c, |row, column| points.codes[row * c + column]),
             rows: rows.len(),
             layout,
-        };
-        // What fills the last block is the last row again, which changes no minimum.
-        for at in 0..padded {
-            let point = kept.layout.point(fit, rows[at.min(rows.len() - 1)]);
-            for (column, &x) in point.numbers.iter().enumerate() {
-                kept.numbers[column * padded + at] = x;
-            }
-            for (column, &code) in point.codes.iter().enumerate() {
-                kept.codes[column * padded + at] = code;
-            }
         }
-        kept
     }
 
     /// Of stored columns `[N, M]` and `[C, M]`.
@@ -219,10 +230,10 @@ impl NearestRows {
         if numbers.iter().any(|x| !x.is_finite()) {
             return Err("a kept row holds a number that is not finite".to_owned());
         }
-        let padded = rows.next_multiple_of(BLOCK_ROWS);
+        let (n, c) = layout.columns();
         Ok(Self {
-            numbers: repeat_last(numbers, rows, padded),
-            codes: repeat_last(codes, rows, padded),
+            numbers: blocks(rows, n, |row, column| numbers[column * rows + row]),
+            codes: blocks(rows, c, |row, column| codes[column * rows + row]),
             rows,
             layout,
         })
@@ -240,89 +251,170 @@ impl NearestRows {
 
     /// The columns `[N, M]` and `[C, M]`.
     pub fn columns(&self) -> (Vec<f32>, Vec<u32>) {
-        let padded = self.rows.next_multiple_of(BLOCK_ROWS);
-        let numbers = self.numbers.chunks_exact(padded);
-        let codes = self.codes.chunks_exact(padded);
+        let (n, c) = self.layout.columns();
         (
-            numbers.flat_map(|c| c[..self.rows].to_vec()).collect(),
-            codes.flat_map(|c| c[..self.rows].to_vec()).collect(),
+            unblocked(&self.numbers, n, self.rows),
+            unblocked(&self.codes, c, self.rows),
         )
     }
 
-    /// The distances of a record to the nearest kept row.
-    pub fn distances(&self, records: &Records, row: usize) -> NearestDistances {
-        let point = self.layout.point(records, row);
-        let [deviation, quantile] = vectorised(Nearest {
-            point: &point,
-            quantities: self.layout.quantities,
-            numbers: &self.numbers,
-            codes: &self.codes,
-            padded: self.rows.next_multiple_of(BLOCK_ROWS),
+    /// The distances of some records to the nearest kept row of each, `[T]`.
+    pub fn distances(&self, records: &Records, rows: Range<usize>) -> Vec<NearestDistances> {
+        let points = self.layout.points(records, rows);
+        let squared = Instructions::widest().run(Nearest {
+            points: &points,
+            kept: self,
         });
-        NearestDistances {
-            deviation: (deviation + point.everywhere).sqrt(),
-            quantile: (quantile + point.everywhere).sqrt(),
-        }
+        let of = |(&everywhere, [deviation, quantile]): (&f32, [f32; 2])| NearestDistances {
+            deviation: (deviation + everywhere).sqrt(),
+            quantile: (quantile + everywhere).sqrt(),
+        };
+        points.everywhere.iter().zip(squared).map(of).collect()
     }
 }
 
-/// Columns of `rows` values, each continued by its last up to `padded`.
-fn repeat_last<T: Copy>(columns: &[T], rows: usize, padded: usize) -> Vec<T> {
-    let columns = columns.chunks_exact(rows);
-    columns
-        .flat_map(|column| (0..padded).map(|at| column[at.min(rows - 1)]))
-        .collect()
+/// `columns` columns of `rows` rows, at least one, in blocks; `at` gives the value of a row in a column.
+fn blocks<T: Copy>(rows: usize, columns: usize, at: impl Fn(usize, usize) -> T) -> Vec<Column<T>> {
+    let starts = (0..rows).step_by(BLOCK_ROWS);
+    let of = |start: usize| {
+        let at = &at;
+        (0..columns).map(move |column| {
+            Column(std::array::from_fn(|row| {
+                at((start + row).min(rows - 1), column)
+            }))
+        })
+    };
+    starts.flat_map(of).collect()
 }
 
-/// The smallest squared distances of a point to the kept rows on either scale, without what it is from all of them.
+/// The columns one after the other, each of `rows` values.
+fn unblocked<T: Copy>(blocks: &[Column<T>], columns: usize, rows: usize) -> Vec<T> {
+    let of = |column: usize| {
+        let blocks = blocks.iter().skip(column).step_by(columns);
+        blocks.flat_map(|block| block.0).take(rows)
+    };
+    (0..columns).flat_map(of).collect()
+}
+
+/// The smallest squared distances of points to the kept rows on either scale, `[T]`, without what a point is from all of them.
 struct Nearest<'a> {
-    point: &'a Point,
-    quantities: usize,
-    numbers: &'a [f32],
-    codes: &'a [u32],
-    padded: usize,
+    points: &'a Points,
+    kept: &'a NearestRows,
 }
 
-impl Loop for Nearest<'_> {
-    type Output = [f32; 2];
+/// A block of kept rows.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    /// `[N]`.
+    numbers: &'a [Column<f32>],
+    /// `[C]`.
+    codes: &'a [Column<u32>],
+}
+
+impl WithSimd for Nearest<'_> {
+    type Output = Vec<[f32; 2]>;
 
     #[inline(always)]
-    fn run(self) -> [f32; 2] {
-        let mut nearest = [[f32::INFINITY; BLOCK_ROWS]; 2];
-        let quantities = self.quantities;
-        let column = |of: usize| &self.numbers[of * self.padded..(of + 1) * self.padded];
-        for start in (0..self.padded).step_by(BLOCK_ROWS) {
-            let mut shared = [0f32; BLOCK_ROWS];
-            for (of, &x) in self.point.numbers.iter().enumerate().skip(2 * quantities) {
-                add_squares(&mut shared, x, &column(of)[start..]);
-            }
-            let codes = self.codes.chunks_exact(self.padded);
-            for (&code, column) in self.point.codes.iter().zip(codes) {
-                let (block, _) = column[start..].as_chunks::<BLOCK_ROWS>();
-                for (sum, &other) in shared.iter_mut().zip(&block[0]) {
-                    *sum += if code == other { 0.0 } else { CATEGORIES_APART };
-                }
-            }
-            for (scale, nearest) in nearest.iter_mut().enumerate() {
-                let mut sums = shared;
-                for of in scale * quantities..(scale + 1) * quantities {
-                    add_squares(&mut sums, self.point.numbers[of], &column(of)[start..]);
-                }
-                for (nearest, &sum) in nearest.iter_mut().zip(&sums) {
-                    *nearest = if sum < *nearest { sum } else { *nearest };
-                }
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<[f32; 2]> {
+        let points = self.points.everywhere.len();
+        let (n, c) = self.kept.layout.columns();
+        let mut least = vec![[simd.splat_f32s(f32::INFINITY); 2]; points];
+        for block in 0..self.kept.rows.div_ceil(BLOCK_ROWS) {
+            let block = Block {
+                numbers: &self.kept.numbers[block * n..(block + 1) * n],
+                codes: &self.kept.codes[block * c..(block + 1) * c],
+            };
+            let mut first = 0;
+            while first < points {
+                first += match points - first {
+                    4.. if S::REGISTER_COUNT >= 32 => {
+                        self.group::<S, 4>(simd, block, first, &mut least)
+                    }
+                    2.. => self.group::<S, 2>(simd, block, first, &mut least),
+                    _ => self.group::<S, 1>(simd, block, first, &mut least),
+                };
             }
         }
-        nearest.map(|of_scale| of_scale.iter().copied().fold(f32::INFINITY, f32::min))
+        let smallest = |of_scale: S::f32s| simd.reduce_min_f32s(of_scale);
+        least.into_iter().map(|of| of.map(smallest)).collect()
     }
 }
 
-/// Adds the squared differences of `x` from the first block of a column.
+impl Nearest<'_> {
+    /// M points from `first` on beside a block: the sums of all of them and some vectors of rows stay in registers. Returns M.
+    #[inline(always)]
+    fn group<S: Simd, const M: usize>(
+        &self,
+        simd: S,
+        block: Block<'_>,
+        first: usize,
+        least: &mut [[S::f32s; 2]],
+    ) -> usize {
+        let (n, c) = self.kept.layout.columns();
+        let quantities = self.kept.layout.quantities;
+        let x: [&[f32]; M] = std::array::from_fn(|m| &self.points.numbers[(first + m) * n..][..n]);
+        let codes: [&[u32]; M] =
+            std::array::from_fn(|m| &self.points.codes[(first + m) * c..][..c]);
+        for at in (0..BLOCK_ROWS / S::F32_LANES).step_by(VECTORS) {
+            let mut shared = [[simd.splat_f32s(0.0); VECTORS]; M];
+            add_squares(simd, &mut shared, x, (block.numbers, at), 2 * quantities..n);
+            add_categories(simd, &mut shared, codes, (block.codes, at));
+            for scale in 0..2 {
+                let mut sums = shared;
+                let columns = scale * quantities..(scale + 1) * quantities;
+                add_squares(simd, &mut sums, x, (block.numbers, at), columns);
+                for (least, [a, b, c, d]) in least[first..first + M].iter_mut().zip(sums) {
+                    let of_rows = simd.min_f32s(simd.min_f32s(a, b), simd.min_f32s(c, d));
+                    least[scale] = simd.min_f32s(of_rows, least[scale]);
+                }
+            }
+        }
+        M
+    }
+}
+
+/// Adds the squared differences of the numbers `columns` of M points from those of a block's rows, from vector `at` on.
 #[inline(always)]
-fn add_squares(sums: &mut [f32; BLOCK_ROWS], x: f32, column: &[f32]) {
-    let (block, _) = column.as_chunks::<BLOCK_ROWS>();
-    for (sum, &y) in sums.iter_mut().zip(&block[0]) {
-        *sum += (x - y) * (x - y);
+fn add_squares<S: Simd, const M: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; VECTORS]; M],
+    x: [&[f32]; M],
+    (block, at): (&[Column<f32>], usize),
+    columns: Range<usize>,
+) {
+    for column in columns {
+        let (rows, _) = S::as_simd_f32s(&block[column].0);
+        let rows = &rows[at..at + VECTORS];
+        written_out!(m < M, {
+            let x = simd.splat_f32s(x[m][column]);
+            written_out!(v < VECTORS, {
+                let apart = simd.sub_f32s(x, rows[v]);
+                sums[m][v] = simd.mul_add_e_f32s(apart, apart, sums[m][v]);
+            });
+        });
+    }
+}
+
+/// Adds what categories cost that differ.
+#[inline(always)]
+fn add_categories<S: Simd, const M: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; VECTORS]; M],
+    codes: [&[u32]; M],
+    (block, at): (&[Column<u32>], usize),
+) {
+    let (equal, apart) = (simd.splat_f32s(0.0), simd.splat_f32s(CATEGORIES_APART));
+    for (column, rows) in block.iter().enumerate() {
+        let (rows, _) = S::as_simd_u32s(&rows.0);
+        let rows = &rows[at..at + VECTORS];
+        written_out!(m < M, {
+            let code = simd.splat_u32s(codes[m][column]);
+            written_out!(v < VECTORS, {
+                let is_equal = simd.equal_u32s(code, rows[v]);
+                let costs = simd.select_f32s(is_equal, equal, apart);
+                sums[m][v] = simd.add_f32s(sums[m][v], costs);
+            });
+        });
     }
 }
 
@@ -398,7 +490,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_nearest_row_is_that_of_the_definition(
-            fit in rows(1..150), points in rows(1..4), stored: bool
+            fit in rows(1..150), points in rows(1..12), stored: bool
         ) {
             let nulls = [0, 1, 2, 3].map(|f| {
                 let is_null = |row: &Row| [row.0.is_none(), row.1.is_none(), row.2.is_none(), row.3.is_none()][f];
@@ -412,13 +504,17 @@ mod tests {
                 kept = NearestRows::from_columns(layout, fit.len(), &numbers, &codes).unwrap();
             }
             let found = records(&points);
+            let distances = kept.distances(&found, 0..points.len());
+            // A record beside others is as far away as alone.
+            let alone = (0..points.len()).flat_map(|row| kept.distances(&found, row..row + 1));
+            prop_assert!(distances == alone.collect::<Vec<_>>());
             for (row, point) in points.iter().enumerate() {
                 let least = |scale: fn(f32) -> f32| {
                     let all = fit.iter().map(|y| apart(point, y, scale));
                     all.fold(f32::INFINITY, f32::min).sqrt()
                 };
                 let expected = [least(|x| x), least(quantile)];
-                let NearestDistances { deviation, quantile } = kept.distances(&found, row);
+                let NearestDistances { deviation, quantile } = distances[row];
                 for (distance, expected) in [deviation, quantile].into_iter().zip(expected) {
                     prop_assert!((distance - expected).abs() < 1e-3, "{} {}", distance, expected);
                 }
@@ -434,7 +530,7 @@ mod tests {
         assert_eq!(layout.columns(), (2, 0));
         let kept = NearestRows::keep(layout, &fit, &[0]);
         let other = records(&[(Some(1.0), Some(3), Some(false), Some(-4.0))]);
-        assert_eq!(kept.distances(&other, 0), NearestDistances::default());
+        assert_eq!(kept.distances(&other, 0..1), [NearestDistances::default()]);
         assert!(NearestLayout::new(&SHAPES, &[false; 4], &[true; 4]).is_empty());
     }
 

@@ -431,8 +431,9 @@ impl SurpriseModel {
             }
         };
         if let Some(nearest) = &self.distances.nearest {
-            for (t, distance) in distances.iter_mut().enumerate() {
-                distance.nearest = nearest.distances(records, first + t);
+            let found = nearest.distances(records, first..first + distances.len());
+            for (distance, nearest) in distances.iter_mut().zip(found) {
+                distance.nearest = nearest;
             }
         }
         Ok(pass)

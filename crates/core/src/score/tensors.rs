@@ -8,8 +8,9 @@
 
 use super::kernel::Reader;
 use crate::encode::Records;
-use crate::model::heads::{Derived, Heads, Wanted};
-use crate::model::mask::NoiseInputs;
+use crate::model::heads::{Derived, Heads, ReadingSet};
+use crate::model::likelihood::Scale;
+use crate::model::mask::{Denoising, NoiseInputs};
 use crate::model::ops::{linear, tensor_slice};
 use crate::model::{InputBuilder, MaskedAutoencoder, Stratum, Views};
 use candle_core::{Device, Result, Tensor};
@@ -21,8 +22,8 @@ pub(super) const TILE_ROWS: usize = 8;
 #[derive(Debug)]
 pub(super) struct TensorPass {
     views: Vec<(Vec<bool>, NoiseInputs)>,
-    /// `[S]`: the derived readings that each stratum is read by.
-    wanted: Vec<Wanted>,
+    /// `[S]`: the readings that each stratum is read by.
+    readings: Vec<ReadingSet>,
     /// `[S]`: whether the views of a stratum hide what they read.
     hidden: Vec<bool>,
     fields: Vec<FieldPlan>,
@@ -78,7 +79,7 @@ impl TensorPass {
         Ok(Self {
             fields: plans.collect::<Result<_>>()?,
             views: masks,
-            wanted: wanted(views, model.heads()),
+            readings: readings_of_strata(views, model.heads()),
             hidden: views.masked(),
         })
     }
@@ -142,7 +143,7 @@ impl TensorPass {
                     sums.fill(0.0);
                     for (logits, &stratum) in logits.chunks_exact(outputs).zip(&plan.strata) {
                         head.surprises(logits, &target, &mut surprise);
-                        head.keep_wanted(self.wanted[stratum], &mut surprise);
+                        head.keep_only(self.readings[stratum], &mut surprise);
                         let sums = &mut sums[stratum * readings..(stratum + 1) * readings];
                         sums.iter_mut()
                             .zip(&surprise)
@@ -172,17 +173,24 @@ impl TensorPass {
     }
 }
 
-/// Which derived readings each stratum is read by, `[S]`: the tail where most is hidden, the density in the denoising view.
-pub(super) fn wanted(views: &Views, heads: &Heads) -> Vec<Wanted> {
+/// Which readings each stratum is read by, `[S]`: all trained ones, unless the denoising view is read on one scale alone;
+/// the tail where most is hidden, the density in the denoising view.
+pub(super) fn readings_of_strata(views: &Views, heads: &Heads) -> Vec<ReadingSet> {
+    let trained = heads.trained_readings();
     let of_stratum = |stratum: &Stratum| {
-        let derived = heads.derived().enumerate();
-        let is_wanted = |(derived, _)| match derived {
+        let derived = heads.derived().map(|(derived, _)| match derived {
             Derived::Tail => stratum.hides_most(),
             Derived::Density => stratum.denoising.is_some(),
-        };
-        derived.fold(0, |bits, (i, derived)| {
-            bits | Wanted::from(is_wanted(derived)) << i
-        })
+        });
+        let in_deviations = |of: &Denoising| of.in_deviations;
+        let in_deviations = stratum.denoising.as_ref().is_some_and(in_deviations);
+        let all = std::iter::repeat_n(true, trained)
+            .chain(derived)
+            .enumerate();
+        let read = all.filter(|&(reading, is_read)| {
+            is_read && !(in_deviations && heads.scale(reading) == Scale::Quantile)
+        });
+        read.fold(0, |set, (reading, _)| set | 1 << reading)
     };
     views.strata().iter().map(of_stratum).collect()
 }

@@ -128,6 +128,22 @@ pub fn vectorised<L: Loop>(body: L) -> L::Output {
     Instructions::widest().run(Plain(body))
 }
 
+/// Writes the body out for each place below a constant, up to 8 of them. A loop would do the same work, but the compiler keeps
+/// an array in registers only if it sees every index of it as a constant early on, and unrolls only short loops early.
+macro_rules! written_out {
+    ($place:ident < $count:ident, $body:block) => {
+        written_out!(@ $place, $count, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $place:ident, $count:ident, $body:block, $($i:literal)*) => {
+        $(if $i < $count {
+            let $place = $i;
+            $body
+        })*
+    };
+}
+
+pub(crate) use written_out;
+
 struct Plain<L>(L);
 
 impl<L: Loop> WithSimd for Plain<L> {

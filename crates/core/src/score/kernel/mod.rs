@@ -37,7 +37,7 @@ use self::scratch::{Pool, Scratch, Taken};
 use super::distances::Distance;
 use super::surprise::Axes;
 use crate::encode::{Encoder, Records};
-use crate::model::heads::Wanted;
+use crate::model::heads::ReadingSet;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Heads, TargetReader};
 use std::ops::Range;
@@ -53,8 +53,8 @@ pub(super) struct Kernel {
     fields: Vec<FieldPlan>,
     /// The distance of latents, if it is measured.
     latent: Option<LatentPlan>,
-    /// `[S]`: the derived readings that each stratum is read by.
-    wanted: Vec<Wanted>,
+    /// `[S]`: the readings that each stratum is read by.
+    readings: Vec<ReadingSet>,
     /// `[S]`: whether the views of a stratum hide what they read.
     hidden: Vec<bool>,
     /// V.
@@ -134,6 +134,7 @@ struct Blind {
 /// The head of a field and the rows that it reads.
 #[derive(Debug)]
 struct FieldPlan {
+    /// Of all outputs that views which show something are read from: those of the first readings, if the others are not.
     layer: PackedLinear,
     /// For each record of a full tile the rows of the latent under the views that read the field.
     rows: Vec<u32>,
@@ -145,7 +146,7 @@ struct FieldPlan {
     sources: Vec<(Source, usize)>,
     /// One over the views of each stratum, NaN where none reads the field, `[S]`.
     means: Vec<f32>,
-    /// The softmaxes among the logits.
+    /// The softmaxes among the layer's logits.
     softmaxes: Vec<Range<usize>>,
     blind: Blind,
 }
@@ -258,7 +259,7 @@ impl Kernel {
                     log_norms,
                 };
                 let values = &mut values[start * per_record..end * per_record];
-                plan.read((reader, &self.wanted), field, &chunk, surprise, values);
+                plan.read((reader, &self.readings), field, &chunk, surprise, values);
             }
         }
         Latents {
@@ -447,7 +448,7 @@ impl FieldPlan {
     /// Reads a chunk's surprises; `surprise` is room for R.
     fn read(
         &self,
-        (reader, wanted): (Reader<'_>, &[Wanted]),
+        (reader, of_strata): (Reader<'_>, &[ReadingSet]),
         field: usize,
         chunk: &Chunk<'_>,
         surprise: &mut [f32],
@@ -476,7 +477,7 @@ impl FieldPlan {
                     }
                     Source::Blind => (&self.blind.logits[..], &self.blind.log_norms[..]),
                 };
-                head.surprises_at(logits, log_norms, (&binned, wanted[stratum]), surprise);
+                head.surprises_at(logits, log_norms, (&binned, of_strata[stratum]), surprise);
                 let sums = &mut sums[stratum * readings..][..readings];
                 sums.iter_mut()
                     .zip(&*surprise)

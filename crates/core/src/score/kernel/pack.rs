@@ -9,9 +9,9 @@ use crate::model::mask::{NO_NOISE, NoiseInputs};
 use crate::model::ops::simd::Instructions;
 use crate::model::ops::tensor_slice;
 use crate::model::parameters::Parameters;
-use crate::model::{Architecture, MaskedAutoencoder, Masking, Views};
+use crate::model::{Architecture, Heads, MaskedAutoencoder, Masking, Views};
 use crate::score::latent::LatentDistance;
-use crate::score::tensors::wanted;
+use crate::score::tensors::readings_of_strata;
 use candle_core::Result;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -74,10 +74,12 @@ impl Kernel {
         // Read once for all fields: it is the largest layer.
         let weight = Values::of(model.parameters(), "output.weight")?;
         let bias = Values::of(model.parameters(), "output.bias")?;
+        let pack = |columns| {
+            let weight = (&weight.data[..], weight.columns);
+            PackedLinear::new(lanes, weight, &bias.data, columns)
+        };
         let plan = |field| {
-            let columns = model.heads().field(field).outputs();
-            let packed = (&weight.data[..], weight.columns);
-            let layer = PackedLinear::new(lanes, packed, &bias.data, columns);
+            let layer = pack(model.heads().field(field).outputs());
             field_plan(model, field, views, &live, records, layer)
         };
         let plans: Vec<FieldPlan> = (0..fields).map(plan).collect();
@@ -106,7 +108,7 @@ impl Kernel {
             layers,
             fields: plans,
             latent,
-            wanted: wanted(views, model.heads()),
+            readings: readings_of_strata(views, model.heads()),
             hidden: views.masked(),
             views: live.len(),
             records,
@@ -114,7 +116,24 @@ impl Kernel {
             pool: Pool::new(sizes),
         };
         kernel.predict_blindly();
+        kernel.leave_out_unread(model.heads(), pack);
         Ok(Some(kernel))
+    }
+
+    /// Cuts from the heads what no view that shows something is read from: of views that show nothing the logits are known.
+    fn leave_out_unread(&mut self, heads: &Heads, pack: impl Fn(Range<usize>) -> PackedLinear) {
+        for (field, plan) in self.fields.iter_mut().enumerate() {
+            let head = heads.field(field);
+            let live = plan.sources.iter();
+            let live = live.filter(|(source, _)| matches!(source, Source::Live(_)));
+            let read = live.fold(0, |set, &(_, stratum)| set | self.readings[stratum]);
+            let outputs = head.outputs_of(read);
+            if plan.live_views > 0 && outputs < plan.layer.outputs {
+                let first = head.outputs().start;
+                plan.layer = pack(first..first + outputs);
+                plan.softmaxes.retain(|softmax| softmax.end <= outputs);
+            }
+        }
     }
 
     /// Where nothing is visible all records look alike: their logits are worked out here, once.

@@ -6,7 +6,8 @@
 //! width of a vector, if that is 8 numbers or 16.
 
 use super::packed::PackedLinear;
-use super::vector::{dot, gelu, written_out};
+use super::vector::{dot, gelu};
+use crate::model::ops::simd::written_out;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 

@@ -4,6 +4,7 @@
 
 use crate::encode::{Encoder, EncoderFitter, Records};
 use crate::model::inputs::takes_noise;
+use crate::model::likelihood::Scale;
 use crate::model::ops::simd::Instructions;
 use crate::model::{
     Likelihood, MaskPlan, MaskedAutoencoder, Masking, ModelConfig, ObjectiveKind, Scoring, Views,
@@ -401,6 +402,40 @@ fn the_distance_of_a_latent_is_that_of_candles_forward_and_changes_no_surprise()
         for (row, z) in latents.chunks_exact(40).enumerate() {
             let (found, expected) = (found.distances(row).latent, latent.of(z));
             assert!(near(expected, found, 1e-3), "{row}: {found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn a_denoising_view_in_deviations_alone_reads_what_both_scales_do_and_costs_half_of_its_heads() {
+    let kinds = [NUMBER, Held::Many(Kind::Categorical), NUMBER, NUMBER];
+    let (encoder, records) = records(&kinds, 7);
+    let model = model(&ModelConfig::default(), ObjectiveKind::Masked, &encoder);
+    let heads = model.heads().clone();
+    let rng = &mut stream(3, Purpose::Views);
+    // Nothing is visible in the other view, which costs nothing, whatever it is read by.
+    let both = Views::draw(MaskPlan::Balanced, &[1.0], 1, 4, rng);
+    let both = both.with_denoising(0.2, vec![0, 2, 3]);
+    let alone = both.clone().denoising_in_deviations();
+    let in_both = SurpriseModel::new(encoder, model, &both).unwrap();
+    let in_one = in_both.in_views(&alone).unwrap();
+    assert_agrees(&in_one, &alone, &records, 1e-4);
+    let operations = |of: &SurpriseModel| of.operations().unwrap().heads;
+    // Of each number 64 bins and a location a scale, but for a logit of nullness.
+    assert!(2 * operations(&in_one) <= operations(&in_both) + 3 * 2 * 192);
+    let (of_both, of_one) = (in_both.surprises(&records), in_one.surprises(&records));
+    let (of_both, of_one) = (of_both.unwrap(), of_one.unwrap());
+    for row in 0..records.rows() {
+        for field in [0, 2, 3] {
+            for reading in 0..heads.readings() {
+                let at = |of: &Surprises, stratum| of.at(row, field, stratum, reading);
+                assert_eq!(at(&of_one, 0), at(&of_both, 0), "what sees nothing");
+                let expected = match heads.scale(reading) {
+                    Scale::Deviation => at(&of_both, 1),
+                    Scale::Quantile => 0.0,
+                };
+                assert_eq!(at(&of_one, 1), expected, "{row} {field} {reading}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Narrower ones have fewer running sums.
 
 use crate::model::ops::math::{GELU_CUBIC, TWICE_SQRT_2_OVER_PI};
+use crate::model::ops::simd::written_out;
 use pulp::Simd;
 
 /// e^x with a relative error below 2e-7 for -87 <= x <= 88; beyond that of the nearer end.
@@ -47,22 +48,6 @@ pub(super) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let e = exp(simd, simd.mul_f32s(by_square, x));
     simd.div_f32s(x, simd.add_f32s(e, simd.splat_f32s(1.0)))
 }
-
-/// Writes the body out for each place below a constant, up to 8 of them. A loop would do the same work, but the compiler keeps
-/// an array in registers only if it sees every index of it as a constant early on, and unrolls only short loops early.
-macro_rules! written_out {
-    ($place:ident < $count:ident, $body:block) => {
-        written_out!(@ $place, $count, $body, 0 1 2 3 4 5 6 7)
-    };
-    (@ $place:ident, $count:ident, $body:block, $($i:literal)*) => {
-        $(if $i < $count {
-            let $place = $i;
-            $body
-        })*
-    };
-}
-
-pub(super) use written_out;
 
 /// What is summed: the numbers of some vectors, and of one more that is not full.
 trait Terms<S: Simd> {
