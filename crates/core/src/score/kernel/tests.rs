@@ -434,7 +434,9 @@ fn a_denoising_view_in_deviations_alone_reads_what_both_scales_do_and_costs_half
                     Scale::Deviation => at(&of_both, 1),
                     Scale::Quantile => 0.0,
                 };
-                assert_eq!(at(&of_one, 1), expected, "{row} {field} {reading}");
+                // A column may be summed in another order among other columns.
+                let found = at(&of_one, 1);
+                assert!(near(expected, found, 1e-5), "{row} {field} {reading}");
             }
         }
     }
