@@ -16,7 +16,8 @@ const HOUSES: [(&str, &[&str]); 3] = [
     (
         "crates/core/src/",
         &[
-            "durable rng schema",
+            "durable rng toml_file",
+            "schema",
             "records",
             "encode",
             "model",
@@ -28,7 +29,7 @@ const HOUSES: [(&str, &[&str]); 3] = [
     ),
     (
         "crates/learn/src/",
-        &["transfer train", "evaluate", "tune", "recipe"],
+        &["settings", "transfer train", "evaluate", "tune", "recipe"],
     ),
     (
         "src/",

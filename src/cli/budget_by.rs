@@ -9,6 +9,7 @@ use crate::evaluate::shown_value;
 use crate::pipeline::options::AlertsConfig;
 use crate::schema::{Kind, Schema};
 use crate::score::{AlertBudget, NO_SEGMENT, RankedAmong, Segment, SegmentedScores};
+use crate::toml_file::KeyFault;
 use anyhow::anyhow;
 use std::path::Path;
 
@@ -42,7 +43,9 @@ pub fn configured(
         return Ok(detector);
     };
     let held = detector.with_budget_by(field, alerts.budget);
-    Ok(held.map_err(|e| ConfigFaults::new(dir, vec![format!("alerts.budget_by: {e}")]))?)
+    Ok(held.map_err(|e| {
+        ConfigFaults::new(dir, vec![KeyFault::new("alerts.budget_by", e.to_string())])
+    })?)
 }
 
 /// Whether a bundle trained with this schema may know the segments by `field`: how many values it has shows only then.
@@ -63,9 +66,8 @@ pub fn check_schema(dir: &Path, field: &str, schema: &Schema) -> Result<(), Conf
         None => "no field of the schema",
     };
     let names = names.join(", ");
-    let fault = format!(
-        "alerts.budget_by: '{field}' is {found}, expected a categorical or boolean feature: {names}"
-    );
+    let what = format!("'{field}' is {found}, expected a categorical or boolean feature: {names}");
+    let fault = KeyFault::new("alerts.budget_by", what);
     Err(ConfigFaults::new(dir, vec![fault]))
 }
 

@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_shipped_training_configuration_is_one() {
         let config: crate::recipe::TrainConfig = toml::from_str(PAYMENTS_TRAINING).unwrap();
-        assert_eq!(config.faults(), Vec::<String>::new());
+        assert_eq!(config.faults(), []);
     }
 
     #[test]

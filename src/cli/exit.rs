@@ -14,6 +14,7 @@ use crate::recipe::{LearnError, TuneFailure};
 use crate::records::DataError;
 use crate::schema::SchemaError;
 use crate::score::ScoreError;
+use crate::toml_file::KeyFault;
 use crate::train::{DatasetError, TrainError};
 use crate::transfer::TransferError;
 use crate::tune::TuneError;
@@ -33,20 +34,25 @@ pub const INTERNAL: u8 = 70;
 
 /// Everything that is wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {}", path.display(), faults.join("; "))]
+#[error("{}: {}", path.display(), joined(faults))]
 pub struct ConfigFaults {
     path: PathBuf,
-    faults: Vec<String>,
+    faults: Vec<KeyFault>,
 }
 
 impl ConfigFaults {
     /// Faults of a file.
-    pub fn new(path: &Path, faults: Vec<String>) -> Self {
+    pub fn new(path: &Path, faults: Vec<KeyFault>) -> Self {
         Self {
             path: path.to_owned(),
             faults,
         }
     }
+}
+
+fn joined(faults: &[KeyFault]) -> String {
+    let sentences: Vec<String> = faults.iter().map(KeyFault::to_string).collect();
+    sentences.join("; ")
 }
 
 /// Data that a verb cannot use.

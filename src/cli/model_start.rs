@@ -15,6 +15,7 @@ use crate::pipeline::options::AlertsConfig;
 use crate::recipe::{TrainConfig, check_start};
 use crate::records::ParquetSource;
 use crate::schema::Schema;
+use crate::toml_file::KeyFault;
 use crate::train::dataset::check_roles;
 use crate::train::parts::calibration_rows;
 use anyhow::Context;
@@ -71,7 +72,8 @@ pub fn prepare(section: &ModelSection) -> Result<Model, Vec<anyhow::Error>> {
             Ok(found) if !found.is_dir() => " but something that is no folder",
             _ => "",
         };
-        let fault = format!("no bundle there{found}, and no [train] section to make one");
+        let what = format!("no bundle there{found}, and no [train] section to make one");
+        let fault = KeyFault::new("", what);
         return Err(vec![ConfigFaults::new(&section.dir, vec![fault]).into()]);
     };
     Ok(Model::Training(Box::new(training(
@@ -91,13 +93,13 @@ pub fn bundle(dir: &Path, alerts: Option<&AlertsConfig>) -> anyhow::Result<Detec
         return Ok(detector);
     };
     if !detector.attains(alerts.budget) && !alerts.allow_unattainable_budget {
-        let fault = format!(
-            "alerts.budget = {} can never be reached: with {} calibration rows the smallest p-value is {}; raise the \
-             budget, train on more rows, or set alerts.allow_unattainable_budget = true",
-            alerts.budget.share(),
+        let what = format!(
+            "can never be reached: with {} calibration rows the smallest p-value is {}; raise the budget, train on \
+             more rows, or set alerts.allow_unattainable_budget = true",
             detector.calibration_rows(),
             shown_share(1.0 / (detector.calibration_rows() + 1) as f64)
         );
+        let fault = KeyFault::of_value("alerts.budget", alerts.budget.share(), what);
         return Err(ConfigFaults::new(dir, vec![fault]).into());
     }
     budget_by::configured(detector, dir, alerts)
@@ -168,12 +170,12 @@ fn check_budget(
     if reaches || alerts.allow_unattainable_budget {
         return Ok(());
     }
-    let fault = format!(
-        "alerts.budget = {} could never be reached: {} rows leave {rows} calibration rows, whose smallest p-value \
-         is {}; raise the budget, name more data, or set alerts.allow_unattainable_budget = true",
-        alerts.budget.share(),
+    let what = format!(
+        "could never be reached: {} rows leave {rows} calibration rows, whose smallest p-value is {}; raise the \
+         budget, name more data, or set alerts.allow_unattainable_budget = true",
         source.rows(),
         shown_share(1.0 / (rows + 1) as f64)
     );
+    let fault = KeyFault::of_value("alerts.budget", alerts.budget.share(), what);
     Err(ConfigFaults::new(schema, vec![fault]).into())
 }

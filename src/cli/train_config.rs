@@ -4,12 +4,10 @@
 //! it, not only with the first.
 
 use super::exit::ConfigFaults;
-use crate::bundle::training::SKIP_BAD_ROWS_MAX;
 use crate::durable::read_regular_text;
 use crate::recipe::TrainConfig;
-use serde::Deserialize;
+use crate::toml_file::{KeyFault, TomlFile, Values};
 use std::path::Path;
-use toml::{Table, Value};
 
 /// Bytes of a configuration at most: a thousand times what all its keys take.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -21,78 +19,27 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub fn load_config(path: &Path) -> Result<TrainConfig, ConfigFaults> {
     let faults = |faults| ConfigFaults::new(path, faults);
     let text = read_regular_text(path, CONFIG_BYTES_MAX);
-    let text = text.map_err(|e| faults(vec![format!("cannot read the file: {e}")]))?;
+    let text = text.map_err(|e| {
+        faults(vec![KeyFault::new(
+            "",
+            format!("cannot read the file: {e}"),
+        )])
+    })?;
     parse(&text).map_err(faults)
 }
 
 /// The configuration of a text; what it does not say is as by default.
-fn parse(text: &str) -> Result<TrainConfig, Vec<String>> {
-    let table: Table =
-        toml::from_str(text).map_err(|e| vec![e.to_string().trim_end().to_owned()])?;
-    let known = known_keys().map_err(|e| vec![e.to_string()])?;
-    let mut faults = Vec::new();
-    let mut sound = Table::new();
-    for (section, given) in table {
-        match (known.get(&section), given) {
-            (Some(Value::Table(known)), Value::Table(given)) => {
-                let keys = sound_keys(&section, given, known, &mut faults);
-                sound.insert(section, Value::Table(keys));
-            }
-            (Some(_), given) => {
-                faults.push(format!(
-                    "{section}: expected a section, found {}",
-                    given.type_str()
-                ));
-            }
-            (None, _) => faults.push(format!("unknown section [{section}]: {}", expected(&known))),
-        }
-    }
-    let config = TrainConfig::deserialize(sound).map_err(|e| vec![e.to_string()])?;
+fn parse(text: &str) -> Result<TrainConfig, Vec<KeyFault>> {
+    let file = TomlFile::parse(text, Values::Shown)?;
+    let (sound, mut faults) = file.sound::<TrainConfig>();
+    let config: TrainConfig = sound
+        .try_into()
+        .map_err(|error: toml::de::Error| vec![KeyFault::new("", error.message())])?;
     faults.extend(config.faults());
-    if faults.is_empty() {
-        Ok(config)
-    } else {
-        Err(faults)
+    match faults.is_empty() {
+        true => Ok(config),
+        false => Err(file.located(faults)),
     }
-}
-
-/// Every section with every key: those of a configuration that leaves out none when it is written.
-fn known_keys() -> Result<Table, toml::ser::Error> {
-    let mut config = TrainConfig::default();
-    // The cross entropy and clean rows are written by leaving their keys out.
-    config.model.histogram_gamma = 1.0;
-    config.training.skip_bad_rows = SKIP_BAD_ROWS_MAX;
-    Table::try_from(config)
-}
-
-/// The keys of a section that are known and of the right type; each of the others is a fault.
-fn sound_keys(section: &str, given: Table, known: &Table, faults: &mut Vec<String>) -> Table {
-    let mut sound = Table::new();
-    for (key, value) in given {
-        if !known.contains_key(&key) {
-            faults.push(format!("unknown key {section}.{key}: {}", expected(known)));
-            continue;
-        }
-        // Alone in a configuration, a value is its own error, and hides no other.
-        let alone = Table::from_iter([(key.clone(), value.clone())]);
-        let alone = Table::from_iter([(section.to_owned(), Value::Table(alone))]);
-        match TrainConfig::deserialize(alone) {
-            Ok(_) => {
-                sound.insert(key, value);
-            }
-            Err(error) => {
-                // Its other lines name the section once more.
-                let error = error.message().to_owned();
-                faults.push(format!("{section}.{key} = {value}: {error}"));
-            }
-        }
-    }
-    sound
-}
-
-fn expected(known: &Table) -> String {
-    let names: Vec<&str> = known.keys().map(String::as_str).collect();
-    format!("expected one of {}", names.join(", "))
 }
 
 #[cfg(test)]
@@ -100,9 +47,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use toml::{Table, Value};
 
     fn shipped() -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("config/train.toml")
+    }
+
+    /// The keys that a section may have, as the error on another one lists them.
+    fn known_keys(section: &str) -> Vec<String> {
+        let faults = parse(&format!("[{section}]\nno_such_key = 1\n")).unwrap_err();
+        let (_, expected) = faults[0].what.split_once("expected ").unwrap();
+        let quoted = expected.split('`').skip(1).step_by(2);
+        quoted.map(str::to_owned).collect()
     }
 
     #[test]
@@ -110,15 +66,21 @@ mod tests {
         assert_eq!(load_config(&shipped()).unwrap(), TrainConfig::default());
         let text = std::fs::read_to_string(shipped()).unwrap();
         let written: Table = toml::from_str(&text).unwrap();
-        let defaults = known_keys().unwrap();
-        for (section, keys) in &defaults {
-            for key in keys.as_table().unwrap().keys() {
+        let unknown = parse("[no_such_section]\n").unwrap_err();
+        let (_, sections) = unknown[0].what.split_once("expected one of ").unwrap();
+        let mut count = 0;
+        for section in sections.split(", ") {
+            let section = section.trim_matches(['[', ']']);
+            for key in known_keys(section) {
                 assert!(
-                    written[section].get(key).is_some(),
+                    written[section].get(&key).is_some(),
                     "{section}.{key} is not in the file"
                 );
+                count += 1;
             }
         }
+        let keys = written.values().filter_map(Value::as_table).map(Table::len);
+        assert_eq!(keys.sum::<usize>(), count);
     }
 
     #[test]
@@ -161,21 +123,37 @@ mod tests {
         let text = "[model]\nwidth = 0\nlikelihood = [\"poisson\"]\ncolour = 1\n\
                     [training]\nsteps = \"many\"\nlearning_rate = 1\n[extra]\nx = 1\n";
         let faults = parse(text).unwrap_err();
+        let faults: Vec<String> = faults.iter().map(KeyFault::to_string).collect();
         let named = [
-            "model.width = 0",
-            "model.likelihood",
-            "poisson",
-            "unknown key model.colour",
-            "training.steps = \"many\"",
-            "unknown section [extra]: expected one of",
+            "line 2: model.width = 0: must be within 1..=4096",
+            "line 3: model.likelihood = [\"poisson\"]: unknown value, expected one of `histogram`",
+            "line 4: model.colour: unknown key, expected one of ",
+            "line 6: training.steps = \"many\": invalid type",
+            "line 8: extra: unknown section, expected one of [model], ",
         ];
-        for named in named {
-            assert!(
-                faults.iter().any(|fault| fault.contains(named)),
-                "{named}: {faults:#?}"
-            );
+        for (fault, named) in faults.iter().zip(named) {
+            assert!(fault.starts_with(named), "{named}: {faults:#?}");
         }
         assert_eq!(faults.len(), 5, "{faults:#?}");
+    }
+
+    #[test]
+    fn a_file_of_an_older_version_is_told_where_its_keys_are_now() {
+        let faults = parse("[training]\nsteps = 9\ndevice = \"cpu\"\nobjective = \"masked\"\n");
+        let faults: Vec<String> = faults
+            .unwrap_err()
+            .iter()
+            .map(KeyFault::to_string)
+            .collect();
+        assert_eq!(
+            faults,
+            [
+                "line 3: training.device = \"cpu\": `training.device` is gone; training is always on the processor: \
+                 leave the key out",
+                "line 4: training.objective = \"masked\": `training.objective` is under [experimental] now; write \
+                 `experimental.objective`",
+            ]
+        );
     }
 
     #[test]
@@ -197,7 +175,7 @@ mod tests {
     #[test]
     fn a_syntax_error_is_told_with_its_line() {
         let faults = parse("[model]\nwidth = = 3\n").unwrap_err();
-        assert!(faults[0].contains("line 2"), "{faults:?}");
+        assert!(faults[0].to_string().starts_with("line 2: "), "{faults:?}");
         let error = load_config(Path::new("no/such.toml"))
             .unwrap_err()
             .to_string();

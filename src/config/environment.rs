@@ -4,7 +4,7 @@
 //! In flow names and texts, out flow paths of keys with every value that a text may mean. The key says which of them it is:
 //! `0` is a number for one key and text for another.
 
-use std::collections::BTreeMap;
+use crate::toml_file::{KeyFault, TomlFile};
 use std::ffi::OsString;
 use toml::{Table, Value};
 
@@ -45,7 +45,7 @@ impl Override {
 /// Each variable of ours whose value is not Unicode.
 pub fn variables(
     all: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Vec<(String, String)>, Vec<String>> {
+) -> Result<Vec<(String, String)>, Vec<KeyFault>> {
     let (mut ours, mut faults) = (Vec::new(), Vec::new());
     for (name, value) in all {
         let Ok(name) = name.into_string() else {
@@ -56,7 +56,7 @@ pub fn variables(
         }
         match value.into_string() {
             Ok(value) => ours.push((name, value)),
-            Err(_) => faults.push(format!("variable {name}: its value is not UTF-8")),
+            Err(_) => faults.push(KeyFault::of_variable(&name, "its value is not UTF-8")),
         }
     }
     if faults.is_empty() {
@@ -84,76 +84,41 @@ pub fn overrides(variables: impl Iterator<Item = (String, String)>) -> Vec<Overr
     overrides
 }
 
-/// Which variable set which key, the key as the checks of values write it.
-#[derive(Debug, Default)]
-pub struct Origins(BTreeMap<String, String>);
-
-impl Origins {
-    /// Of these overrides.
-    pub fn of(overrides: &[Override]) -> Self {
-        let key = |path: &[String]| match path {
-            [section, key, property] => format!("{section}.{key}.\"{property}\""),
-            _ => path.join("."),
-        };
-        let of = |of: &Override| (key(&of.path), of.name.clone());
-        Self(overrides.iter().map(of).collect())
-    }
-
-    /// A sentence that begins with a key, with the variable that set it, if one did.
-    pub fn named(&self, fault: String) -> String {
-        let speaks_of = |(key, _): &(&String, &String)| {
-            let rest = fault.strip_prefix(key.as_str());
-            rest.is_some_and(|rest| !rest.starts_with(|c: char| c == '_' || c.is_alphanumeric()))
-        };
-        // Of `kafka.properties` and one of them the longer key is meant.
-        let set = self
-            .0
-            .iter()
-            .filter(speaks_of)
-            .max_by_key(|(key, _)| key.len());
-        match set {
-            Some((_, variable)) => format!("variable {variable}: {fault}"),
-            None => fault,
-        }
-    }
-}
-
-/// Lays overrides over a table. A sentence for each variable that does not name a key. `fits` says whether a value is one of the
+/// Lays overrides over a file. A fault for each variable that does not name a key. `fits` says whether a value is one of the
 /// key at a path; where no meaning of a text is, the likeliest one is taken, of which whoever reads the key will say what is wrong.
 pub fn apply(
-    table: &mut Table,
+    file: &mut TomlFile,
     overrides: &[Override],
     fits: impl Fn(&[String], &Value) -> bool,
-) -> Vec<String> {
+) -> Vec<KeyFault> {
     let mut faults = Vec::new();
     for of in overrides {
         let (name, path) = (&of.name, &of.path);
         let is_property = path.len() == 3 && path[..2] == PROPERTIES;
         let Some((key, above)) = path.split_last().filter(|_| path.len() == 2 || is_property)
         else {
-            faults.push(format!(
-                "variable {name}: expected {PREFIX}SECTION__KEY, or {PREFIX}KAFKA__PROPERTIES__NAME"
-            ));
+            let what = format!("expected {PREFIX}SECTION__KEY, or {PREFIX}KAFKA__PROPERTIES__NAME");
+            faults.push(KeyFault::of_variable(name, what));
             continue;
         };
-        let mut target = Some(&mut *table);
+        let mut table = Some(file.table_mut());
         for section in above {
-            target = target.and_then(|table| {
+            table = table.and_then(|table| {
                 let empty = || Value::Table(Table::new());
                 let inner = table.entry(section.clone()).or_insert_with(empty);
                 inner.as_table_mut()
             });
         }
-        let Some(target) = target else {
-            faults.push(format!(
-                "variable {name}: its section is no table in the file"
-            ));
+        let Some(table) = table else {
+            let what = "its section is no table in the file";
+            faults.push(KeyFault::of_variable(name, what));
             continue;
         };
         let fitting = of.meanings().find(|value| fits(path, value));
         if let Some(value) = fitting.or_else(|| of.meanings().next()) {
-            target.insert(key.clone(), value);
+            table.insert(key.clone(), value);
         }
+        file.set_by(path.clone(), name.clone());
     }
     faults
 }
@@ -166,8 +131,10 @@ fn toml_value(text: &str) -> Option<Value> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::toml_file::Values;
 
     #[test]
     fn a_text_means_toml_first_then_itself_then_a_list() {
@@ -204,7 +171,10 @@ mod tests {
         let odd = || OsString::from_vec(vec![0xff]);
         let variables = |name: &str| super::variables([(name.into(), odd())].into_iter());
         assert_eq!(variables("LS_COLORS"), Ok(Vec::new()));
-        assert!(variables("MASKWATCH__MODEL__DIR").is_err_and(|f| f[0].contains("MODEL__DIR")));
+        assert!(
+            variables("MASKWATCH__MODEL__DIR")
+                .is_err_and(|f| f[0].to_string().contains("MODEL__DIR"))
+        );
     }
 
     #[test]
@@ -215,8 +185,9 @@ mod tests {
             "MASKWATCH__KAFKA__PROPERTIES__A__B",
         ] {
             let overrides = overrides([(name.to_owned(), "1".to_owned())].into_iter());
-            let faults = apply(&mut Table::new(), &overrides, |_, _| true);
-            assert!(faults[0].contains(name), "{faults:?}");
+            let mut file = TomlFile::parse("", Values::Secret).unwrap();
+            let faults = apply(&mut file, &overrides, |_, _| true);
+            assert!(faults[0].to_string().contains(name), "{faults:?}");
         }
     }
 }

@@ -5,17 +5,14 @@
 
 mod environment;
 mod raw;
-mod sections;
 mod stream;
 
 pub use raw::{RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka};
 pub use stream::{RawStream, StreamConfig};
 
 use crate::http::DEFAULT_LISTEN;
-use crate::kafka::config_fault::ConfigFault;
 use crate::pipeline::options::AlertsConfig;
-use environment::Origins;
-use sections::Sound;
+use crate::toml_file::{KeyFault, TomlFile, Values, can_read};
 use serde::Deserialize;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -42,24 +39,22 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// Not TOML, or not the keys and types of a configuration.
-    #[error("{}: {detail}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Line, key and what was expected.
-        detail: String,
-    },
-    /// Values that are out of range or do not fit each other, all of them.
-    #[error("{}: {}", path.display(), faults.join("; "))]
+    /// Lines that are not TOML; keys that are unknown or of another type; values that are out of range or do not fit each
+    /// other. All of them.
+    #[error("{}: {}", path.display(), joined(faults))]
     Faults {
         /// The file.
         path: PathBuf,
-        /// Key, value and limit of each.
-        faults: Vec<String>,
+        /// Line or variable, key, value and limit of each, in the order of the file.
+        faults: Vec<KeyFault>,
         /// What it says of its model, where that much is sound: a bundle can be looked at all the same.
         model: Option<Box<ModelSection>>,
     },
+}
+
+fn joined(faults: &[KeyFault]) -> String {
+    let sentences: Vec<String> = faults.iter().map(KeyFault::to_string).collect();
+    sentences.join("; ")
 }
 
 impl ConfigError {
@@ -176,18 +171,14 @@ impl Config {
                 faults,
                 model: None,
             })?;
-        let origins = Origins::of(&environment::overrides(variables.iter().cloned()));
-        let config = Self::parse(path, &text, variables.into_iter())?;
+        let (config, file) = Self::read(path, &text, variables.into_iter())?;
         let faults = config.stream.client_faults();
         if faults.is_empty() {
             return Ok(config);
         }
         Err(ConfigError::Faults {
             path: path.to_owned(),
-            faults: faults
-                .iter()
-                .map(|fault| origins.named(fault.to_string()))
-                .collect(),
+            faults: file.located(faults),
             model: Some(Box::new(config.model())),
         })
     }
@@ -210,13 +201,18 @@ impl Config {
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let syntax = |faults: Vec<String>| ConfigError::Syntax {
-            path: path.to_owned(),
-            detail: faults.join("; "),
-        };
-        let with_faults = |faults: Vec<String>, mut model: Option<Box<ModelSection>>| {
+        Ok(Self::read(path, text, variables)?.0)
+    }
+
+    /// The configuration, and the file in which its faults can still be found.
+    fn read(
+        path: &Path,
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Self, TomlFile), ConfigError> {
+        let failed = |faults: Vec<KeyFault>, mut model: Option<Box<ModelSection>>| {
             // A key that could not be read has its default in `model`, which nobody asked for.
-            if faults.iter().any(|fault| fault.contains("alerts."))
+            if faults.iter().any(|fault| fault.key.starts_with("alerts."))
                 && let Some(model) = &mut model
             {
                 model.alerts = None;
@@ -227,20 +223,23 @@ impl Config {
                 model,
             }
         };
+        // A value may be a password.
+        let mut file =
+            TomlFile::parse(text, Values::Secret).map_err(|faults| failed(faults, None))?;
         let overrides = environment::overrides(variables);
-        let origins = Origins::of(&overrides);
-        let Sound { table, mut faults } = sections::sound(text, overrides).map_err(syntax)?;
+        let mut faults = environment::apply(&mut file, &overrides, can_read::<RawConfig>);
+        let (sound, unreadable) = file.sound::<RawConfig>();
+        faults.extend(unreadable);
         // Every key can be read by now; what is found here is a defect, and no value either.
-        let raw: RawConfig = table
-            .try_into()
-            .map_err(|_| syntax(vec!["sections do not fit together".to_owned()]))?;
+        let defect = |_| vec![KeyFault::new("", "sections do not fit together")];
+        let raw = sound.try_into::<RawConfig>();
+        let raw = raw.map_err(|error| failed(defect(error), None))?;
         match raw.check() {
-            Ok(config) if faults.is_empty() => Ok(config),
-            Ok(config) => Err(with_faults(faults, Some(Box::new(config.model())))),
+            Ok(config) if faults.is_empty() => Ok((config, file)),
+            Ok(config) => Err(failed(file.located(faults), Some(Box::new(config.model())))),
             Err((further, model)) => {
-                let further = further.into_iter();
-                faults.extend(further.map(|fault| origins.named(fault)));
-                Err(with_faults(faults, model))
+                faults.extend(further);
+                Err(failed(file.located(faults), model))
             }
         }
     }
@@ -248,7 +247,7 @@ impl Config {
 
 impl RawConfig {
     /// The configuration, or every fault of it with what it says of its model, where that much is sound.
-    fn check(self) -> Result<Config, (Vec<String>, Option<Box<ModelSection>>)> {
+    fn check(self) -> Result<Config, (Vec<KeyFault>, Option<Box<ModelSection>>)> {
         let Self {
             kafka,
             input,
@@ -268,26 +267,21 @@ impl RawConfig {
             alerts,
         }
         .check();
-        let mut faults: Vec<String> = match &stream {
-            Ok(_) => Vec::new(),
-            Err(faults) => faults.iter().map(ConfigFault::to_string).collect(),
-        };
+        let mut faults = stream.as_ref().err().cloned().unwrap_or_default();
         let before = faults.len();
+        let mut missing = |key: &str, expected: &str| {
+            let what = format!("is missing or empty, expected {expected}");
+            faults.push(KeyFault::new(key, what));
+        };
         if model.dir.as_os_str().is_empty() {
-            faults.push("model.dir: is missing or empty, expected the bundle's folder".to_owned());
+            missing("model.dir", "the bundle's folder");
         }
         if train.as_ref().is_some_and(|train| train.data.is_empty()) {
-            faults.push(
-                "train.data: is missing or empty, expected at least one file, folder or pattern"
-                    .to_owned(),
-            );
+            missing("train.data", "at least one file, folder or pattern");
         }
         let lacks_schema = |train: &TrainSection| train.schema.as_os_str().is_empty();
         if train.as_ref().is_some_and(lacks_schema) {
-            faults.push(
-                "train.schema: is missing or empty, expected a schema file (`maskwatch init` makes one)"
-                    .to_owned(),
-            );
+            missing("train.schema", "a schema file (`maskwatch init` makes one)");
         }
         let section = (faults.len() == before).then(|| {
             Box::new(ModelSection {
@@ -299,9 +293,8 @@ impl RawConfig {
         let listen = http.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_string());
         let address = listen.parse::<SocketAddr>();
         if let Err(error) = &address {
-            faults.push(format!(
-                "http.listen: \"{listen}\": {error}, expected address:port"
-            ));
+            let what = format!("\"{listen}\": {error}, expected address:port");
+            faults.push(KeyFault::new("http.listen", what));
         }
         match (stream, address) {
             (Ok(stream), Ok(listen)) if faults.is_empty() => Ok(Config {

@@ -14,7 +14,6 @@ use std::time::Duration;
 use super::raw::{Format, RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka, RawShare};
 use crate::delivery::batcher::{BatchLimits, ROWS_MAX_LIMIT};
 use crate::delivery::options::{DeliveryConfig, Mode, SessionOptions};
-use crate::kafka::config_fault::ConfigFault;
 use crate::kafka::decoders::{InputConfig, InputFormat};
 use crate::kafka::options::{KafkaConfig, OffsetPolicy};
 use crate::kafka::properties::{Properties, resolve};
@@ -25,6 +24,7 @@ use crate::pipeline::types::Topic;
 use crate::records::{ROOTS_MAX, RecordRoot};
 use crate::schema::FieldPath;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
+use crate::toml_file::KeyFault;
 
 /// The consumer group unless configured otherwise.
 pub const DEFAULT_GROUP_ID: &str = "maskwatch";
@@ -82,7 +82,7 @@ impl StreamConfig {
 
     /// What shows only when clients are made of it: files that are not there, mechanisms that are not built in. Makes
     /// them without an address, so that nothing is connected to.
-    pub fn client_faults(&self) -> Vec<ConfigFault> {
+    pub fn client_faults(&self) -> Vec<KeyFault> {
         if self.kafka.is_embedded() {
             return Vec::new();
         }
@@ -110,7 +110,7 @@ impl RawStream {
     ///
     /// # Errors
     /// Every fault, with section and key.
-    pub fn check(self) -> Result<StreamConfig, Vec<ConfigFault>> {
+    pub fn check(self) -> Result<StreamConfig, Vec<KeyFault>> {
         let mut faults = Vec::new();
         let kafka = check_kafka(self.kafka, &mut faults);
         let input = check_input(self.input, &mut faults);
@@ -134,9 +134,9 @@ impl RawStream {
     }
 }
 
-fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
+fn check_kafka(raw: RawKafka, faults: &mut Vec<KeyFault>) -> KafkaConfig {
     if raw.bootstrap_servers.trim().is_empty() {
-        faults.push(ConfigFault::new(
+        faults.push(KeyFault::new(
             "kafka.bootstrap_servers",
             "is missing or empty, expected host:port,... or \"embedded\"",
         ));
@@ -144,7 +144,7 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
     let instance_id = match raw.instance_id.map_or_else(host_name, |id| resolve(&id)) {
         Ok(id) => id,
         Err(why) => {
-            faults.push(ConfigFault::new("kafka.instance_id", why));
+            faults.push(KeyFault::new("kafka.instance_id", why));
             "unknown".to_owned()
         }
     };
@@ -154,10 +154,7 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
         ("kafka.instance_id", &instance_id),
     ] {
         if !is_name(value) {
-            faults.push(ConfigFault::new(
-                key,
-                format!("\"{value}\": {NAME_EXPECTED}"),
-            ));
+            faults.push(KeyFault::new(key, format!("\"{value}\": {NAME_EXPECTED}")));
         }
     }
     check_topics(&raw.input_topics, faults);
@@ -165,13 +162,10 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
         let name = name?;
         let key = format!("kafka.{key}");
         if !is_name(&name) {
-            faults.push(ConfigFault::new(
-                key,
-                format!("\"{name}\": {NAME_EXPECTED}"),
-            ));
+            faults.push(KeyFault::new(key, format!("\"{name}\": {NAME_EXPECTED}")));
         } else if raw.input_topics.contains(&name) {
             let why = format!("\"{name}\" is an input topic too: outputs would be read as inputs");
-            faults.push(ConfigFault::new(key, why));
+            faults.push(KeyFault::new(key, why));
         }
         Some(Topic::new(&name))
     };
@@ -186,7 +180,7 @@ fn check_kafka(raw: RawKafka, faults: &mut Vec<ConfigFault>) -> KafkaConfig {
         .collect();
     if named.iter().collect::<BTreeSet<_>>().len() < named.len() {
         let why = "scores, alerts and dead letters need topics of their own";
-        faults.push(ConfigFault::new("kafka.scores_topic", why));
+        faults.push(KeyFault::new("kafka.scores_topic", why));
     }
     let properties = Properties::check(raw.properties, faults);
     check_timeout(&properties, faults);
@@ -213,9 +207,9 @@ fn is_name(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-fn check_topics(topics: &[String], faults: &mut Vec<ConfigFault>) {
+fn check_topics(topics: &[String], faults: &mut Vec<KeyFault>) {
     if topics.is_empty() {
-        faults.push(ConfigFault::new(
+        faults.push(KeyFault::new(
             "kafka.input_topics",
             "is missing or empty, expected at least one",
         ));
@@ -224,17 +218,17 @@ fn check_topics(topics: &[String], faults: &mut Vec<ConfigFault>) {
     for topic in topics {
         if !is_name(topic) {
             let why = format!("\"{topic}\": {NAME_EXPECTED}");
-            faults.push(ConfigFault::new("kafka.input_topics", why));
+            faults.push(KeyFault::new("kafka.input_topics", why));
         }
         if !seen.insert(topic) {
             let why = format!("\"{topic}\" is named twice");
-            faults.push(ConfigFault::new("kafka.input_topics", why));
+            faults.push(KeyFault::new("kafka.input_topics", why));
         }
     }
 }
 
 /// What librdkafka says of the properties that nothing else was said of.
-fn check_with_library(properties: &Properties, faults: &mut Vec<ConfigFault>) {
+fn check_with_library(properties: &Properties, faults: &mut Vec<KeyFault>) {
     for fault in faults_of_properties(properties) {
         if faults.iter().all(|known| known.key != fault.key) {
             faults.push(fault);
@@ -242,7 +236,7 @@ fn check_with_library(properties: &Properties, faults: &mut Vec<ConfigFault>) {
     }
 }
 
-fn check_timeout(properties: &Properties, faults: &mut Vec<ConfigFault>) {
+fn check_timeout(properties: &Properties, faults: &mut Vec<KeyFault>) {
     let key = "transaction.timeout.ms";
     let set = properties.get(key);
     if set.is_some_and(|text| {
@@ -251,12 +245,12 @@ fn check_timeout(properties: &Properties, faults: &mut Vec<ConfigFault>) {
             .is_ok_and(|ms| (1_000..=900_000).contains(&ms))
     }) {
         let why = format!("\"{}\": expected 1000 to 900000", set.unwrap_or_default());
-        faults.push(ConfigFault::new(format!("kafka.properties.\"{key}\""), why));
+        faults.push(KeyFault::new(format!("kafka.properties.\"{key}\""), why));
     }
 }
 
 /// Where a group without offsets begins, by the client's own property.
-fn check_offset_reset(properties: &Properties, faults: &mut Vec<ConfigFault>) -> OffsetPolicy {
+fn check_offset_reset(properties: &Properties, faults: &mut Vec<KeyFault>) -> OffsetPolicy {
     let key = "auto.offset.reset";
     match properties.get(key) {
         None | Some("earliest" | "smallest" | "beginning") => OffsetPolicy::Earliest,
@@ -264,22 +258,22 @@ fn check_offset_reset(properties: &Properties, faults: &mut Vec<ConfigFault>) ->
         Some("error") => OffsetPolicy::Fail,
         Some(other) => {
             let why = format!("\"{other}\": expected \"earliest\", \"latest\" or \"error\"");
-            faults.push(ConfigFault::new(format!("kafka.properties.\"{key}\""), why));
+            faults.push(KeyFault::new(format!("kafka.properties.\"{key}\""), why));
             OffsetPolicy::Earliest
         }
     }
 }
 
 /// `None` stands for an input that cannot be; its faults are reported.
-fn check_input(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputConfig> {
+fn check_input(raw: RawInput, faults: &mut Vec<KeyFault>) -> Option<InputConfig> {
     let root = check_root(&raw.root, faults);
     let format = check_format(raw, faults)?;
     Some(InputConfig { format, root })
 }
 
 /// Every path must be one of names, and there may be no more than an envelope has places.
-fn check_root(paths: &[String], faults: &mut Vec<ConfigFault>) -> RecordRoot {
-    let mut fault = |why: String| faults.push(ConfigFault::new("input.root", why));
+fn check_root(paths: &[String], faults: &mut Vec<KeyFault>) -> RecordRoot {
+    let mut fault = |why: String| faults.push(KeyFault::new("input.root", why));
     if paths.len() > ROOTS_MAX {
         fault(format!(
             "{} paths: expected at most {ROOTS_MAX}",
@@ -299,11 +293,11 @@ fn check_root(paths: &[String], faults: &mut Vec<ConfigFault>) -> RecordRoot {
     RecordRoot::new(paths.collect())
 }
 
-fn check_format(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputFormat> {
+fn check_format(raw: RawInput, faults: &mut Vec<KeyFault>) -> Option<InputFormat> {
     let mut resolved = |key: &str, value: Option<String>| {
         let resolved = value.map(|value| resolve(&value)).transpose();
         resolved.unwrap_or_else(|why| {
-            faults.push(ConfigFault::new(format!("input.{key}"), why));
+            faults.push(KeyFault::new(format!("input.{key}"), why));
             None
         })
     };
@@ -315,7 +309,7 @@ fn check_format(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputFor
     let password = resolved("schema_registry_password", password);
     let files = check_schema_files(raw.schema_files, faults);
     let mut refuse = |key: &str, why: &str| {
-        faults.push(ConfigFault::new(format!("input.{key}"), why));
+        faults.push(KeyFault::new(format!("input.{key}"), why));
         None
     };
     if raw.format == Format::Json {
@@ -347,7 +341,7 @@ fn check_format(raw: RawInput, faults: &mut Vec<ConfigFault>) -> Option<InputFor
 
 fn check_schema_files(
     raw: BTreeMap<String, PathBuf>,
-    faults: &mut Vec<ConfigFault>,
+    faults: &mut Vec<KeyFault>,
 ) -> BTreeMap<u32, PathBuf> {
     let mut files = BTreeMap::new();
     for (id, path) in raw {
@@ -355,7 +349,7 @@ fn check_schema_files(
             Ok(id) => drop(files.insert(id, path)),
             Err(_) => {
                 let why = format!("\"{id}\": expected a Confluent schema id, a whole number");
-                faults.push(ConfigFault::new("input.schema_files", why));
+                faults.push(KeyFault::new("input.schema_files", why));
             }
         }
     }
@@ -365,7 +359,7 @@ fn check_schema_files(
 fn check_delivery(
     raw: &RawDelivery,
     transaction_timeout: Duration,
-    faults: &mut Vec<ConfigFault>,
+    faults: &mut Vec<KeyFault>,
 ) -> DeliveryConfig {
     let interval_ms = raw
         .transaction_interval_ms
@@ -404,11 +398,7 @@ fn check_delivery(
 }
 
 /// Milliseconds that the stream may stand still: longer than the longest call may take.
-fn check_stall(
-    raw: Option<u64>,
-    transaction_timeout: Duration,
-    faults: &mut Vec<ConfigFault>,
-) -> u64 {
+fn check_stall(raw: Option<u64>, transaction_timeout: Duration, faults: &mut Vec<KeyFault>) -> u64 {
     let transaction_ms = u64::try_from(transaction_timeout.as_millis()).unwrap_or(u64::MAX);
     let low = LONGEST_CALL_MS
         .max(transaction_ms)
@@ -427,7 +417,7 @@ fn check_stall(
 fn check_batch(
     raw: &RawBatch,
     dead_letter_bytes_max: usize,
-    faults: &mut Vec<ConfigFault>,
+    faults: &mut Vec<KeyFault>,
 ) -> BatchLimits {
     let rows_max = raw.rows_max.unwrap_or(DEFAULT_ROWS_MAX);
     within(
@@ -456,18 +446,18 @@ impl RawAlerts {
 }
 
 /// `None` stands for a budget that cannot be; its fault is reported.
-fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<AlertsConfig> {
+fn check_alerts(raw: &RawAlerts, faults: &mut Vec<KeyFault>) -> Option<AlertsConfig> {
     let budget = match &raw.budget {
         None => AlertBudget::new(DEFAULT_ALERT_BUDGET),
         Some(RawShare::Number(share)) => AlertBudget::new(*share),
         Some(RawShare::Text(text)) => AlertBudget::from_text(text),
     };
     let budget = budget.map_err(|why| {
-        faults.push(ConfigFault::new("alerts.budget", why));
+        faults.push(KeyFault::new("alerts.budget", why));
     });
     if raw.budget_by.as_deref() == Some("") {
         let why = "is empty, expected the name of a categorical or boolean feature";
-        faults.push(ConfigFault::new("alerts.budget_by", why));
+        faults.push(KeyFault::new("alerts.budget_by", why));
     }
     let reasons_max = raw.reasons_max.unwrap_or(DEFAULT_REASONS_MAX);
     within("alerts.reasons_max", reasons_max as u64, 1, 100, faults);
@@ -480,9 +470,9 @@ fn check_alerts(raw: &RawAlerts, faults: &mut Vec<ConfigFault>) -> Option<Alerts
     })
 }
 
-fn within(key: &str, value: u64, low: u64, high: u64, faults: &mut Vec<ConfigFault>) {
+fn within(key: &str, value: u64, low: u64, high: u64, faults: &mut Vec<KeyFault>) {
     if !(low..=high).contains(&value) {
-        faults.push(ConfigFault::new(
+        faults.push(KeyFault::new(
             key,
             format!("{value}: expected {low} to {high}"),
         ));

@@ -5,7 +5,6 @@
 
 mod client;
 mod clock;
-pub mod config_fault;
 pub mod decoders;
 pub mod embedded;
 mod faults;

@@ -8,9 +8,9 @@ use std::fmt;
 
 use ureq::http::Uri;
 
-use super::config_fault::ConfigFault;
 use super::properties::{Properties, property_fault};
 use crate::kafka::Secret;
+use crate::toml_file::KeyFault;
 
 const METHOD: &str = "sasl.oauthbearer.method";
 const ENDPOINT: &str = "sasl.oauthbearer.token.endpoint.url";
@@ -78,7 +78,7 @@ impl fmt::Debug for TokenSettings {
 ///
 /// # Errors
 /// Every fault, with its key: no source of tokens, one that is not complete, or one that is not supported.
-pub fn token_settings(properties: &Properties) -> Result<Option<TokenSettings>, Vec<ConfigFault>> {
+pub fn token_settings(properties: &Properties) -> Result<Option<TokenSettings>, Vec<KeyFault>> {
     let method = properties.get(METHOD).unwrap_or("default");
     let unsecured = properties.get(UNSECURED) == Some("true");
     let mut faults = Vec::new();
@@ -144,7 +144,7 @@ pub fn token_settings(properties: &Properties) -> Result<Option<TokenSettings>, 
 }
 
 /// What does not go together with tokens that are fetched.
-fn contradictions(properties: &Properties, faults: &mut Vec<ConfigFault>) {
+fn contradictions(properties: &Properties, faults: &mut Vec<KeyFault>) {
     let mut fault = |key: &str, why: String| faults.push(property_fault(key, why));
     if !is_mechanism(properties) {
         fault(

@@ -18,10 +18,10 @@ use super::property_names::NAMES;
 use super::tokens::Tokens;
 use crate::delivery::options::Mode;
 use crate::delivery::refusal::SendOptions;
-use crate::kafka::config_fault::ConfigFault;
 use crate::kafka::oauth;
 use crate::kafka::options::KafkaConfig;
-use crate::kafka::properties::{Properties, nearest, property_fault};
+use crate::kafka::properties::{Properties, property_fault};
+use crate::toml_file::{KeyFault, nearest};
 
 /// Properties that name a file which librdkafka reads when a client is made; folders are good for authorities.
 const FILES: [(&str, bool); 6] = [
@@ -40,10 +40,10 @@ const PROBE: &str = "probe";
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
 /// Faults of names and values, each property by itself, and of where OAUTHBEARER has its tokens from.
-pub fn faults_of_properties(properties: &Properties) -> Vec<ConfigFault> {
+pub fn faults_of_properties(properties: &Properties) -> Vec<KeyFault> {
     let ours = |key: &str| oauth::OURS.contains(&key);
     let theirs = properties.iter().filter(|(key, _)| !ours(key));
-    let mut faults: Vec<ConfigFault> = theirs
+    let mut faults: Vec<KeyFault> = theirs
         .filter_map(|(key, value)| fault_of_property(key, value, properties))
         .collect();
     for key in ["sasl.mechanism", "sasl.mechanisms"] {
@@ -70,7 +70,7 @@ pub fn in_words_of(key: &str, why: &str) -> String {
     })
 }
 
-fn fault_of_property(key: &str, value: &str, properties: &Properties) -> Option<ConfigFault> {
+fn fault_of_property(key: &str, value: &str, properties: &Properties) -> Option<KeyFault> {
     let mut alone = ClientConfig::new();
     alone.set(key, value);
     let error = alone.create_native_config().err()?;
@@ -90,7 +90,7 @@ fn fault_of_property(key: &str, value: &str, properties: &Properties) -> Option<
 
 /// Faults that show only when clients are made: files, mechanisms, values that do not fit each other. Makes a consumer and
 /// a producer without an address, and drops them.
-pub fn faults_of_clients(kafka: &KafkaConfig, mode: Mode) -> Vec<ConfigFault> {
+pub fn faults_of_clients(kafka: &KafkaConfig, mode: Mode) -> Vec<KeyFault> {
     let mut faults = faults_of_files(&kafka.properties);
     if !faults.is_empty() {
         return faults;
@@ -122,7 +122,7 @@ pub fn faults_of_clients(kafka: &KafkaConfig, mode: Mode) -> Vec<ConfigFault> {
 fn fault_of_client<C: FromClientConfigAndContext<Silent>>(
     mut config: ClientConfig,
     properties: &Properties,
-) -> Option<ConfigFault> {
+) -> Option<KeyFault> {
     config.remove("bootstrap.servers");
     let made: Result<C, KafkaError> = config.create_with_context(Silent);
     let why = match made.err()? {
@@ -139,11 +139,11 @@ fn fault_of_client<C: FromClientConfigAndContext<Silent>>(
     let named = NAMES.iter().filter(|name| first.starts_with(**name));
     Some(match named.max_by_key(|name| name.len()) {
         Some(name) => property_fault(name, why),
-        None => ConfigFault::new("kafka.properties", why),
+        None => KeyFault::new("kafka.properties", why),
     })
 }
 
-fn faults_of_files(properties: &Properties) -> Vec<ConfigFault> {
+fn faults_of_files(properties: &Properties) -> Vec<KeyFault> {
     let named = FILES.iter().filter_map(|(key, folder_is_good)| {
         let path = properties
             .get(key)

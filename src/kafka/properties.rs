@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 
+use crate::toml_file::KeyFault;
 use serde::Deserialize;
-
-use super::config_fault::ConfigFault;
 
 /// Bytes of a file that a `${file:...}` reference may name: certificates and keys have a few thousand.
 const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -121,7 +120,7 @@ pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
     /// Resolves references and refuses what delivery depends on; `faults` gets every fault with its key.
-    pub fn check(raw: BTreeMap<String, RawProperty>, faults: &mut Vec<ConfigFault>) -> Self {
+    pub fn check(raw: BTreeMap<String, RawProperty>, faults: &mut Vec<KeyFault>) -> Self {
         let mut checked = BTreeMap::new();
         for (key, value) in raw {
             if let Some((_, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == key) {
@@ -167,8 +166,8 @@ impl Properties {
 }
 
 /// The fault `why` of a property.
-pub fn property_fault(key: &str, why: impl Into<String>) -> ConfigFault {
-    ConfigFault::new(format!("kafka.properties.\"{key}\""), why)
+pub fn property_fault(key: &str, why: impl Into<String>) -> KeyFault {
+    KeyFault::new(format!("kafka.properties.\"{key}\""), why)
 }
 
 /// `text` with every one of `secrets` blotted out. The longest goes first: one that begins with another is hidden whole.
@@ -217,13 +216,6 @@ fn is_secret(key: &str) -> bool {
         && (key.starts_with("sasl.")
             || key.starts_with("ssl.key")
             || words.iter().any(|word| key.contains(word)))
-}
-
-/// The one of `known` that `given` was probably meant to be: at most a third of its letters are wrong.
-pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |name: &&str| strsim::damerau_levenshtein(given, name);
-    let near = known.min_by_key(distance)?;
-    (distance(&near) <= given.len().max(3) / 3).then_some(near)
 }
 
 /// The text that a value stands for.

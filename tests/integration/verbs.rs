@@ -94,10 +94,9 @@ fn a_declared_contamination_and_a_bounded_loss_shape_the_bundle_and_are_shown() 
 fn a_transformer_that_hides_nothing_is_shown_and_used_as_any_other_model() {
     let rig = Rig::new();
     rig.init();
-    let model = "[model]\narchitecture = \"transformer\"\nbottleneck_width = 5\n";
-    let objective = "[training]\nobjective = \"variational\"\n";
-    let config = SMALL.replace("[model]\n", model);
-    let config = config.replace("[training]\n", objective);
+    let model = "[model]\narchitecture = \"transformer\"\n";
+    let experimental = "[experimental]\nbottleneck_width = 5\nobjective = \"variational\"\n";
+    let config = SMALL.replace("[model]\n", &format!("{experimental}{model}"));
     fs::write(rig.path("train.toml"), &config).unwrap();
     rig.train("schema.toml", "bundle", &[]);
     let page = rig.run("inspect bundle").succeeded();

@@ -7,7 +7,9 @@
 //! Data flows one way: a module uses only modules above it.
 //!
 //! ```text
-//!   durable   rng   schema        files written whole; what is random; what a record is
+//!   durable   rng  toml_file      files written whole; what is random; what a person wrote
+//!                     |
+//!                  schema        what a record is
 //!                     |
 //!                  records        bytes -> canonical batches
 //!                     |
@@ -38,6 +40,7 @@ pub mod records;
 pub mod rng;
 pub mod schema;
 pub mod score;
+pub mod toml_file;
 
 pub use detector::{BudgetByError, Detector};
 pub use first_records::{Cause, Excess, FIRST_RECORDS, FirstRecords, Opening};

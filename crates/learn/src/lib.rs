@@ -4,6 +4,8 @@
 //! reports. Nothing here serves: what scoring needs is in `maskwatch_core`.
 //!
 //! ```text
+//!   settings                       what can be set for a training
+//!        |
 //!   transfer   train     evaluate      weights over to another encoding; fitting; scores + labels -> metrics
 //!        |       |          |
 //!        |       |        tune         components, fields + labels -> a second detector
@@ -13,9 +15,12 @@
 
 pub mod evaluate;
 pub mod recipe;
+mod settings;
 pub mod train;
 pub mod transfer;
 pub mod tune;
 
 // Paths below read as they do in the crate that these modules come from.
-use maskwatch_core::{Detector, bundle, durable, encode, model, records, rng, schema, score};
+use maskwatch_core::{
+    Detector, bundle, durable, encode, model, records, rng, schema, score, toml_file,
+};

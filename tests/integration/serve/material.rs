@@ -57,7 +57,7 @@ pub fn model() -> &'static Model {
         write_parquet(&mut generator(), TRAINING_ROWS, &data, |_| {}).unwrap();
         std::fs::write(&training, TRAINING).unwrap();
         let config: TrainConfig = toml::from_str(TRAINING).unwrap();
-        assert_eq!(config.faults(), Vec::<String>::new());
+        assert_eq!(config.faults(), []);
         let recipe = Recipe {
             source: &ParquetSource::open(&[data.display().to_string()]).unwrap(),
             schema: &Schema::load(&schema).unwrap(),

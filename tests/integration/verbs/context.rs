@@ -144,12 +144,12 @@ fn a_schema_of_context_alone_and_objectives_that_hide_nothing_are_refused() {
     fs::write(rig.path("schema.toml"), &context).unwrap();
     fs::write(
         rig.path("train.toml"),
-        "[training]\nobjective = \"autoencoder\"\n",
+        "[experimental]\nobjective = \"autoencoder\"\n",
     )
     .unwrap();
     let train =
         "train --data payments.parquet --schema schema.toml --config train.toml --out bundle";
-    let told = "field `segment` has the role context: training.objective must be \"masked\"";
+    let told = "field `segment` has the role context: experimental.objective must be \"masked\"";
     let message = rig.run(train).failed(64);
     assert!(message.contains(told), "{message}");
     let all = context.replace("\"numeric\"", "\"numeric\"\nrole = \"context\"");

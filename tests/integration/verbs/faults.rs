@@ -99,7 +99,7 @@ fn schema_and_configuration_faults_are_told_together_and_end_with_64() {
     let message = training_refused(&rig, "payments.parquet", 64);
     for part in [
         "train.toml",
-        "unknown key model.widht",
+        "model.widht: unknown key, did you mean `width`?",
         "training.steps = 0",
     ] {
         assert!(message.contains(part), "{part}: {message}");

@@ -220,10 +220,11 @@ pub fn load_manifest(dir: &Path) -> Result<Manifest, BundleError> {
 
 /// Everything that is wrong with a description whose encoder has the schema's fields.
 fn description_faults(description: &Description) -> Vec<String> {
-    let mut faults = description.model.faults();
+    let settings = description.model.faults().into_iter();
+    let settings = settings.chain(description.score.faults());
+    let settings = settings.chain(description.cascade.faults());
+    let mut faults: Vec<String> = settings.map(|fault| fault.to_string()).collect();
     faults.extend(description.encoder.faults(&description.schema));
-    faults.extend(description.score.faults());
-    faults.extend(description.cascade.faults());
     let time = description.time.as_ref();
     let time = time.and_then(TrainedMoments::fault);
     faults.extend(time.map(|fault| format!("time: {fault}")));

@@ -1,7 +1,7 @@
 //! The `[training]` section: how the model is fitted, checked before anything runs.
 
 use crate::model::ObjectiveKind;
-use crate::model::config::Faults;
+use crate::toml_file::{KeyFault, KeyFaults};
 use serde::{Deserialize, Serialize};
 
 /// Optimiser steps at most; early stopping usually ends sooner on small data.
@@ -135,69 +135,69 @@ impl Default for TrainingConfig {
 
 impl TrainingConfig {
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Faults::default();
-        faults.range("training.steps", self.steps, 1, 10_000_000);
-        faults.range("training.batch_rows", self.batch_rows, 1, 65_536);
-        faults.range(
-            "training.evaluate_every_steps",
+    pub fn faults(&self) -> Vec<KeyFault> {
+        let mut faults = KeyFaults::default();
+        let mut range = |key: &str, value, max| {
+            faults.range(&format!("training.{key}"), value, 1, max);
+        };
+        range("steps", self.steps, 10_000_000);
+        range("batch_rows", self.batch_rows, 65_536);
+        range(
+            "evaluate_every_steps",
             self.evaluate_every_steps,
-            1,
             usize::MAX,
         );
-        faults.range("training.patience", self.patience, 1, usize::MAX);
-        faults.range(
-            "training.held_out_rows_max",
-            self.held_out_rows_max,
-            1,
-            1_000_000,
+        range("patience", self.patience, usize::MAX);
+        range("held_out_rows_max", self.held_out_rows_max, 1_000_000);
+        let mut number = |key: &str, value: f32, holds: bool, must: &str| {
+            faults.require(holds, &format!("training.{key}"), value, must);
+        };
+        for (key, value) in [
+            ("learning_rate", self.learning_rate),
+            ("gradient_norm_max", self.gradient_norm_max),
+        ] {
+            let holds = value > 0.0 && value.is_finite();
+            number(key, value, holds, "must be above 0 and finite");
+        }
+        for (key, value, max) in [
+            ("kl_weight", self.kl_weight, 1000.0),
+            ("trim", self.trim, 0.5),
+        ] {
+            let must = format!("must be within 0..={max}");
+            number(key, value, (0.0..=max).contains(&value), &must);
+        }
+        for (key, value) in [
+            ("weight_decay", self.weight_decay),
+            ("unknown_share", self.unknown_share),
+            ("swap_noise", self.swap_noise),
+            ("noised_share", self.noised_share),
+            ("average_decay", self.average_decay),
+        ] {
+            let holds = (0.0..1.0).contains(&value);
+            number(key, value, holds, "must be at least 0 and below 1");
+        }
+        let (skipped, max) = (self.skip_bad_rows, SKIP_BAD_ROWS_MAX);
+        faults.require(
+            (0.0..=max).contains(&skipped),
+            "training.skip_bad_rows",
+            skipped,
+            &format!("must be within 0..={max}"),
         );
-        let mut above_zero = |key: &str, value: f32| {
-            faults.require(value > 0.0 && value.is_finite(), || {
-                format!("training.{key} = {value}: must be above 0 and finite")
-            });
-        };
-        above_zero("learning_rate", self.learning_rate);
-        above_zero("gradient_norm_max", self.gradient_norm_max);
-        faults.require(self.weight_decay >= 0.0 && self.weight_decay < 1.0, || {
-            format!(
-                "training.weight_decay = {}: must be at least 0 and below 1",
-                self.weight_decay
-            )
-        });
-        faults.require((0.0..=1000.0).contains(&self.kl_weight), || {
-            format!(
-                "training.kl_weight = {}: must be within 0..=1000",
-                self.kl_weight
-            )
-        });
-        faults.require((0.0..=0.5).contains(&self.trim), || {
-            format!("training.trim = {}: must be within 0..=0.5", self.trim)
-        });
-        let skipped = self.skip_bad_rows;
-        faults.require((0.0..=SKIP_BAD_ROWS_MAX).contains(&skipped), || {
-            format!("training.skip_bad_rows = {skipped}: must be within 0..={SKIP_BAD_ROWS_MAX}")
-        });
-        let mut share = |key: &str, value: f32| {
-            faults.require((0.0..1.0).contains(&value), || {
-                format!("training.{key} = {value}: must be at least 0 and below 1")
-            });
-        };
-        share("unknown_share", self.unknown_share);
-        share("swap_noise", self.swap_noise);
-        share("noised_share", self.noised_share);
-        share("average_decay", self.average_decay);
         let [min, max] = self.noise;
-        faults.require(min > 0.0 && min <= max && max <= 100.0, || {
-            format!("training.noise = [{min}, {max}]: must be 0 < min <= max <= 100")
-        });
+        faults.require(
+            min > 0.0 && min <= max && max <= 100.0,
+            "training.noise",
+            format!("[{min}, {max}]"),
+            "must be 0 < min <= max <= 100",
+        );
         let [min, max] = self.mask_ratio;
-        faults.require(min >= 0.0 && min <= max && max > 0.0 && max <= 1.0, || {
-            format!(
-                "training.mask_ratio = [{min}, {max}]: must be 0 <= min <= max <= 1 and max > 0"
-            )
-        });
-        faults.0
+        faults.require(
+            min >= 0.0 && min <= max && max > 0.0 && max <= 1.0,
+            "training.mask_ratio",
+            format!("[{min}, {max}]"),
+            "must be 0 <= min <= max <= 1 and max > 0",
+        );
+        faults.into_vec()
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_valid_and_faults_come_together() {
-        assert_eq!(TrainingConfig::default().faults(), Vec::<String>::new());
+        assert_eq!(TrainingConfig::default().faults(), []);
         let wrong = TrainingConfig {
             steps: 0,
             learning_rate: f32::NAN,

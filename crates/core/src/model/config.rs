@@ -3,6 +3,7 @@
 use super::likelihood::Likelihood;
 use super::likelihood::histogram::{DEFAULT_BINS, DEFAULT_SMOOTHING_BINS};
 use super::mask::{MaskPlan, Scoring};
+use crate::toml_file::{KeyFault, KeyFaults};
 use serde::{Deserialize, Serialize};
 
 /// Width of the hidden layers: with three blocks about 0.6 million weights on 29 fields.
@@ -11,6 +12,8 @@ pub const DEFAULT_WIDTH: usize = 192;
 pub const DEFAULT_BLOCKS: usize = 3;
 /// Standard deviation of the noise that the denoising view tells of: a tenth of a number's own.
 pub const DEFAULT_DENOISING_LEVEL: f32 = 0.1;
+/// Mask ratios at most: each is a stratum with tables of its own.
+const RATIOS_MAX: usize = 32;
 /// How numbers are read: the likelihood of a histogram sees broken dependence between fields, the squared error how far out
 /// a value lies, from a location that unlabelled frauds in the training data hardly move (`docs/notebook`).
 pub const DEFAULT_LIKELIHOOD: [Likelihood; 4] = [
@@ -137,47 +140,46 @@ impl ModelConfig {
     }
 
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Faults::default();
+    pub fn faults(&self) -> Vec<KeyFault> {
+        let mut faults = KeyFaults::default();
         faults.range("model.width", self.width, 1, 4096);
         faults.range("model.blocks", self.blocks, 1, 32);
         faults.range("model.heads", self.attention_heads, 1, 64);
         faults.range("model.bottleneck_width", self.bottleneck_width, 0, 4096);
         faults.range("model.embedding_dim_max", self.embedding_dim_max, 1, 256);
         faults.range("model.histogram_bins", self.histogram_bins, 2, 1024);
-        faults.require((0.0..1.0).contains(&self.dropout), || {
-            format!(
-                "model.dropout = {}: must be at least 0 and below 1",
-                self.dropout
-            )
-        });
-        let divides = self.attention_heads == 0 || self.width.is_multiple_of(self.attention_heads);
-        faults.require(
-            divides || self.architecture != Architecture::Transformer,
-            || {
-                format!(
-                    "model.heads = {}: must divide model.width = {}",
-                    self.attention_heads, self.width
-                )
-            },
-        );
+        let (dropout, heads) = (self.dropout, self.attention_heads);
+        let is_share = (0.0..1.0).contains(&dropout);
+        let must = "must be at least 0 and below 1";
+        faults.require(is_share, "model.dropout", dropout, must);
+        let divides = heads == 0 || self.width.is_multiple_of(heads);
+        let divides = divides || self.architecture != Architecture::Transformer;
+        let must = format!("must divide model.width = {}", self.width);
+        faults.require(divides, "model.heads", heads, &must);
         let smoothing = self.histogram_smoothing_bins;
-        faults.require(smoothing > 0.0 && smoothing <= 100.0, || {
-            format!("model.histogram_smoothing_bins = {smoothing}: must be above 0 and at most 100")
-        });
+        faults.require(
+            smoothing > 0.0 && smoothing <= 100.0,
+            "model.histogram_smoothing_bins",
+            smoothing,
+            "must be above 0 and at most 100",
+        );
         let gamma = self.histogram_gamma;
-        faults.require(gamma == 0.0 || (0.01..=3.0).contains(&gamma), || {
-            format!("model.histogram_gamma = {gamma}: must be 0 or within 0.01..=3")
-        });
-        faults.require(!self.likelihood.is_empty(), || {
-            "model.likelihood = []: at least one reading is needed".to_owned()
-        });
-        for (i, reading) in self.likelihood.iter().enumerate() {
-            faults.require(!self.likelihood[..i].contains(reading), || {
-                format!("model.likelihood: {reading:?} is named twice")
-            });
+        faults.require(
+            gamma == 0.0 || (0.01..=3.0).contains(&gamma),
+            "model.histogram_gamma",
+            gamma,
+            "must be 0 or within 0.01..=3",
+        );
+        let readings = &self.likelihood;
+        let must = "at least one reading is needed";
+        faults.require(!readings.is_empty(), "model.likelihood", "[]", must);
+        for (i, reading) in readings.iter().enumerate() {
+            if readings[..i].contains(reading) {
+                let what = format!("{reading:?} is named twice");
+                faults.push(KeyFault::new("model.likelihood", what));
+            }
         }
-        faults.0
+        faults.into_vec()
     }
 }
 
@@ -228,38 +230,28 @@ impl ViewsConfig {
     }
 
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Faults::default();
+    pub fn faults(&self) -> Vec<KeyFault> {
+        let mut faults = KeyFaults::default();
         faults.range("views.rounds", self.rounds, 0, 64);
         let level = self.denoising_level;
-        faults.require(level == 0.0 || (1e-3..=10.0).contains(&level), || {
-            format!("views.denoising_level = {level}: must be 0 or within 0.001..=10")
-        });
-        faults.range("views.ratios (how many)", self.ratios.len(), 0, 32);
+        faults.require(
+            level == 0.0 || (1e-3..=10.0).contains(&level),
+            "views.denoising_level",
+            level,
+            "must be 0 or within 0.001..=10",
+        );
+        let count = self.ratios.len();
+        if count > RATIOS_MAX {
+            let what = format!("{count} ratios, at most {RATIOS_MAX} are taken");
+            faults.push(KeyFault::new("views.ratios", what));
+        }
         for &ratio in &self.ratios {
-            faults.require(ratio > 0.0 && ratio <= 1.0, || {
-                format!("views.ratios: {ratio} must be above 0 and at most 1")
-            });
+            if !(ratio > 0.0 && ratio <= 1.0) {
+                let what = format!("{ratio} must be above 0 and at most 1");
+                faults.push(KeyFault::new("views.ratios", what));
+            }
         }
-        faults.0
-    }
-}
-
-/// Collects what is wrong with a configuration, so that all of it is reported at once.
-#[derive(Debug, Default)]
-pub(crate) struct Faults(pub(crate) Vec<String>);
-
-impl Faults {
-    pub(crate) fn require(&mut self, holds: bool, message: impl FnOnce() -> String) {
-        if !holds {
-            self.0.push(message());
-        }
-    }
-
-    pub(crate) fn range(&mut self, key: &str, value: usize, min: usize, max: usize) {
-        self.require((min..=max).contains(&value), || {
-            format!("{key} = {value}: must be within {min}..={max}")
-        });
+        faults.into_vec()
     }
 }
 
@@ -270,8 +262,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_valid() {
-        assert_eq!(ModelConfig::default().faults(), Vec::<String>::new());
-        assert_eq!(ViewsConfig::default().faults(), Vec::<String>::new());
+        assert_eq!(ModelConfig::default().faults(), []);
+        assert_eq!(ViewsConfig::default().faults(), []);
     }
 
     #[test]
@@ -321,10 +313,10 @@ mod tests {
             width: 30,
             ..ModelConfig::default()
         };
-        assert_eq!(heads(Architecture::Mlp).faults(), Vec::<String>::new());
+        assert_eq!(heads(Architecture::Mlp).faults(), []);
         assert_eq!(
-            heads(Architecture::Transformer).faults(),
-            ["model.heads = 4: must divide model.width = 30"]
+            heads(Architecture::Transformer).faults()[0].to_string(),
+            "model.heads = 4: must divide model.width = 30"
         );
         let views = ViewsConfig {
             ratios: vec![0.0, 1.5],

@@ -7,11 +7,12 @@ use std::collections::{HashMap, HashSet};
 use chrono_tz::Tz;
 
 use super::definition::FIELDS_MAX;
-use super::error::SchemaFault;
+use super::error::broken;
 use super::field::{
     DEFAULT_DECIMAL_SEPARATOR, DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform,
 };
 use super::value::DECIMAL_SCALE_MAX;
+use crate::toml_file::KeyFault;
 
 /// Null values, and texts to strip, that a field may have at most: each is compared with every value.
 const SPELLINGS_MAX: usize = 64;
@@ -19,19 +20,16 @@ const SPELLINGS_MAX: usize = 64;
 /// Bytes that each of them may have at most.
 const SPELLING_BYTES_MAX: usize = 256;
 
-/// Every broken rule of `fields`.
-pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {
+/// Every broken rule of `fields`. `places` are those of the fields in their file, from 0; empty where there is none.
+pub(super) fn check_fields(fields: &[Field], places: &[usize], faults: &mut Vec<KeyFault>) {
     check_whole(fields, faults);
     let mut names = HashSet::new();
     let mut feature_paths: HashMap<&FieldPath, &str> = HashMap::new();
-    for field in fields {
+    for (at, field) in fields.iter().enumerate() {
         let mut fault = |key: &str, expected: &str, found: &str| {
-            faults.push(SchemaFault::new(
-                format!("field `{}`", field.name),
-                key,
-                expected,
-                found,
-            ));
+            let name = format!("field `{}`", field.name);
+            let field = (name, places.get(at).copied());
+            faults.push(broken(field, key, expected, found));
         };
         if !names.insert(&field.name) {
             fault("name", "a name of its own", "the name of an earlier field");
@@ -50,9 +48,9 @@ pub(super) fn check_fields(fields: &[Field], faults: &mut Vec<SchemaFault>) {
     }
 }
 
-fn check_whole(fields: &[Field], faults: &mut Vec<SchemaFault>) {
+fn check_whole(fields: &[Field], faults: &mut Vec<KeyFault>) {
     let mut fault = |key: &str, expected: &str, found: String| {
-        faults.push(SchemaFault::new("schema", key, expected, found));
+        faults.push(broken(("schema", None), key, expected, found));
     };
     if fields.len() > FIELDS_MAX {
         let expected = format!("at most {FIELDS_MAX} fields");

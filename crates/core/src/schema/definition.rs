@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::check::check_fields;
-use super::error::{SchemaError, SchemaFault};
+use super::error::{SchemaError, broken};
 use super::field::{Field, FieldPath, Role};
 use super::raw::read_fields;
+use crate::toml_file::{KeyFault, TomlFile, Values};
 
 /// Fields that a schema may have at most: each costs weights, a calibration table and a metric
 /// series.
@@ -77,10 +78,17 @@ impl Schema {
                 limit: SCHEMA_BYTES_MAX,
             });
         }
-        let document = toml::from_str(text).map_err(|error| syntax_error(text, origin, &error))?;
+        let document = match TomlFile::parse(text, Values::Shown) {
+            Ok(document) => document,
+            Err(faults) => return Err(SchemaError::Faults { file, faults }),
+        };
         let mut faults = Vec::new();
-        let fields = read_fields(document, &mut faults);
-        Self::checked(fields, faults).map_err(|faults| SchemaError::Faults { file, faults })
+        let fields = read_fields(document.table().clone(), &mut faults);
+        let (places, fields): (Vec<usize>, Vec<Field>) = fields.into_iter().unzip();
+        Self::checked(fields, &places, faults).map_err(|faults| {
+            let faults = document.located(faults);
+            SchemaError::Faults { file, faults }
+        })
     }
 
     /// Every field, in the order of the schema.
@@ -130,15 +138,11 @@ impl Schema {
         let mut faults = Vec::new();
         if let Some(field) = fields.iter().find(|f| f.path == path || f.name == column) {
             let role = format!("{:?} (field '{}')", field.role, field.name).to_lowercase();
-            faults.push(SchemaFault::new(
-                column,
-                "role",
-                "a column that the model does not see",
-                role,
-            ));
+            let expected = "a column that the model does not see";
+            faults.push(broken((column, None), "role", expected, role));
         }
         fields.push(Field::label(column, path));
-        Self::checked(fields, faults).map_err(|faults| SchemaError::Faults {
+        Self::checked(fields, &[], faults).map_err(|faults| SchemaError::Faults {
             file: "the bundle's schema".to_owned(),
             faults,
         })
@@ -152,7 +156,7 @@ impl Schema {
     pub fn keyed_by(&self, name: &str, path: FieldPath) -> Result<Self, SchemaError> {
         let kept = self.fields.iter().filter(|f| f.role != Role::Key);
         let fields = kept.cloned().chain([Field::key(name, path)]).collect();
-        Self::checked(fields, Vec::new()).map_err(|faults| SchemaError::Faults {
+        Self::checked(fields, &[], Vec::new()).map_err(|faults| SchemaError::Faults {
             file: "the bundle's schema".to_owned(),
             faults,
         })
@@ -166,7 +170,7 @@ impl Schema {
     pub fn with_roles(&self, roles: &[Role]) -> Result<Self, SchemaError> {
         let kept = self.fields.iter().filter(|f| roles.contains(&f.role));
         let kept = kept.cloned().collect();
-        Self::checked(kept, Vec::new()).map_err(|faults| SchemaError::Faults {
+        Self::checked(kept, &[], Vec::new()).map_err(|faults| SchemaError::Faults {
             file: "the bundle's schema".to_owned(),
             faults,
         })
@@ -182,17 +186,17 @@ impl Schema {
         self.fields.iter().filter(move |field| field.role == role)
     }
 
-    /// The schema of `fields`, unless `faults` were found before or are found now.
-    fn checked(fields: Vec<Field>, mut faults: Vec<SchemaFault>) -> Result<Self, Vec<SchemaFault>> {
-        check_fields(&fields, &mut faults);
+    /// The schema of `fields`, unless `faults` were found before or are found now. `places` are those of the fields in their
+    /// file, if there is one.
+    fn checked(
+        fields: Vec<Field>,
+        places: &[usize],
+        mut faults: Vec<KeyFault>,
+    ) -> Result<Self, Vec<KeyFault>> {
+        check_fields(&fields, places, &mut faults);
         let document = SchemaDocument { fields };
         let json = serde_json::to_vec(&document).unwrap_or_else(|error| {
-            faults.push(SchemaFault::new(
-                "schema",
-                "field",
-                "a JSON form",
-                error.to_string(),
-            ));
+            faults.push(broken(("schema", None), "field", "a JSON form", error));
             Vec::new()
         });
         if faults.is_empty() {
@@ -210,7 +214,7 @@ impl TryFrom<SchemaDocument> for Schema {
     type Error = SchemaError;
 
     fn try_from(document: SchemaDocument) -> Result<Self, SchemaError> {
-        Self::checked(document.fields, Vec::new()).map_err(|faults| SchemaError::Faults {
+        Self::checked(document.fields, &[], Vec::new()).map_err(|faults| SchemaError::Faults {
             file: "of a bundle".to_owned(),
             faults,
         })
@@ -222,17 +226,6 @@ impl From<Schema> for SchemaDocument {
         Self {
             fields: schema.fields,
         }
-    }
-}
-
-fn syntax_error(text: &str, origin: &str, error: &toml::de::Error) -> SchemaError {
-    let start = error.span().map_or(0, |span| span.start);
-    let before = text.get(..start).unwrap_or(text);
-    SchemaError::Syntax {
-        file: origin.to_owned(),
-        line: before.matches('\n').count() + 1,
-        column: before.chars().rev().take_while(|&c| c != '\n').count() + 1,
-        message: error.message().to_owned(),
     }
 }
 
@@ -292,7 +285,7 @@ mod tests {
             [[field]]
             name = "a"
             kind = "number"
-            colour = "red"
+            nulable = "red"
             nullable = "no"
             [[field]]
             kind = "numeric"
@@ -319,23 +312,23 @@ mod tests {
             decimal_scale = 1.5
         "#;
         let expected = [
-            r#"schema: `title`: expected only `[[field]]` tables, found "cards""#,
-            "field 1 `a`: `kind`: expected `numeric`, `categorical`, `boolean` or `timestamp`, found \"number\"",
-            r#"field 1 `a`: `nullable`: expected true or false, found "no""#,
-            r#"field 1 `a`: `colour`: expected no such key, found "red""#,
-            "field 2: `name`: expected text, found nothing",
-            r#"field 3 `a`: `time_zone`: expected an IANA time zone such as `Europe/Zurich`, found "Mars/Olympus""#,
-            "field 6 `e`: `decimal_scale`: expected a whole number, found 1.5",
-            "field `a`: `name`: expected a name of its own, found the name of an earlier field",
-            "field `a`: `path`: expected a path of its own for each feature, found that of feature `a`",
-            "field `a`: `transform`: expected kind `numeric`, found boolean",
-            "field `t`: `path`: expected no empty name between the dots, found `x..y`",
-            "field `t`: `kind`: expected `timestamp` for the role `time`, found numeric",
-            "field `t`: `max_cardinality`: expected kind `categorical`, found numeric",
-            "field `t`: `max_cardinality`: expected 1 to 100000, found 0",
-            "field `d`: `decimal_scale`: expected no `parse` beside it, found `parse = true`, which reads the same text as digits",
-            "field `d`: `decimal_scale`: expected -127 to 127, found 128",
-            "field `e`: `parse`: expected kind `numeric` or `boolean`, found categorical",
+            r#"line 2: schema: `title`: expected only `[[field]]` tables, found "cards""#,
+            r#"line 5: field 1 `a`: `kind`: expected `numeric`, `categorical`, `boolean` or `timestamp`, found "number""#,
+            r#"line 6: field 1 `a`: `nulable`: expected no such key (did you mean `nullable`?), found "red""#,
+            r#"line 7: field 1 `a`: `nullable`: expected true or false, found "no""#,
+            "line 8: field 2: `name`: expected text, found nothing",
+            "line 10: field `a`: `path`: expected a path of its own for each feature, found that of feature `a`",
+            "line 11: field `a`: `name`: expected a name of its own, found the name of an earlier field",
+            "line 13: field `a`: `transform`: expected kind `numeric`, found boolean",
+            r#"line 14: field 3 `a`: `time_zone`: expected an IANA time zone such as `Europe/Zurich`, found "Mars/Olympus""#,
+            "line 18: field `t`: `kind`: expected `timestamp` for the role `time`, found numeric",
+            "line 19: field `t`: `max_cardinality`: expected kind `categorical`, found numeric",
+            "line 19: field `t`: `max_cardinality`: expected 1 to 100000, found 0",
+            "line 20: field `t`: `path`: expected no empty name between the dots, found `x..y`",
+            "line 25: field `d`: `decimal_scale`: expected no `parse` beside it, found `parse = true`, which reads the same text as digits",
+            "line 25: field `d`: `decimal_scale`: expected -127 to 127, found 128",
+            "line 29: field `e`: `parse`: expected kind `numeric` or `boolean`, found categorical",
+            "line 30: field 6 `e`: `decimal_scale`: expected a whole number, found 1.5",
         ];
         assert_eq!(faults_of(text), expected);
     }
@@ -344,7 +337,7 @@ mod tests {
     fn two_of_a_role_and_no_feature_are_refused() {
         let text = "[[field]]\nname = 'a'\nrole = 'key'\n[[field]]\nname = 'b'\nrole = 'key'\n";
         let expected = [
-            "schema: `field`: expected at least one field with the role `feature`, found none",
+            "line 1: schema: `field`: expected at least one field with the role `feature`, found none",
             "schema: `role`: expected at most one field with the role `key`, found a, b",
         ];
         assert_eq!(faults_of(text), expected);
@@ -357,18 +350,18 @@ mod tests {
                     [[field]]\nname='b'\nkind='categorical'\nstrip=['$']\ndecimal_separator='5'\n\
                     [[field]]\nname='c'\nkind='numeric'\nnull_values=[-1]\nthousands_separator='ab'\n";
         let expected = [
-            "field 3 `c`: `null_values`: expected a list of texts, such as `[\"\", \"N/A\"]`, found [-1]",
-            "field 3 `c`: `thousands_separator`: expected one character in quotes, found \"ab\"",
-            "field `a`: `thousands_separator`: expected a mark or blank other than `decimal_separator`, found ','",
-            "field `a`: `strip`: expected texts that are no part of a number, found \"1,\"",
-            "field `b`: `decimal_separator`: expected kind `numeric` with `parse = true`, found categorical",
-            "field `b`: `strip`: expected kind `numeric` with `parse = true`, found categorical",
-            "field `b`: `decimal_separator`: expected a mark such as `.` or `,`, found '5'",
+            "line 6: field `a`: `thousands_separator`: expected a mark or blank other than `decimal_separator`, found ','",
+            r#"line 7: field `a`: `strip`: expected texts that are no part of a number, found "1,""#,
+            "line 11: field `b`: `strip`: expected kind `numeric` with `parse = true`, found categorical",
+            "line 12: field `b`: `decimal_separator`: expected kind `numeric` with `parse = true`, found categorical",
+            "line 12: field `b`: `decimal_separator`: expected a mark such as `.` or `,`, found '5'",
+            r#"line 16: field 3 `c`: `null_values`: expected a list of texts, such as `["", "N/A"]`, found [-1]"#,
+            r#"line 17: field 3 `c`: `thousands_separator`: expected one character in quotes, found "ab""#,
         ];
         assert_eq!(faults_of(text), expected);
         let many = vec!["''"; 65].join(",");
         let text = format!("[[field]]\nname='a'\nkind='boolean'\nnull_values=[{many}]\n");
-        let expected = "field `a`: `null_values`: expected at most 64 texts, found 65";
+        let expected = "line 4: field `a`: `null_values`: expected at most 64 texts, found 65";
         assert_eq!(faults_of(&text), [expected]);
     }
 
@@ -378,7 +371,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("schema s.toml, line 2, column "),
+            error.starts_with("schema s.toml has 1 fault(s)\n  line 2: "),
             "{error}"
         );
     }

@@ -2,47 +2,23 @@
 //!
 //! All broken rules of a file are reported together, each with field, key, expected and found.
 
-use std::fmt;
+use crate::toml_file::KeyFault;
+use std::fmt::Display;
 
-/// One broken rule of a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SchemaFault {
-    /// The field's name, or its place (`field 3`) where it has none, or `schema` for the whole.
-    pub field: String,
-    /// The key at fault.
-    pub key: String,
-    /// What the rule asks for.
-    pub expected: String,
-    /// What stands there.
-    pub found: String,
-}
-
-impl SchemaFault {
-    pub(super) fn new(
-        field: impl Into<String>,
-        key: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
-        Self {
-            field: field.into(),
-            key: key.into(),
-            expected: expected.into(),
-            found: found.into(),
-        }
-    }
-}
-
-impl fmt::Display for SchemaFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            field,
-            key,
-            expected,
-            found,
-        } = self;
-        write!(f, "{field}: `{key}`: expected {expected}, found {found}")
-    }
+/// A broken rule. `field` is what a person calls the field, or `schema` for the whole; `at` is the field's place in the file,
+/// from 0, if it has one.
+pub(super) fn broken(
+    (field, at): (impl Display, Option<usize>),
+    key: &str,
+    expected: impl Display,
+    found: impl Display,
+) -> KeyFault {
+    let path = match at {
+        Some(at) => vec!["field".to_owned(), at.to_string(), key.to_owned()],
+        None => vec![key.to_owned()],
+    };
+    let what = format!("expected {expected}, found {found}");
+    KeyFault::at(path, format!("{field}: `{key}`"), what)
 }
 
 /// Why there is no [`Schema`](super::Schema).
@@ -66,29 +42,17 @@ pub enum SchemaError {
         /// The limit, [`SCHEMA_BYTES_MAX`](super::SCHEMA_BYTES_MAX).
         limit: u64,
     },
-    /// The text is not TOML.
-    #[error("schema {file}, line {line}, column {column}: {message}")]
-    Syntax {
-        /// The schema file.
-        file: String,
-        /// Line of the fault, from 1.
-        line: usize,
-        /// Column of the fault in characters, from 1.
-        column: usize,
-        /// What the parser said.
-        message: String,
-    },
-    /// The text is TOML, but breaks rules: all of them are here.
+    /// The text is not TOML, or breaks rules: every line or every rule is here.
     #[error("schema {file} has {} fault(s){}", faults.len(), lines(faults))]
     Faults {
         /// The schema file.
         file: String,
-        /// Every broken rule, in the order of the file.
-        faults: Vec<SchemaFault>,
+        /// In the order of the file, each with its line, field, key, what was expected and what was found.
+        faults: Vec<KeyFault>,
     },
 }
 
 /// Each fault on a line of its own.
-fn lines(faults: &[SchemaFault]) -> String {
+fn lines(faults: &[KeyFault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }

@@ -19,7 +19,7 @@ pub mod value;
 mod variable_decimal;
 
 pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
-pub use error::{SchemaError, SchemaFault};
+pub use error::SchemaError;
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
 pub use infer::{Inference, InferenceError, Inferred};
 pub use moments::{FAR_MICROS, FarMoments, MomentGroup, MomentTally, YEARS_MAX, named};

@@ -9,14 +9,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::error::SchemaFault;
+use super::error::broken;
 use super::field::{
     DEFAULT_DECIMAL_SEPARATOR, DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit,
     Transform,
 };
-
-/// Characters of a bad value that a fault shows.
-const FOUND_CHARS_MAX: usize = 80;
+use crate::toml_file::{KeyFault, nearest, shown};
 
 /// `path = "a.b"` for nested names, or `path = ["a.b", "c"]` where a name itself holds a dot.
 #[derive(Deserialize)]
@@ -26,38 +24,43 @@ enum PathText {
     Segments(Vec<String>),
 }
 
-/// Reads the fields of a parsed TOML document, adding what is wrong to `faults`.
-pub(super) fn read_fields(mut document: Table, faults: &mut Vec<SchemaFault>) -> Vec<Field> {
+/// Reads the fields of a parsed TOML document with their places in it, adding what is wrong to `faults`.
+pub(super) fn read_fields(mut document: Table, faults: &mut Vec<KeyFault>) -> Vec<(usize, Field)> {
+    let mut fault = |key: &str, expected: &str, found: &Value| {
+        faults.push(broken(("schema", None), key, expected, shown(found)));
+    };
     let tables = match document.remove("field") {
         None => Vec::new(),
         Some(Value::Array(tables)) => tables,
         Some(other) => {
-            let expected = "`[[field]]` tables";
-            faults.push(SchemaFault::new("schema", "field", expected, shown(&other)));
+            fault("field", "`[[field]]` tables", &other);
             Vec::new()
         }
     };
-    for (key, value) in document {
-        let expected = "only `[[field]]` tables";
-        faults.push(SchemaFault::new("schema", key, expected, shown(&value)));
+    for (key, value) in &document {
+        fault(key, "only `[[field]]` tables", value);
     }
-    let read = |(index, table)| read_field(index, table, faults);
-    tables.into_iter().enumerate().filter_map(read).collect()
+    let tables = tables.into_iter().enumerate();
+    let read = |(at, table)| Some((at, read_field(at, table, faults)?));
+    tables.filter_map(read).collect()
 }
 
-fn read_field(index: usize, value: Value, faults: &mut Vec<SchemaFault>) -> Option<Field> {
-    let place = format!("field {}", index + 1);
+fn read_field(at: usize, value: Value, faults: &mut Vec<KeyFault>) -> Option<Field> {
+    let place = format!("field {}", at + 1);
     let Value::Table(table) = value else {
-        faults.push(SchemaFault::new(place, "field", "a table", shown(&value)));
+        let field = (place, Some(at));
+        faults.push(broken(field, "field", "a table", shown(&value)));
         return None;
     };
     let label = match table.get("name") {
-        Some(Value::String(name)) if !name.is_empty() => format!("field {} `{name}`", index + 1),
+        Some(Value::String(name)) if !name.is_empty() => format!("{place} `{name}`"),
         _ => place,
     };
     let mut reader = TableReader {
         table,
+        at,
         label,
+        known: Vec::new(),
         faults,
     };
     let field = reader.field();
@@ -68,8 +71,12 @@ fn read_field(index: usize, value: Value, faults: &mut Vec<SchemaFault>) -> Opti
 /// Takes the keys of one table out of it, one after the other.
 struct TableReader<'a> {
     table: Table,
+    /// The place of the field in the file, from 0.
+    at: usize,
     label: String,
-    faults: &'a mut Vec<SchemaFault>,
+    /// The keys that were asked for, there or not.
+    known: Vec<&'static str>,
+    faults: &'a mut Vec<KeyFault>,
 }
 
 impl TableReader<'_> {
@@ -77,7 +84,10 @@ impl TableReader<'_> {
     fn field(&mut self) -> Option<Field> {
         let name: Option<String> = self.required("name", "text");
         let role: Role = self
-            .take("role", "`feature`, `key`, `time`, `label` or `ignore`")
+            .take(
+                "role",
+                "`feature`, `context`, `key`, `time`, `label` or `ignore`",
+            )
             .unwrap_or_default();
         let kind = self.kind(role);
         let path = self.path();
@@ -143,14 +153,15 @@ impl TableReader<'_> {
         }
     }
 
-    fn required<T: DeserializeOwned>(&mut self, key: &str, expected: &str) -> Option<T> {
+    fn required<T: DeserializeOwned>(&mut self, key: &'static str, expected: &str) -> Option<T> {
         if !self.table.contains_key(key) {
             self.fault(key, expected, "nothing");
         }
         self.take(key, expected)
     }
 
-    fn take<T: DeserializeOwned>(&mut self, key: &str, expected: &str) -> Option<T> {
+    fn take<T: DeserializeOwned>(&mut self, key: &'static str, expected: &str) -> Option<T> {
+        self.known.push(key);
         let value = self.table.remove(key)?;
         let found = shown(&value);
         let taken = value.try_into().ok();
@@ -162,21 +173,14 @@ impl TableReader<'_> {
 
     fn refuse_unknown_keys(mut self) {
         for (key, value) in std::mem::take(&mut self.table) {
-            self.fault(&key, "no such key", &shown(&value));
+            let meant = nearest(&key, self.known.iter().copied());
+            let meant = meant.map_or(String::new(), |name| format!(" (did you mean `{name}`?)"));
+            self.fault(&key, &format!("no such key{meant}"), &shown(&value));
         }
     }
 
     fn fault(&mut self, key: &str, expected: &str, found: &str) {
-        self.faults
-            .push(SchemaFault::new(self.label.clone(), key, expected, found));
-    }
-}
-
-/// A value as TOML, cut to a length that a person reads.
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(FOUND_CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+        let field = (&self.label, Some(self.at));
+        self.faults.push(broken(field, key, expected, found));
     }
 }

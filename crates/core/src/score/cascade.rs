@@ -20,6 +20,7 @@ use crate::encode::Records;
 use crate::model::likelihood::Scale;
 use crate::model::ops::simd::Instructions;
 use crate::model::{Stratum, Views};
+use crate::toml_file::{KeyFault, KeyFaults};
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
@@ -50,14 +51,12 @@ impl Default for CascadeConfig {
 
 impl CascadeConfig {
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
-    pub fn faults(&self) -> Vec<String> {
-        match (0.0..=CASCADE_SHARE_MAX).contains(&self.share) {
-            true => Vec::new(),
-            false => vec![format!(
-                "cascade.share = {}: must be within 0..={CASCADE_SHARE_MAX}",
-                self.share
-            )],
-        }
+    pub fn faults(&self) -> Vec<KeyFault> {
+        let mut faults = KeyFaults::default();
+        let must = format!("must be within 0..={CASCADE_SHARE_MAX}");
+        let is_share = (0.0..=CASCADE_SHARE_MAX).contains(&self.share);
+        faults.require(is_share, "cascade.share", self.share, &must);
+        faults.into_vec()
     }
 
     /// What to say of an alert budget that is larger than the share, if it is: beyond the share the first stage alone ranks.
@@ -389,7 +388,7 @@ mod tests {
             assert!(faults(share).is_empty(), "{share}");
         }
         for share in [-0.01, 0.51, f64::NAN] {
-            let fault = faults(share).join("");
+            let fault = faults(share)[0].to_string();
             assert!(
                 fault.contains("cascade.share") && fault.contains("0..=0.5"),
                 "{fault}"

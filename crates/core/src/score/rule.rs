@@ -6,6 +6,7 @@ use super::component::Component;
 use crate::model::heads::{Derived, Heads};
 use crate::model::likelihood::Scale;
 use crate::model::{Likelihood, Stratum, Views};
+use crate::toml_file::{KeyFault, KeyFaults};
 use serde::{Deserialize, Serialize};
 
 /// How often a histogram counts for every other reading once where fields are seen in context. Likelihoods find broken
@@ -57,23 +58,20 @@ impl Default for ScoreConfig {
 
 impl ScoreConfig {
     /// Everything that is wrong, each with key, value and limit; empty if nothing is.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let (weight, power, rows) = (self.histogram_weight, self.power, self.nearest_rows);
-        if !(weight > 0.0 && weight <= 100.0) {
-            faults.push(format!(
-                "score.histogram_weight = {weight}: must be above 0 and at most 100"
-            ));
-        }
-        if !(1.0..=16.0).contains(&power) {
-            faults.push(format!("score.power = {power}: must be within 1..=16"));
-        }
-        if !(1..=NEAREST_ROWS_MAX).contains(&rows) {
-            faults.push(format!(
-                "score.nearest_rows = {rows}: must be within 1..={NEAREST_ROWS_MAX}"
-            ));
-        }
-        faults
+    pub fn faults(&self) -> Vec<KeyFault> {
+        let mut faults = KeyFaults::default();
+        let (weight, power) = (self.histogram_weight, self.power);
+        faults.require(
+            weight > 0.0 && weight <= 100.0,
+            "score.histogram_weight",
+            weight,
+            "must be above 0 and at most 100",
+        );
+        let is_power = (1.0..=16.0).contains(&power);
+        faults.require(is_power, "score.power", power, "must be within 1..=16");
+        let rows = self.nearest_rows;
+        faults.range("score.nearest_rows", rows, 1, NEAREST_ROWS_MAX);
+        faults.into_vec()
     }
 }
 

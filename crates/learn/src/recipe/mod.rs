@@ -2,21 +2,19 @@
 
 mod tuning;
 
+pub use crate::settings::TrainConfig;
 pub use tuning::{TuneFailure, TuneRecipe, TuneRun, tune};
 
 use crate::Detector;
 use crate::bundle::{
-    self, BundleError, CalibrationConfig, Description, EncoderConfig, Manifest, PValueMeaning,
-    PartRows, Split, TrainingConfig,
+    self, BundleError, Description, Manifest, PValueMeaning, PartRows, Split, TrainingConfig,
 };
 use crate::model::inputs::takes_noise;
-use crate::model::{
-    Architecture, MaskedAutoencoder, ModelConfig, ObjectiveKind, Views, ViewsConfig,
-};
+use crate::model::{Architecture, MaskedAutoencoder, ObjectiveKind, Views, ViewsConfig};
 use crate::records::ParquetSource;
 use crate::rng::{Purpose, stream};
 use crate::schema::{Role, Schema};
-use crate::score::{CascadeConfig, Distances, ScoreConfig, ScoreError, Scorer, SurpriseModel};
+use crate::score::{Distances, ScoreError, Scorer, SurpriseModel};
 use crate::train::dataset::{self, DEFAULT_FIT_BYTES_MAX};
 use crate::train::{
     Dataset, DatasetError, DatasetOptions, FitReport, MaskedObjective, TrainError, TrainObserver,
@@ -29,58 +27,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The seed of a training unless one is given.
 pub const DEFAULT_SEED: u64 = 0;
-
-/// A training configuration file: every section may be left out.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrainConfig {
-    /// The shape of the model.
-    pub model: ModelConfig,
-    /// How scoring hides fields, if the objective does.
-    pub views: ViewsConfig,
-    /// How the model is fitted.
-    pub training: TrainingConfig,
-    /// How records are encoded.
-    pub encoder: EncoderConfig,
-    /// How surprises become a score.
-    pub score: ScoreConfig,
-    /// Which records get all views.
-    pub cascade: CascadeConfig,
-    /// How scores become p-values.
-    pub calibration: CalibrationConfig,
-}
-
-impl TrainConfig {
-    /// What training makes of it: at least the declared contamination is too unusual.
-    pub fn effective(&self) -> Self {
-        let mut config = self.clone();
-        let contamination = self.calibration.contamination as f32;
-        config.training.trim = config.training.trim.max(contamination);
-        config
-    }
-
-    /// Everything that is wrong, each with key, value and limit; empty if nothing is.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = self.model.faults();
-        faults.extend(self.views.faults());
-        faults.extend(self.training.faults());
-        faults.extend(self.score.faults());
-        faults.extend(self.cascade.faults());
-        let contamination = self.calibration.contamination;
-        if !(0.0..=0.5).contains(&contamination) {
-            faults.push(format!(
-                "calibration.contamination = {contamination}: must be within 0..=0.5"
-            ));
-        }
-        let classes = self.encoder.head_classes_max;
-        if !(1..=65_536).contains(&classes) {
-            faults.push(format!(
-                "encoder.head_classes_max = {classes}: must be within 1..=65536"
-            ));
-        }
-        faults
-    }
-}
 
 /// Why no bundle could be made.
 #[derive(Debug, thiserror::Error)]
@@ -257,7 +203,8 @@ pub fn check_start(parent: &Detector, config: &TrainConfig) -> Result<(), LearnE
     }
     for objective in [description.training.objective, config.training.objective] {
         if !objective.hides_fields() {
-            faults.push("training.objective: only \"masked\" can start from a bundle".to_owned());
+            faults
+                .push("experimental.objective: only \"masked\" can start from a bundle".to_owned());
             break;
         }
     }
@@ -328,7 +275,7 @@ fn check_context(schema: &Schema, objective: ObjectiveKind) -> Result<(), LearnE
     let mut fields = schema.features();
     match fields.find(|field| field.role == Role::Context && !objective.hides_fields()) {
         Some(field) => Err(LearnError::Views(format!(
-            "field `{}` has the role context: training.objective must be \"masked\"",
+            "field `{}` has the role context: experimental.objective must be \"masked\"",
             field.name
         ))),
         None => Ok(()),

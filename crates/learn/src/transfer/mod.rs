@@ -18,6 +18,7 @@ mod weights;
 
 use crate::encode::Encoder;
 use crate::model::{MaskedAutoencoder, ModelConfig};
+use crate::settings::written_key;
 use categories::CategoryMatch;
 use fields::{FieldMatch, match_fields};
 use inputs::InputRows;
@@ -134,7 +135,8 @@ pub fn disagreements(parent: &ModelConfig, child: &ModelConfig) -> Vec<String> {
     };
     let fault = |key: &&str| {
         let (child, parent) = (child.get(*key)?, parent.get(*key)?);
-        let fault = || format!("model.{key} = {child}: must be {parent} as in the bundle");
+        let key_of = written_key("model", key);
+        let fault = || format!("{key_of} = {child}: must be {parent} as in the bundle");
         (child != parent).then(fault)
     };
     AGREED_KEYS.iter().filter_map(fault).collect()

@@ -489,7 +489,7 @@ fn models_that_do_not_agree_are_refused_by_key_and_both_values() {
     assert_eq!(
         disagreements(&parent, &child),
         [
-            "model.masking = \"token\": must be \"drop\" as in the bundle",
+            "experimental.masking = \"token\": must be \"drop\" as in the bundle",
             "model.likelihood = [\"gaussian\"]: must be [\"histogram\",\"student_t\",\"squared_error\",\"robust_squared_error\",\"quantile_histogram\",\"quantile_robust_squared_error\"] as in the bundle",
             "model.width = 25: must be 24 as in the bundle",
         ]
