@@ -269,6 +269,17 @@ pub struct BinnedTarget {
     bins: [usize; 2],
 }
 
+/// What a head says in one view, as [`FieldView::surprises_at`] takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Predicted<'a> {
+    /// Of the field.
+    pub logits: &'a [f32],
+    /// The log-sum-exp of every one of its [softmaxes](FieldView::softmaxes).
+    pub log_norms: &'a [f32],
+    /// Its [tails](FieldView::tails), if they are known beforehand; else empty.
+    pub tails: &'a [Vec<f32>],
+}
+
 /// The head of one field together with the readings of numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldView<'a> {
@@ -407,22 +418,38 @@ impl<'a> FieldView<'a> {
         }
     }
 
+    /// The surprise of every bin's tail in each of [`softmaxes`](Self::softmaxes), of a number; given their log-sum-exps.
+    pub fn tails(&self, logits: &[f32], log_norms: &[f32]) -> Vec<Vec<f32>> {
+        if self.head.shape != FieldShape::Numeric {
+            return Vec::new();
+        }
+        let softmaxes = self.softmaxes().into_iter().zip(log_norms);
+        let tails = softmaxes.map(|(softmax, &log_norm)| {
+            let logits = &logits[softmax];
+            let tail = |bin| tail(logits, log_norm, bin);
+            (0..logits.len()).map(tail).collect()
+        });
+        tails.collect()
+    }
+
     /// As [`surprises`](Self::surprises), given the log-sum-exp of every one of [`softmaxes`](Self::softmaxes): the logits
     /// themselves are only read where the target is. Readings that are not among `readings` are zero, and logits and softmaxes
     /// that none of them needs may be missing at the end.
     pub fn surprises_at(
         &self,
-        logits: &[f32],
-        log_norms: &[f32],
+        predicted: Predicted<'_>,
         (binned, readings): (&BinnedTarget, ReadingSet),
         out: &mut [f32],
     ) {
+        let Predicted {
+            logits, log_norms, ..
+        } = predicted;
         let nullness = self.null_surprise(logits, matches!(binned.target, Target::Absent));
         let value = &logits[self.value_start()..];
         let discrete = match binned.target {
             Target::Number(number) => {
                 let of_value = (number, binned.bins);
-                self.number_surprises_at(value, log_norms, of_value, readings, out);
+                self.number_surprises_at(predicted, of_value, readings, out);
                 out.iter_mut().for_each(|surprise| *surprise += nullness);
                 return self.keep_only(readings, out);
             }
@@ -454,12 +481,13 @@ impl<'a> FieldView<'a> {
     /// What a number costs by itself under each of some readings, `[R]`, given its bin on each scale.
     fn number_surprises_at(
         &self,
-        value: &[f32],
-        log_norms: &[f32],
+        predicted: Predicted<'_>,
         (number, bins): (Number, [usize; 2]),
         readings: ReadingSet,
         out: &mut [f32],
     ) {
+        let log_norms = predicted.log_norms;
+        let value = &predicted.logits[self.value_start()..];
         let (trained, derived) = out.split_at_mut(self.readings.len());
         for (i, (surprise, &(kind, from))) in derived.iter_mut().zip(self.derived).enumerate() {
             if !has(readings, trained.len() + i) {
@@ -469,8 +497,11 @@ impl<'a> FieldView<'a> {
             let output = &value[self.output_range(from)];
             *surprise = match kind {
                 Derived::Tail => {
-                    let log_norm = log_norms[self.softmax_of(from)];
-                    tail(output, log_norm, bins[scale as usize])
+                    let (softmax, bin) = (self.softmax_of(from), bins[scale as usize]);
+                    match predicted.tails.get(softmax) {
+                        Some(tails) => tails[bin],
+                        None => tail(output, log_norms[softmax], bin),
+                    }
                 }
                 Derived::Density => Family::StudentT.surprise(output, number.on(scale)),
             };
@@ -685,7 +716,12 @@ mod tests {
             let target = reader.target(&encoder, &records, row, 0);
             let (mut all, mut at) = ([f32::NAN; 3], [f32::NAN; 3]);
             head.surprises(&[logit], &target, &mut all);
-            head.surprises_at(&[logit], &[], (&head.binned(target), 0b111), &mut at);
+            let predicted = Predicted {
+                logits: &[logit],
+                log_norms: &[],
+                tails: &[],
+            };
+            head.surprises_at(predicted, (&head.binned(target), 0b111), &mut at);
             assert_eq!(all, at);
             let [histogram, square, tail] = all;
             assert_eq!(

@@ -37,7 +37,7 @@ use self::scratch::{Pool, Scratch, Taken};
 use super::distances::Distance;
 use super::surprise::Axes;
 use crate::encode::{Encoder, Records};
-use crate::model::heads::ReadingSet;
+use crate::model::heads::{Predicted, ReadingSet};
 use crate::model::ops::simd::Instructions;
 use crate::model::{Heads, TargetReader};
 use std::ops::Range;
@@ -129,6 +129,7 @@ enum Source {
 struct Blind {
     logits: Vec<f32>,
     log_norms: Vec<f32>,
+    tails: Vec<Vec<f32>>,
 }
 
 /// The head of a field and the rows that it reads.
@@ -469,15 +470,22 @@ impl FieldPlan {
             let sums = &mut values[field * strata * readings..][..strata * readings];
             sums.fill(0.0);
             for &(source, stratum) in &self.sources {
-                let (logits, log_norms) = match source {
+                let predicted = match source {
                     Source::Live(view) => {
                         let at = t * self.live_views + view;
-                        let logits = &chunk.logits[at * stride..][..self.layer.outputs];
-                        (logits, &chunk.log_norms[at * norms..][..norms])
+                        Predicted {
+                            logits: &chunk.logits[at * stride..][..self.layer.outputs],
+                            log_norms: &chunk.log_norms[at * norms..][..norms],
+                            tails: &[],
+                        }
                     }
-                    Source::Blind => (&self.blind.logits[..], &self.blind.log_norms[..]),
+                    Source::Blind => Predicted {
+                        logits: &self.blind.logits,
+                        log_norms: &self.blind.log_norms,
+                        tails: &self.blind.tails,
+                    },
                 };
-                head.surprises_at(logits, log_norms, (&binned, of_strata[stratum]), surprise);
+                head.surprises_at(predicted, (&binned, of_strata[stratum]), surprise);
                 let sums = &mut sums[stratum * readings..][..readings];
                 sums.iter_mut()
                     .zip(&*surprise)

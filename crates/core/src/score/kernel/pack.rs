@@ -115,7 +115,7 @@ impl Kernel {
             rows: (0..rows as u32).collect(),
             pool: Pool::new(sizes),
         };
-        kernel.predict_blindly();
+        kernel.predict_blindly(model.heads());
         kernel.leave_out_unread(model.heads(), pack);
         Ok(Some(kernel))
     }
@@ -136,22 +136,27 @@ impl Kernel {
         }
     }
 
-    /// Where nothing is visible all records look alike: their logits are worked out here, once.
-    fn predict_blindly(&mut self) {
+    /// Where nothing is visible all records look alike: their logits, and how far out each bin is, are worked out here, once.
+    fn predict_blindly(&mut self, heads: &Heads) {
         let mut scratch = self.pool.take();
         let row = &mut scratch.record_rows.get_mut()[..self.input.columns];
         row.copy_from_slice(self.input.nothing.get());
         self.enter(&mut scratch, 0..1);
         self.forward(&mut scratch, 1);
         let latent = scratch.normalised.get();
-        let of = |plan: &FieldPlan| {
+        let of = |(field, plan): (usize, &FieldPlan)| {
             let mut logits = vec![0f32; plan.layer.stride];
             let mut log_norms = vec![0f32; plan.softmaxes.len()];
             self.head(plan, latent, &[0], &mut logits, &mut log_norms);
             logits.truncate(plan.layer.outputs);
-            Blind { logits, log_norms }
+            let tails = heads.field(field).tails(&logits, &log_norms);
+            Blind {
+                logits,
+                log_norms,
+                tails,
+            }
         };
-        let plans: Vec<Blind> = self.fields.iter().map(of).collect();
+        let plans: Vec<Blind> = self.fields.iter().enumerate().map(of).collect();
         drop(scratch);
         for (plan, blind) in self.fields.iter_mut().zip(plans) {
             plan.blind = blind;
