@@ -116,7 +116,8 @@ pub enum Derived {
 /// The smallest mass that a tail is held to have: bins of less are beyond what single precision sums tell.
 const TAIL_MASS_MIN: f32 = 1e-9;
 
-/// Some of the R readings: bit r for the reading r. No likelihood stands twice in a model, so that there are at most 14.
+/// Some of the R readings: bit r for the reading r. No likelihood stands twice in a model, so that there are at most
+/// 11: seven trained ones, two tails and two densities.
 pub type ReadingSet = u16;
 
 /// What nullness costs.
@@ -766,6 +767,32 @@ mod tests {
         for (logit, expected) in by_logit {
             let [_, _, third] = surprises_of_three_fees(logit);
             near(third[1], expected);
+        }
+    }
+
+    #[test]
+    fn a_tail_is_twice_the_smaller_mass_on_either_side_of_a_bin() {
+        // NumPy: p = np.exp(x) / np.exp(x).sum(); lo = p[:b].sum() + p[b] / 2; hi = p[b + 1:].sum() + p[b] / 2
+        //   -np.log(min(1, 2 * min(lo, hi)))
+        let few = [0.5, -1.0, 2.0, 0.1, -3.0, 1.5];
+        let of_few = [
+            2.210_866, 1.411_95, 0.275_303, 0.391_609, 0.512_18, 1.210_866,
+        ];
+        for (bin, expected) in of_few.into_iter().enumerate() {
+            near(tail(&few, log_sum_exp(&few), bin), expected);
+        }
+        // Nearly all mass lies above, so that the smaller side is far from 1.
+        let mut many = vec![-9.0; 40];
+        many.extend([3.0; 40]);
+        let of_many = [
+            (0, 15.688_89),
+            (1, 14.590_27),
+            (39, 11.319_44),
+            (40, 3.688_39),
+            (79, 3.688_89),
+        ];
+        for (bin, expected) in of_many {
+            near(tail(&many, log_sum_exp(&many), bin), expected);
         }
     }
 }

@@ -112,8 +112,16 @@ impl FirstStage {
         let fields = model.axes().fields;
         let heads = model.model().heads();
         let few_numbers = heads.weight_of_numbers() < FEW_NUMBERS;
-        let on_scale = |scale| (0..heads.trained_readings()).any(|r| heads.scale(r) == scale);
-        let in_deviations = !few_numbers && on_scale(Scale::Deviation);
+        let is_denoising = |stratum: usize| views.strata()[stratum].denoising.is_some();
+        let on_scale = |component: &Component, wanted| match *component {
+            Component::Total { stratum, reading } => {
+                is_denoising(stratum) && heads.scale(reading) == wanted
+            }
+            _ => false,
+        };
+        // Terms in quantiles are left out if others of the denoising view stay.
+        let mut components = rule.components();
+        let in_deviations = !few_numbers && components.any(|of| on_scale(&of, Scale::Deviation));
         let is_first = |of: &Stratum| {
             is_cheap(of, fields) || (few_numbers && of.hides_most() && of.denoising.is_none())
         };
@@ -126,16 +134,10 @@ impl FirstStage {
         if !views.hides_fields() || !judges_fields || !has_terms_enough {
             return Ok(None);
         }
-        let is_left_out = |stratum: usize, reading| {
-            let is_denoising = views.strata()[stratum].denoising.is_some();
-            in_deviations && is_denoising && heads.scale(reading) == Scale::Quantile
-        };
         let own = |(place, component)| {
             let of = |stratum| first.binary_search(&stratum).ok();
             let own = match component {
-                Component::Total { stratum, reading } if is_left_out(stratum, reading) => {
-                    return None;
-                }
+                left_out if in_deviations && on_scale(&left_out, Scale::Quantile) => return None,
                 Component::Total { stratum, reading } => Component::Total {
                     stratum: of(stratum)?,
                     reading,

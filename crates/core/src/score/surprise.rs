@@ -431,7 +431,9 @@ impl SurpriseModel {
             }
         };
         if let Some(nearest) = &self.distances.nearest {
-            let found = nearest.distances(records, first..first + distances.len());
+            let instructions = self.instructions().unwrap_or_else(Instructions::widest);
+            let rows = first..first + distances.len();
+            let found = nearest.distances(instructions, records, rows);
             for (distance, nearest) in distances.iter_mut().zip(found) {
                 distance.nearest = nearest;
             }

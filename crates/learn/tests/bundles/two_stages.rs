@@ -5,6 +5,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UI
 use arrow::compute::take_record_batch;
 use maskwatch_core::Detector;
 use maskwatch_core::bundle;
+use maskwatch_core::model::likelihood::Scale;
 use maskwatch_core::model::{Architecture, ObjectiveKind};
 use maskwatch_core::records::Canonicaliser;
 use maskwatch_core::rng::{ChaCha8Rng, Purpose, stream};
@@ -128,13 +129,14 @@ fn components(detector: &Detector, batch: &RecordBatch) -> (Vec<Component>, Vec<
     (names.clone(), rows.collect())
 }
 
-/// Whether every record is measured by it in the first stage, by the definition.
+/// Whether every record is measured by it in the first stage, by the definition: of the denoising view what reads deviations.
 fn is_first(detector: &Detector, component: &Component) -> bool {
     match component {
         Component::Latent | Component::Nearest | Component::NearestQuantile => true,
-        Component::Total { stratum, .. } | Component::Largest { stratum, .. } => {
+        Component::Total { stratum, reading } | Component::Largest { stratum, reading } => {
             let of = &detector.manifest().description.views.strata()[*stratum];
-            of.ratio == 1.0 || of.denoising.is_some()
+            let scale = detector.scorer().model().model().heads().scale(*reading);
+            of.ratio == 1.0 || (of.denoising.is_some() && scale == Scale::Deviation)
         }
         Component::Untuned | Component::Field { .. } => false,
     }

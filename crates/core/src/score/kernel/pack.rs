@@ -1,7 +1,7 @@
 //! From a model and its views to a [`Kernel`]: in flow named parameters, out flow packed layers and plans.
 
 use super::input::{FieldInput, InputLayer, ViewSum};
-use super::packed::{Aligned, PackedLinear};
+use super::packed::{Aligned, PackedLinear, SINGLES_BESIDE};
 use super::scratch::{Pool, Sizes};
 use super::{Blind, FieldPlan, FirstBlock, Kernel, LatentPlan, Layer, Source};
 use crate::encode::FieldShape;
@@ -128,9 +128,12 @@ impl Kernel {
             let live = live.filter(|(source, _)| matches!(source, Source::Live(_)));
             let read = live.fold(0, |set, &(_, stratum)| set | self.readings[stratum]);
             let outputs = head.outputs_of(read);
-            if plan.live_views > 0 && outputs < plan.layer.outputs {
+            // A column that stands alone is summed in another order than in a panel. In whole groups each is summed as it is
+            // among all columns, so that a record has one score, whichever views it is worked out from.
+            let columns = outputs.next_multiple_of(SINGLES_BESIDE);
+            if plan.live_views > 0 && columns < plan.layer.outputs {
                 let first = head.outputs().start;
-                plan.layer = pack(first..first + outputs);
+                plan.layer = pack(first..first + columns);
                 plan.softmaxes.retain(|softmax| softmax.end <= outputs);
             }
         }

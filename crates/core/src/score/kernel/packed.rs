@@ -11,7 +11,7 @@ const LINE_BYTES: usize = 64;
 const SINGLE_COLUMNS_MAX: usize = 2;
 /// Columns stand alone if they are left over of groups of this many, whatever the width of a vector: they are summed in another
 /// order than panels are, so that the choice must not depend on it.
-const SINGLES_BESIDE: usize = 16;
+pub(super) const SINGLES_BESIDE: usize = 16;
 
 /// Numbers that begin at a cache line.
 #[derive(Debug, Default)]
