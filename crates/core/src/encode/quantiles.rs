@@ -133,11 +133,6 @@ impl QuantileScale {
         self.scores.push(score);
     }
 
-    /// The transformed values of the knots and their quantiles, ascending.
-    pub fn knots(&self) -> impl ExactSizeIterator<Item = (f64, f64)> {
-        self.values.iter().copied().zip(self.scores.iter().copied())
-    }
-
     /// What is wrong with it, if it is not what [`fit`](Self::fit) makes.
     pub(super) fn fault(&self) -> Option<String> {
         let rises = |numbers: &[f64]| {

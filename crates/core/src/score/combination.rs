@@ -76,11 +76,6 @@ impl Combination {
         &self.terms
     }
 
-    /// Whether it is the score that a bundle has without labels.
-    pub fn is_untuned(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// The score of a record whose components `value` tells; never falling in any of them.
     pub fn score(&self, value: impl Fn(Component) -> f32) -> f32 {
         if let [only] = self.terms[..] {
