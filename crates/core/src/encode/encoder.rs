@@ -6,11 +6,11 @@
 use super::binary::{BinaryEncoder, TwoValues};
 use super::categorical::{CategoricalEncoder, FrequentValues};
 use super::error::EncodeError;
-use super::moment_check::far_moments;
 use super::numeric::{CLIP, Moments, NumericEncoder, apply};
+use super::ordinary::OrderedSample;
 use super::quantiles::Sample;
 use super::records::{FieldShape, Records};
-use super::temporal::{TrainedMoments, day_time};
+use super::temporal::{TrainedMoments, day_time, far_moments};
 use crate::rng::{Purpose, stream};
 use crate::schema::{Field, Kind, MomentTally, Role, Schema, Spread, Transform, blinding};
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
@@ -461,8 +461,8 @@ impl FieldFitter {
                 sample,
                 ..
             } => {
-                let sorted = sample.sorted();
-                let mut encoder = NumericEncoder::fit(transform, &moments.robust(&sorted));
+                let sample = OrderedSample::of(sample.sorted());
+                let mut encoder = NumericEncoder::fit(transform, &moments.robust(&sample));
                 if !encoder.is_finite() {
                     return Err(EncodeError::OutOfRange {
                         field: self.name,
@@ -473,7 +473,7 @@ impl FieldFitter {
                 match BinaryEncoder::fit(encoder.clone(), &two) {
                     Some(binary) => ValueEncoder::Binary(binary),
                     None => {
-                        encoder.fit_sample(&sorted);
+                        encoder.fit_sample(&sample);
                         ValueEncoder::Numeric(encoder)
                     }
                 }

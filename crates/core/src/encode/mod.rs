@@ -16,10 +16,9 @@ pub mod temporal;
 
 pub use encoder::{Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::EncodeError;
-pub use moment_check::far_moments;
 pub use numeric::NumericEncoder;
 pub use records::{FieldShape, HOURS, Records, WEEKDAYS};
-pub use temporal::TrainedMoments;
+pub use temporal::{TrainedMoments, far_moments};
 
 #[cfg(test)]
 pub mod tests;

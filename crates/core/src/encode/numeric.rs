@@ -1,13 +1,10 @@
 //! Numbers: transformed, standardised by the fit rows' moments, clipped; and the squashed scale of the histogram head.
 
-use super::ordinary::{REACH, ordinary};
+use super::ordinary::{OrderedSample, REACH};
+pub use super::quantiles::CLIP;
 use super::quantiles::QuantileScale;
 use crate::schema::Transform;
 use serde::{Deserialize, Serialize};
-
-/// Standard deviations beyond which a value is clipped, as in the prototype's protocol: the histogram's range is
-/// asinh(2 * 10), and whatever lies beyond is simply "far out".
-pub const CLIP: f64 = 10.0;
 
 /// The factor inside asinh of [`squash`]: linear within half a standard deviation, logarithmic beyond.
 pub const SQUASH: f32 = 2.0;
@@ -53,15 +50,15 @@ impl Moments {
         self.count
     }
 
-    /// The moments without the pull of values that are far from all others: those of the values of `sorted` that count
-    /// ([`ordinary`]), an even sample of the same values, with the range of all. The moments themselves where all values count.
-    pub fn robust(self, sorted: &[f64]) -> Self {
-        let ordinary = &sorted[ordinary(sorted)];
+    /// The moments without the pull of values that are far from all others: those of the values that count of an even sample
+    /// of the same values, with the range of all. The moments themselves where all values count.
+    pub(super) fn robust(self, sample: &OrderedSample) -> Self {
+        let ordinary = sample.ordinary();
         let (Some(low), Some(high)) = (ordinary.first(), ordinary.last()) else {
             return self;
         };
         let reach = REACH * (high - low);
-        let all_count = ordinary.len() == sorted.len();
+        let all_count = ordinary.len() == sample.all().len();
         // Of many rows an absurd value may not be in the sample.
         if all_count && self.min >= low - reach && self.max <= high + reach {
             return self;
@@ -173,11 +170,12 @@ impl NumericEncoder {
         y.map_or(f64::NAN, |y| invert(self.transform, y))
     }
 
-    /// Notes what `sorted`, an even sample of the transformed fit values, says beside mean and scale.
-    pub(super) fn fit_sample(&mut self, sorted: &[f64]) {
-        self.quantiles = QuantileScale::fit(&sorted[ordinary(sorted)], self.scale);
+    /// Notes what an even sample of the transformed fit values says beside mean and scale.
+    pub(super) fn fit_sample(&mut self, sample: &OrderedSample) {
+        self.quantiles = QuantileScale::fit(sample.ordinary(), self.scale);
         let z = |y: &f64| ((y - self.mean) / self.scale).clamp(-CLIP, CLIP);
-        self.mean_z = sorted.iter().map(z).sum::<f64>() / sorted.len().max(1) as f64;
+        let all = sample.all();
+        self.mean_z = all.iter().map(z).sum::<f64>() / all.len().max(1) as f64;
     }
 
     /// The value in the field's own unit whose encoding is z.
@@ -255,8 +253,9 @@ mod tests {
         let mut moments = Moments::default();
         sorted.iter().for_each(|&x| moments.observe(x));
         sorted.sort_unstable_by(f64::total_cmp);
-        let mut encoder = NumericEncoder::fit(Transform::None, &moments.robust(&sorted));
-        encoder.fit_sample(&sorted);
+        let sample = OrderedSample::of(sorted);
+        let mut encoder = NumericEncoder::fit(Transform::None, &moments.robust(&sample));
+        encoder.fit_sample(&sample);
         encoder
     }
 
@@ -301,7 +300,8 @@ mod tests {
         let sorted = [vec![0.0; 19_999], vec![1e9]].concat();
         let mut moments = Moments::default();
         sorted.iter().for_each(|&x| moments.observe(x));
-        let encoder = NumericEncoder::fit(Transform::None, &moments.robust(&sorted));
+        let moments = moments.robust(&OrderedSample::of(sorted));
+        let encoder = NumericEncoder::fit(Transform::None, &moments);
         assert_eq!((encoder.encode(0.0), encoder.encode(1.0)), (0.0, 10.0));
     }
 

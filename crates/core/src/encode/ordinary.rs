@@ -23,8 +23,33 @@ const STAND_INS_MAX: usize = 3;
 /// Times that both ends are looked at, since what lies beyond one end widens the range that the other is held against.
 const PASSES: usize = 4;
 
-/// The places of `sorted` whose values count.
-pub(super) fn ordinary(sorted: &[f64]) -> Range<usize> {
+/// An even sample of a number's values, in order, with those of them that count.
+#[derive(Debug)]
+pub(super) struct OrderedSample {
+    sorted: Vec<f64>,
+    ordinary: Range<usize>,
+}
+
+impl OrderedSample {
+    /// Of values in ascending order.
+    pub fn of(sorted: Vec<f64>) -> Self {
+        let ordinary = ordinary(&sorted);
+        Self { sorted, ordinary }
+    }
+
+    /// All values, ascending.
+    pub fn all(&self) -> &[f64] {
+        &self.sorted
+    }
+
+    /// Those that count, ascending.
+    pub fn ordinary(&self) -> &[f64] {
+        &self.sorted[self.ordinary.clone()]
+    }
+}
+
+/// The positions of `sorted` whose values count.
+fn ordinary(sorted: &[f64]) -> Range<usize> {
     let mut range = 0..sorted.len();
     for _ in 0..PASSES {
         let before = range.clone();

@@ -24,8 +24,9 @@ const KNOTS_MAX: usize = 1024;
 /// The shares of values that [`QuantileScale::points`] tells of.
 const POINTS: [f64; 3] = [0.05, 0.5, 0.95];
 
-/// Past the outermost knots values are clipped at this many deviations.
-const CLIP: f64 = super::numeric::CLIP;
+/// Deviations beyond which a value is clipped on both scales of a number: whatever lies beyond is "far out". The histogram's
+/// range is asinh(2 * 10).
+pub const CLIP: f64 = 10.0;
 
 /// An even sample of a stream of numbers: every value is kept with the same probability (Vitter 1985, algorithm R).
 #[derive(Debug, Clone)]
@@ -315,7 +316,8 @@ mod tests {
                 sorted.sort_unstable_by(f64::total_cmp);
                 let mut moments = super::super::numeric::Moments::default();
                 values.iter().for_each(|&x| moments.observe(x));
-                let moments = moments.robust(&sorted);
+                let sample = super::super::ordinary::OrderedSample::of(sorted.clone());
+                let moments = moments.robust(&sample);
                 let encoder = super::super::numeric::NumericEncoder::fit(crate::schema::Transform::None, &moments);
                 (QuantileScale::fit(&sorted, encoder.scale), encoder)
             };

@@ -118,6 +118,37 @@ impl TrainedMoments {
     }
 }
 
+/// A sentence on a few moments of the training that are far from all others, with what becomes of them and the remedy;
+/// `None` if there are none. Those of a redacted field are not shown.
+pub fn far_moments(name: &str, redact: bool, tally: &MomentTally) -> Option<String> {
+    let far = tally.far()?;
+    let found = match redact {
+        true => format!(
+            "{} rows have a moment far from all others (redacted)",
+            far.rows()
+        ),
+        false => far.sentence(),
+    };
+    let lone = far.lone.len() == far.groups.len();
+    let fate = match (lone, far.lone.is_empty()) {
+        (true, _) => "training reads it as null, and refuses later records with one",
+        (_, true) => {
+            "that many vouch for later records with such a moment, also where a unit is wrong"
+        }
+        _ => {
+            "training reads the rarest as null and refuses later records with one, the others vouch for such records"
+        }
+    };
+    let remedy = match far.groups.first() {
+        Some(group) if !redact && group.first == group.last => format!(
+            "correct them, or set `null_values = [\"{}\"]` if it means \"missing\"",
+            group.words()
+        ),
+        _ => "correct them, or name in `null_values` what means \"missing\"".to_owned(),
+    };
+    Some(format!("field `{name}`: {found}; {fate}; {remedy}"))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -16,14 +16,15 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::SchemaRef;
 
 use super::canonical::canonical_schema;
-use super::decode::{DecodeError, Fault, shown};
-use super::fault::FaultReason;
+use super::decode_error::DecodeError;
+use super::fault::{Fault, FaultReason, shown};
+use super::target::Target;
 use super::value::{
     SINGLE_EXACT_MAX, decimal_from_base64, decimal_from_bytes, exact_whole, flag_from_text,
     label_from_number, label_from_text, microseconds, microseconds_of_number, moment_from_text,
     moment_to_text,
 };
-use crate::schema::{Field, Kind, Role, Schema, Spelling, TimeUnit};
+use crate::schema::{Field, Schema, Spelling};
 
 /// Bytes of text one column of a batch may have: Arrow's 32-bit offsets end there.
 const TEXT_BYTES_MAX: usize = i32::MAX as usize;
@@ -59,81 +60,6 @@ impl Value<'_> {
     /// An integer of any width.
     pub fn whole(value: i128) -> Self {
         i64::try_from(value).map_or(Self::Whole(value), Self::Integer)
-    }
-}
-
-/// What a column takes: the kind, or the role where that decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// f64.
-    Number {
-        /// Whether numbers in text are taken.
-        parse: bool,
-        /// The scale of unscaled decimals in bytes and in base64, if they are taken at all.
-        decimal_scale: Option<i16>,
-    },
-    /// Canonical text.
-    Category,
-    /// Canonical text, of moments too.
-    Key,
-    /// bool.
-    Flag {
-        /// Whether 0, 1 and the words in text are taken.
-        parse: bool,
-    },
-    /// bool, from 0/1 too.
-    Label,
-    /// Microseconds.
-    Moment {
-        /// The unit of integers, if they are taken at all.
-        unit: Option<TimeUnit>,
-    },
-}
-
-impl Target {
-    /// What the column of `field` takes.
-    pub fn of(field: &Field) -> Self {
-        match (field.role, field.kind) {
-            (Role::Key, _) => Self::Key,
-            (Role::Label, _) => Self::Label,
-            (_, Kind::Numeric) => Self::Number {
-                parse: field.parse,
-                decimal_scale: field.decimal_scale,
-            },
-            (_, Kind::Categorical) => Self::Category,
-            (_, Kind::Boolean) => Self::Flag { parse: field.parse },
-            (_, Kind::Timestamp) => Self::Moment { unit: field.unit },
-        }
-    }
-
-    /// Whether NaN and infinities mean null here: wherever some float is taken.
-    fn takes_floats(self) -> bool {
-        !matches!(
-            self,
-            Self::Flag { parse: false } | Self::Moment { unit: None }
-        )
-    }
-
-    /// What is expected, for a person.
-    pub fn expected(self) -> &'static str {
-        match self {
-            Self::Number {
-                decimal_scale: Some(_),
-                ..
-            } => "a number or an unscaled decimal in base64",
-            Self::Number { parse: false, .. } => "a number",
-            Self::Number { parse: true, .. } => "a number or a number in text",
-            Self::Category => "text, an integer or a boolean",
-            Self::Key => "text, an integer, a boolean or a moment",
-            Self::Flag { parse: false } => "true or false",
-            Self::Flag { parse: true } | Self::Label => "0, 1, true or false",
-            Self::Moment { unit: Some(_) } => {
-                "a moment in the years 0000 to 9999, as RFC 3339 or a number"
-            }
-            Self::Moment { unit: None } => {
-                "a moment in the years 0000 to 9999, as RFC 3339 (integers need a `unit`)"
-            }
-        }
     }
 }
 

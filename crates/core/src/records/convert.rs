@@ -17,8 +17,8 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 
-use super::columns::Target;
 use super::fault::{FaultReason, RowFault};
+use super::target::Target;
 use super::value::{
     SINGLE_EXACT_MAX, decimal_from_base64, decimal_from_bytes, exact_whole, label_from_number,
     microseconds_of_number,

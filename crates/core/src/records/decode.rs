@@ -8,19 +8,15 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::error::ArrowError;
-use thiserror::Error;
 
 use super::canonical::row_faults;
 use super::columns::Columns;
-use super::fault::{FaultReason, RowFault};
+use super::decode_error::{DecodeError, WriterSchemaError};
+use super::fault::{Fault, FaultReason, RowFault};
 use crate::schema::Schema;
 
 /// Bytes a message may have unless told otherwise: 1 MiB, what a Kafka broker takes by default.
 pub const DEFAULT_RECORD_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes of a received value that a fault's detail shows: enough to recognise it, bounded whatever was sent.
-pub const VALUE_SHOWN_BYTES_MAX: usize = 64;
 
 /// What a decoder refuses for its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,100 +44,6 @@ pub struct Decoded {
     pub faults: Vec<RowFault>,
 }
 
-/// Why payloads could not be decoded although none of them need be bad.
-#[derive(Debug, Error)]
-pub enum DecodeError {
-    /// The schema of a writer could not be had.
-    #[error(transparent)]
-    WriterSchema(#[from] WriterSchemaError),
-    /// The texts of one column do not fit into one batch: the caller gives fewer payloads at once.
-    #[error(
-        "field \"{field}\": the texts of one batch exceed {limit} bytes, give fewer messages at once"
-    )]
-    BatchTooLarge {
-        /// The schema field.
-        field: String,
-        /// Bytes a column of a batch may have.
-        limit: usize,
-    },
-    /// The decoded columns do not make a batch: a bug, or memory that ran out.
-    #[error("decoded columns do not make a batch: {0}")]
-    Batch(#[from] ArrowError),
-}
-
-impl DecodeError {
-    /// Whether the same payloads may well decode a little later.
-    pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::WriterSchema(error) => error.is_retriable(),
-            Self::BatchTooLarge { .. } | Self::Batch(_) => false,
-        }
-    }
-}
-
-/// Why the schema behind a Confluent schema id could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum WriterSchemaError {
-    /// Where the schemas are kept does not answer, or answers that it is in trouble. Retriable.
-    #[error("schema {id}: {origin} does not answer after {attempts} attempts: {why}")]
-    Unavailable {
-        /// The schema id asked for.
-        id: u32,
-        /// Where it was asked for, without credentials.
-        origin: String,
-        /// How often it was asked for.
-        attempts: u32,
-        /// What went wrong the last time.
-        why: String,
-    },
-    /// The answer is neither a schema nor that there is none: credentials, an address or a proxy are wrong. Retriable, once
-    /// somebody has put that right.
-    #[error(
-        "schema {id}: {origin} answers with status {status}, which is no answer of a schema registry about a schema \
-         (credentials, address or a proxy may be wrong): {why}"
-    )]
-    Refused {
-        /// The schema id asked for.
-        id: u32,
-        /// Where it was asked for, without credentials.
-        origin: String,
-        /// The HTTP status.
-        status: u16,
-        /// What the answer said, cut.
-        why: String,
-    },
-    /// It answers, but too slowly for all the schemas that a batch asks for. What came is kept. Retriable.
-    #[error(
-        "{origin} answers slowly: {answered} schemas came, {left} more of this batch are asked for next"
-    )]
-    Slow {
-        /// Where they were asked for, without credentials.
-        origin: String,
-        /// How many came.
-        answered: usize,
-        /// How many are left.
-        left: usize,
-    },
-    /// There is such a schema, but not one that can be used; its messages are `unknown_schema` faults.
-    #[error("schema {id}: {why}")]
-    Unusable {
-        /// The schema id asked for.
-        id: u32,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-impl WriterSchemaError {
-    /// Whether asking again later may help.
-    pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::Unavailable { .. } | Self::Refused { .. } | Self::Slow { .. } => true,
-            Self::Unusable { .. } => false,
-        }
-    }
-}
-
 /// Where the Avro schemas of message writers come from: files, or a schema registry.
 pub trait WriterSchemas: Send {
     /// The Avro schema (JSON text) with this Confluent schema id, or `None` if there is none.
@@ -160,9 +62,6 @@ pub trait WriterSchemas: Send {
         Ok(())
     }
 }
-
-/// Why one payload is bad; it becomes a [`RowFault`] once its index is known.
-pub(crate) type Fault = (FaultReason, String);
 
 /// What every format refuses before it looks inside: no payload, no bytes, too many bytes.
 pub(crate) fn screen(payload: Option<&[u8]>, limits: DecodeLimits) -> Result<&[u8], Fault> {
@@ -298,18 +197,6 @@ impl Decoded {
     }
 }
 
-/// The beginning of a received text, cut at a character boundary to [`VALUE_SHOWN_BYTES_MAX`] bytes.
-pub(crate) fn shown(text: &str) -> String {
-    if text.len() <= VALUE_SHOWN_BYTES_MAX {
-        return text.to_owned();
-    }
-    format!(
-        "{}... ({} bytes)",
-        &text[..text.floor_char_boundary(VALUE_SHOWN_BYTES_MAX)],
-        text.len()
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,31 +211,5 @@ mod tests {
         assert_eq!(reason(Some(b"")), Err(FaultReason::Empty));
         assert_eq!(reason(Some(b"abcd")), Err(FaultReason::TooLarge));
         assert_eq!(reason(Some(b"abc")), Ok(b"abc".as_slice()));
-    }
-
-    #[test]
-    fn a_long_value_is_shown_cut_between_characters() {
-        let text = "é".repeat(100);
-        let cut = shown(&text);
-        assert!(
-            cut.starts_with("éé") && cut.ends_with("... (200 bytes)"),
-            "{cut}"
-        );
-        assert!(cut.len() < VALUE_SHOWN_BYTES_MAX + 20);
-        assert_eq!(shown("short"), "short");
-    }
-
-    #[test]
-    fn only_an_unavailable_registry_is_worth_another_try() {
-        let origin = "http://registry".to_owned();
-        let why = "status 503".to_owned();
-        let unavailable = WriterSchemaError::Unavailable {
-            id: 7,
-            origin,
-            attempts: 3,
-            why: why.clone(),
-        };
-        assert!(DecodeError::from(unavailable).is_retriable());
-        assert!(!DecodeError::from(WriterSchemaError::Unusable { id: 7, why }).is_retriable());
     }
 }

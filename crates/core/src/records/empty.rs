@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::decode::shown;
+use super::fault::shown;
 use super::root::BEFORE;
 use crate::schema::{Field, Schema};
 

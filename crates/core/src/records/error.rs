@@ -8,11 +8,42 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field as ArrowField, Schema as ArrowSchema};
 
-use super::unify::TypeConflict;
 use crate::schema::{Field, InferenceError, Mismatch, Schema};
 
 /// Mismatches that a message shows before it only counts the rest.
 const MISMATCHES_SHOWN_MAX: usize = 50;
+
+/// A column of which two files have types that no column can hold together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeConflict {
+    /// The column's names from the top.
+    pub path: Vec<String>,
+    /// The file.
+    pub file: String,
+    /// The column's type there.
+    pub found: DataType,
+    /// An earlier file.
+    pub earlier: String,
+    /// The column's type in that.
+    pub expected: DataType,
+}
+
+impl fmt::Display for TypeConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            path,
+            file,
+            found,
+            earlier,
+            expected,
+        } = self;
+        let column = path.join(".");
+        write!(
+            f,
+            "{file}: column `{column}` is {found}, in {earlier} it is {expected}"
+        )
+    }
+}
 
 /// The fields that one file cannot give.
 #[derive(Debug, Clone, PartialEq, Eq)]

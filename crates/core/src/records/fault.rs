@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Bytes of a received value that a fault's detail shows: enough to recognise it, bounded whatever was sent.
+pub const VALUE_SHOWN_BYTES_MAX: usize = 64;
+
 /// Why a record is bad. The list is a contract: dead-letter headers and metric labels use these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,4 +70,36 @@ pub struct RowFault {
     pub reason: FaultReason,
     /// Field or byte offset, value and what was expected, for a person.
     pub detail: String,
+}
+
+/// Why one payload is bad; it becomes a [`RowFault`] once its index is known.
+pub(crate) type Fault = (FaultReason, String);
+
+/// The beginning of a received text, cut at a character boundary to [`VALUE_SHOWN_BYTES_MAX`] bytes.
+pub(crate) fn shown(text: &str) -> String {
+    if text.len() <= VALUE_SHOWN_BYTES_MAX {
+        return text.to_owned();
+    }
+    format!(
+        "{}... ({} bytes)",
+        &text[..text.floor_char_boundary(VALUE_SHOWN_BYTES_MAX)],
+        text.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_shown_cut_between_characters() {
+        let text = "é".repeat(100);
+        let cut = shown(&text);
+        assert!(
+            cut.starts_with("éé") && cut.ends_with("... (200 bytes)"),
+            "{cut}"
+        );
+        assert!(cut.len() < VALUE_SHOWN_BYTES_MAX + 20);
+        assert_eq!(shown("short"), "short");
+    }
 }

@@ -17,14 +17,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::columns::{Columns, Target, Value, wrong_type};
-use super::decode::{
-    DecodeError, DecodeLimits, Decoded, FRAMING_BYTES, Fault, decode_rows, framed_id, shown,
-};
+use super::columns::{Columns, Value, wrong_type};
+use super::decode::{DecodeLimits, Decoded, FRAMING_BYTES, decode_rows, framed_id};
+use super::decode_error::DecodeError;
 use super::empty::{Names, detail};
-use super::fault::FaultReason;
+use super::fault::{Fault, FaultReason, shown};
 use super::paths::{PathTree, ROOT};
 use super::root::{RecordRoot, Roots};
+use super::target::Target;
 use crate::schema::Schema;
 
 /// Reads JSON messages of one schema; keeps its buffers between batches.

@@ -8,6 +8,7 @@ mod columns;
 mod conform;
 mod convert;
 mod decode;
+mod decode_error;
 mod empty;
 mod error;
 mod fault;
@@ -20,17 +21,16 @@ mod parquet;
 mod parquet_file;
 mod paths;
 mod root;
+mod target;
 mod unify;
 
 pub use avro::{AvroDecoder, FileSchemas, FileSchemasError};
 pub(crate) use canonical::first_of_each_row;
 pub use canonical::{Canonical, Canonicaliser, canonical_schema, row_faults};
-pub use decode::{
-    DEFAULT_RECORD_BYTES_MAX, DecodeError, DecodeLimits, Decoded, VALUE_SHOWN_BYTES_MAX,
-    WriterSchemaError, WriterSchemas,
-};
-pub use error::{DataError, FileMismatch};
-pub use fault::{FaultReason, RowFault};
+pub use decode::{DEFAULT_RECORD_BYTES_MAX, DecodeLimits, Decoded, WriterSchemas};
+pub use decode_error::{DecodeError, WriterSchemaError};
+pub use error::{DataError, FileMismatch, TypeConflict};
+pub use fault::{FaultReason, RowFault, VALUE_SHOWN_BYTES_MAX};
 pub(crate) use guard::guarded;
 pub use guard::panic_is_guarded;
 pub use inference::infer_schema;
@@ -41,7 +41,7 @@ pub use parquet::{
 };
 pub use parquet_file::SourceFile;
 pub use root::{ROOTS_MAX, RecordRoot};
-pub use unify::{TypeConflict, Unified};
+pub use unify::Unified;
 pub use value::{
     MICROSECONDS_MAX, MICROSECONDS_MIN, flag_from_text, label_from_text, microseconds,
     moment_from_text, moment_to_text, number_from_text, number_to_json,

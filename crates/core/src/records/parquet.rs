@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::canonical::{Canonicaliser, first_of_each_row};
 use super::conform::conform;
+use super::error::TypeConflict;
 use super::error::{DataError, FileMismatch};
 use super::fault::RowFault;
 use super::folder_columns::{
@@ -21,7 +22,7 @@ use super::folder_columns::{
 };
 use super::inputs::files_of;
 use super::parquet_file::{FileReader, OpenedFile, SourceFile, open_file};
-use super::unify::{TypeConflict, Unified};
+use super::unify::Unified;
 use crate::schema::{Binding, Field, Schema, fit, fit_part};
 
 /// Rows of a batch unless asked otherwise: 30 columns of it fit a second-level cache, and the cost of

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::decode::Fault;
+use super::fault::Fault;
 use super::fault::FaultReason;
 use super::paths::PathTree;
 use crate::schema::FieldPath;

@@ -5,7 +5,6 @@
 //! only where every value can be got back (`conform` holds each value to it). Files without rows say nothing about
 //! types. Invariant: the order is that of the first file with rows, and what later files add comes behind.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{
@@ -13,39 +12,8 @@ use arrow::datatypes::{
     Schema as ArrowSchema, SchemaRef,
 };
 
+use super::error::TypeConflict;
 use super::parquet_file::SourceFile;
-
-/// A column of which two files have types that no column can hold together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TypeConflict {
-    /// The column's names from the top.
-    pub path: Vec<String>,
-    /// The file.
-    pub file: String,
-    /// The column's type there.
-    pub found: DataType,
-    /// An earlier file.
-    pub earlier: String,
-    /// The column's type in that.
-    pub expected: DataType,
-}
-
-impl fmt::Display for TypeConflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            file,
-            found,
-            earlier,
-            expected,
-        } = self;
-        let column = path.join(".");
-        write!(
-            f,
-            "{file}: column `{column}` is {found}, in {earlier} it is {expected}"
-        )
-    }
-}
 
 /// The columns of all files together.
 #[derive(Debug, Clone)]

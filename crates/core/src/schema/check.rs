@@ -6,13 +6,16 @@ use std::collections::{HashMap, HashSet};
 
 use chrono_tz::Tz;
 
-use super::definition::FIELDS_MAX;
 use super::error::broken;
 use super::field::{
     DEFAULT_DECIMAL_SEPARATOR, DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, Transform,
 };
 use super::value::DECIMAL_SCALE_MAX;
 use crate::toml_file::KeyFault;
+
+/// Fields that a schema may have at most: each costs weights, a calibration table and a metric
+/// series.
+pub const FIELDS_MAX: usize = 4_096;
 
 /// Null values, and texts to strip, that a field may have at most: each is compared with every value.
 const SPELLINGS_MAX: usize = 64;

@@ -16,11 +16,7 @@ use super::field::{Field, FieldPath, Role};
 use super::raw::read_fields;
 use crate::toml_file::{KeyFault, TomlFile, Values};
 
-/// Fields that a schema may have at most: each costs weights, a calibration table and a metric
-/// series.
-pub const FIELDS_MAX: usize = 4_096;
-
-/// Bytes that a schema file may have at most: a thousand for each of [`FIELDS_MAX`] fields.
+/// Bytes that a schema file may have at most: a thousand for each of [`FIELDS_MAX`](super::FIELDS_MAX) fields.
 pub const SCHEMA_BYTES_MAX: u64 = 4_096_000;
 
 /// The fields of a record. Names are unique, at least one field is a feature, and key, time and

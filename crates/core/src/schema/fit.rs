@@ -15,7 +15,7 @@ use arrow::error::ArrowError;
 
 use super::definition::Schema;
 use super::field::{Field, Kind, Role};
-use super::variable_decimal::is_variable_decimal;
+use super::variable_decimal::{is_binary, is_variable_decimal};
 
 /// A field that a file cannot give.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -298,17 +298,6 @@ pub(crate) fn is_text(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
-}
-
-/// Whether the type holds bytes.
-pub(crate) fn is_binary(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
-            | DataType::FixedSizeBinary(_)
     )
 }
 

@@ -18,7 +18,8 @@ mod tails;
 pub mod value;
 mod variable_decimal;
 
-pub use definition::{FIELDS_MAX, SCHEMA_BYTES_MAX, Schema};
+pub use check::FIELDS_MAX;
+pub use definition::{SCHEMA_BYTES_MAX, Schema};
 pub use error::SchemaError;
 pub use field::{DEFAULT_MAX_CARDINALITY, Field, FieldPath, Kind, Role, TimeUnit, Transform};
 pub use infer::{Inference, InferenceError, Inferred};
@@ -32,5 +33,7 @@ pub use value::{
 };
 
 pub use fit::{Binding, Mismatch, column_at, duplicate_columns, fit, fit_part};
-pub(crate) use fit::{decimal_scale, is_binary, is_text};
-pub(crate) use variable_decimal::{SCALE, VALUE, is_variable_decimal, variable_decimals};
+pub(crate) use fit::{decimal_scale, is_text};
+pub(crate) use variable_decimal::{
+    SCALE, VALUE, is_binary, is_variable_decimal, variable_decimals,
+};

@@ -9,7 +9,6 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::error::ArrowError;
 
-use super::fit::is_binary;
 use super::value::decimal_of_scale;
 
 /// The field with the digits behind the point.
@@ -30,6 +29,17 @@ pub(crate) fn is_variable_decimal(data_type: &DataType) -> bool {
         .find(VALUE)
         .is_some_and(|(_, field)| is_binary(field.data_type()));
     fields.len() == 2 && scale && value
+}
+
+/// Whether the type holds bytes.
+pub(crate) fn is_binary(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_)
+    )
 }
 
 /// For each row `None` of a null, else the number, or `Some(None)` where scale and value are none.

@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use super::check_writer_schema;
 use crate::durable::read_regular_text;
-use crate::records::decode::{WriterSchemaError, WriterSchemas};
+use crate::records::decode::WriterSchemas;
+use crate::records::decode_error::WriterSchemaError;
 
 /// Bytes of a schema file at most: 1 MiB is hundreds of times a large schema.
 const SCHEMA_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -25,11 +25,11 @@ pub use files::{FileSchemas, FileSchemasError};
 use self::plan::Plan;
 use super::columns::Columns;
 use super::decode::{
-    DecodeError, DecodeLimits, Decoded, FRAMING_BYTES, Fault, WriterSchemaError, WriterSchemas,
-    decode_rows, framed_id, screen,
+    DecodeLimits, Decoded, FRAMING_BYTES, WriterSchemas, decode_rows, framed_id, screen,
 };
+use super::decode_error::{DecodeError, WriterSchemaError};
 use super::empty::detail;
-use super::fault::FaultReason;
+use super::fault::{Fault, FaultReason};
 use super::paths::PathTree;
 use super::root::{RecordRoot, Roots};
 use crate::schema::Schema;

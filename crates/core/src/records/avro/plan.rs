@@ -7,12 +7,13 @@
 
 use super::cursor::{Cursor, ReadError};
 use super::types::{Type, TypeId, Types};
-use crate::records::columns::{Columns, Target, Value};
-use crate::records::decode::Fault;
+use crate::records::columns::{Columns, Value};
 use crate::records::empty::{NAMES_DEPTH_MAX, Names};
+use crate::records::fault::Fault;
 use crate::records::fault::FaultReason;
 use crate::records::paths::{PathTree, ROOT};
 use crate::records::root::{Found, Roots};
+use crate::records::target::Target;
 use crate::records::value::{Unscaled, decimal_of_scale, microseconds};
 use crate::schema::TimeUnit;
 

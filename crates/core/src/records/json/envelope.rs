@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::SkipSeed;
-use crate::records::decode::Fault;
+use crate::records::fault::Fault;
 use crate::records::paths::{PathTree, ROOT};
 use crate::records::root::{Found, Roots};
 

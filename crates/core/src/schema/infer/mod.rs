@@ -4,6 +4,7 @@
 //! accepts and that fits those records. Every row is seen once; memory is bounded a column
 //! (`distinct`, `profile`). Which field a column becomes is decided in `rules`.
 
+mod decision;
 mod distinct;
 mod labels;
 mod names;
@@ -20,16 +21,16 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Fields, Schema as ArrowSchema};
 use arrow::error::ArrowError;
 
-use super::definition::FIELDS_MAX;
+use super::check::FIELDS_MAX;
 use super::field::{Role, Transform};
 use super::fit::{column_at, is_text};
 use super::moments::MomentGroup;
 use super::variable_decimal::is_variable_decimal;
-use distinct::Distinct;
+use decision::Decision;
 use labels::{LabelFit, candidates};
 use names::{LabelName, label_name};
 use profile::{Hashes, Profile, hashes};
-use rules::{Decision, certain_moments, decide};
+use rules::{certain_moments, decide};
 
 /// Why no schema can be inferred.
 #[derive(Debug, thiserror::Error)]

@@ -17,8 +17,7 @@
 //! - A *clock* never falls from row to row, but for one step in a thousand, and rises often enough.
 
 use super::super::spread::Spread;
-use super::Distinct;
-use super::distinct::Kept;
+use super::distinct::{Distinct, Kept};
 
 /// Places that the range of a running number has for each of its rows at most.
 const ROOM: f64 = 4.0;

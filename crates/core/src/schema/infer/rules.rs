@@ -34,6 +34,7 @@ use super::super::moments::MomentGroup;
 use super::super::tails::{BLIND_SHARE, examine, number};
 use super::super::value::SINGLE_EXACT_MAX;
 use super::super::variable_decimal::is_variable_decimal;
+use super::decision::Decision;
 use super::names::{
     IdentifierName, identifier_name, is_code_name, is_money_name, is_quantity_name, is_thing_name,
     is_time_name,
@@ -48,70 +49,6 @@ pub(super) const CATEGORIES_OF_NUMBERS_MAX: u64 = 1_024;
 
 /// Text with fractions and more values than this is a quantity; fewer may be versions or sizes.
 const FRACTIONS_MIN: u64 = 32;
-
-/// What becomes of a column.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Decision {
-    pub(super) role: Role,
-    pub(super) kind: Option<Kind>,
-    pub(super) unit: Option<TimeUnit>,
-    pub(super) transform: Transform,
-    /// How text writes numbers, where it does.
-    pub(super) parse: Option<NumberText>,
-    /// Values that mean null, beside those of `parse`.
-    pub(super) null_values: Vec<String>,
-    /// Why, where it does not go without saying: sentences, each a comment of the field.
-    pub(super) reasons: Vec<String>,
-    /// What a person should look at, for the summary.
-    pub(super) doubt: Option<String>,
-}
-
-impl Decision {
-    fn feature(kind: Kind) -> Self {
-        Self {
-            role: Role::Feature,
-            kind: Some(kind),
-            unit: None,
-            transform: Transform::None,
-            parse: None,
-            null_values: Vec::new(),
-            reasons: Vec::new(),
-            doubt: None,
-        }
-    }
-
-    pub(super) fn because(mut self, reason: impl Into<String>) -> Self {
-        self.reasons.push(reason.into());
-        self
-    }
-
-    pub(super) fn doubted(mut self, doubt: impl Into<String>) -> Self {
-        self.doubt = Some(doubt.into());
-        self
-    }
-
-    pub(super) fn ignored(reason: impl Into<String>) -> Self {
-        let nothing = Self {
-            role: Role::Ignore,
-            kind: None,
-            ..Self::feature(Kind::Categorical)
-        };
-        nothing.because(reason)
-    }
-
-    /// The label, which needs no kind.
-    pub(super) fn label(how: &str) -> Self {
-        let label = Self {
-            role: Role::Label,
-            ..Self::ignored("The label: never seen by the model, only used to evaluate it.")
-        };
-        if how.is_empty() {
-            label
-        } else {
-            label.because(how)
-        }
-    }
-}
 
 /// Applies the rules to a column called `name` (the last of its path) of a plain (not dictionary) type; `label` is
 /// the place of the label among the columns that may be it, `moments` is where those of other columns lie.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::super::field::{DEFAULT_DECIMAL_SEPARATOR, Kind, Role, TimeUnit, Transform};
-use super::rules::Decision;
+use super::decision::Decision;
 use super::{Inference, Leaf, Profile};
 
 /// What stands at the head of every file.

@@ -7,8 +7,8 @@
 use super::super::field::TimeUnit;
 use super::super::moments::{MomentGroup, MomentTally, YEARS_MAX, named};
 use super::super::value::microseconds;
+use super::decision::Decision;
 use super::names::{DateName, date_name, is_time_name};
-use super::rules::Decision;
 
 /// 2000-01-01T00:00:00Z and 2100-01-01T00:00:00Z in microseconds: integers named as a time lie between.
 const TIMES: std::ops::Range<i64> = 946_684_800_000_000..4_102_444_800_000_000;
