@@ -14,9 +14,10 @@
 //!        |         \
 //!  maskwatch-learn  maskwatch-generate      data -> bundle; synthetic payments
 //! - - - - - - - - - | - - - - - - - - - - - above: synchronous, no network; below: this package
-//!    telemetry -> pipeline -> delivery -> kafka -> http -> config -> cli
+//!    models, telemetry -> pipeline -> delivery -> kafka -> http -> config -> cli
 //! ```
 //!
+//! - [`models`]: a folder of bundles with pointers to the one that serves, and a log of who changed them.
 //! - [`telemetry`]: metrics in one table, logs, readiness. Recording cannot fail.
 //! - [`pipeline`]: decodes, scores and writes a batch of messages, or the records of a request; the scoring threads.
 //! - [`delivery`]: sessions that take messages from a source, and commit outputs and offsets together, exactly once, behind
@@ -33,6 +34,7 @@ pub mod config;
 pub mod delivery;
 pub mod http;
 pub mod kafka;
+pub mod models;
 pub mod pipeline;
 pub mod telemetry;
 

@@ -34,7 +34,7 @@ const HOUSES: [(&str, &[&str]); 3] = [
     (
         "src/",
         &[
-            "telemetry",
+            "models telemetry",
             "pipeline",
             "delivery",
             "kafka",

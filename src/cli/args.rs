@@ -3,6 +3,7 @@
 //! In flow the program's arguments, out flow plain structs, one a verb. What can be judged by the
 //! flag alone (ranges, moments) is judged here, so that a slip ends with 2 before anything is read.
 
+use super::models_args::ModelsArguments;
 use crate::generate::{DEFAULT_CUSTOMERS, DEFAULT_FRAUD_SHARE, DEFAULT_TERMINALS};
 use crate::recipe::DEFAULT_SEED;
 use crate::schema::moment_from_text;
@@ -76,6 +77,9 @@ pub enum Verb {
     /// Shows a bundle: what it has learned, and which alert rates it promises.
     #[command(after_help = "Example:\n  maskwatch inspect model")]
     Inspect(InspectArguments),
+    /// Keeps a folder of models: which one serves, which one is tried, and who changed that when.
+    #[command(after_help = "Example:\n  maskwatch models promote models 3f2a91c07d5e8b64")]
+    Models(ModelsArguments),
 }
 
 /// `maskwatch init`

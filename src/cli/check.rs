@@ -3,6 +3,7 @@
 use super::args::CheckArguments;
 use super::budget_by;
 use super::exit::Several;
+use super::model_home::ModelHome;
 use super::model_start::{Model, load_config, prepare};
 use super::report::{budget_line, print};
 use crate::Detector;
@@ -47,6 +48,10 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
 
 fn of_bundle(config: &Config, detector: &Detector) -> String {
     let (id, dir) = (detector.model_id(), config.model_dir.display());
+    let champion = match ModelHome::at(&config.model_dir).is_folder() {
+        true => ", its champion",
+        false => "",
+    };
     let budget = config.stream.alerts.budget;
     let warning = if detector.attains(budget) {
         ""
@@ -57,7 +62,7 @@ fn of_bundle(config: &Config, detector: &Detector) -> String {
     let cascade = detector.cascade_warning(budget);
     let cascade = cascade.map_or_else(String::new, |line| format!("warning: {line}\n"));
     format!(
-        "model: {id} in {dir}\n{warning}{line}\n{cascade}{}",
+        "model: {id} in {dir}{champion}\n{warning}{line}\n{cascade}{}",
         budget_by::table(detector)
     )
 }

@@ -1,7 +1,7 @@
 //! The daemon, put together: start-up and drain in one readable order.
 //!
 //! ```text
-//! listen -> (train) -> load the bundle -> scoring threads -> stream thread ... signal ... drain -> HTTP ends
+//! listen -> (train) -> load the bundle -> scoring threads -> models thread, stream thread ... signal ... drain -> HTTP ends
 //! ```
 //!
 //! HTTP answers from the first step on: `/healthz` at once, `/readyz` when there is a model and a share of the
@@ -11,7 +11,9 @@ use super::budget_by;
 use super::exit::Several;
 use super::exit_service::Panicked;
 use super::minutes;
-use super::model_start::{self, Model, Training, prepare};
+use super::model_home::ModelHome;
+use super::model_start::{Model, Training, prepare};
+use super::model_watch::{self, ModelWatch};
 use super::report::warn_all;
 use crate::Detector;
 use crate::config::Config;
@@ -22,7 +24,7 @@ use crate::delivery::options::DeliveryConfig;
 use crate::delivery::shutdown::Shutdown;
 use crate::delivery::watchdog::{self, Limits as WatchLimits, Watched};
 use crate::delivery::{self, Shared};
-use crate::http::{self, HttpState, Limits, RequestScorer, ScoreOutcome, SubmitError};
+use crate::http::{self, HttpState, Limits, Reload, RequestScorer, ScoreOutcome, SubmitError};
 use crate::kafka::KafkaConnector;
 use crate::kafka::decoders::decoders;
 use crate::pipeline::first_records::FirstRecordsMonitor;
@@ -139,6 +141,9 @@ impl Daemon {
             Arc::clone(&scorer) as Arc<dyn RequestScorer>,
             Limits::default(),
         );
+        let (reloader, orders) = model_watch::orders();
+        let token = config.reload_token.clone();
+        let state = state.with_reload(token.map(|token| Reload::new(token, reloader)));
         let http = HttpServer::start(&runtime, config.listen, state)?;
         let training = Arc::new(AtomicBool::new(false));
         drain_on_signals(&runtime, &shutdown, &training)?;
@@ -156,8 +161,20 @@ impl Daemon {
         let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
         let pipeline = pipeline(&config.stream, &detector, &metrics)?;
         let (mut link, client, scoring) = scoring::start(pipeline, SCORING_THREADS)?;
+        let exchange = client.exchange();
         let _ = scorer.0.set(client);
         readiness.model_loaded(detector.model_id());
+        let watch = ModelWatch {
+            home: ModelHome::at(&config.model_dir),
+            config: config.stream.clone(),
+            running: Arc::clone(&detector),
+            exchange,
+            metrics: Arc::clone(&metrics),
+            readiness: Arc::clone(&readiness),
+            shutdown: shutdown.clone(),
+            build: Box::new(self::pipeline),
+        };
+        watch.start(orders)?;
 
         let calls = BoundedCalls::new(
             shutdown.clone(),
@@ -266,7 +283,7 @@ fn load_or_train(
             training.store(true, Ordering::Release);
             train(&prepared, dir, metrics)?;
             training.store(false, Ordering::Release);
-            model_start::bundle(dir, Some(&config.stream.alerts))?
+            ModelHome::at(dir).load(Some(&config.stream.alerts))?
         }
     };
     if let Some(line) = budget_by::headline(&detector) {

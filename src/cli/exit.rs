@@ -10,6 +10,7 @@ use crate::config::ConfigError;
 use crate::evaluate::{BaselineError, MetricError};
 use crate::generate::GenerateError;
 use crate::kafka::decoders::DecoderError;
+use crate::models::ModelsError;
 use crate::recipe::{LearnError, TuneFailure};
 use crate::records::DataError;
 use crate::schema::SchemaError;
@@ -134,6 +135,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<BundleError>() {
         return bundle_code(error);
     }
+    if let Some(error) = cause.downcast_ref::<ModelsError>() {
+        return models_code(error);
+    }
     if cause.is::<ScoreError>() {
         return Some(INTERNAL);
     }
@@ -209,6 +213,23 @@ fn bundle_code(error: &BundleError) -> Option<u8> {
         | BundleError::Version { .. }
         | BundleError::Digest { .. }
         | BundleError::Weights { .. } => Some(BAD_DATA),
+    }
+}
+
+fn models_code(error: &ModelsError) -> Option<u8> {
+    match error {
+        ModelsError::Io { .. } | ModelsError::Busy { .. } => Some(FAILED),
+        ModelsError::NoFolder { .. }
+        | ModelsError::NoModel { .. }
+        | ModelsError::Ambiguous { .. }
+        | ModelsError::NoPointer { .. }
+        | ModelsError::Retired { .. }
+        | ModelsError::IsChampion { .. }
+        | ModelsError::NothingBefore { .. } => Some(BAD_CONFIGURATION),
+        ModelsError::Pointer { .. }
+        | ModelsError::OtherName { .. }
+        | ModelsError::Journal { .. } => Some(BAD_DATA),
+        ModelsError::Bundle(error) => bundle_code(error),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::durable::read_regular;
 use crate::encode::{FieldEncoder, TrainedMoments, ValueEncoder};
 use crate::model::Architecture;
 use crate::schema::{Field, Role, Transform, moment_to_text, named};
+use crate::score::DEFAULT_ALERT_BUDGET;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -83,6 +84,21 @@ fn page(detector: &Detector, budget: f64, run: Option<&Value>) -> Result<String,
             "\ntraining     no report (run.json is missing or no JSON)"
         )?,
     }
+    Ok(text)
+}
+
+/// When a bundle was made, for a person.
+pub fn created(unix_s: u64) -> String {
+    moment(unix_s)
+}
+
+/// What the p-values of a bundle mean, and which alert rates it promises.
+///
+/// # Errors
+/// None but those of formatting.
+pub fn page_of_promise(detector: &Detector) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    promise(&mut text, detector, DEFAULT_ALERT_BUDGET)?;
     Ok(text)
 }
 

@@ -24,7 +24,12 @@ mod init;
 mod inspect;
 mod label;
 mod minutes;
+mod model_fit;
+mod model_home;
 mod model_start;
+mod model_watch;
+mod models;
+mod models_args;
 mod output;
 mod panics;
 mod progress;
@@ -60,5 +65,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Embed(arguments) => embed::run(&arguments),
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Models(arguments) => models::run(&arguments),
     }
 }

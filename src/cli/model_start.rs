@@ -6,6 +6,7 @@
 
 use super::budget_by;
 use super::exit::{ConfigFaults, Several};
+use super::model_home::ModelHome;
 use super::report::shown_share;
 use super::train_config;
 use crate::Detector;
@@ -56,15 +57,16 @@ pub fn load_config(path: &Path) -> anyhow::Result<Config> {
     })
 }
 
-/// Loads the bundle that `section` names, or makes ready to train it where there is none.
+/// Loads the bundle that `section` names, or the champion of the folder that it names, or makes ready to train it where there is none.
 ///
 /// # Errors
-/// Everything that is wrong with it: no bundle and no training (64), a bundle that does not load (65), a budget that it
+/// Everything that is wrong with it: no bundle and no training (64), a folder of models without a champion (64), a bundle that does not load (65), a budget that it
 /// cannot reach (64), files, schema, configuration or start of a training that are refused.
 pub fn prepare(section: &ModelSection) -> Result<Model, Vec<anyhow::Error>> {
     let alerts = section.alerts.as_ref();
-    if section.dir.join(MANIFEST).exists() {
-        let detector = bundle(&section.dir, alerts).map_err(|error| vec![error])?;
+    let home = ModelHome::at(&section.dir);
+    if home.is_folder() || section.dir.join(MANIFEST).exists() {
+        let detector = home.load(alerts).map_err(|error| vec![error])?;
         return Ok(Model::Bundle(Box::new(detector)));
     }
     let Some(train) = &section.train else {
@@ -81,28 +83,6 @@ pub fn prepare(section: &ModelSection) -> Result<Model, Vec<anyhow::Error>> {
         train,
         alerts,
     )?)))
-}
-
-/// The bundle in `dir` with the budget held as `alerts` asks for.
-///
-/// # Errors
-/// A bundle that does not load (65), a budget that it cannot reach or hold (64).
-pub fn bundle(dir: &Path, alerts: Option<&AlertsConfig>) -> anyhow::Result<Detector> {
-    let detector = Detector::load(dir)?;
-    let Some(alerts) = alerts else {
-        return Ok(detector);
-    };
-    if !detector.attains(alerts.budget) && !alerts.allow_unattainable_budget {
-        let what = format!(
-            "can never be reached: with {} calibration rows the smallest p-value is {}; raise the budget, train on \
-             more rows, or set alerts.allow_unattainable_budget = true",
-            detector.calibration_rows(),
-            shown_share(1.0 / (detector.calibration_rows() + 1) as f64)
-        );
-        let fault = KeyFault::of_value("alerts.budget", alerts.budget.share(), what);
-        return Err(ConfigFaults::new(dir, vec![fault]).into());
-    }
-    budget_by::configured(detector, dir, alerts)
 }
 
 /// Keeps what is sound and notes what is not, so that all faults are told at once.

@@ -11,6 +11,8 @@ pub use raw::{RawAlerts, RawBatch, RawDelivery, RawInput, RawKafka};
 pub use stream::{RawStream, StreamConfig};
 
 use crate::http::DEFAULT_LISTEN;
+use crate::kafka::Secret;
+use crate::kafka::properties::resolve;
 use crate::pipeline::options::AlertsConfig;
 use crate::toml_file::{KeyFault, TomlFile, Values, can_read};
 use serde::Deserialize;
@@ -20,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of a configuration file at most.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Characters of the token of HTTP at least: fewer could be guessed.
+const TOKEN_CHARACTERS_MIN: usize = 16;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +102,8 @@ struct RawModel {
 #[serde(deny_unknown_fields, default)]
 struct RawHttp {
     listen: Option<String>,
+    /// A text or a reference, never printed.
+    reload_token: Option<Secret>,
 }
 
 /// `[train]`: what to train on when there is no bundle yet.
@@ -121,7 +128,7 @@ pub struct TrainSection {
 /// What a configuration says of its model.
 #[derive(Debug, Clone)]
 pub struct ModelSection {
-    /// The bundle's folder.
+    /// The bundle's folder, or a folder of models.
     pub dir: PathBuf,
     /// What to train on when there is no bundle.
     pub train: Option<TrainSection>,
@@ -134,10 +141,12 @@ pub struct ModelSection {
 pub struct Config {
     /// Cluster, formats, delivery, batches and alerts.
     pub stream: StreamConfig,
-    /// The bundle's folder.
+    /// The bundle's folder, or a folder of models.
     pub model_dir: PathBuf,
     /// Where HTTP listens.
     pub listen: SocketAddr,
+    /// Who knows it may have another model looked for; without it nobody may.
+    pub reload_token: Option<Secret>,
     /// What to train on when there is no bundle.
     pub train: Option<TrainSection>,
 }
@@ -274,7 +283,7 @@ impl RawConfig {
             faults.push(KeyFault::new(key, what));
         };
         if model.dir.as_os_str().is_empty() {
-            missing("model.dir", "the bundle's folder");
+            missing("model.dir", "the folder of a bundle or of models");
         }
         if train.as_ref().is_some_and(|train| train.data.is_empty()) {
             missing("train.data", "at least one file, folder or pattern");
@@ -290,6 +299,7 @@ impl RawConfig {
                 alerts: sound_alerts,
             })
         });
+        let reload_token = check_token(http.reload_token, &mut faults);
         let listen = http.listen.unwrap_or_else(|| DEFAULT_LISTEN.to_string());
         let address = listen.parse::<SocketAddr>();
         if let Err(error) = &address {
@@ -301,11 +311,33 @@ impl RawConfig {
                 stream,
                 model_dir: model.dir,
                 listen,
+                reload_token,
                 train,
             }),
             _ => Err((faults, section)),
         }
     }
+}
+
+/// The token of `http.reload_token`, if there is one that is long enough and can stand in a header.
+fn check_token(given: Option<Secret>, faults: &mut Vec<KeyFault>) -> Option<Secret> {
+    let mut refuse = |why: String| faults.push(KeyFault::new("http.reload_token", why));
+    let token = match resolve(given?.reveal()) {
+        Ok(token) => token,
+        Err(why) => {
+            refuse(why);
+            return None;
+        }
+    };
+    let characters = token.chars().count();
+    if characters < TOKEN_CHARACTERS_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        refuse(format!(
+            "{characters} characters, expected at least {TOKEN_CHARACTERS_MIN}, all of them visible ASCII without blanks; \
+             `openssl rand -hex 32` makes a good one"
+        ));
+        return None;
+    }
+    Some(Secret::new(token))
 }
 
 #[cfg(test)]
@@ -352,6 +384,23 @@ mod tests {
         let properties = format!("{:?}", config.kafka.properties);
         assert!(properties.contains("session.timeout.ms"), "{properties}");
         assert!(properties.contains("ssl.ca.location"), "{properties}");
+    }
+
+    #[test]
+    fn a_token_that_could_be_guessed_or_cannot_be_sent_is_refused_and_never_shown() {
+        let token = |value: &str| parse(SMALLEST, &[("MASKWATCH__HTTP__RELOAD_TOKEN", value)]);
+        let good = "0123456789abcdef";
+        let config = token(good).unwrap();
+        assert_eq!(config.reload_token.as_ref().unwrap().reveal(), good);
+        assert!(!format!("{config:?}").contains(good));
+        assert!(parse(SMALLEST, &[]).unwrap().reload_token.is_none());
+        for wrong in ["", "short", "0123456789 abcdef", "0123456789abcdé\u{0}"] {
+            let error = token(wrong).unwrap_err().to_string();
+            assert!(error.contains("http.reload_token: "), "{error}");
+            assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
+        }
+        let error = token("${env:MASKWATCH_NO_SUCH_VARIABLE}").unwrap_err();
+        assert!(error.to_string().contains("is not set"), "{error}");
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! order. The invariants: an output is committed together with the offset of its record or not at all; positions only cover
 //! batches whose outputs were all handed over; nothing of a partition that was given back is ever produced.
 //!
-//! Where outputs were refused, a session commits in portions: see `settle`.
+//! Where outputs were refused, a session commits in portions: see `settle`. A transaction holds outputs of one model: see
+//! `exchange`.
 
+mod exchange;
 mod settle;
 
 use std::borrow::Cow;
@@ -200,6 +202,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 self.drain()?;
                 return Ok(End::Drained);
             }
+            self.link.take_offer();
             self.take_scored(Duration::ZERO)?;
             if self.commit_is_due(Instant::now()) {
                 self.commit(self.shared.options.client.transaction_timeout)?;
@@ -293,12 +296,14 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         if self.rest.is_some() {
             return Ok(());
         }
-        self.shared.calls.enter(Operation::Score);
-        while let Some(scored) = self
-            .link
-            .collect(timeout)
-            .map_err(|Gone| DeliveryFault::ScorerGone)?
-        {
+        loop {
+            // All that another model has scored is committed before anything of this one is handed over.
+            self.cross_boundaries()?;
+            self.shared.calls.enter(Operation::Score);
+            let scored = self.link.collect(timeout);
+            let Some(scored) = scored.map_err(|Gone| DeliveryFault::ScorerGone)? else {
+                break;
+            };
             let scored = scored?;
             if self.in_portions {
                 self.rest = Some((scored, 0));

@@ -1,4 +1,5 @@
-//! The daemon's one HTTP port: `/metrics`, `/healthz`, `/readyz` and `POST /v1/score`. Requests
+//! The daemon's one HTTP port: `/metrics`, `/healthz`, `/readyz`, `POST /v1/score`
+//! and, with a token, `POST /v1/models/reload`. Requests
 //! flow in, text and JSON flow out; records go to whatever implements [`RequestScorer`], so nothing
 //! here knows of models or brokers. Everything has a bound: connections, requests at a time, bytes
 //! and records of a request, and the time that each step may take.
@@ -7,12 +8,14 @@
 //! There is neither TLS nor authentication on this port, and the default address
 //! ([`DEFAULT_LISTEN`]) is loopback. Whoever reaches it can read the metrics (names of topics and
 //! fields, rates), score records of their own, and learn from the answers what values the model
-//! expects; nobody can change anything or write to Kafka. To listen on another address, put a
+//! expects; nobody can write to Kafka. Only who knows the configured token can have the daemon look for
+//! another model in its own folder ([`Reload`]); without a token nobody can. To listen on another address, put a
 //! reverse proxy with TLS and authentication in front, or allow only Prometheus and the callers in
 //! by network policy. [`bind`] warns when the address is not loopback.
 
 mod body;
 mod connections;
+mod reload;
 mod router;
 mod scorer;
 mod server;
@@ -20,6 +23,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+pub use reload::{ModelReloader, Reload, ReloadBusy, Reloaded};
 pub use router::{HttpState, router};
 pub use scorer::{RequestScorer, ScoreOutcome, SubmitError};
 pub use server::{DEFAULT_LISTEN, HttpError, bind, run};

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::Limits;
 use super::body::{BodyError, read_body};
+use super::reload::Reload;
 use super::scorer::{RequestScorer, ScoreOutcome, SubmitError};
 use super::split::{Records, SplitError, split};
 use crate::telemetry::{Metrics, Readiness, metrics};
@@ -24,12 +25,19 @@ const RETRY_AFTER_SECONDS: &str = "1";
 /// Where records are scored.
 const SCORE: &str = "/v1/score";
 
+/// Where another model is asked for.
+const RELOAD: &str = "/v1/models/reload";
+
 /// What a person sees who opens the port in a browser.
 const INDEX: &str = "maskwatch\n\n\
     GET  /healthz   200 while the process works\n\
     GET  /readyz    200 when it is ready, else 503 with what is missing\n\
     GET  /metrics   for Prometheus\n\
     POST /v1/score  one JSON record, or an array of them: scores, p-values and reasons\n";
+
+/// The line for who has a token.
+const INDEX_RELOAD: &str =
+    "POST /v1/models/reload  looks for another model; with Authorization: Bearer TOKEN\n";
 
 /// What the handlers share; cheap to clone.
 #[derive(Clone)]
@@ -38,6 +46,8 @@ pub struct HttpState {
     readiness: Arc<Readiness>,
     scorer: Arc<dyn RequestScorer>,
     limits: Limits,
+    /// None where no token is configured.
+    reload: Option<Reload>,
     /// One permit a score request in hand, from before its body is read.
     requests: Arc<Semaphore>,
 }
@@ -56,8 +66,14 @@ impl HttpState {
             readiness,
             scorer,
             limits,
+            reload: None,
             requests,
         }
+    }
+
+    /// The same, with the address that has another model looked for.
+    pub fn with_reload(self, reload: Option<Reload>) -> Self {
+        Self { reload, ..self }
     }
 
     /// The bounds.
@@ -68,8 +84,14 @@ impl HttpState {
 
 /// All addresses.
 pub fn router(state: HttpState) -> Router {
-    Router::new()
-        .route("/", get(|| async { INDEX }))
+    let (mut index, mut routes) = (INDEX.to_owned(), Router::new());
+    if let Some(reload) = state.reload.clone() {
+        index.push_str(INDEX_RELOAD);
+        let answer = async move |request: Request| reload.answer(request.headers()).await;
+        routes = routes.route(RELOAD, post(answer));
+    }
+    routes
+        .route("/", get(|| async { index }))
         .route("/metrics", get(export_metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -103,6 +125,7 @@ async fn other_method(method: Method, uri: Uri) -> Response {
             "{method} {path}: only POST scores, with one JSON record or an array of them as the body, for example: curl \
              -X POST http://HOST:PORT{path} -d '{{\"amount\": 12.5}}'"
         ),
+        RELOAD => format!("{method} {path}: only POST"),
         _ => format!("{method} {path}: only GET"),
     };
     let body = error_json("method_not_allowed", &detail);
@@ -196,12 +219,12 @@ fn answer_to_many(outcomes: Vec<ScoreOutcome>) -> Response {
     json(StatusCode::OK, format!("[{}]", elements.join(",")))
 }
 
-fn json(status: StatusCode, body: String) -> Response {
+pub(super) fn json(status: StatusCode, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// `{"error": {"reason", "detail"}}`
-fn error_json(reason: &str, detail: &str) -> String {
+pub(super) fn error_json(reason: &str, detail: &str) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
         error: Error<'a>,

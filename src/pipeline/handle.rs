@@ -216,6 +216,11 @@ impl Pipeline {
         }
     }
 
+    /// The id of its model.
+    pub fn model_id(&self) -> &str {
+        self.scorer.model_id()
+    }
+
     /// The first step of a batch of the stream: the messages of all its partitions become records or faults, in their order.
     ///
     /// # Errors

@@ -5,12 +5,13 @@
 //! ```
 //!
 //! Messages flow in and planned outputs flow out, over HTTP single records and their outcomes. A [`Pipeline`] is built once
-//! and given with each batch. The room knows the words of a log (topic, partition, offset: `types`), and no broker. Its
+//! and given with each batch; `exchange` is how another one follows it. The room knows the words of a log (topic, partition, offset: `types`), and no broker. Its
 //! invariant: every message has one fate, in the order of the messages, whatever its neighbours are.
 
 pub mod dead_letter;
 pub mod decoder;
 pub mod envelope;
+pub mod exchange;
 pub mod first_records;
 mod handle;
 pub mod message;

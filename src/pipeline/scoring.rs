@@ -6,12 +6,13 @@
 //! partition in their order can stand there. They may
 //! finish in another order than they began; [`ScoringLink`] numbers batches and keeps those that come back early.
 //!
-//! A batch and a request carry the pipeline that scores them: an exchange concerns what is handed over after it.
+//! A batch and a request carry the pipeline that scores them: an exchange concerns what is handed over after it. Batches come
+//! back in order, so that the stream knows which of them is the first of a new pipeline ([`ScoringLink::boundary`]).
 //!
 //! Both queues are bounded. The stream's is never over-full, because the one [`ScoringLink`] counts what is in flight; of
 //! requests, what finds the queue full is refused at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySen
 use tokio::sync::oneshot;
 use tracing::error;
 
+use super::exchange::PipelineExchange;
 use super::handle::{Pipeline, PipelineError, ScoreOutcome};
 use super::message::MessageBatch;
 use super::output::ScoredBatch;
@@ -67,6 +69,10 @@ struct Request {
 pub struct ScoringLink {
     /// Scores what is handed over from now on.
     pipeline: Arc<Pipeline>,
+    /// Where others are offered.
+    exchange: PipelineExchange,
+    /// Pipelines that do not stand yet, each with the number of its first batch.
+    following: VecDeque<(Number, Arc<Pipeline>)>,
     jobs: Sender<Job>,
     line: Turnstile,
     back: Receiver<Back>,
@@ -117,6 +123,34 @@ impl ScoringLink {
     pub fn in_work(&self) -> Duration {
         let oldest = self.pending.first_key_value();
         oldest.map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
+    /// Takes a pipeline that is offered: it scores what is handed over from now on.
+    pub fn take_offer(&mut self) {
+        let Some(pipeline) = self.exchange.take() else {
+            return;
+        };
+        // One without a batch is overtaken.
+        let first = self.submitted;
+        self.following.retain(|(number, _)| *number < first);
+        self.following.push_back((first, Arc::clone(&pipeline)));
+        self.pipeline = pipeline;
+    }
+
+    /// The pipeline of the next batch to take back, if it is another one than that of all batches before: what was taken back is
+    /// to be committed first, and then the pipeline [`stands`](Self::stand).
+    pub fn boundary(&self) -> Option<&Arc<Pipeline>> {
+        let (first, pipeline) = self.following.front()?;
+        (*first <= self.next).then_some(pipeline)
+    }
+
+    /// The pipeline behind the boundary stands from now on: requests are scored by it too.
+    pub fn stand(&mut self) {
+        if self.boundary().is_some()
+            && let Some((_, pipeline)) = self.following.pop_front()
+        {
+            self.exchange.stand(pipeline);
+        }
     }
 
     /// Hands a batch over. Only when not [`is_full`](Self::is_full).
@@ -195,8 +229,8 @@ impl ScoringLink {
 /// HTTP's end of the scoring threads; clones share it.
 #[derive(Debug, Clone)]
 pub struct ScoringClient {
-    /// Answers what is handed over from now on.
-    pipeline: Arc<Pipeline>,
+    /// Has the pipeline that answers what is handed over from now on.
+    exchange: PipelineExchange,
     requests: Sender<Request>,
 }
 
@@ -218,6 +252,11 @@ pub enum SubmitError {
 }
 
 impl ScoringClient {
+    /// Where another pipeline is offered. It keeps no thread from its end.
+    pub fn exchange(&self) -> PipelineExchange {
+        self.exchange.clone()
+    }
+
     /// Hands over `records`, each the JSON text of one record whatever the stream's format, and returns at once.
     ///
     /// The receiver gets one outcome a record, in the order given. Its sender is dropped where the records cannot be scored
@@ -233,7 +272,7 @@ impl ScoringClient {
         let (reply, outcomes) = oneshot::channel();
         self.requests
             .try_send(Request {
-                pipeline: Arc::clone(&self.pipeline),
+                pipeline: self.exchange.standing(),
                 records,
                 reply,
             })
@@ -299,8 +338,11 @@ pub fn start(
             .map_err(NoThread)
     });
     let threads = ScoringThreads(threads.collect::<Result<_, _>>()?);
+    let exchange = PipelineExchange::new(Arc::clone(&pipeline));
     let link = ScoringLink {
-        pipeline: Arc::clone(&pipeline),
+        pipeline,
+        exchange: exchange.clone(),
+        following: VecDeque::new(),
         jobs,
         line: Turnstile::default(),
         back,
@@ -311,7 +353,7 @@ pub fn start(
         pending: BTreeMap::new(),
         early: BTreeMap::new(),
     };
-    Ok((link, ScoringClient { pipeline, requests }, threads))
+    Ok((link, ScoringClient { exchange, requests }, threads))
 }
 
 /// The way back, on which a panic is reported: the other threads hold it open.

@@ -108,6 +108,28 @@ impl SessionFailure {
     }
 }
 
+/// What became of a model that was to be exchanged for the loaded one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwapResult {
+    /// It scores.
+    Exchanged,
+    /// The one before goes on.
+    Refused,
+}
+
+impl SwapResult {
+    /// Every result.
+    pub const ALL: [Self; 2] = [Self::Exchanged, Self::Refused];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exchanged => "exchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Why a topic refuses an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalCause {
@@ -273,6 +295,10 @@ impl Metrics {
         for outcome in TransactionOutcome::ALL {
             add(&table.transactions, &[outcome.as_str()], 0);
         }
+        for result in SwapResult::ALL {
+            add(&table.model_swaps, &[result.as_str()], 0);
+        }
+        set(&table.model_refused, &[], 0.0);
         for failure in SessionFailure::ALL {
             add(&table.sessions_failed, &[failure.as_str()], 0);
         }
@@ -284,6 +310,7 @@ impl Metrics {
             &table.end_to_end_seconds,
             &table.batch_records,
             &table.transaction_seconds,
+            &table.model_swap_seconds,
         ] {
             observe(histogram, &[], std::iter::empty());
         }
@@ -318,6 +345,27 @@ impl Metrics {
             &[],
             [duration.as_secs_f64()].into_iter(),
         );
+    }
+
+    /// Records that another model scores from now on, and for how long the stream stood still for that.
+    pub fn model_exchanged(&self, pause: Duration) {
+        add(
+            &self.table.model_swaps,
+            &[SwapResult::Exchanged.as_str()],
+            1,
+        );
+        let pause = std::iter::once(pause.as_secs_f64());
+        observe(&self.table.model_swap_seconds, &[], pause);
+    }
+
+    /// Records that a model was refused.
+    pub fn model_refused(&self) {
+        add(&self.table.model_swaps, &[SwapResult::Refused.as_str()], 1);
+    }
+
+    /// Sets whether the model that is to serve is refused.
+    pub fn set_model_refused(&self, is_refused: bool) {
+        set(&self.table.model_refused, &[], f64::from(is_refused));
     }
 
     /// Records a session that ended before its time.

@@ -100,6 +100,8 @@ struct State {
     stalled: Option<String>,
     /// Since when no broker can be reached, and why the latest connection failed.
     away: Option<(Instant, String)>,
+    /// Which model is not taken, and why.
+    refused: Option<String>,
 }
 
 /// The verdict, as `/readyz` answers it.
@@ -110,6 +112,8 @@ pub struct Report {
     /// What is missing, for a person; each begins with `model`, `partitions`, `progress`,
     /// `brokers`, `delivery`, `stall` or `stopping`.
     pub missing: Vec<String>,
+    /// What is worth knowing and no reason to be unready, for a person; each begins with `model`.
+    pub notes: Vec<String>,
     /// The loaded model.
     pub model_id: Option<String>,
     /// Number of partitions assigned.
@@ -166,6 +170,7 @@ impl State {
         Report {
             ready: missing.is_empty(),
             missing,
+            notes: self.refused.iter().cloned().collect(),
             model_id: self.model_id.clone(),
             partitions: self.partitions.unwrap_or(0),
             lag_records: self
@@ -217,6 +222,12 @@ impl Readiness {
     /// A model is loaded.
     pub fn model_loaded(&self, model_id: &str) {
         self.state().model_id = Some(model_id.to_owned());
+    }
+
+    /// A model that is to serve is refused, in these words, and the loaded one goes on; `None` once that is over. Records are
+    /// scored all the same, so that this makes nothing unready.
+    pub fn model_refused(&self, why: Option<&str>) {
+        self.state().refused = why.map(|why| format!("model: {why}"));
     }
 
     /// The group has given this instance a share: `partitions` in all from now on, 0 if all were
@@ -378,6 +389,20 @@ mod tests {
         assert_eq!((report.partitions, report.lag_records), (4, Some(12)));
         readiness.stopping();
         assert!(readiness.report().missing[0].starts_with("stopping"));
+    }
+
+    #[test]
+    fn a_model_that_is_refused_is_noted_and_makes_nothing_unready() {
+        let readiness = Readiness::default();
+        readiness.model_loaded("0123");
+        readiness.partitions_assigned(1);
+        readiness.progress(0, 0);
+        readiness.model_refused(Some("4567 is not whole"));
+        let report = readiness.report();
+        assert!(report.ready);
+        assert_eq!(report.notes, ["model: 4567 is not whole"]);
+        readiness.model_refused(None);
+        assert!(readiness.report().notes.is_empty());
     }
 
     #[test]

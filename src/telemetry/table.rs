@@ -93,6 +93,13 @@ table! {
         "1 for the loaded model.";
     model_age_seconds: GaugeVec, "model_age_seconds", ["model_id"], NONE,
         "Time since the loaded model was trained.";
+    model_swaps: IntCounterVec, "model_swaps_total", ["result"], NONE,
+        "Models that the daemon was to exchange for the loaded one while it ran: exchanged, or refused because \
+         the bundle is not whole or does not fit.";
+    model_swap_seconds: HistogramVec, "model_swap_seconds", [], SECONDS,
+        "Time that the stream stood still for the exchange of the model.";
+    model_refused: GaugeVec, "model_refused", [], NONE,
+        "1 while the model that is to serve is refused and the one before it goes on, else 0.";
     transactions: IntCounterVec, "transactions_total", ["outcome"], NONE,
         "Kafka transactions that were ended.";
     transaction_seconds: HistogramVec, "transaction_seconds", [], SECONDS,

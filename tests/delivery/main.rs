@@ -18,6 +18,9 @@ mod refused;
 // A request to stop.
 mod drain;
 
+// Models that follow each other while the stream runs.
+mod exchange;
+
 // A budget that is held by segment.
 mod segments;
 

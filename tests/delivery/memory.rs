@@ -79,6 +79,8 @@ pub struct Cluster {
     pub committed: BTreeMap<TopicPartition, Offset>,
     /// What `read_committed` sees.
     pub outputs: Vec<Written>,
+    /// Behind how many of them each transaction ended.
+    pub ends: Vec<usize>,
     /// By the number of the commit over all sessions, from 0.
     pub at_commit: BTreeMap<u64, Accident>,
     /// By the number of the poll over all sessions, from 0.
@@ -134,6 +136,7 @@ impl Cluster {
     fn write(&mut self, outputs: &mut Vec<(usize, Written)>, positions: &Positions) {
         self.outputs
             .extend(outputs.drain(..).map(|(_, output)| output));
+        self.ends.push(self.outputs.len());
         for (of, next) in positions.iter() {
             self.committed.insert(of.clone(), next);
         }

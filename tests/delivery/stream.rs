@@ -14,6 +14,7 @@ use maskwatch::delivery::shutdown::Shutdown;
 use maskwatch::delivery::{self, Shared};
 use maskwatch::kafka::decoders::decoders;
 use maskwatch::pipeline::dead_letter::{OFFSET, PARTITION};
+use maskwatch::pipeline::exchange::PipelineExchange;
 use maskwatch::pipeline::scoring::{self, SCORING_THREADS};
 use maskwatch::pipeline::{Pipeline, PipelineOptions, RecordScorer, ScorerFailure};
 use maskwatch::records::RecordRoot;
@@ -166,6 +167,17 @@ pub fn stream_of(
     config: &StreamConfig,
     metrics: &Arc<Metrics>,
 ) -> Result<(), StreamError> {
+    stream_while(pipeline, memory, config, metrics, |_| {})
+}
+
+/// As [`stream_of`]; `meanwhile` is called every millisecond.
+pub fn stream_while(
+    pipeline: &Arc<Pipeline>,
+    memory: &Memory,
+    config: &StreamConfig,
+    metrics: &Arc<Metrics>,
+    mut meanwhile: impl FnMut(&PipelineExchange),
+) -> Result<(), StreamError> {
     let started = scoring::start(Arc::clone(pipeline), SCORING_THREADS);
     let (mut link, client, scorer) = started.unwrap();
     let shutdown = Shutdown::new();
@@ -179,13 +191,14 @@ pub fn stream_of(
     };
     let mut connector = memory.clone();
     let stream = std::thread::spawn(move || delivery::run(&mut connector, &mut link, &shared));
-    let begin = Instant::now();
+    let (begin, exchange) = (Instant::now(), client.exchange());
     while !stream.is_finished() && !memory.lock().is_done() {
         assert!(
             begin.elapsed() < Duration::from_secs(30),
             "stuck: {:?}",
             memory.lock()
         );
+        meanwhile(&exchange);
         std::thread::sleep(Duration::from_millis(1));
     }
     shutdown.request();

@@ -6,7 +6,7 @@
 //! read as one table; `small_data` is what few rows allow; `real_data` is public data, where
 //! there is any; `schemas` is what `init` makes of tables; `tune` is learning from labels; `budget_by` is about segments and
 //! groups; `cascade` is about two stages of scoring; `context` is about fields that are
-//! seen and not judged.
+//! seen and not judged; `models` is about folders of bundles.
 
 mod baselines;
 mod budget_by;
@@ -14,6 +14,7 @@ mod cascade;
 mod context;
 mod faults;
 mod folders;
+mod models;
 mod places;
 mod real_data;
 pub mod rig;

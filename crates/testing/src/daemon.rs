@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 /// An endpoint on this machine that has not answered by then is not going to.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running (or ended) child. Dropping it kills it.
 #[derive(Debug)]
@@ -189,6 +189,16 @@ pub fn http_get(url: &str) -> Result<(u16, String), String> {
 /// As [`http_get`].
 pub fn http_post(url: &str, body: &[u8]) -> Result<(u16, String), String> {
     answer(http_agent().post(url).send(body))
+}
+
+/// As [`http_post`], with a bearer token and no body.
+///
+/// # Errors
+/// As [`http_get`].
+pub fn http_order(url: &str, token: &str) -> Result<(u16, String), String> {
+    let request = http_agent().post(url);
+    let request = request.header("Authorization", format!("Bearer {token}"));
+    answer(request.send_empty())
 }
 
 fn http_agent() -> ureq::Agent {

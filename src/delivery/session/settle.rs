@@ -128,7 +128,7 @@ impl<S: Source, K: Sink> Session<'_, S, K> {
     }
 
     /// How long a commit may take: less where a drain or the group waits for it.
-    fn commit_timeout(&self) -> Duration {
+    pub(super) fn commit_timeout(&self) -> Duration {
         let timeout = self.shared.options.client.transaction_timeout;
         let left = |by: Instant| by.saturating_duration_since(Instant::now());
         self.finish_by.map_or(timeout, |by| timeout.min(left(by)))

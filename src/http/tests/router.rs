@@ -37,7 +37,7 @@ fn readyz_says_what_is_missing_and_healthz_is_alive_all_the_same() {
     server.readiness.progress(3, 10);
     let (status, _, body) = server.get("/readyz");
     let expected = json!({
-        "ready": true, "missing": [], "model_id": "0123", "partitions": 4, "lag_records": 3
+        "ready": true, "missing": [], "notes": [], "model_id": "0123", "partitions": 4, "lag_records": 3
     });
     assert_eq!(
         (status, serde_json::from_str::<Value>(&body).unwrap()),

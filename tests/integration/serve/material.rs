@@ -50,24 +50,13 @@ pub fn model() -> &'static Model {
         // A place that the next run writes over: nobody cleans up after a static.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("serve-model");
         std::fs::create_dir_all(&folder).unwrap();
-        let bundle = folder.join("model");
+        let bundle = folder.join("model-0");
         let data = folder.join("payments.parquet");
         let training = folder.join("training.toml");
         let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/payments.toml");
         write_parquet(&mut generator(), TRAINING_ROWS, &data, |_| {}).unwrap();
         std::fs::write(&training, TRAINING).unwrap();
-        let config: TrainConfig = toml::from_str(TRAINING).unwrap();
-        assert_eq!(config.faults(), []);
-        let recipe = Recipe {
-            source: &ParquetSource::open(&[data.display().to_string()]).unwrap(),
-            schema: &Schema::load(&schema).unwrap(),
-            config: &config,
-            seed: 0,
-            exclude_labelled: false,
-            from: None,
-            out: &bundle,
-        };
-        learn(&recipe, &mut Unobserved).unwrap();
+        train(&data, &Schema::load(&schema).unwrap(), 0, &bundle);
         let detector = Detector::load(&bundle).unwrap();
         Model {
             bundle,
@@ -77,6 +66,27 @@ pub fn model() -> &'static Model {
             detector,
         }
     })
+}
+
+fn train(data: &Path, schema: &Schema, seed: u64, out: &Path) {
+    let config: TrainConfig = toml::from_str(TRAINING).unwrap();
+    assert_eq!(config.faults(), []);
+    let recipe = Recipe {
+        source: &ParquetSource::open(&[data.display().to_string()]).unwrap(),
+        schema,
+        config: &config,
+        seed,
+        exclude_labelled: false,
+        from: None,
+        out,
+    };
+    learn(&recipe, &mut Unobserved).unwrap();
+}
+
+/// A bundle like that of [`model`], from the same payments with another seed.
+pub fn another_model(seed: u64, out: &Path) {
+    let of = model();
+    train(&of.data, &Schema::load(&of.schema).unwrap(), seed, out);
 }
 
 fn generator() -> Generator {
@@ -115,12 +125,17 @@ pub struct Records {
 impl Records {
     /// `count` payments that follow those of the training.
     pub fn payments(count: usize) -> Self {
+        Self::payments_by(&model().bundle, count)
+    }
+
+    /// The same payments, with the scores of another bundle.
+    pub fn payments_by(bundle: &Path, count: usize) -> Self {
         let mut generator = generator();
         generator.next_batch(TRAINING_ROWS as usize).unwrap();
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("records.parquet");
         write_parquet(&mut generator, count as u64, &file, |_| {}).unwrap();
-        Self::read(&model().bundle, &file, count)
+        Self::read(bundle, &file, count)
     }
 
     /// `count` records, or what the environment asks for (see [`super`]).
