@@ -20,6 +20,9 @@ mod bad_records;
 // What lies in an envelope is scored as it is alone; deletes are tombstones.
 mod envelopes;
 
+// The model is exchanged while the daemon runs, and while it is killed.
+mod exchange;
+
 // What the running daemon answers over HTTP.
 mod endpoints;
 

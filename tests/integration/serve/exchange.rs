@@ -39,8 +39,12 @@ impl Models {
         another_model(1, &second);
         let folder = ModelsFolder::create(&parent.join("models")).unwrap();
         let bundles = [model().bundle.clone(), second];
-        let ids = bundles.each_ref().map(|bundle| folder.add(bundle, &actor()).unwrap());
-        let records = bundles.each_ref().map(|bundle| Records::payments_by(bundle, RECORDS));
+        let ids = bundles
+            .each_ref()
+            .map(|bundle| folder.add(bundle, &actor()).unwrap());
+        let records = bundles
+            .each_ref()
+            .map(|bundle| Records::payments_by(bundle, RECORDS));
         folder.promote(&ids[0], &actor()).unwrap();
         Self {
             folder,
@@ -54,7 +58,11 @@ impl Models {
         let id = envelope["model_id"].as_str().unwrap();
         let which = self.ids.iter().position(|of| of.as_str() == id).unwrap();
         let expected = self.records[which].records[number % RECORDS].anomaly_score;
-        assert_eq!(score_of(envelope), expected, "record {number} by model {which}");
+        assert_eq!(
+            score_of(envelope),
+            expected,
+            "record {number} by model {which}"
+        );
         which
     }
 }
@@ -77,7 +85,9 @@ impl Drop for Models {
 
 /// Lines of a log with this message.
 fn lines(log: &str, message: &str) -> Vec<Value> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()
 }
 
@@ -86,7 +96,10 @@ const EXCHANGED: &str = "model exchanged";
 /// Has the daemon look for another model at once.
 fn reload(served: &mut Served) -> (u16, Value) {
     let (status, text) = http_order(&served.url("/v1/models/reload"), TOKEN).unwrap();
-    (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")),
+    )
 }
 
 /// What a run of exchanges and kills left in logs.
@@ -137,7 +150,11 @@ fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has
         let begun = poll_until(PATIENCE, || {
             (growth.offsets_given() > seen || !served.0.is_running()).then_some(())
         });
-        assert!(begun.is_some() && served.0.is_running(), "{}", served.0.log());
+        assert!(
+            begun.is_some() && served.0.is_running(),
+            "{}",
+            served.0.log()
+        );
         let next = &models.ids[(exchange + 1) % 2];
         models.folder.promote(next, &actor()).unwrap();
         if exchange % 2 == 0 {
@@ -161,11 +178,18 @@ fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has
     let seen = check_outputs(&setting, &models, &outputs, total);
     for ((partition, offset), model_id) in &told.firsts {
         let found = seen.get(&(partition.clone(), *offset));
-        assert!(found.is_none_or(|found| found == model_id), "{partition}@{offset}");
+        assert!(
+            found.is_none_or(|found| found == model_id),
+            "{partition}@{offset}"
+        );
     }
     told.pauses_ms.sort_by(f64::total_cmp);
     let pauses = &told.pauses_ms;
-    assert!(pauses.len() >= exchanges / 2, "{} exchanges while it ran", pauses.len());
+    assert!(
+        pauses.len() >= exchanges / 2,
+        "{} exchanges while it ran",
+        pauses.len()
+    );
     eprintln!(
         "{total} records, {exchanges} exchanges ({} of them in a running daemon), {kills} kills; pause in ms: p50 {:.1}, p99 \
          {:.1}, longest {:.1}",
@@ -194,7 +218,10 @@ fn check_outputs(
         if let Some((offset, model)) = before
             && model != which
         {
-            assert!(output.offset > offset + 1, "two models in the transaction around {offset}");
+            assert!(
+                output.offset > offset + 1,
+                "two models in the transaction around {offset}"
+            );
             changes += 1;
         }
         before = Some((output.offset, which));
@@ -244,7 +271,12 @@ fn a_model_that_is_refused_leaves_the_old_one_running_and_is_told_of_until_it_is
     }
     let (told, running) = notes();
     let told = told[0].as_str().unwrap().to_owned();
-    for part in ["model: refused: model ", second.as_str(), "weights.safetensors", "goes on"] {
+    for part in [
+        "model: refused: model ",
+        second.as_str(),
+        "weights.safetensors",
+        "goes on",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     assert_eq!(running, first.as_str());
@@ -255,7 +287,11 @@ fn a_model_that_is_refused_leaves_the_old_one_running_and_is_told_of_until_it_is
     assert!(!lines(&served.0.log(), "model refused").is_empty());
     let of = |answer: &Value| answer["model_id"].clone();
     let record = &models.records[0].records[0].json;
-    assert_eq!(of(&served.score(record).1), first.as_str(), "records are scored");
+    assert_eq!(
+        of(&served.score(record).1),
+        first.as_str(),
+        "records are scored"
+    );
     // Mended, it is taken when it is named anew, without any order.
     std::fs::write(&weights, &sound).unwrap();
     std::fs::write(models.folder.dir().join(CHAMPION), format!("{second}\n")).unwrap();
@@ -263,7 +299,11 @@ fn a_model_that_is_refused_leaves_the_old_one_running_and_is_told_of_until_it_is
     assert!(taken.is_some(), "{}", served.0.log());
     assert_eq!(notes().0, Value::Array(Vec::new()));
     let answer = served.score(record).1;
-    assert_eq!(models.model_of(&answer, 0), 1, "requests have the new model");
+    assert_eq!(
+        models.model_of(&answer, 0),
+        1,
+        "requests have the new model"
+    );
     setting.produce(&models.records[0].records, 0, RECORDS);
     setting.wait_for(&mut served, RECORDS);
     served.drain();
@@ -280,10 +320,13 @@ fn only_who_knows_the_token_may_ask_for_another_model_and_without_one_nobody_may
     assert!(answer.contains("unauthorized"), "{answer}");
     assert_eq!(http_post(&url, b"").unwrap().0, 401);
     assert_eq!(http_get(&url).unwrap().0, 405);
-    assert_eq!(reload(&mut served), (
-        200,
-        serde_json::json!({"result": "unchanged", "model_id": models.ids[0]})
-    ));
+    assert_eq!(
+        reload(&mut served),
+        (
+            200,
+            serde_json::json!({"result": "unchanged", "model_id": models.ids[0]})
+        )
+    );
     models.folder.promote(&models.ids[1], &actor()).unwrap();
     let (status, answer) = reload(&mut served);
     assert_eq!(status, 200, "{answer}");

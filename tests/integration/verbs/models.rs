@@ -4,7 +4,7 @@ use super::rig::Rig;
 use serde_json::Value;
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 /// A rig with three bundles and a folder `models` that holds them; their ids.
 fn with_models() -> (Rig, [String; 3]) {
@@ -12,7 +12,7 @@ fn with_models() -> (Rig, [String; 3]) {
     rig.init();
     rig.train("schema.toml", "first", &[]);
     rig.train("schema.toml", "second", &["--seed 1"]);
-    rig.train("schema.toml", "third", &["--seed 2 --from first"]);
+    rig.train("schema.toml", "third", &["--from first"]);
     let ids = ["first", "second", "third"].map(|bundle| {
         let added = rig
             .run(&format!("models add models {bundle} --by ada"))
@@ -203,10 +203,14 @@ fn what_a_models_folder_refuses_is_told_with_its_remedy() {
 
 #[test]
 fn a_program_that_is_killed_while_it_promotes_leaves_the_old_champion_or_the_new_one() {
-    const KILLS: u64 = 40;
+    const KILLS: u32 = 40;
     let (rig, [first, second, _]) = with_models();
     rig.run(&format!("models promote models {first} --by ada"))
         .succeeded();
+    let begin = Instant::now();
+    rig.run(&format!("models promote models {second} --by ada"))
+        .succeeded();
+    let whole = begin.elapsed();
     let (mut killed, mut moved) = (0, 0);
     for round in 0..KILLS {
         let before = fs::read_to_string(rig.path("models/champion")).expect("a pointer");
@@ -223,7 +227,8 @@ fn a_program_that_is_killed_while_it_promotes_leaves_the_old_champion_or_the_new
             .spawn()
             .expect("the binary starts");
         // From the start of the program to beyond its end.
-        std::thread::sleep(Duration::from_millis(round * 97 % 400));
+        let moment = round * 7 % KILLS;
+        std::thread::sleep(whole.mul_f64(1.5 * f64::from(moment) / f64::from(KILLS)));
         killed += usize::from(child.try_wait().expect("a status").is_none());
         child.kill().expect("a signal");
         child.wait().expect("an end");
