@@ -150,7 +150,7 @@ mod tests {
     fn schema(fields: &[(&str, &str)]) -> Schema {
         let fields = fields
             .iter()
-            .map(|(name, rest)| format!("[[fields]]\nname = \"{name}\"\n{rest}\n"));
+            .map(|(name, rest)| format!("[[field]]\nname = \"{name}\"\n{rest}\n"));
         Schema::parse(&fields.collect::<String>(), "schema.toml").unwrap()
     }
 

@@ -311,11 +311,18 @@ fn counters_of_closed_lists_start_at_zero_and_what_was_never_measured_is_absent(
         found["maskwatch_transactions_total{outcome=\"fenced\"}"],
         0.0
     );
+    for series in ["model_swaps_total{result=\"refused\"}", "model_refused"] {
+        assert_eq!(
+            found.get(format!("maskwatch_{series}").as_str()),
+            Some(&0.0)
+        );
+    }
     for absent in [
         "alert",
         "anomaly_score",
         "p_value",
-        "model_",
+        "model_info",
+        "model_age",
         "train_",
         "consumer_lag",
         "nulls",

@@ -125,6 +125,17 @@ impl Told {
             }
         }
     }
+
+    /// After a kill: who begins where nothing is committed yet is said by the pointer at the next start.
+    fn forget_uncommitted(&mut self, setting: &Setting) {
+        let offsets = setting
+            .broker
+            .committed_offsets(&setting.group, &setting.input);
+        self.firsts.retain(|(place, offset), _| {
+            let partition = place.rsplit('-').next().unwrap().parse::<i32>().unwrap();
+            offsets.get(&partition).is_some_and(|next| offset < next)
+        });
+    }
 }
 
 /// The value at a share of a sorted list, the upper one.
@@ -164,9 +175,10 @@ fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has
         }
         // At any moment of the exchange, which the pointer alone begins within a second.
         std::thread::sleep(Duration::from_millis((exchange * 397 % 2_000) as u64));
-        told.note(&served);
         served.0.kill();
         kills += 1;
+        told.note(&served);
+        told.forget_uncommitted(&setting);
         served = setting.start(SECTIONS);
     }
     let total = portion * exchanges;
