@@ -135,15 +135,15 @@ impl Daemon {
         let runtime = http_runtime()?;
 
         let scorer = Arc::new(LateScorer::default());
+        let (reloader, orders) = model_watch::orders();
+        let token = config.reload_token.clone();
         let state = HttpState::new(
             Arc::clone(&metrics),
             Arc::clone(&readiness),
             Arc::clone(&scorer) as Arc<dyn RequestScorer>,
             Limits::default(),
-        );
-        let (reloader, orders) = model_watch::orders();
-        let token = config.reload_token.clone();
-        let state = state.with_reload(token.map(|token| Reload::new(token, reloader)));
+        )
+        .with_reload(token.map(|token| Reload::new(token, reloader)));
         let http = HttpServer::start(&runtime, config.listen, state)?;
         let training = Arc::new(AtomicBool::new(false));
         drain_on_signals(&runtime, &shutdown, &training)?;
@@ -156,7 +156,7 @@ impl Daemon {
             readiness: Arc::clone(&readiness),
             metrics: Arc::clone(&metrics),
         };
-        watch(watched, &delivery)?;
+        watch(watched.clone(), &delivery)?;
 
         let detector = Arc::new(load_or_train(&config, &metrics, &training)?);
         let pipeline = pipeline(&config.stream, &detector, &metrics)?;
@@ -169,18 +169,13 @@ impl Daemon {
             config: config.stream.clone(),
             running: Arc::clone(&detector),
             exchange,
-            metrics: Arc::clone(&metrics),
-            readiness: Arc::clone(&readiness),
-            shutdown: shutdown.clone(),
+            watched,
             build: Box::new(self::pipeline),
         };
         watch.start(orders)?;
 
-        let calls = BoundedCalls::new(
-            shutdown.clone(),
-            delivery.drain_timeout,
-            Arc::clone(&heartbeat),
-        );
+        let drain = delivery.drain_timeout;
+        let calls = BoundedCalls::new(shutdown.clone(), drain, Arc::clone(&heartbeat));
         let mut connector = KafkaConnector::new(&config.stream.kafka, &delivery, calls.clone())?;
         let bootstrap_servers = connector.bootstrap_servers().to_owned();
         let cluster = minutes::Cluster {
@@ -195,10 +190,7 @@ impl Daemon {
             shutdown: shutdown.clone(),
             calls,
         };
-        let stream = std::thread::Builder::new()
-            .name("stream".to_owned())
-            .spawn(move || delivery::run(&mut connector, &mut link, &shared))
-            .context("cannot start the stream's thread")?;
+        let stream = stream_thread(move || delivery::run(&mut connector, &mut link, &shared))?;
         Ok(Self {
             http,
             runtime,
@@ -268,6 +260,16 @@ impl Daemon {
         self.heartbeat.enter(Operation::Over);
         Ok(())
     }
+}
+
+/// The thread that the stream runs on.
+fn stream_thread(
+    run: impl FnOnce() -> Result<(), StreamError> + Send + 'static,
+) -> anyhow::Result<JoinHandle<Result<(), StreamError>>> {
+    let thread = std::thread::Builder::new().name("stream".to_owned());
+    thread
+        .spawn(run)
+        .context("cannot start the stream's thread")
 }
 
 /// The configured bundle, trained first if it is not there.

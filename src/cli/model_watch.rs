@@ -10,11 +10,11 @@ use super::model_fit::{check_follows, warm_up};
 use super::model_home::{ModelHome, Wanted};
 use crate::Detector;
 use crate::config::StreamConfig;
-use crate::delivery::shutdown::Shutdown;
+use crate::delivery::watchdog::Watched;
 use crate::http::{ModelReloader, ReloadBusy, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::pipeline::exchange::PipelineExchange;
-use crate::telemetry::{Metrics, Readiness};
+use crate::telemetry::Metrics;
 use anyhow::{Context, ensure};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::sync::Arc;
@@ -69,12 +69,8 @@ pub struct ModelWatch {
     pub running: Arc<Detector>,
     /// Where it is offered.
     pub exchange: PipelineExchange,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
-    /// What `/readyz` answers.
-    pub readiness: Arc<Readiness>,
-    /// Ends the thread.
-    pub shutdown: Shutdown,
+    /// Counts, what `/readyz` answers, and what ends the thread.
+    pub watched: Watched,
     /// How a pipeline is built.
     pub build: Box<Build>,
 }
@@ -101,7 +97,7 @@ impl ModelWatch {
 
     fn run(mut self, orders: &Receiver<Order>) {
         let (mut refusal, mut looked) = (None, Instant::now());
-        while !self.shutdown.is_requested() {
+        while !self.watched.shutdown.is_requested() {
             match orders.recv_timeout(SLICE) {
                 Ok(order) => {
                     let reloaded = self.look(&mut refusal, true);
@@ -148,7 +144,7 @@ impl ModelWatch {
         let why = format!("{error:#}; {} goes on", model_id());
         if ordered || refusal.as_ref() != Some(&refused) {
             tracing::error!(error = why, running = model_id(), "model refused");
-            self.metrics.model_refused();
+            self.watched.metrics.model_refused();
             self.tell_refused(Some(&why));
             *refusal = Some(refused);
         }
@@ -157,8 +153,8 @@ impl ModelWatch {
 
     fn tell_refused(&self, why: Option<&str>) {
         let why = why.map(|why| format!("refused: {why}"));
-        self.readiness.model_refused(why.as_deref());
-        self.metrics.set_model_refused(why.is_some());
+        self.watched.readiness.model_refused(why.as_deref());
+        self.watched.metrics.set_model_refused(why.is_some());
     }
 
     /// Loads, checks and warms up the model that is to serve.
@@ -171,7 +167,7 @@ impl ModelWatch {
         );
         let fields = check_follows(self.running.schema(), detector.schema())?;
         warm_up(&detector)?;
-        let pipeline = (self.build)(&self.config, &detector, &self.metrics)?;
+        let pipeline = (self.build)(&self.config, &detector, &self.watched.metrics)?;
         let (model_id, running) = (detector.model_id(), self.running.model_id());
         let seconds = begin.elapsed().as_secs_f64();
         let bundle = wanted.bundle.display().to_string();
@@ -203,7 +199,7 @@ impl ModelWatch {
         self.exchange.offer(Arc::clone(&pipeline));
         let begin = Instant::now();
         while !Arc::ptr_eq(&self.exchange.standing(), &pipeline) {
-            if begin.elapsed() >= TAKEN_WITHIN || self.shutdown.is_requested() {
+            if begin.elapsed() >= TAKEN_WITHIN || self.watched.shutdown.is_requested() {
                 return Reloaded::Pending { model_id };
             }
             std::thread::sleep(TAKEN_POLL);

@@ -65,10 +65,18 @@ fn a_folder_of_models_says_which_one_serves_and_who_changed_that() {
         .succeeded();
     assert_eq!(back, format!("champion: {second} -> {first}\n"));
     assert_eq!(list(&rig)["challenger"], Value::Null);
+    check_pages(&rig, [&first, &third]);
+    rig.run(&format!("models retire models {third} --delete --by ada"))
+        .succeeded();
+    assert!(!rig.path("models").join(&third).exists());
+    check_journal(&journal(&rig), [&first, &second]);
+}
 
+/// `show` and `list` tell of the champion `first` and of its child `third`.
+fn check_pages(rig: &Rig, [first, third]: [&str; 2]) {
     let page = rig.run(&format!("models show models {third}")).succeeded();
     for part in [
-        third.as_str(),
+        third,
         "kept",
         &format!("trained from {first}"),
         "realised rate",
@@ -77,7 +85,7 @@ fn a_folder_of_models_says_which_one_serves_and_who_changed_that() {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(
-        rig.run("models show models").succeeded().contains(&first),
+        rig.run("models show models").succeeded().contains(first),
         "the champion"
     );
     let table = rig.run("models list models").succeeded();
@@ -88,16 +96,15 @@ fn a_folder_of_models_says_which_one_serves_and_who_changed_that() {
             .expect(id)
             .to_owned()
     };
-    assert!(line(&first).contains("champion"), "{table}");
+    assert!(line(first).contains("champion"), "{table}");
     assert!(
-        line(&third).contains(&format!("trained from {first}")),
+        line(third).contains(&format!("trained from {first}")),
         "{table}"
     );
-    rig.run(&format!("models retire models {third} --delete --by ada"))
-        .succeeded();
-    assert!(!rig.path("models").join(&third).exists());
+}
 
-    let journal = journal(&rig);
+/// The log of what was done: who, what, from and to.
+fn check_journal(journal: &[Value], [first, second]: [&str; 2]) {
     let told: Vec<&str> = journal
         .iter()
         .map(|of| of["what"].as_str().expect("a word"))
@@ -123,7 +130,7 @@ fn a_folder_of_models_says_which_one_serves_and_who_changed_that() {
     );
     assert_eq!(
         (&journal[6]["from"], &journal[6]["to"]),
-        (&Value::from(second.as_str()), &Value::from(first.as_str()))
+        (&Value::from(second), &Value::from(first))
     );
 }
 
@@ -132,51 +139,21 @@ fn what_a_models_folder_refuses_is_told_with_its_remedy() {
     let (rig, [first, second, _]) = with_models();
     rig.run(&format!("models promote models {first}"))
         .succeeded();
-    for (line, code, part) in [
-        (
-            format!("models retire models {first}"),
-            64,
-            "is the champion; promote another one first",
-        ),
-        (
-            format!("models challenge models {first}"),
-            64,
-            "is the champion",
-        ),
-        (
-            "models rollback models".to_owned(),
-            64,
-            "no earlier champion",
-        ),
-        (
-            "models promote models feed".to_owned(),
-            64,
-            "no model `feed`, there are: ",
-        ),
-        (
-            "models show models challenger".to_owned(),
-            64,
-            "there is no challenger",
-        ),
-        (
-            "models list first".to_owned(),
-            64,
-            "is a bundle, expected a models folder",
-        ),
-        (
-            "models list absent".to_owned(),
-            64,
-            "there is nothing of this name",
-        ),
-        ("models add models absent".to_owned(), 65, "absent"),
-        ("models add first second".to_owned(), 64, "is a bundle"),
-        ("models challenge models".to_owned(), 2, "ID"),
-        (
-            "models list s3://bucket/models".to_owned(),
-            64,
-            "s3://bucket/models",
-        ),
-    ] {
+    let refused = [
+        ("retire models FIRST", 64, "promote another one first"),
+        ("challenge models FIRST", 64, "is the champion"),
+        ("rollback models", 64, "no earlier champion"),
+        ("promote models feed", 64, "no model `feed`, there are: "),
+        ("show models challenger", 64, "there is no challenger"),
+        ("list first", 64, "is a bundle, expected a models folder"),
+        ("list absent", 64, "there is nothing of this name"),
+        ("add models absent", 65, "absent"),
+        ("add first second", 64, "is a bundle"),
+        ("challenge models", 2, "ID"),
+        ("list s3://bucket/models", 64, "s3://bucket/models"),
+    ];
+    for (line, code, part) in refused {
+        let line = format!("models {}", line.replace("FIRST", &first));
         let said = rig.run(&line).failed(code);
         assert!(said.contains(part), "{line}: {said}");
     }
