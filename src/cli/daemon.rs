@@ -34,6 +34,7 @@ use crate::recipe::{Recipe, learn};
 use crate::telemetry::heartbeat::Operation;
 use crate::telemetry::{Heartbeat, Metrics, ModelFacts, Readiness, TrainingGauges};
 use anyhow::Context;
+use crossbeam_channel::Receiver;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,15 +136,8 @@ impl Daemon {
         let runtime = http_runtime()?;
 
         let scorer = Arc::new(LateScorer::default());
-        let (reloader, orders) = model_watch::orders();
-        let token = config.reload_token.clone();
-        let state = HttpState::new(
-            Arc::clone(&metrics),
-            Arc::clone(&readiness),
-            Arc::clone(&scorer) as Arc<dyn RequestScorer>,
-            Limits::default(),
-        )
-        .with_reload(token.map(|token| Reload::new(token, reloader)));
+        let late = Arc::clone(&scorer) as Arc<dyn RequestScorer>;
+        let (state, orders) = http_state(&config, late, (&metrics, &readiness));
         let http = HttpServer::start(&runtime, config.listen, state)?;
         let training = Arc::new(AtomicBool::new(false));
         drain_on_signals(&runtime, &shutdown, &training)?;
@@ -260,6 +254,20 @@ impl Daemon {
         self.heartbeat.enter(Operation::Over);
         Ok(())
     }
+}
+
+/// What HTTP answers with, and where orders for another model come out.
+fn http_state(
+    config: &Config,
+    scorer: Arc<dyn RequestScorer>,
+    (metrics, readiness): (&Arc<Metrics>, &Arc<Readiness>),
+) -> (HttpState, Receiver<model_watch::Order>) {
+    let (reloader, orders) = model_watch::orders();
+    let token = config.reload_token.clone();
+    let reload = token.map(|token| Reload::new(token, reloader));
+    let (metrics, readiness) = (Arc::clone(metrics), Arc::clone(readiness));
+    let state = HttpState::new(metrics, readiness, scorer, Limits::default());
+    (state.with_reload(reload), orders)
 }
 
 /// The thread that the stream runs on.

@@ -32,7 +32,8 @@ const TAKEN_POLL: Duration = Duration::from_millis(2);
 /// Orders that wait; each leads to one look.
 const ORDERS_MAX: usize = 4;
 
-type Order = oneshot::Sender<Reloaded>;
+/// An order to look for another model: where the answer goes.
+pub type Order = oneshot::Sender<Reloaded>;
 
 /// The way in for orders.
 pub struct Orders(Sender<Order>);
