@@ -308,7 +308,11 @@ mod tests {
         let torn = serde_json::to_vec(&second).unwrap();
         for cut in 1..torn.len() {
             std::fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
-            assert_eq!(read(dir.path()).unwrap(), [first.clone()], "{cut}");
+            assert_eq!(
+                read(dir.path()).unwrap(),
+                std::slice::from_ref(&first),
+                "{cut}"
+            );
         }
         append(dir.path(), &second).unwrap();
         assert_eq!(read(dir.path()).unwrap(), [first, second]);
