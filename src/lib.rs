@@ -40,7 +40,7 @@ pub mod telemetry;
 
 pub use maskwatch_core::{
     BudgetByError, Cause, Detector, Excess, FIRST_RECORDS, FirstRecords, Opening, bundle, durable,
-    encode, model, records, rng, schema, score, toml_file,
+    encode, model, monitor, records, rng, schema, score, toml_file,
 };
 pub use maskwatch_generate as generate;
 pub use maskwatch_learn::{evaluate, recipe, train, transfer, tune};

@@ -24,7 +24,7 @@ const HOUSES: [(&str, &[&str]); 3] = [
             "score",
             "bundle",
             "detector",
-            "first_records",
+            "first_records monitor",
         ],
     ),
     (

@@ -55,6 +55,11 @@ pub enum Verb {
         after_help = "Example:\n  maskwatch tune --model model --data labelled.parquet --calibration later.parquet --out tuned"
     )]
     Tune(TuneArguments),
+    /// Replaces the calibration rows of a bundle by newer ones, and writes a new bundle.
+    #[command(
+        after_help = "Example:\n  maskwatch recalibrate --model model --data newer.parquet --out recalibrated"
+    )]
+    Recalibrate(RecalibrateArguments),
     /// Scores a Kafka stream, exactly once; trains first if there is no bundle yet.
     #[command(after_help = "Example:\n  maskwatch serve --config serve.toml")]
     Serve(ServeArguments),
@@ -211,6 +216,35 @@ pub struct TuneArguments {
     #[arg(long, default_value_t = DEFAULT_BUDGET_SHARE)]
     pub budget_share: f64,
     /// The seed of everything random.
+    #[arg(long, default_value_t = DEFAULT_SEED)]
+    pub seed: u64,
+}
+
+/// `maskwatch recalibrate`
+#[derive(Debug, Args)]
+pub struct RecalibrateArguments {
+    /// The folder of the bundle to begin with. It is not changed.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Newer Parquet files, folders or glob patterns. p-values will be relative to their rows, and none of
+    /// them may be a training row.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<String>,
+    /// The new bundle's folder. An existing bundle is replaced.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The column that is 1 for fraud: such rows are left out [default: that of the bundle's schema, if the
+    /// files have it].
+    #[arg(long)]
+    pub label: Option<String>,
+    /// The budget by which rows are alerts of --model. Alerts are left out, unless their label is 0.
+    #[arg(long, value_name = "SHARE", default_value_t = DEFAULT_ALERT_BUDGET, value_parser = budget_share)]
+    pub alert_budget: f64,
+    /// Keep alerts too. Only then does the alert rate come back to the budget; a wave of fraud must not be
+    /// among them.
+    #[arg(long)]
+    pub keep_alerts: bool,
+    /// The seed: which rows are kept where there are more than 100,000.
     #[arg(long, default_value_t = DEFAULT_SEED)]
     pub seed: u64,
 }

@@ -29,6 +29,7 @@ use crate::kafka::KafkaConnector;
 use crate::kafka::decoders::decoders;
 use crate::pipeline::first_records::FirstRecordsMonitor;
 use crate::pipeline::scoring::{self, SCORING_THREADS, ScoringClient, ScoringThreads};
+use crate::pipeline::stream_monitor::StreamMonitor;
 use crate::pipeline::{Pipeline, PipelineOptions, RecordScorer};
 use crate::recipe::{Recipe, learn};
 use crate::telemetry::heartbeat::Operation;
@@ -369,9 +370,12 @@ fn pipeline(
     });
     let first_records =
         FirstRecordsMonitor::new(Arc::clone(detector), budget, Arc::clone(&of_model));
+    let monitor = StreamMonitor::new(Arc::clone(detector), budget, Arc::clone(&of_model));
     let scorer = Arc::clone(detector) as Arc<dyn RecordScorer>;
-    let pipeline = Pipeline::new(scorer, decoders, schema, options, of_model);
-    Ok(Arc::new(pipeline.with_first_records(first_records)))
+    let pipeline = Pipeline::new(scorer, decoders, schema, options, of_model)
+        .with_first_records(first_records)
+        .with_stream_monitor(monitor);
+    Ok(Arc::new(pipeline))
 }
 
 /// The first SIGTERM or SIGINT asks for a drain, a second one ends the process at once; so does the first during

@@ -192,7 +192,8 @@ fn tune_code(error: &TuneFailure) -> Option<u8> {
             | TuneError::TooFew { .. }
             | TuneError::Shared { .. }
             | TuneError::Trained { .. }
-            | TuneError::NothingLeft { .. },
+            | TuneError::NothingLeft { .. }
+            | TuneError::TooFewLeft { .. },
         ) => Some(BAD_DATA),
         TuneFailure::Score(_) | TuneFailure::Boosting(_) => Some(INTERNAL),
         TuneFailure::Bundle(error) => bundle_code(error),

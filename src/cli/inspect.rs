@@ -7,6 +7,7 @@
 use super::args::InspectArguments;
 use super::budget_by;
 use super::output::refuse_url;
+use super::recalibrate::left_out_line;
 use super::report::{budget_line, print};
 use super::tune::tuning_lines;
 use crate::Detector;
@@ -74,6 +75,11 @@ fn page(detector: &Detector, budget: f64, run: Option<&Value>) -> Result<String,
     if let Some(tuning) = &description.tuning {
         writeln!(out, "\n{}", tuning_lines(description, tuning))?;
     }
+    if let Some(recalibration) = &description.recalibration {
+        let parent = &recalibration.parent_model_id;
+        let left_out = left_out_line(recalibration);
+        writeln!(out, "\nrecalibrated  from model {parent}: {left_out}")?;
+    }
     data(out, description)?;
     fields(out, description)?;
     model(out, detector)?;
@@ -136,8 +142,8 @@ fn data(out: &mut String, description: &Description) -> std::fmt::Result {
         rows.fit, rows.fit_kept, rows.reference, rows.calibration, rows.excluded, rows.bad
     )?;
     let calibration = &description.calibration;
-    if description.tuning.is_none() {
-        // A tuned bundle has calibration rows of its own, which no split chose.
+    if description.tuning.is_none() && description.recalibration.is_none() {
+        // A tuned or recalibrated bundle has calibration rows of its own, which no split chose.
         writeln!(out, "split        {}", word(&calibration.split))?;
     }
     let (share, rows) = (

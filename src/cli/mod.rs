@@ -33,6 +33,7 @@ mod models_args;
 mod output;
 mod panics;
 mod progress;
+mod recalibrate;
 mod report;
 mod score;
 mod score_columns;
@@ -59,6 +60,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::Score(arguments) => score::run(&arguments),
         Verb::Evaluate(arguments) => evaluate::run(&arguments),
         Verb::Tune(arguments) => tune::run(&arguments),
+        Verb::Recalibrate(arguments) => recalibrate::run(&arguments),
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Demo(arguments) => demo::run(&arguments),

@@ -146,6 +146,20 @@ pub fn refuse_url(path: &Path, flag: &str) -> Result<(), Refused> {
     }
 }
 
+/// Whether a bundle would be written over the one that it is made from: beside its parent it can be compared with it.
+///
+/// # Errors
+/// [`Refused`] if so.
+pub fn refuse_parent(model: &Path, out: &Path) -> Result<(), Refused> {
+    match (model.canonicalize(), out.canonicalize()) {
+        (Ok(parent), Ok(target)) if parent == target => Err(Refused(format!(
+            "{}: is the bundle to begin with (--model) and the output (--out)",
+            out.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the output would replace one of the files that are read.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::args::TuneArguments;
 use super::exit::{Refused, Several};
 use super::inspect::word;
 use super::label::refuse_feature;
-use super::output::refuse_url;
+use super::output::{refuse_parent, refuse_url};
 use super::progress::TrainingDisplay;
 use super::report::{budget_line, print, shown_share, warn_all, warn_if_unattainable};
 use super::small_data::warn_of_few;
@@ -100,17 +100,6 @@ fn label_error(
     }
     let error = label_schema(schema, label).err()?;
     Some(TuneFailure::from(error).into())
-}
-
-/// A tuned bundle beside its parent can be compared with it; in its place it could not.
-fn refuse_parent(model: &Path, out: &Path) -> Result<(), Refused> {
-    match (model.canonicalize(), out.canonicalize()) {
-        (Ok(parent), Ok(target)) if parent == target => Err(Refused(format!(
-            "{}: is the bundle to begin with (--model) and the output (--out)",
-            out.display()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn summary(out: &Path, manifest: &Manifest, run: &TuneRun) -> String {

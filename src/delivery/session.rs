@@ -28,6 +28,7 @@ use crate::pipeline::dead_letter::{self, Form};
 use crate::pipeline::message::MessageRef;
 use crate::pipeline::output::{OutputRecord, Part, Planned, ScoredBatch, Target};
 use crate::pipeline::scoring::{Gone, ScoringLink};
+use crate::pipeline::stream_monitor::Watch;
 use crate::pipeline::types::{Offset, Positions, Topic, TopicPartition};
 use crate::records::FaultReason;
 use crate::telemetry::heartbeat::Operation;
@@ -94,6 +95,8 @@ struct Open<'a> {
     /// Kafka's timestamps of the records, where they have one.
     timestamps_ms: Vec<i64>,
     records: u64,
+    /// What the records say to the tests of the stream, with the messages of each batch, in the order of the log.
+    watches: Vec<(Watch, Range<usize>)>,
     /// Outputs that are not sent, as their topic refuses them.
     refusals: Vec<Refusal<'a>>,
 }
@@ -346,6 +349,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
         let open = self.open();
         scored.input.advance(rows.clone(), &mut open.positions);
         open.records += rows.len() as u64;
+        let watch = scored.watch.clone();
+        open.watches
+            .extend(watch.map(|watch| (watch, rows.clone())));
         let messages = rows.filter_map(|row| scored.input.get(row));
         let timestamps_ms = messages.filter_map(|message| message.timestamp_ms());
         open.timestamps_ms.extend(timestamps_ms);
@@ -495,6 +501,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
                 outputs: Vec::new(),
                 timestamps_ms: Vec::new(),
                 records: 0,
+                watches: Vec::new(),
                 refusals: Vec::new(),
             }
         })
@@ -530,6 +537,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             .delivered(&seconds_since(&open.timestamps_ms));
         for (partition, next) in open.positions.iter() {
             self.committed.advance(partition, next);
+        }
+        for (watch, messages) in &open.watches {
+            watch.committed(messages);
         }
         self.carried.records += open.records;
         self.report_refused(&open.refusals);

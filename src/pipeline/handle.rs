@@ -21,6 +21,7 @@ use super::first_records::FirstRecordsMonitor;
 use super::message::{MessageBatch, MessageRef};
 use super::options::{AlertsConfig, Emit, OutputTopics, ReasonsFor, Tombstones};
 use super::output::{Planned, ScoredBatch, Target};
+use super::stream_monitor::{StreamMonitor, Watch};
 use crate::Detector;
 use crate::records::{
     DEFAULT_RECORD_BYTES_MAX, DecodeError, Decoded, FaultReason, RecordRoot, RowFault,
@@ -151,6 +152,8 @@ pub struct Pipeline {
     metrics: Arc<ModelMetrics>,
     /// Compares the stream's first records with the training's; none where nobody asked.
     first_records: Option<FirstRecordsMonitor>,
+    /// Tests the stream against what the model was calibrated for; none where nobody asked.
+    stream_monitor: Option<Arc<StreamMonitor>>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -205,6 +208,7 @@ impl Pipeline {
             names,
             metrics,
             first_records: None,
+            stream_monitor: None,
         }
     }
 
@@ -219,6 +223,14 @@ impl Pipeline {
     /// The id of its model.
     pub fn model_id(&self) -> &str {
         self.scorer.model_id()
+    }
+
+    /// The same pipeline, whose stream is tested against what the model was calibrated for.
+    pub fn with_stream_monitor(self, monitor: StreamMonitor) -> Self {
+        Self {
+            stream_monitor: Some(Arc::new(monitor)),
+            ..self
+        }
     }
 
     /// The first step of a batch of the stream: the messages of all its partitions become records or faults, in their order.
@@ -259,11 +271,22 @@ impl Pipeline {
             let Assessed { scores, alerts, .. } = &assessed;
             first_records.observe(&assessed.decoded.batch, scores, alerts);
         }
+        let watch = self.stream_monitor.as_ref().map(|monitor| {
+            let Assessed {
+                decoded,
+                scores,
+                alerts,
+                ..
+            } = &assessed;
+            let evidence = monitor.take(&decoded.batch, scores, alerts);
+            Watch::new(monitor, evidence, &decoded.payloads)
+        });
         let (outputs, json) = self.plan(&input, assessed)?;
         Ok(ScoredBatch {
             input,
             outputs,
             json,
+            watch,
         })
     }
 

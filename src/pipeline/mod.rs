@@ -18,6 +18,7 @@ pub mod message;
 pub mod options;
 pub mod output;
 pub mod scoring;
+pub mod stream_monitor;
 mod turns;
 mod turnstile;
 pub mod types;

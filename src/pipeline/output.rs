@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::message::MessageBatch;
+use super::stream_monitor::Watch;
 use super::types::Topic;
 use crate::records::FaultReason;
 
@@ -110,6 +111,8 @@ pub struct ScoredBatch {
     pub outputs: Vec<Planned>,
     /// The JSON of the envelopes.
     pub json: Vec<u8>,
+    /// What the records say to the tests of the stream, once they are committed.
+    pub watch: Option<Watch>,
 }
 
 impl ScoredBatch {

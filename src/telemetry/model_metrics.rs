@@ -100,6 +100,34 @@ impl ModelMetrics {
             set(&table.field_absent, &[model_id, field], 1.0);
         }
     }
+
+    /// Sets the alert rate that the stream is tested against; none where the budget cannot be reached.
+    pub fn budget_limit(&self, limit: Option<f64>) {
+        if let Some(limit) = limit {
+            let table = &self.metrics.table;
+            set(&table.budget_limit_ratio, &[&self.state.model_id], limit);
+        }
+    }
+
+    /// Records where the tests of the stream stand: the wealths of the bets against the budget, if it can be reached, and
+    /// against exchangeability, and how far fields have moved, bits.
+    pub fn stream_tests<'a>(
+        &self,
+        budget_wealth: Option<f64>,
+        exchangeability_wealth: f64,
+        fields: impl IntoIterator<Item = (&'a str, f64)>,
+    ) {
+        let table = &self.metrics.table;
+        let model_id = self.state.model_id.as_str();
+        if let Some(wealth) = budget_wealth {
+            set(&table.budget_wealth, &[model_id], wealth);
+        }
+        let wealth = exchangeability_wealth;
+        set(&table.exchangeability_wealth, &[model_id], wealth);
+        for (field, bits) in fields {
+            set(&table.field_divergence_bits, &[model_id, field], bits);
+        }
+    }
 }
 
 impl Drop for ModelMetrics {
@@ -158,6 +186,9 @@ impl ModelState {
             &table.alert_budget_ratio,
             &table.cascade_share_ratio,
             &table.first_records_flooded,
+            &table.budget_limit_ratio,
+            &table.budget_wealth,
+            &table.exchangeability_wealth,
         ] {
             let _ = gauge.remove_label_values(&[model_id]);
         }
@@ -173,6 +204,7 @@ impl ModelState {
             let labels = [model_id, field.as_str()];
             let _ = table.field_absent.remove_label_values(&labels);
             let _ = table.field_surprise.remove_label_values(&labels);
+            let _ = table.field_divergence_bits.remove_label_values(&labels);
         }
     }
 

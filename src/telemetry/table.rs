@@ -80,6 +80,19 @@ table! {
          were none.";
     alert_budget_ratio: GaugeVec, "alert_budget_ratio", ["model_id"], NONE,
         "Share of normal records that may be flagged: the configured alert budget.";
+    budget_limit_ratio: GaugeVec, "budget_limit_ratio", ["model_id"], NONE,
+        "Alert rate that the budget stays below with a certainty of 99.9 %, given the number of calibration rows; absent if the \
+         budget cannot be reached.";
+    budget_wealth: GaugeVec, "budget_wealth", ["model_id"], NONE,
+        "Wealth of a bet against an alert rate of at most budget_limit_ratio: 1 at the start, an alarm from 1,000 on, at \
+         most 1,000,000. It begins anew with the process and with the model.";
+    exchangeability_wealth: GaugeVec, "exchangeability_wealth", ["model_id"], NONE,
+        "Wealth of a bet against scores that come in no order: 1 at the start, a change from 1,000 on, at most 1,000,000. It \
+         begins anew with the process and with the model.";
+    field_divergence_bits: GaugeVec, "field_divergence_bits", ["model_id", "field"], NONE,
+        "Jensen-Shannon divergence, 0 to 1, of the field's values in the last full window of 10,000 records from the \
+         reference rows of the training; from 0.02 on the field has moved. Absent before the first window, and of \
+         redacted fields and timestamps.";
     first_records_flooded: GaugeVec, "first_records_flooded", ["model_id"], NONE,
         "1 if the alert rate of the first 1,000 records of the stream was far beyond the interval \
          of the budget, else 0; absent before there were as many.";

@@ -26,3 +26,6 @@ mod segments;
 
 // The first records beside the training's.
 mod first_records;
+
+// The budget and the fields of what is committed.
+mod stream_monitor;

@@ -1,13 +1,13 @@
 //! A loaded bundle that scores canonical batches: what stream, HTTP and the verbs use.
 
-use crate::bundle::{self, BundleError, Manifest};
+use crate::bundle::{self, BundleError, Manifest, PartRows};
 use crate::encode::{Records, ValueEncoder};
 use crate::model::ops::simd::Instructions;
 use crate::records::{RowFault, SourceBatch};
 use crate::schema::{Field, Schema};
 use crate::score::{
-    AlertBudget, Assessment, CascadeConfig, Explain, NO_SEGMENT, REDACTED, SEGMENT_VALUES_MAX,
-    ScoreError, Scorer, Scores, SegmentedScores,
+    AlertBudget, Assessment, CascadeConfig, Explain, NO_SEGMENT, Promise, REDACTED,
+    SEGMENT_VALUES_MAX, ScoreError, Scorer, Scores, SegmentedScores,
 };
 use arrow::array::RecordBatch;
 use std::path::Path;
@@ -93,6 +93,23 @@ impl Detector {
     /// Whether the bundle can ever flag a record under this budget.
     pub fn attains(&self, budget: AlertBudget) -> bool {
         budget.is_attainable(self.calibration_rows())
+    }
+
+    /// What a budget promises of the number of alerts. Where it is held by segment, the smallest part of the calibration rows has
+    /// the widest law.
+    pub fn promise(&self, budget: AlertBudget) -> Promise {
+        let rows = self.sample_rows().into_iter();
+        let rows = rows.filter(|&rows| budget.is_attainable(rows)).min();
+        Promise::new(budget, rows.unwrap_or(0), self.set_apart())
+    }
+
+    /// The share of the data that a promise about normal records leaves out: such records may be alerts beyond the budget.
+    pub fn set_apart(&self) -> f64 {
+        let description = &self.manifest.description;
+        match &description.recalibration {
+            Some(recalibration) => recalibration.set_apart(),
+            None => set_apart(&description.rows),
+        }
     }
 
     /// The features that an alert budget can be held by, in schema order: none where a share of the calibration rows is
@@ -248,4 +265,10 @@ impl Detector {
     fn encode(&self, batch: &RecordBatch) -> Result<Records, ScoreError> {
         Ok(self.scorer.model().encoder().encode(batch)?)
     }
+}
+
+fn set_apart(rows: &PartRows) -> f64 {
+    let all = rows.fit + rows.reference + rows.calibration + rows.unused + rows.excluded;
+    let calibration = rows.calibration.max(1) as f64;
+    rows.excluded as f64 / all.max(1) as f64 + rows.presumed_abnormal as f64 / calibration
 }

@@ -19,7 +19,6 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 
-use crate::bundle::PartRows;
 use crate::detector::Detector;
 use crate::encode::{FieldShape, NumericEncoder, ValueEncoder};
 use crate::score::{AlertBudget, Promise, Scores, count_text, number_text, share_text};
@@ -181,12 +180,8 @@ impl FirstRecords {
                 shape: field.shape(),
             })
             .collect();
-        // Where a budget is held by segment, the smallest part of the calibration rows has the widest law.
-        let rows = detector.sample_rows().into_iter();
-        let rows = rows.filter(|&rows| budget.is_attainable(rows)).min();
-        let apart = set_apart(&detector.manifest().description.rows);
         Self {
-            promise: Promise::new(budget, rows.unwrap_or(0), apart),
+            promise: detector.promise(budget),
             counts: Mutex::new(Counts {
                 records: 0,
                 alerts: [0; BLOCKS],
@@ -387,13 +382,6 @@ impl FirstRecords {
         causes.truncate(CAUSES_MAX);
         causes.into_iter().map(|(_, cause)| cause).collect()
     }
-}
-
-/// The share of the data that a promise about normal records leaves out: such records may be alerts beyond the budget.
-fn set_apart(rows: &PartRows) -> f64 {
-    let all = rows.fit + rows.reference + rows.calibration + rows.unused + rows.excluded;
-    let calibration = rows.calibration.max(1) as f64;
-    rows.excluded as f64 / all.max(1) as f64 + rows.presumed_abnormal as f64 / calibration
 }
 
 /// The alerts and the records outside of the `left_out` parts that have the most alerts, of equal parts of `records`.

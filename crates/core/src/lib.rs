@@ -23,7 +23,7 @@
 //!                     |
 //!                  detector       a loaded bundle
 //!                     |
-//!               first_records     whether what comes first is like the training data
+//!          first_records monitor  whether what comes first, and later, is like the training data
 //! ```
 //!
 //! # Letters
@@ -36,6 +36,7 @@ pub mod durable;
 pub mod encode;
 mod first_records;
 pub mod model;
+pub mod monitor;
 pub mod records;
 pub mod rng;
 pub mod schema;

@@ -63,6 +63,10 @@ pub enum Purpose {
     TuningRounds = 26,
     /// Which values of a number its quantiles are taken of.
     Quantiles = 27,
+    /// The order of equal scores where a stream's scores are ranked.
+    RankTies = 28,
+    /// Which rows a recalibration takes of too many.
+    Recalibration = 29,
     /// What unit tests draw.
     #[cfg(any(test, feature = "testing"))]
     Tests = 23,

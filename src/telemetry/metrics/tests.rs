@@ -25,6 +25,10 @@ const DESIGNED: &[(&str, &[&str])] = &[
     ("maskwatch_alert_ratio", &["model_id"]),
     ("maskwatch_alert_budget_ratio", &["model_id"]),
     ("maskwatch_field_surprise", &["model_id", "field"]),
+    ("maskwatch_budget_limit_ratio", &["model_id"]),
+    ("maskwatch_budget_wealth", &["model_id"]),
+    ("maskwatch_exchangeability_wealth", &["model_id"]),
+    ("maskwatch_field_divergence_bits", &["model_id", "field"]),
     ("maskwatch_first_records_flooded", &["model_id"]),
     ("maskwatch_field_absent", &["model_id", "field"]),
     ("maskwatch_model_info", &["model_id"]),
@@ -112,6 +116,8 @@ fn busy() -> (Arc<Metrics>, Arc<ModelMetrics>) {
     metrics.delivered(&[0.004, -1.0]);
     metrics.transaction(TransactionOutcome::Committed, Duration::from_millis(100));
     model.first_records(true, ["country"]);
+    model.budget_limit(Some(0.002));
+    model.stream_tests(Some(0.5), 2.0, [("amount", 0.01)]);
     metrics.train_progress(&TrainProgress {
         step: 10,
         steps: 100,

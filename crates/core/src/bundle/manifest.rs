@@ -4,7 +4,7 @@ use super::fingerprint::DataFingerprint;
 use super::settings::{CalibrationConfig, EncoderConfig};
 use super::training::TrainingConfig;
 use super::validation::Validation;
-use crate::encode::{Encoder, TrainedMoments};
+use crate::encode::{Encoder, FieldTable, TrainedMoments};
 use crate::model::{ModelConfig, Views, ViewsConfig};
 use crate::schema::Schema;
 use crate::score::{CascadeConfig, Combination, ScoreConfig};
@@ -29,6 +29,8 @@ pub enum PValueMeaning {
     PerPresumedNormalRecord,
     /// Calibrated on all rows of other files than the training's, whatever their labels would be.
     PerRecordLikeTheCalibrationData,
+    /// Calibrated anew, on rows of other files that are neither labelled 1 nor were alerts before.
+    PerRecordLikeTheRecalibrationData,
 }
 
 impl PValueMeaning {
@@ -44,6 +46,10 @@ impl PValueMeaning {
             }
             Self::PerRecordLikeTheCalibrationData => {
                 "a budget b flags at most a share b of records like the calibration data, frauds included"
+            }
+            Self::PerRecordLikeTheRecalibrationData => {
+                "a budget b flags at most a share b of records like the newer calibration data, beside those like the rows \
+                 left out of it"
             }
         }
     }
@@ -115,8 +121,44 @@ pub struct Description {
     /// Where the records' own times lay in training, if the schema has any: later ones far from them are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<TrainedMoments>,
+    /// Where the values of the reference rows lie, a table for each feature that is neither redacted nor a timestamp: what a
+    /// stream is compared with.
+    pub field_tables: Vec<FieldTable>,
     /// What labels changed; none for a bundle as it was trained.
     pub tuning: Option<Tuning>,
+    /// Which newer rows the p-values rest on, if not on those of training or tuning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recalibration: Option<Recalibration>,
+}
+
+/// Where newer calibration rows came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recalibration {
+    /// The `model_id` of the bundle with the older calibration rows.
+    pub parent_model_id: String,
+    /// All rows of the files.
+    pub data: DataFingerprint,
+    /// Rows left out, as they are labelled 1.
+    pub labelled: u64,
+    /// Of the others, the rows that were drawn: all, or 100,000.
+    pub judged: u64,
+    /// Of these, rows left out, as the parent flags them and nobody labelled them 0.
+    pub alerts: u64,
+    /// The alert budget by which it flags; none if alerts were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
+    /// Of the draw.
+    pub seed: u64,
+}
+
+impl Recalibration {
+    /// The share of the records of this kind that the promise leaves out: they may be alerts beyond the budget.
+    pub fn set_apart(&self) -> f64 {
+        let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
+        let labelled = share(self.labelled, self.data.rows);
+        labelled + (1.0 - labelled) * share(self.alerts, self.judged)
+    }
 }
 
 /// What labels made of a bundle.

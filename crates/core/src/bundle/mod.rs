@@ -22,7 +22,8 @@ pub use calibration_file::write as write_calibration;
 pub use error::BundleError;
 pub use fingerprint::{DataFingerprint, Fingerprinter, ROW_DIGEST_BYTES, row_digest};
 pub use manifest::{
-    Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Tuning, sha256_hex,
+    Description, FORMAT_VERSION, Manifest, PValueMeaning, PartRows, Recalibration, Tuning,
+    sha256_hex,
 };
 pub use seen::{Seen, seen};
 pub use settings::{CALIBRATION_ROWS_MAX, CalibrationConfig, EncoderConfig, Split};

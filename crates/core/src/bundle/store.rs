@@ -7,7 +7,7 @@ use super::manifest::{Description, FORMAT_VERSION, Manifest, sha256_hex};
 use super::trees_file;
 use super::weights::{self, WeightsFault};
 use crate::durable;
-use crate::encode::{FieldShape, TrainedMoments};
+use crate::encode::{FieldShape, TrainedMoments, ValueBins};
 use crate::model::inputs::takes_noise;
 use crate::model::{Likelihood, MaskedAutoencoder, ModelConfig, Views};
 use crate::score::{
@@ -228,6 +228,8 @@ fn description_faults(description: &Description) -> Vec<String> {
     let time = description.time.as_ref();
     let time = time.and_then(TrainedMoments::fault);
     faults.extend(time.map(|fault| format!("time: {fault}")));
+    let bins = ValueBins::new(&description.encoder, &description.schema);
+    faults.extend(bins.fault(&description.field_tables));
     let (encoder, views) = (&description.encoder, &description.views);
     faults.extend(views.fault(encoder.fields().len(), &encoder.predicted()));
     let objective = description.training.objective;

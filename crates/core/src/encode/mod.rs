@@ -4,6 +4,7 @@
 //! stream and HTTP. `moment_check` finds what only a model can refuse: moments far from those of its training.
 
 pub mod binary;
+mod bins;
 pub mod categorical;
 pub mod encoder;
 mod error;
@@ -14,6 +15,7 @@ pub mod quantiles;
 mod records;
 pub mod temporal;
 
+pub use bins::{FieldTable, ValueBins};
 pub use encoder::{Encoder, EncoderFitter, FieldEncoder, ValueEncoder};
 pub use error::EncodeError;
 pub use numeric::NumericEncoder;

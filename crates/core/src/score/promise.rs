@@ -4,6 +4,7 @@
 //! The rate of alerts among endless records of the calibration rows' kind is Beta(k, n + 1 - k) for k of n + 1 ranks that
 //! are alerts (Vovk 2012). The count among m of them is binomial under it, so beta-binomial.
 
+use statrs::distribution::{Beta, ContinuousCDF};
 use statrs::function::beta::ln_beta;
 use statrs::function::factorial::ln_binomial;
 
@@ -32,8 +33,12 @@ struct Law {
     high: f64,
     /// Calibration rows.
     n: usize,
-    /// Ranks of n + 1 that are alerts.
+    /// Ranks of n + 1 that are alerts, with those that the promise leaves out.
     k: usize,
+    /// The same without them.
+    k_within: usize,
+    /// The share of the records that the promise leaves out.
+    apart: f64,
 }
 
 impl Promise {
@@ -46,6 +51,8 @@ impl Promise {
             high: (high + apart).min(1.0),
             n,
             k: (budget.rank(n) + (apart * (n + 1) as f64).ceil() as usize).min(n),
+            k_within: budget.rank(n),
+            apart,
         });
         Self {
             budget: budget.share(),
@@ -61,6 +68,15 @@ impl Promise {
     /// The 90 % interval of the alert rate; `None` if the budget cannot be reached, so that nothing is ever an alert.
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.law.map(|law| (law.low, law.high))
+    }
+
+    /// What the alert rate of endless records of the calibration rows' kind is at most with the probability `level` in (0, 1),
+    /// over the choice of these rows: the quantile of Beta(k, n + 1 - k), and the records that the promise leaves out. `None` if
+    /// the budget cannot be reached.
+    pub fn upper_limit(&self, level: f64) -> Option<f64> {
+        let law = self.law?;
+        let beta = Beta::new(law.k_within as f64, (law.n + 1 - law.k_within) as f64).ok()?;
+        Some((beta.inverse_cdf(level) + law.apart).min(1.0))
     }
 
     /// The chance of at least so many alerts among `records` of the calibration rows' kind; 1 of a budget that cannot be
@@ -244,6 +260,8 @@ mod tests {
                     high: 1.0,
                     n,
                     k,
+                    k_within: k,
+                    apart: 0.0,
                 }),
             };
             for alerts in 0..=records {
@@ -271,6 +289,19 @@ mod tests {
                 assert!(chance < FAR_CHANCE, "{budget} {rows} {records}: {chance:e}");
             }
         }
+    }
+
+    #[test]
+    fn the_upper_limit_is_that_of_the_beta_law_and_of_what_is_left_out() {
+        // SciPy: stats.beta.ppf(0.999, 12, 11989) -> 0.002131145531352871
+        let found = promise(0.001, 12_000).upper_limit(0.999).unwrap();
+        assert!((found - 0.002_131_145_531_352_871).abs() < 1e-9, "{found}");
+        let budget = AlertBudget::new(0.001).unwrap();
+        let apart = Promise::new(budget, 12_000, 0.02)
+            .upper_limit(0.999)
+            .unwrap();
+        assert!((apart - found - 0.02).abs() < 1e-12);
+        assert_eq!(promise(0.001, 10).upper_limit(0.999), None);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! From Parquet to a bundle: read, train, calibrate, save. The one place where training and scoring meet.
 
+mod recalibration;
 mod tuning;
 
 pub use crate::settings::TrainConfig;
+pub use recalibration::{RecalibrateRecipe, recalibrate};
 pub use tuning::{TuneFailure, TuneRecipe, TuneRun, tune};
 
 use crate::Detector;
 use crate::bundle::{
     self, BundleError, Description, Manifest, PValueMeaning, PartRows, Split, TrainingConfig,
 };
+use crate::encode::ValueBins;
 use crate::model::inputs::takes_noise;
 use crate::model::{Architecture, MaskedAutoencoder, ObjectiveKind, Views, ViewsConfig};
 use crate::records::ParquetSource;
@@ -357,7 +360,9 @@ fn describe(
             unused: data.unused_rows,
         },
         time: data.time.clone(),
+        field_tables: ValueBins::new(&data.encoder, recipe.schema).tables(&data.reference),
         tuning: None,
+        recalibration: None,
     }
 }
 

@@ -177,19 +177,31 @@ fn describe(
             ..parent.description.rows
         },
         tuning: Some(tuning),
+        recalibration: None,
         ..parent.description
     }
 }
 
-fn names(source: &ParquetSource) -> Vec<String> {
+/// The paths of the files.
+pub(super) fn names(source: &ParquetSource) -> Vec<String> {
     let files = source.files().iter();
     files
         .map(|file| file.path().display().to_string())
         .collect()
 }
 
-/// The parent's `run.json`, as far as it can be read, with the tuning beside it. It is outside of every digest.
+/// What `run.json` says of a tuning.
 fn run_of(model: &Path, run: &TuneRun) -> Value {
+    parent_run(
+        model,
+        "tuning",
+        serde_json::to_value(run).unwrap_or_default(),
+    )
+}
+
+/// The parent's `run.json`, as far as it can be read, with what was made of it beside it under `key`. It is outside of every
+/// digest.
+pub(super) fn parent_run(model: &Path, key: &str, made: Value) -> Value {
     let bytes = read_regular(&bundle::run_path(model), RUN_BYTES_MAX).ok();
     let parent = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut all = match parent {
@@ -199,9 +211,6 @@ fn run_of(model: &Path, run: &TuneRun) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |time| time.as_secs());
     all.insert("created_at_unix_s".to_owned(), now.into());
-    all.insert(
-        "tuning".to_owned(),
-        serde_json::to_value(run).unwrap_or_default(),
-    );
+    all.insert(key.to_owned(), made);
     Value::Object(all)
 }

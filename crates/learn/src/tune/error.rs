@@ -103,6 +103,25 @@ pub enum TuneError {
         /// Rows left out.
         excluded: u64,
     },
+    /// Too little is left to recalibrate on.
+    #[error(
+        "{files}: {left} of {rows} rows are left to calibrate on, at least {needed} are needed ({labelled} are labelled 1, \
+         {alerts} are alerts of the bundle)"
+    )]
+    TooFewLeft {
+        /// The files.
+        files: String,
+        /// Rows read.
+        rows: u64,
+        /// Rows left out by label.
+        labelled: u64,
+        /// Rows left out as alerts.
+        alerts: u64,
+        /// Rows left.
+        left: u64,
+        /// How many there must be.
+        needed: u64,
+    },
     /// A canonical batch cannot be encoded: a defect.
     #[error("cannot encode the rows of a batch")]
     Encode(#[from] EncodeError),

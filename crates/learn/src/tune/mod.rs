@@ -19,8 +19,10 @@ mod selection;
 pub use boosting::{BoostingError, TREES_MAX};
 pub use error::TuneError;
 pub use grove::TreeExamples;
+pub(crate) use identity::holds;
 pub use rows::{
     COMPONENTS_MAX, CalibrationRows, DEFAULT_LABELLED_VALUES_MAX, FRAUDS_MIN, LabelCounts,
     LabelledRows, NORMALS_MIN, Trained, TuneSources, label_schema,
 };
+pub(crate) use rows::{append, check_moments, label, lacking, taken};
 pub use selection::{Examples, Learned, STRENGTHS, learn};

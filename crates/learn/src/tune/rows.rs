@@ -366,7 +366,10 @@ impl TuneSources<'_> {
 }
 
 /// What is learned from must be clean: a moment that scoring would refuse is an error here.
-fn check_moments(
+///
+/// # Errors
+/// [`DatasetError::BadRow`] with its place.
+pub fn check_moments(
     encoder: &Encoder,
     schema: &Schema,
     time: Option<&TrainedMoments>,
@@ -407,14 +410,15 @@ impl LabelledRows {
 }
 
 /// A file whose columns lack the schema's label.
-fn lacking(source: &ParquetSource, schema: &Schema) -> Option<String> {
+pub fn lacking(source: &ParquetSource, schema: &Schema) -> Option<String> {
     // A file without rows lacks nothing.
     let mut files = source.files().iter().filter(|file| file.rows() > 0);
     let file = files.find(|file| !holds(schema, Role::Label, file.schema()))?;
     Some(file.path().display().to_string())
 }
 
-fn label(schema: &Schema, batch: &RecordBatch, row: usize) -> Option<bool> {
+/// The label of a row, if it has one.
+pub fn label(schema: &Schema, batch: &RecordBatch, row: usize) -> Option<bool> {
     let labels = batch
         .column_by_name(&schema.label()?.name)?
         .as_boolean_opt()?;
@@ -427,12 +431,17 @@ fn time(schema: &Schema, batch: &RecordBatch, row: usize) -> Option<i64> {
     times.is_valid(row).then(|| times.value(row))
 }
 
-fn taken(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, TuneError> {
+/// Some rows of a batch.
+///
+/// # Errors
+/// If Arrow fails.
+pub fn taken(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, TuneError> {
     let rows = UInt64Array::from_iter_values(rows.iter().map(|&row| row as u64));
     Ok(take_record_batch(batch, &rows)?)
 }
 
-fn append(records: &mut Records, more: &Records) {
+/// Adds all rows of `more`.
+pub fn append(records: &mut Records, more: &Records) {
     (0..more.rows()).for_each(|row| records.push_row(more, row));
 }
 

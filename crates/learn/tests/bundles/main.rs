@@ -9,3 +9,6 @@ mod forged;
 
 // Scores in two stages.
 mod two_stages;
+
+// Newer calibration rows.
+mod recalibration;
