@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, RecordBatch};
+use maskwatch::Detector;
 use maskwatch::generate::JsonRows;
 use maskwatch::kafka::decoders::decoders;
 use maskwatch::monitor::{ALARM_WEALTH, FIELD_MOVED_BITS, WINDOW_RECORDS};
@@ -11,7 +12,7 @@ use maskwatch::pipeline::stream_monitor::{StreamMonitor, Watch};
 use maskwatch::pipeline::{Pipeline, RecordScorer};
 use maskwatch::records::Canonicaliser;
 use maskwatch::score::{AlertBudget, Scores};
-use maskwatch::telemetry::{Metrics, ModelMetrics};
+use maskwatch::telemetry::{Metrics, ModelFacts, ModelMetrics};
 
 use crate::memory::{Accident, Cluster, Shared as Memory};
 use crate::segments::detectors;
@@ -32,7 +33,7 @@ impl Stream {
         let (detector, _, payments) = detectors();
         let detector = Arc::new(detector);
         let metrics = Arc::new(Metrics::new().unwrap());
-        let model = metrics.model(facts(detector.model_id(), &config("")));
+        let model = model_of(&metrics, &detector);
         let budget = AlertBudget::new(0.01).unwrap();
         let monitor = StreamMonitor::new(Arc::clone(&detector), budget, Arc::clone(&model));
         let schema = detector.schema();
@@ -74,6 +75,16 @@ impl Stream {
         let line = text.lines().find(|line| line.starts_with(&series))?;
         line.rsplit_once(' ')?.1.parse().ok()
     }
+}
+
+/// The metrics of a detector, of all its fields.
+fn model_of(metrics: &Arc<Metrics>, detector: &Detector) -> Arc<ModelMetrics> {
+    let fields = detector.schema().features();
+    let fields: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+    metrics.model(ModelFacts {
+        fields: &fields,
+        ..facts(detector.model_id(), &config(""))
+    })
 }
 
 /// The value of a series of the only model, if there is one.
@@ -189,7 +200,7 @@ fn a_record_that_is_scored_again_after_an_aborted_transaction_counts_once() {
     let config = config("[alerts]\nbudget = 0.01\n[delivery]\ntransaction_interval_ms = 2");
     let budget = config.alerts.budget;
     let metrics = Arc::new(Metrics::new().unwrap());
-    let model = metrics.model(facts(detector.model_id(), &config));
+    let model = model_of(&metrics, &detector);
     let monitor = StreamMonitor::new(Arc::clone(&detector), budget, Arc::clone(&model));
     let decoders = decoders(&config.input, schema).unwrap();
     let scorer = Arc::clone(&detector) as Arc<dyn RecordScorer>;

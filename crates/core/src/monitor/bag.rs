@@ -65,7 +65,7 @@ impl GrowingBag {
             edges: edges.collect(),
             counts: PrefixSums::new(vec![0; BINS_MAX]),
             own: 1,
-            rng: stream(seed, Purpose::RankTies),
+            rng: ties(seed),
         }
     }
 
@@ -84,9 +84,14 @@ impl GrowingBag {
     }
 }
 
+/// What puts equal scores in order. A bag has one.
+fn ties(seed: u64) -> ChaCha8Rng {
+    stream(seed, Purpose::RankTies)
+}
+
 /// Bins of nearly equal numbers of gaps: their inner edges, and how many gaps each has.
 fn cut(sorted: &[f32], seed: u64) -> (Vec<(f32, u32)>, Vec<u64>, ChaCha8Rng) {
-    let mut rng = stream(seed, Purpose::RankTies);
+    let mut rng = ties(seed);
     let mut scores: Vec<(f32, u32)> = sorted.iter().map(|&score| (score, rng.random())).collect();
     scores.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let gaps = scores.len() + 1;
