@@ -187,6 +187,7 @@ mod tests {
 
     #[test]
     #[ignore = "forty million records; its output is in docs/notebook"]
+    #[expect(clippy::print_stdout, reason = "its numbers are the result")]
     fn forty_streams_of_a_million_records_like_the_calibration_rows_are_quiet() {
         let begin = std::time::Instant::now();
         let mut largest = Vec::new();

@@ -103,6 +103,7 @@ mod tests {
 
     #[test]
     #[ignore = "forty million records; its output is in docs/notebook"]
+    #[expect(clippy::print_stdout, reason = "its numbers are the result")]
     fn twenty_streams_of_a_million_records_in_no_order_are_quiet() {
         for rows in [1_000, 12_000] {
             let begin = std::time::Instant::now();
