@@ -123,7 +123,10 @@ impl ModelWatch {
                 *refusal = None;
                 self.tell_refused(None);
                 let model_id = model_id();
-                return Reloaded::Unchanged { model_id };
+                return match self.exchange.standing().model_id() == model_id {
+                    true => Reloaded::Unchanged { model_id },
+                    false => Reloaded::Pending { model_id },
+                };
             }
             Ok(wanted) => {
                 let of = Refusal::Model(wanted.model_id.clone(), wanted.since);

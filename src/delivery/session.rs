@@ -129,6 +129,8 @@ pub struct Session<'a, S, K> {
     rest: Option<(ScoredBatch, usize)>,
     /// By when what is in hand has to be done, while somebody waits for it.
     finish_by: Option<Instant>,
+    /// A model that stands since no partition was assigned: where it begins is told at the next assignment.
+    unplaced: Option<String>,
 }
 
 impl<'a, S: Source, K: Sink> Session<'a, S, K> {
@@ -161,6 +163,7 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             portion: settle::PORTION_MIN,
             rest: None,
             finish_by: None,
+            unplaced: None,
         }
     }
 
@@ -575,6 +578,9 @@ impl<'a, S: Source, K: Sink> Session<'a, S, K> {
             if of.is_end_chosen {
                 self.open().positions.advance(&of.partition, of.next);
             }
+        }
+        if let Some(model_id) = self.unplaced.take() {
+            self.report_first_offsets(&model_id);
         }
         let ends = assigned.iter().map(|of| PartitionEnd {
             partition: of.partition.clone(),

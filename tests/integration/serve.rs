@@ -3,8 +3,8 @@
 //! `material` makes the model and the records with the scores that the library gives them,
 //! `setting` the topics, the configuration and the running daemon. Then one file a promise.
 //!
-//! Larger runs, as for an acceptance, by environment variables: `MASKWATCH_TEST_RECORDS` and
-//! `MASKWATCH_TEST_KILLS` raise the numbers; `MASKWATCH_TEST_ULB=1` takes the records of
+//! Larger runs, as for an acceptance, by environment variables: `MASKWATCH_TEST_RECORDS`,
+//! `MASKWATCH_TEST_KILLS` and `MASKWATCH_TEST_EXCHANGES` set the numbers; `MASKWATCH_TEST_ULB=1` takes the records of
 //! `ulb_creditcard.parquet` in `MASKWATCH_DATA_DIR` and the bundle in `MASKWATCH_TEST_BUNDLE`.
 //! With `--nocapture` the runs print their rates.
 

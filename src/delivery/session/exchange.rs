@@ -32,13 +32,16 @@ impl<S: Source, K: Sink> Session<'_, S, K> {
             let pause_ms = pause.as_secs_f64() * 1e3;
             let partitions = self.begun.len();
             info!(model_id, pause_ms, partitions, "model exchanged");
-            self.report_first_offsets(&model_id);
+            match self.begun.is_empty() {
+                true => self.unplaced = Some(model_id),
+                false => self.report_first_offsets(&model_id),
+            }
         }
         Ok(())
     }
 
     /// The offset of each assigned partition that the new model scores first.
-    fn report_first_offsets(&self, model_id: &str) {
+    pub(super) fn report_first_offsets(&self, model_id: &str) {
         let firsts = first_offsets(&self.begun, &self.committed);
         for firsts in firsts.chunks(PARTITIONS_A_LINE) {
             let firsts = firsts.join(" ");

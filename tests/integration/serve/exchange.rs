@@ -147,7 +147,8 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 #[test]
 fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has_two_models() {
     let exchanges = number("MASKWATCH_TEST_EXCHANGES").unwrap_or(20);
-    let count = number("MASKWATCH_TEST_EXCHANGE_RECORDS").unwrap_or(100_000);
+    let count = number("MASKWATCH_TEST_RECORDS").unwrap_or(100_000);
+    let kills_max = number("MASKWATCH_TEST_KILLS").unwrap_or(exchanges / 2);
     let (setting, models) = setting("exchange");
     let portion = count / exchanges / RECORDS * RECORDS;
     let growth = setting.broker.watch_growth(&setting.scores);
@@ -168,7 +169,7 @@ fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has
         );
         let next = &models.ids[(exchange + 1) % 2];
         models.folder.promote(next, &actor()).unwrap();
-        if exchange % 2 == 0 {
+        if exchange % 2 == 0 || kills == kills_max {
             let (status, answer) = reload(&mut served);
             assert!(status < 300, "{answer}");
             continue;
