@@ -82,7 +82,7 @@ pub enum Verb {
     /// Shows a bundle: what it has learned, and which alert rates it promises.
     #[command(after_help = "Example:\n  maskwatch inspect model")]
     Inspect(InspectArguments),
-    /// Keeps a folder of models: which one serves, which one is tried, and who changed that when.
+    /// Keeps a folder of models, and says which of them serves.
     #[command(after_help = "Example:\n  maskwatch models promote models 3f2a91c07d5e8b64")]
     Models(ModelsArguments),
 }

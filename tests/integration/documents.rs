@@ -395,14 +395,18 @@ fn every_command_in_the_documents_has_a_verb_and_flags_of_the_program() {
             let mut words = command
                 .split_whitespace()
                 .map(|word| word.trim_matches(['[', ']', ',', '.']));
-            let Some(verb) = words
-                .next()
-                .filter(|verb| verb.chars().all(|c| c.is_ascii_lowercase()))
-            else {
+            let is_verb = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase());
+            let Some(mut verb) = words.next().filter(is_verb).map(str::to_owned) else {
                 continue;
             };
+            // It has verbs of its own.
+            if verb == "models"
+                && let Some(of_models) = words.next().filter(is_verb)
+            {
+                verb = format!("models {of_models}");
+            }
             let help = help
-                .entry(verb.to_owned())
+                .entry(verb.clone())
                 .or_insert_with(|| rig.run(&format!("{verb} --help")).succeeded());
             for flag in words.filter(|word| word.starts_with("--")) {
                 assert!(
