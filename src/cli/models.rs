@@ -116,8 +116,13 @@ fn parent(manifest: &Manifest) -> Option<(&str, &'static str)> {
     let description = &manifest.description;
     let tuned = description.tuning.as_ref();
     let tuned = tuned.map(|tuning| (tuning.parent_model_id.as_str(), "tuned from"));
+    let recalibrated = description.recalibration.as_ref();
+    let recalibrated = recalibrated.map(|of| (of.parent_model_id.as_str(), "recalibrated from"));
     let trained = description.from.as_deref();
-    tuned.or(trained.map(|from| (from, "trained from")))
+    // The latest of what was done to it.
+    recalibrated
+        .or(tuned)
+        .or(trained.map(|from| (from, "trained from")))
 }
 
 fn table(listing: &Listing) -> Result<String, std::fmt::Error> {
@@ -125,7 +130,7 @@ fn table(listing: &Listing) -> Result<String, std::fmt::Error> {
     let out = &mut text;
     writeln!(
         out,
-        "{:16}  {:10}  {:20}  {:29}  {:>8}  {:>11}",
+        "{:16}  {:10}  {:20}  {:34}  {:>8}  {:>11}",
         "model_id", "standing", "created", "parent", "features", "calibration"
     )?;
     for Listed {
@@ -145,7 +150,7 @@ fn table(listing: &Listing) -> Result<String, std::fmt::Error> {
                 let rows = description.rows.calibration;
                 writeln!(
                     out,
-                    "{id:16}  {standing:10}  {created:20}  {parent:29}  {features:>8}  {rows:>11}"
+                    "{id:16}  {standing:10}  {created:20}  {parent:34}  {features:>8}  {rows:>11}"
                 )?;
             }
             Err(error) => writeln!(out, "{id:16}  {standing:10}  {created:20}  {error}")?,
@@ -184,6 +189,7 @@ fn model_json(listed: &Listed) -> Value {
                 "format_version": manifest.format_version,
                 "trained_from": description.from,
                 "tuned_from": description.tuning.as_ref().map(|tuning| &tuning.parent_model_id),
+                "recalibrated_from": description.recalibration.as_ref().map(|of| &of.parent_model_id),
                 "schema_sha256": description.schema_sha256,
                 "features": description.schema.features().count(),
                 "calibration_rows": description.rows.calibration,

@@ -17,6 +17,7 @@ mod folders;
 mod models;
 mod places;
 mod real_data;
+mod recalibrate;
 pub mod rig;
 mod schemas;
 mod small_data;
