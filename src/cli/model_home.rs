@@ -4,7 +4,7 @@
 
 use super::budget_by;
 use super::exit::ConfigFaults;
-use super::report::shown_share;
+use super::report::shown_smallest;
 use crate::Detector;
 use crate::bundle::load_manifest;
 use crate::models::{CHAMPION, ModelsFolder};
@@ -99,7 +99,7 @@ fn held(detector: Detector, dir: &Path, alerts: Option<&AlertsConfig>) -> anyhow
             "can never be reached: with {} calibration rows the smallest p-value is {}; raise the budget, train on \
              more rows, or set alerts.allow_unattainable_budget = true",
             detector.calibration_rows(),
-            shown_share(1.0 / (detector.calibration_rows() + 1) as f64)
+            shown_smallest(detector.calibration_rows())
         );
         let fault = KeyFault::of_value("alerts.budget", alerts.budget.share(), what);
         return Err(ConfigFaults::new(dir, vec![fault]).into());

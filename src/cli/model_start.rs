@@ -7,7 +7,7 @@
 use super::budget_by;
 use super::exit::{ConfigFaults, Several};
 use super::model_home::ModelHome;
-use super::report::shown_share;
+use super::report::shown_smallest;
 use super::train_config;
 use crate::Detector;
 use crate::bundle::{MANIFEST, check_target};
@@ -154,7 +154,7 @@ fn check_budget(
         "could never be reached: {} rows leave {rows} calibration rows, whose smallest p-value is {}; raise the \
          budget, name more data, or set alerts.allow_unattainable_budget = true",
         source.rows(),
-        shown_share(1.0 / (rows + 1) as f64)
+        shown_smallest(usize::try_from(rows).unwrap_or(usize::MAX))
     );
     let fault = KeyFault::of_value("alerts.budget", alerts.budget.share(), what);
     Err(ConfigFaults::new(schema, vec![fault]).into())

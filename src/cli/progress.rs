@@ -4,7 +4,7 @@
 //! a stderr that is closed is ignored.
 
 use super::report::warn;
-use super::small_data::warn_of_few;
+use super::small_data::FewRows;
 use crate::train::{Progress, TrainObserver};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write as _};
@@ -103,7 +103,7 @@ impl TrainObserver for TrainingDisplay {
     }
 
     fn calibration_rows(&mut self, rows: u64) {
-        let told = || warn_of_few(rows, "a fifth of the training rows");
+        let told = || FewRows::of_training(rows).warn();
         self.has_warned = match &self.bar {
             Some(bar) => bar.suspend(told),
             None => told(),

@@ -5,7 +5,7 @@ use super::label::refuse_feature;
 use super::output::{refuse_parent, refuse_url};
 use super::progress::TrainingDisplay;
 use super::report::{print, shown_share, warn_all, warn_if_unattainable};
-use super::small_data::warn_of_few;
+use super::small_data::FewRows;
 use crate::Detector;
 use crate::bundle::Recalibration;
 use crate::recipe::{RecalibrateRecipe, recalibrate};
@@ -30,7 +30,13 @@ pub fn run(arguments: &RecalibrateArguments) -> anyhow::Result<ExitCode> {
         refuse_feature(label, parent.schema(), &source)?;
     }
     warn_all(&source.notes(parent.schema()));
-    let has_warned = warn_of_few(source.rows(), "all that --data names");
+    let rows = usize::try_from(source.rows()).unwrap_or(usize::MAX);
+    let few = FewRows {
+        rows,
+        effective: parent.scorer().effective(rows),
+        what: "all that --data names",
+    };
+    let has_warned = few.warn();
     let budget = AlertBudget::new(arguments.alert_budget).map_err(|e| anyhow!(e))?;
     let recipe = RecalibrateRecipe {
         model,

@@ -35,20 +35,32 @@ pub fn shown_share(share: f64) -> String {
     format!("{share:.digits$}")
 }
 
+/// The smallest p-value that n calibration rows give, for a person: rounded up, so that a budget of what is shown is reached.
+pub fn shown_smallest(calibration_rows: usize) -> String {
+    let smallest = 1.0 / (calibration_rows as f64 + 1.0);
+    let leading = -smallest.log10().floor();
+    let digits = (leading as usize + 1).clamp(2, 12);
+    let unit = 10f64.powi(digits as i32);
+    // A quotient that is exact but for its last bit is not rounded up.
+    let up = (smallest * unit * (1.0 - 1e-12)).ceil() / unit;
+    format!("{up:.digits$}")
+}
+
 /// What a budget means with n calibration rows, as one line.
 pub fn budget_line(calibration_rows: usize, share: f64) -> String {
-    let smallest = shown_share(1.0 / (calibration_rows + 1) as f64);
     let rate = AlertBudget::new(share)
         .ok()
         .and_then(|budget| budget.realised_rate(calibration_rows));
     match rate {
         Some((low, high)) => format!(
             "alert budget {share}: realised rate within {low:.6}..{high:.6} (90 % interval, \
-             {calibration_rows} calibration rows, smallest p-value {smallest})"
+             {calibration_rows} calibration rows, smallest p-value {})",
+            shown_share(1.0 / (calibration_rows + 1) as f64)
         ),
         None => format!(
             "alert budget {share} cannot be reached: with {calibration_rows} calibration rows the \
-             smallest p-value is {smallest}, so nothing is ever an alert"
+             smallest p-value is {}, so nothing is ever an alert",
+            shown_smallest(calibration_rows)
         ),
     }
 }
@@ -64,6 +76,21 @@ pub fn warn_if_unattainable(calibration_rows: usize, share: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_of_the_smallest_p_value_that_is_shown_is_reached() {
+        for rows in (1..3_000).chain([9_999, 12_000, 99_999, 123_456, 9_999_999]) {
+            let shown = shown_smallest(rows);
+            let budget = AlertBudget::new(shown.parse().unwrap_or(f64::NAN));
+            assert!(
+                budget.is_ok_and(|budget| budget.is_attainable(rows)),
+                "{rows} rows: {shown}"
+            );
+        }
+        // 1 / 248 = 0.004032...
+        assert_eq!(shown_smallest(247), "0.0041");
+        assert_eq!(shown_smallest(999), "0.0010");
+    }
 
     #[test]
     fn a_share_has_two_digits_and_no_exponent() {

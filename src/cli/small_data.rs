@@ -1,7 +1,7 @@
 //! What few rows cannot promise, said before the work begins.
 
 use super::exit::BadData;
-use super::report::{shown_share, warn};
+use super::report::{shown_smallest, warn};
 use crate::records::ParquetSource;
 use crate::score::{AlertBudget, DEFAULT_ALERT_BUDGET};
 use crate::train::parts::CALIBRATION_SHARE;
@@ -24,29 +24,66 @@ pub fn check_init(source: &ParquetSource) -> Result<(), BadData> {
     )))
 }
 
-/// Warns if the default budget cannot be reached with so many calibration rows, which are (at most) `what`.
-pub fn warn_of_few(calibration_rows: u64, what: &str) -> bool {
-    let rows = usize::try_from(calibration_rows).unwrap_or(usize::MAX);
-    let Ok(budget) = AlertBudget::new(DEFAULT_ALERT_BUDGET) else {
-        return false;
-    };
-    if budget.is_attainable(rows) {
-        return false;
-    }
-    warn(&few_line(calibration_rows, what, budget));
-    true
+/// What the calibration rows of a training are.
+const OF_TRAINING: &str = "a fifth of the training rows";
+
+/// Calibration rows that a bundle is about to get.
+#[derive(Debug, Clone, Copy)]
+pub struct FewRows {
+    /// How many, at most.
+    pub rows: usize,
+    /// As many rows of a single detector give p-values as small: fewer, where two detectors share the budget.
+    pub effective: usize,
+    /// Which rows they are.
+    pub what: &'static str,
 }
 
-fn few_line(rows: u64, what: &str, budget: AlertBudget) -> String {
-    let smallest = shown_share(1.0 / (rows + 1) as f64);
-    let needed = budget.rows_needed();
-    let training_rows = (needed as f64 / CALIBRATION_SHARE).ceil();
-    format!(
-        "{rows} calibration rows ({what}) give no p-value below {smallest}: the default alert budget of {} would never \
-         raise an alert. It needs {needed} calibration rows, which are a fifth of {training_rows} training rows; with \
-         fewer, give `score` and `serve` a budget of {smallest} or more",
-        budget.share()
-    )
+impl FewRows {
+    /// Those of a training with one detector, of `rows` of them.
+    pub fn of_training(rows: u64) -> Self {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        Self {
+            rows,
+            effective: rows,
+            what: OF_TRAINING,
+        }
+    }
+
+    /// Warns if the default budget cannot be reached with them.
+    pub fn warn(self) -> bool {
+        let Ok(budget) = AlertBudget::new(DEFAULT_ALERT_BUDGET) else {
+            return false;
+        };
+        if budget.is_attainable(self.effective) {
+            return false;
+        }
+        warn(&self.line(budget));
+        true
+    }
+
+    fn line(self, budget: AlertBudget) -> String {
+        let Self {
+            rows,
+            effective,
+            what,
+        } = self;
+        let smallest = shown_smallest(effective);
+        let detectors = (rows as f64 + 1.0) / (effective as f64 + 1.0);
+        let needed = ((budget.rows_needed() + 1) as f64 * detectors).ceil() - 1.0;
+        let because = if rows != effective {
+            ", since two detectors share the budget".to_owned()
+        } else if what == OF_TRAINING {
+            let training_rows = (needed / CALIBRATION_SHARE).ceil();
+            format!(", which are a fifth of {training_rows} training rows")
+        } else {
+            String::new()
+        };
+        format!(
+            "{rows} calibration rows ({what}) are too few for the default alert budget of {}: it would never raise an \
+             alert. It needs {needed} calibration rows{because}; with fewer, give `score` and `serve` a budget of {smallest} or more",
+            budget.share()
+        )
+    }
 }
 
 #[cfg(test)]
@@ -57,12 +94,30 @@ mod tests {
     #[test]
     fn what_500_rows_cannot_promise_is_said_with_what_would() {
         let budget = AlertBudget::new(DEFAULT_ALERT_BUDGET).unwrap();
-        let line = few_line(100, "a fifth of 500 rows", budget);
+        let line = FewRows::of_training(100).line(budget);
         for part in [
-            "100 calibration rows (a fifth of 500 rows) give no p-value below 0.0099",
+            "100 calibration rows (a fifth of the training rows) are too few",
             "needs 999 calibration rows",
             "a fifth of 4995 training rows",
-            "a budget of 0.0099 or more",
+            "a budget of 0.0100 or more",
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+
+    #[test]
+    fn two_detectors_that_share_a_budget_need_twice_the_rows() {
+        let budget = AlertBudget::new(DEFAULT_ALERT_BUDGET).unwrap();
+        let few = FewRows {
+            rows: 399,
+            effective: 199,
+            what: "all that --calibration names",
+        };
+        let line = few.line(budget);
+        for part in [
+            "399 calibration rows (all that --calibration names) are too few",
+            "needs 1999 calibration rows, since two detectors share the budget",
+            "a budget of 0.0050 or more",
         ] {
             assert!(line.contains(part), "{part}: {line}");
         }

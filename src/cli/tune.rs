@@ -7,7 +7,7 @@ use super::label::refuse_feature;
 use super::output::{refuse_parent, refuse_url};
 use super::progress::TrainingDisplay;
 use super::report::{budget_line, print, shown_share, warn_all, warn_if_unattainable};
-use super::small_data::warn_of_few;
+use super::small_data::FewRows;
 use crate::bundle::{Description, Manifest, Tuning, check_target, load_manifest};
 use crate::bundle::{Kind as DetectorKind, ValidationSplit};
 use crate::recipe::{TuneFailure, TuneRecipe, TuneRun, tune};
@@ -32,14 +32,21 @@ pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         refuse_url(place, flag)?;
     }
     let (labelled, calibration) = sources(arguments)?;
-    let has_warned = warn_of_few(calibration.rows(), "all that --calibration names");
+    let budget_share = BudgetShare::new(arguments.budget_share)
+        .map_err(|fault| Refused(format!("--budget-share: {fault}")))?;
+    let rows = usize::try_from(calibration.rows()).unwrap_or(usize::MAX);
+    let few = FewRows {
+        rows,
+        effective: budget_share.effective_rows(rows),
+        what: "all that --calibration names",
+    };
+    let has_warned = few.warn();
     let recipe = TuneRecipe {
         model: &arguments.model,
         labelled: &labelled,
         calibration: &calibration,
         label: arguments.label.as_deref(),
-        budget_share: BudgetShare::new(arguments.budget_share)
-            .map_err(|fault| Refused(format!("--budget-share: {fault}")))?,
+        budget_share,
         seed: arguments.seed,
         out: &arguments.out,
     };

@@ -317,7 +317,11 @@ impl FirstRecords {
         if self.promise.is_far_exceeded(outside, records) {
             return Some(Excess::Everywhere);
         }
-        let tenth = blocks.div_ceil(TENTHS).max(1);
+        if blocks < TENTHS {
+            // Of so few records two tenths are too few, or all of them.
+            return Some(Excess::Scattered);
+        }
+        let tenth = blocks.div_ceil(TENTHS);
         let tenths: Vec<usize> = alerts.chunks(tenth).map(|part| part.iter().sum()).collect();
         let (outside, records) = without_fullest(tenths, TENTHS_LEFT_OUT, counts.records);
         if self.promise.exceeds(outside, records, SCATTERED_CHANCE) {
@@ -430,7 +434,9 @@ impl Opening {
         let times = format!("{times:.0} times the budget");
         let meaning = match excess {
             Excess::Everywhere => {
-                "The alerts are everywhere: these records are not like the training rows".to_owned()
+                "The alerts are everywhere: these records are not like the training rows, or there are very many real \
+                 anomalies"
+                    .to_owned()
             }
             Excess::Scattered => {
                 "The alerts are scattered: part of these records is not like the training rows, or there are many real \

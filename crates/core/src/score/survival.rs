@@ -56,6 +56,12 @@ impl SurvivalTable {
             surprisals.push(-((n - below + 1) as f64 / (n + 1) as f64).ln() as f32);
         }
         let threshold = sorted[((n - 1) as f64 * TAIL_QUANTILE) as usize];
+        let largest = sorted[n - 1];
+        if quantile >= 1.0 && largest < f32::MAX {
+            // However many values tie at the end, as all of a constant field do, what lies beyond was never seen.
+            values.push(largest.next_up());
+            surprisals.push(((n + 1) as f64).ln() as f32);
+        }
         Self {
             values,
             surprisals,
@@ -64,11 +70,10 @@ impl SurvivalTable {
     }
 
     /// The share of reference values that are at least x, in (0, 1], of a table that was fitted whole: never below what
-    /// the sample can tell, half of the share of its largest value.
+    /// the sample can tell, 1 / (n + 1) of n values.
     pub fn share_at_least(&self, x: f32) -> f64 {
         let last = self.surprisals.last().copied().unwrap_or(0.0);
-        let smallest = f64::from(-last).exp() / 2.0;
-        f64::from(-self.surprisal(x)).exp().max(smallest)
+        f64::from(-self.surprisal(x).min(last)).exp()
     }
 
     /// -log of the share of reference values that are at least x, nats, >= 0 and never falling in x; infinite for a
@@ -161,7 +166,8 @@ fn knot_ranks(n: usize, quantile: f64) -> Vec<usize> {
     if quantile < 1.0 {
         return even(KNOTS_MAX, tail).collect();
     }
-    let half = KNOTS_MAX / 2;
+    // One point more stands beyond the largest value.
+    let half = KNOTS_MAX / 2 - 1;
     let left = (n - tail) as f64;
     let upper = (0..half).map(|point| {
         let left = left.powf(1.0 - (point + 1) as f64 / half as f64).round() as usize;
@@ -209,6 +215,20 @@ mod tests {
         assert!((table.surprisal(50.0) - 0.683_219).abs() < 1e-4);
         assert_eq!(table.surprisal(-5.0), 0.0);
         assert!((table.quantile(0.5) - 50.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn beyond_a_constant_sample_a_value_is_as_rare_as_so_many_rows_can_tell() {
+        for (sample, share) in [(vec![0.5; 99], 0.01), (vec![0.0; 9], 0.1)] {
+            let table = SurvivalTable::fit_whole(&sample);
+            assert_eq!(table.share_at_least(sample[0]), 1.0);
+            for beyond in [sample[0] + 0.1, 8.0, f32::MAX] {
+                assert!(
+                    (table.share_at_least(beyond) - share).abs() < 1e-6,
+                    "{beyond}"
+                );
+            }
+        }
     }
 
     #[test]

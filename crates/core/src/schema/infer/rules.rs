@@ -82,6 +82,12 @@ pub(super) fn decide(
     if decision.role == Role::Ignore && is_money_name(name) {
         return decision.doubted("it is named as money, and ignored");
     }
+    if decision.role == Role::Feature && profile.distinct_values() == 1 && decision.doubt.is_none()
+    {
+        return decision
+            .because("One value in all rows: any other value will be unusual. `role = \"ignore\"` if that is expected.")
+            .doubted("one value in all rows");
+    }
     decision
 }
 

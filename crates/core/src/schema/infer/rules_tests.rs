@@ -359,6 +359,18 @@ fn heavy_tails_are_transformed_and_ordinary_ones_are_not() {
 }
 
 #[test]
+fn a_constant_is_kept_and_named_for_a_person_to_look_at() {
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["EUR"; 60]));
+    for column in [integers([3; 60]), floats([2.5; 60]), text] {
+        let mut profile = Profile::new(0, "");
+        profile.add(&column, &[]).unwrap();
+        let decision = decide("currency", column.data_type(), &profile, None, &[]);
+        assert_eq!(decision.role, Role::Feature);
+        assert_eq!(decision.doubt.as_deref(), Some("one value in all rows"));
+    }
+}
+
+#[test]
 fn only_nulls_are_ignored_and_a_constant_is_kept() {
     let nulls: ArrayRef = Arc::new(Float64Array::from(vec![None, Some(f64::NAN)]));
     assert_eq!(kind("x", &nulls), None);
