@@ -2,7 +2,7 @@
 //!
 //! In flow Parquet files, JSON and Avro messages, and a bundle's folder; out flow scores with p-values, alerts that keep a
 //! budget, and for every alert what each field was expected to be. Everything here is synchronous: no network, no
-//! runtime, no command line. `examples/score.rs` is the whole of it in ten lines.
+//! runtime, no command line. `examples/score.rs` is the whole of it in one short function.
 //!
 //! Data flows one way: a module uses only modules above it.
 //!
