@@ -33,7 +33,7 @@ pub fn run(arguments: &RecalibrateArguments) -> anyhow::Result<ExitCode> {
     let rows = usize::try_from(source.rows()).unwrap_or(usize::MAX);
     let few = FewRows {
         rows,
-        effective: parent.scorer().effective(rows),
+        effective: &|rows| parent.scorer().effective(rows),
         what: "all that --data names",
     };
     let has_warned = few.warn();

@@ -28,23 +28,24 @@ pub fn check_init(source: &ParquetSource) -> Result<(), BadData> {
 const OF_TRAINING: &str = "a fifth of the training rows";
 
 /// Calibration rows that a bundle is about to get.
-#[derive(Debug, Clone, Copy)]
-pub struct FewRows {
+#[derive(Clone, Copy)]
+pub struct FewRows<'a> {
     /// How many, at most.
     pub rows: usize,
-    /// As many rows of a single detector give p-values as small: fewer, where two detectors share the budget.
-    pub effective: usize,
+    /// How many rows of a single detector give p-values as small as so many of these: fewer, where two detectors share the
+    /// budget.
+    pub effective: &'a dyn Fn(usize) -> usize,
     /// Which rows they are.
     pub what: &'static str,
 }
 
-impl FewRows {
+impl FewRows<'_> {
     /// Those of a training with one detector, of `rows` of them.
     pub fn of_training(rows: u64) -> Self {
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
         Self {
             rows,
-            effective: rows,
+            effective: &|rows| rows,
             what: OF_TRAINING,
         }
     }
@@ -54,7 +55,7 @@ impl FewRows {
         let Ok(budget) = AlertBudget::new(DEFAULT_ALERT_BUDGET) else {
             return false;
         };
-        if budget.is_attainable(self.effective) {
+        if budget.is_attainable((self.effective)(self.rows)) {
             return false;
         }
         warn(&self.line(budget));
@@ -67,13 +68,15 @@ impl FewRows {
             effective,
             what,
         } = self;
-        let smallest = shown_smallest(effective);
-        let detectors = (rows as f64 + 1.0) / (effective as f64 + 1.0);
-        let needed = ((budget.rows_needed() + 1) as f64 * detectors).ceil() - 1.0;
-        let because = if rows != effective {
+        let smallest = shown_smallest(effective(rows));
+        let of_one = budget.rows_needed();
+        // Two detectors need at most twice as many; a bound all the same.
+        let enough = |n: &usize| effective(*n) >= of_one;
+        let needed = (of_one..=100 * of_one).find(enough).unwrap_or(usize::MAX);
+        let because = if needed > of_one {
             ", since two detectors share the budget".to_owned()
         } else if what == OF_TRAINING {
-            let training_rows = (needed / CALIBRATION_SHARE).ceil();
+            let training_rows = (needed as f64 / CALIBRATION_SHARE).ceil();
             format!(", which are a fifth of {training_rows} training rows")
         } else {
             String::new()
@@ -110,7 +113,7 @@ mod tests {
         let budget = AlertBudget::new(DEFAULT_ALERT_BUDGET).unwrap();
         let few = FewRows {
             rows: 399,
-            effective: 199,
+            effective: &|n| n.div_ceil(2) - 1,
             what: "all that --calibration names",
         };
         let line = few.line(budget);

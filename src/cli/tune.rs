@@ -37,7 +37,7 @@ pub fn run(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     let rows = usize::try_from(calibration.rows()).unwrap_or(usize::MAX);
     let few = FewRows {
         rows,
-        effective: budget_share.effective_rows(rows),
+        effective: &|rows| budget_share.effective_rows(rows),
         what: "all that --calibration names",
     };
     let has_warned = few.warn();

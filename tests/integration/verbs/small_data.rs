@@ -46,7 +46,7 @@ fn a_daemon_that_could_never_alert_is_refused_before_it_trains() {
                   [train]\ndata = [\"few.parquet\"]\nschema = \"schema.toml\"\n";
     fs::write(rig.path("serve.toml"), config).unwrap();
     let message = rig.run("serve --config serve.toml").failed(64);
-    let told = "alerts.budget = 0.001 could never be reached: 500 rows leave 100 calibration rows";
+    let told = "alerts.budget = 0.001: could never be reached: 500 rows leave 100 calibration rows";
     assert!(message.contains(told), "{message}");
     assert!(!message.contains("training the model"), "{message}");
     assert!(!rig.path("bundle").exists());
