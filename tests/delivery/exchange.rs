@@ -16,8 +16,10 @@ use maskwatch_testing::daemon::metric;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::memory::{Accident, Cluster, Shared as Memory, Written};
-use crate::stream::{QUICK, assert_exactly_once, cluster, config, origins, pipeline, stream_while};
+use crate::memory::{Cluster, Shared as Memory, Written};
+use crate::stream::{
+    QUICK, accidents, assert_exactly_once, cluster, config, origins, pipeline, stream_while,
+};
 
 /// Scores by the amount, under a name, and takes its time.
 struct Named(String);
@@ -175,20 +177,7 @@ proptest! {
     #[test]
     fn no_transaction_has_two_models_whatever_goes_wrong(
         at in prop::collection::btree_set(0_usize..400, 1..8),
-        commits in prop::collection::btree_map(
-            0_u64..20,
-            prop_oneof![
-                Just(Accident::Abort),
-                Just(Accident::Unknown { applied: false }),
-                Just(Accident::Unknown { applied: true }),
-            ],
-            0..4,
-        ),
-        polls in prop::collection::btree_map(
-            1_u64..600,
-            prop_oneof![Just(Accident::Revoke), Just(Accident::Lose)],
-            0..4,
-        ),
+        (commits, polls) in accidents(20, 600),
     ) {
         let cluster = Cluster { at_commit: commits, at_poll: polls, ..cluster(3, 150) };
         let memory = Memory::new(cluster);

@@ -22,8 +22,8 @@ use serde_json::Value;
 
 use crate::memory::{Accident, Cluster, Shared as Memory};
 use crate::stream::{
-    FORGETFUL, QUICK, assert_exactly_once, by_amount, calls, cluster, config, origins, record,
-    stream,
+    FORGETFUL, QUICK, accidents, assert_exactly_once, by_amount, calls, cluster, config, origins,
+    record, stream,
 };
 
 #[test]
@@ -58,20 +58,7 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_or_doubled_whatever_goes_wrong(
-        commits in prop::collection::btree_map(
-            0_u64..12,
-            prop_oneof![
-                Just(Accident::Abort),
-                Just(Accident::Unknown { applied: false }),
-                Just(Accident::Unknown { applied: true }),
-            ],
-            0..4,
-        ),
-        polls in prop::collection::btree_map(
-            1_u64..400,
-            prop_oneof![Just(Accident::Revoke), Just(Accident::Lose)],
-            0..4,
-        ),
+        (commits, polls) in accidents(12, 400),
     ) {
         let cluster = Cluster { at_commit: commits, at_poll: polls, ..cluster(3, 60) };
         let memory = Memory::new(cluster);

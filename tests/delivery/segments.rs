@@ -9,9 +9,9 @@ use arrow::array::{AsArray, RecordBatch};
 use serde_json::Value;
 
 use crate::memory::{Cluster, Shared as Memory};
-use crate::stream::{config, facts, options, stream_of};
+use crate::stream::{config, facts, messages, options, stream_of};
 use maskwatch::Detector;
-use maskwatch::generate::{Generator, GeneratorConfig, JsonRows, write_parquet};
+use maskwatch::generate::{Generator, GeneratorConfig, write_parquet};
 use maskwatch::kafka::decoders::decoders;
 use maskwatch::pipeline::Pipeline;
 use maskwatch::recipe::{Recipe, TrainConfig, learn};
@@ -72,14 +72,8 @@ fn the_stream_takes_p_values_and_alerts_from_the_segment_of_each_record() {
     assert_eq!(expected.anomaly_score, of_all.anomaly_score);
     assert_ne!(expected.p_value, of_all.p_value);
 
-    let rows = JsonRows::new(&payments).unwrap();
-    let record = |row| {
-        let mut bytes = Vec::new();
-        rows.write(row, &mut bytes).unwrap();
-        Some(bytes)
-    };
     let memory = Memory::new(Cluster {
-        input: vec![(0..payments.num_rows()).map(record).collect()],
+        input: vec![messages(&payments)],
         is_transactional: true,
         ..Cluster::default()
     });

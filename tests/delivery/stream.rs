@@ -12,6 +12,7 @@ use maskwatch::delivery::calls::BoundedCalls;
 use maskwatch::delivery::fault::StreamError;
 use maskwatch::delivery::shutdown::Shutdown;
 use maskwatch::delivery::{self, Shared};
+use maskwatch::generate::JsonRows;
 use maskwatch::kafka::decoders::decoders;
 use maskwatch::pipeline::dead_letter::{OFFSET, PARTITION};
 use maskwatch::pipeline::exchange::PipelineExchange;
@@ -22,9 +23,10 @@ use maskwatch::schema::Schema;
 use maskwatch::score::{Assessment, Explain};
 use maskwatch::telemetry::{Metrics, ModelFacts, Readiness};
 use maskwatch_testing::amount::{self, SCHEMA};
+use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::memory::{Cluster, Shared as Memory, Written};
+use crate::memory::{Accident, Cluster, Shared as Memory, Written};
 
 /// The score is the amount, the p-value its reciprocal: 1,000 and more are alerts at a budget of 0.001.
 /// Now and then a batch takes longer than those after it.
@@ -215,6 +217,34 @@ pub fn calls(config: &StreamConfig, shutdown: &Shutdown) -> BoundedCalls {
 
 pub fn record(partition: usize, offset: usize, amount: f64) -> Option<Vec<u8>> {
     Some(format!("{{\"amount\": {amount}, \"id\": \"{partition}/{offset}\"}}").into_bytes())
+}
+
+/// Accidents of some commits before `commits`, and of some polls before `polls`.
+pub fn accidents(
+    commits: u64,
+    polls: u64,
+) -> impl Strategy<Value = (BTreeMap<u64, Accident>, BTreeMap<u64, Accident>)> {
+    let at_commit = prop_oneof![
+        Just(Accident::Abort),
+        Just(Accident::Unknown { applied: false }),
+        Just(Accident::Unknown { applied: true }),
+    ];
+    let at_poll = prop_oneof![Just(Accident::Revoke), Just(Accident::Lose)];
+    (
+        prop::collection::btree_map(0..commits, at_commit, 0..4),
+        prop::collection::btree_map(1..polls, at_poll, 0..4),
+    )
+}
+
+/// The records of a batch as JSON messages.
+pub fn messages(batch: &RecordBatch) -> Vec<Option<Vec<u8>>> {
+    let rows = JsonRows::new(batch).unwrap();
+    let message = |row| {
+        let mut bytes = Vec::new();
+        rows.write(row, &mut bytes).unwrap();
+        Some(bytes)
+    };
+    (0..batch.num_rows()).map(message).collect()
 }
 
 pub fn cluster(partitions: usize, records: usize) -> Cluster {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{Float64Array, RecordBatch};
 use maskwatch::Detector;
-use maskwatch::generate::JsonRows;
 use maskwatch::kafka::decoders::decoders;
 use maskwatch::monitor::{ALARM_WEALTH, FIELD_MOVED_BITS, WINDOW_RECORDS};
 use maskwatch::pipeline::stream_monitor::{StreamMonitor, Watch};
@@ -16,7 +15,7 @@ use maskwatch::telemetry::{Metrics, ModelFacts, ModelMetrics};
 
 use crate::memory::{Accident, Cluster, Shared as Memory};
 use crate::segments::detectors;
-use crate::stream::{config, facts, options, stream_of};
+use crate::stream::{config, facts, messages, options, stream_of};
 
 /// A monitor at its beginning, with a batch of payments and their scores.
 struct Stream {
@@ -185,14 +184,8 @@ fn a_record_that_is_scored_again_after_an_aborted_transaction_counts_once() {
     let (detector, _, payments) = detectors();
     let detector = Arc::new(detector);
     let schema = detector.schema();
-    let rows = JsonRows::new(&payments).unwrap();
-    let record = |row| {
-        let mut bytes = Vec::new();
-        rows.write(row, &mut bytes).unwrap();
-        Some(bytes)
-    };
     let memory = Memory::new(Cluster {
-        input: vec![(0..payments.num_rows()).map(record).collect()],
+        input: vec![messages(&payments)],
         is_transactional: true,
         at_commit: [0, 2, 3].map(|commit| (commit, Accident::Abort)).into(),
         ..Cluster::default()

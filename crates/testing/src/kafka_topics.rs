@@ -42,6 +42,13 @@ pub struct TopicSpec {
     configs: Vec<(String, String)>,
 }
 
+/// What runs one request of an admin client.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+}
+
 impl TopicSpec {
     /// A topic with `partitions` partitions and the broker's own settings.
     pub fn new(name: &str, partitions: i32) -> Self {
@@ -180,9 +187,7 @@ impl Broker {
         list.add_partition_offset(topic, partition, Offset::Offset(offset))
             .expect("an offset");
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_PATIENCE));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let deleted = runtime
             .block_on(admin.delete_records(&list, &options))
             .expect("records are deleted");
@@ -196,8 +201,7 @@ impl Broker {
     /// Creates topics and returns once clients can see them.
     #[track_caller]
     pub fn create_topics(&self, specs: &[TopicSpec]) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client_config().create().expect("an admin client");
+        let admin = self.admin();
         let topics: Vec<NewTopic<'_>> = specs
             .iter()
             .map(|spec| new_topic(spec, self.replication()))
@@ -205,9 +209,7 @@ impl Broker {
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_PATIENCE))
             .operation_timeout(Some(REQUEST_PATIENCE));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let results = runtime.block_on(admin.create_topics(&topics, &options));
         for result in results.expect("the request to create topics") {
             if let Err((name, code)) = result {
@@ -216,16 +218,17 @@ impl Broker {
         }
     }
 
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client_config().create().expect("an admin client")
+    }
+
     /// Sets one configuration of a topic, and leaves no other.
     #[track_caller]
     pub fn alter_topic(&self, topic: &str, (key, value): (&str, &str)) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client_config().create().expect("an admin client");
+        let admin = self.admin();
         let altered = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
         let options = AdminOptions::new().request_timeout(Some(REQUEST_PATIENCE));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let results = runtime.block_on(admin.alter_configs(&[altered], &options));
         for result in results.expect("the request to alter a topic") {
             if let Err((_, code)) = result {
@@ -237,14 +240,11 @@ impl Broker {
     /// Deletes a topic.
     #[track_caller]
     pub fn delete_topic(&self, topic: &str) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client_config().create().expect("an admin client");
+        let admin = self.admin();
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_PATIENCE))
             .operation_timeout(Some(REQUEST_PATIENCE));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime();
         let results = runtime.block_on(admin.delete_topics(&[topic], &options));
         for result in results.expect("the request to delete a topic") {
             if let Err((_, code)) = result {

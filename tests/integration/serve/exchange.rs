@@ -152,37 +152,39 @@ fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has
     let (setting, models) = setting("exchange");
     let portion = count / exchanges / RECORDS * RECORDS;
     let growth = setting.broker.watch_growth(&setting.scores);
+    let total = portion * exchanges;
     let (mut told, mut kills) = (Told::default(), 0);
     let mut served = setting.start(SECTIONS);
-    for exchange in 0..exchanges {
-        let seen = growth.offsets_given();
-        for _ in 0..portion / RECORDS {
-            setting.produce(&models.records[0].records, 0, RECORDS);
+    std::thread::scope(|scope| {
+        // Records keep coming, so that an exchange finds some in work.
+        let produce = || setting.produce(&models.records[0].records, 0, RECORDS);
+        scope.spawn(move || (0..total / RECORDS).for_each(|_| produce()));
+        for exchange in 0..exchanges {
+            let due = (portion * exchange + 1) as i64;
+            let begun = poll_until(PATIENCE, || {
+                (growth.offsets_given() >= due || !served.0.is_running()).then_some(())
+            });
+            assert!(
+                begun.is_some() && served.0.is_running(),
+                "{}",
+                served.0.log()
+            );
+            let next = &models.ids[(exchange + 1) % 2];
+            models.folder.promote(next, &actor()).unwrap();
+            if exchange % 2 == 0 || kills == kills_max {
+                let (status, answer) = reload(&mut served);
+                assert!(status < 300, "{answer}");
+                continue;
+            }
+            // At any moment of the exchange, which the pointer alone begins within a second.
+            std::thread::sleep(Duration::from_millis((exchange * 397 % 2_000) as u64));
+            served.0.kill();
+            kills += 1;
+            told.note(&served);
+            told.forget_uncommitted(&setting);
+            served = setting.start(SECTIONS);
         }
-        let begun = poll_until(PATIENCE, || {
-            (growth.offsets_given() > seen || !served.0.is_running()).then_some(())
-        });
-        assert!(
-            begun.is_some() && served.0.is_running(),
-            "{}",
-            served.0.log()
-        );
-        let next = &models.ids[(exchange + 1) % 2];
-        models.folder.promote(next, &actor()).unwrap();
-        if exchange % 2 == 0 || kills == kills_max {
-            let (status, answer) = reload(&mut served);
-            assert!(status < 300, "{answer}");
-            continue;
-        }
-        // At any moment of the exchange, which the pointer alone begins within a second.
-        std::thread::sleep(Duration::from_millis((exchange * 397 % 2_000) as u64));
-        served.0.kill();
-        kills += 1;
-        told.note(&served);
-        told.forget_uncommitted(&setting);
-        served = setting.start(SECTIONS);
-    }
-    let total = portion * exchanges;
+    });
     setting.wait_for(&mut served, total);
     told.note(&served);
     served.drain();
@@ -196,21 +198,29 @@ fn twenty_exchanges_and_ten_kills_lose_and_double_nothing_and_no_transaction_has
             "{partition}@{offset}"
         );
     }
-    told.pauses_ms.sort_by(f64::total_cmp);
-    let pauses = &told.pauses_ms;
+    let pauses = &mut told.pauses_ms;
     assert!(
         pauses.len() >= exchanges / 2,
         "{} exchanges while it ran",
         pauses.len()
     );
     eprintln!(
-        "{total} records, {exchanges} exchanges ({} of them in a running daemon), {kills} kills; pause in ms: p50 {:.1}, p99 \
-         {:.1}, longest {:.1}",
-        pauses.len(),
-        percentile(pauses, 0.5),
-        percentile(pauses, 0.99),
-        percentile(pauses, 1.0)
+        "{total} records, {exchanges} exchanges, {kills} kills; {}",
+        pauses_line(pauses)
     );
+}
+
+/// How many exchanges a running daemon made, and how long each held the stream up.
+fn pauses_line(pauses_ms: &mut [f64]) -> String {
+    pauses_ms.sort_by(f64::total_cmp);
+    // Of nothing in work an exchange takes microseconds.
+    let under_traffic = pauses_ms.iter().filter(|pause| **pause >= 1.0).count();
+    let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|share| percentile(pauses_ms, share));
+    format!(
+        "{} of them in a running daemon, {under_traffic} under traffic; pause in ms: p50 {p50:.1}, p99 {p99:.1}, longest \
+         {longest:.1}",
+        pauses_ms.len()
+    )
 }
 
 /// Each record has one score, by the model that it names, and neighbours in a transaction have one model. The model of each
